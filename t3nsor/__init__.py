@@ -1,0 +1,46 @@
+"""Tensor networks in PyTorch: formats, decompositions, initializers, contraction, and layers made of them."""
+
+from .bias import TTBias
+from .contraction import explain, matmul
+from .decompositions import from_kronecker, to_kronecker, tr_svd, tt_svd
+from .embedding import TTEmbedding
+from .formats import FORMATS
+from .initializers import (
+    const_initializer,
+    glorot_initializer,
+    he_initializer,
+    lecun_initializer,
+    matrix_with_random_cores,
+    random_matrix,
+)
+from .linear import TTLinear
+from .normalization import ScaleNorm, TTLayerNorm
+from .shapes import factorize, suggest_shape, tt_shape
+from .tensor_ring import TensorRing
+from .tensor_train import TensorTrain
+
+__all__ = [
+    "FORMATS",
+    "ScaleNorm",
+    "TTBias",
+    "TTEmbedding",
+    "TTLayerNorm",
+    "TTLinear",
+    "TensorRing",
+    "TensorTrain",
+    "const_initializer",
+    "explain",
+    "factorize",
+    "from_kronecker",
+    "glorot_initializer",
+    "he_initializer",
+    "lecun_initializer",
+    "matmul",
+    "matrix_with_random_cores",
+    "random_matrix",
+    "suggest_shape",
+    "to_kronecker",
+    "tr_svd",
+    "tt_shape",
+    "tt_svd",
+]

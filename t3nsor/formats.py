@@ -1,0 +1,17 @@
+"""The registry of formats: a new one is a subclass of `TensorNetwork` in a file of its own and one line here."""
+
+from .tensor_network import TensorNetwork
+from .tensor_ring import TensorRing
+from .tensor_train import TensorTrain
+
+FORMATS: dict[str, type[TensorNetwork]] = {
+    "tensor_train": TensorTrain,
+    "tensor_ring": TensorRing,
+}
+
+
+def get_format(name: str) -> type[TensorNetwork]:
+    """The class of a format by its name; ValueError for an unknown name."""
+    if name not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, but {name!r} was given; choose one of them.")
+    return FORMATS[name]

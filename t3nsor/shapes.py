@@ -1,0 +1,161 @@
+"""Shapes of tensor networks: how numbers of features split into factors, and which ranks a shape can use.
+
+    raw_shape = ((m_1, ..., m_d), (n_1, ..., n_d))     out_features = m_1 * ... * m_d,   in_features = n_1 * ... * n_d
+    ranks     = (r_0, r_1, ..., r_d)                   core k has the shape (r_{k-1}, m_k, n_k, r_k);  r_0 = r_d = 1 for a TT
+"""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+RawShape = tuple[tuple[int, ...], tuple[int, ...]]
+
+FACTOR_ORDERS = ("ascending", "descending", "mixed")
+SHAPE_MODES = (*FACTOR_ORDERS, "reversed_out", "in_only", "out_only")
+
+
+def positive_int(value: int, name: str) -> int:
+    """`value` as an int >= 1; TypeError or ValueError, naming `name`, for anything else."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer of at least 1, but {value!r} was given; pass an int.")
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, but {number} was given; pass a positive integer.")
+    return number
+
+
+def factorize(n: int, d: int, mode: str = "ascending") -> tuple[int, ...]:
+    """The most balanced `d` factors of `n`: those with the smallest sum, which is a TT vector's size per unit of rank.
+
+    A number with fewer than `d` prime factors gets leading ones, so that every `n` has `d` factors: `factorize(7, 3)` is
+    (1, 1, 7); `suggest_shape` pads such a number up instead. `mode` orders the factors: "ascending", "descending" or
+    "mixed" (the smallest and the largest in turn: 8, 12, 8).
+    """
+    n, d = positive_int(n, "n"), positive_int(d, "d")
+    factors = _balanced_factors(n, d, 1)
+    if mode == "ascending":
+        return factors
+    if mode == "descending":
+        return factors[::-1]
+    if mode == "mixed":
+        return tuple(factors[k // 2] if k % 2 == 0 else factors[-1 - k // 2] for k in range(d))
+    raise ValueError(f"mode must be one of {', '.join(FACTOR_ORDERS)}, but {mode!r} was given; choose one of them.")
+
+
+@lru_cache(maxsize=4096)
+def _balanced_factors(n: int, d: int, smallest: int) -> tuple[int, ...]:
+    """The ascending factors >= `smallest` with the least sum; empty when there are none."""
+    if d == 1:
+        return (n,) if n >= smallest else ()
+    best: tuple[int, ...] = ()
+    factor = smallest
+    while factor**d <= n:
+        if n % factor == 0:
+            rest = _balanced_factors(n // factor, d - 1, factor)
+            if rest and (not best or factor + sum(rest) < sum(best)):
+                best = (factor, *rest)
+        factor += 1
+    return best
+
+
+def suggest_shape(n: int, d: int, mode: str = "ascending") -> tuple[int, ...]:
+    """`d` factors of the nearest number >= `n` that splits evenly: its largest factor is at most twice its smallest."""
+    n = positive_int(n, "n")
+    factors = factorize(n, d, mode)
+    while max(factors) > 2 * min(factors):
+        n += 1
+        factors = factorize(n, d, mode)
+    return factors
+
+
+def tt_shape(in_features: int, out_features: int, d: int, mode: str = "ascending") -> RawShape:
+    """The `raw_shape` of a TT matrix for a linear layer, `(out factors, in factors)`.
+
+    | mode           | out factors m   | in factors n    | 768 -> 24, d = 3        |
+    |----------------|-----------------|-----------------|-------------------------|
+    | "ascending"    | ascending       | ascending       | (2, 3, 4), (8, 8, 12)   |
+    | "descending"   | descending      | descending      | (4, 3, 2), (12, 8, 8)   |
+    | "mixed"        | mixed           | mixed           | (2, 4, 3), (8, 12, 8)   |
+    | "reversed_out" | descending      | ascending       | (4, 3, 2), (8, 8, 12)   |
+    | "in_only"      | (out, 1, ..., 1)| ascending       | (24, 1, 1), (8, 8, 12)  |
+    | "out_only"     | descending      | (1, ..., 1, in) | (4, 3, 2), (1, 1, 768)  |
+
+    The side that is not factorised sits in the core where the other side is smallest.
+    """
+    d = positive_int(d, "d")
+    in_features, out_features = positive_int(in_features, "in_features"), positive_int(out_features, "out_features")
+    ones = (1,) * (d - 1)
+    if mode in FACTOR_ORDERS:
+        return factorize(out_features, d, mode), factorize(in_features, d, mode)
+    if mode == "reversed_out":
+        return factorize(out_features, d, "descending"), factorize(in_features, d)
+    if mode == "in_only":
+        return (out_features, *ones), factorize(in_features, d)
+    if mode == "out_only":
+        return factorize(out_features, d, "descending"), (*ones, in_features)
+    raise ValueError(f"shape_mode must be one of {', '.join(SHAPE_MODES)}, but {mode!r} was given; choose one of them.")
+
+
+def check_factors(factors: Iterable[int], name: str) -> tuple[int, ...]:
+    """`factors` as a non-empty tuple of positive ints; TypeError or ValueError, naming `name`, for anything else."""
+    if isinstance(factors, str) or not isinstance(factors, Iterable):
+        raise TypeError(f"{name} must be a sequence of integers, but {factors!r} was given; pass e.g. (8, 8, 12).")
+    checked = tuple(positive_int(factor, f"each factor in {name}") for factor in factors)
+    if not checked:
+        raise ValueError(f"{name} must have at least one factor, but it is empty; pass e.g. (8, 8, 12).")
+    return checked
+
+
+def check_raw_shape(raw_shape: Sequence[Sequence[int]]) -> RawShape:
+    """`raw_shape` as two equally long tuples of positive ints; TypeError or ValueError for anything else."""
+    if isinstance(raw_shape, str) or not isinstance(raw_shape, Sequence) or len(raw_shape) != 2:
+        raise ValueError(
+            "raw_shape must be a pair (row factors, column factors), "
+            f"but {raw_shape!r} was given; pass e.g. ((2, 3, 4), (8, 8, 12))."
+        )
+    rows, columns = (check_factors(side, "raw_shape") for side in raw_shape)
+    if len(rows) != len(columns):
+        raise ValueError(
+            "Both sides of raw_shape must have one factor per core, "
+            f"but there are {len(rows)} row factors {rows} and {len(columns)} column factors {columns}; pad with ones."
+        )
+    return rows, columns
+
+
+def check_product(factors: tuple[int, ...], size: int, name: str) -> None:
+    """ValueError when the factors do not multiply to `size`, which the caller knows as `name`."""
+    if math.prod(factors) != size:
+        raise ValueError(
+            f"The factors of raw_shape must multiply to {name} = {size}, but {factors} multiply to "
+            f"{math.prod(factors)}; leave raw_shape out, or use factors such as {factorize(size, len(factors))}."
+        )
+
+
+def train_ranks(raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
+    """The ranks (1, r_1, ..., r_{d-1}, 1) of a tensor train.
+
+    An int is clipped at each bond to the most that the bond can use, min(m_1 n_1 ... m_k n_k, m_{k+1} n_{k+1} ... m_d n_d).
+    A list of the d - 1 interior ranks is taken as it is; ValueError when one of them cannot be used, that is when
+    r_k > r_{k-1} m_k n_k or r_k > m_{k+1} n_{k+1} r_{k+1}.
+    """
+    sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
+    d = len(sizes)
+    if not isinstance(rank, Sequence) or isinstance(rank, str):
+        rank = positive_int(rank, "The rank")
+        interior = (min(rank, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, d))
+        return (1, *interior, 1)
+    if len(rank) != d - 1:
+        raise ValueError(
+            f"A list of ranks must name the {d - 1} interior ranks of {d} cores, but {list(rank)} has {len(rank)}; "
+            "pass one rank per bond, or one int for all."
+        )
+    ranks = (1, *(positive_int(r, "Each rank") for r in rank), 1)
+    for k in range(1, d):
+        most = min(ranks[k - 1] * sizes[k - 1], sizes[k] * ranks[k + 1])
+        if ranks[k] > most:
+            raise ValueError(
+                f"Rank {k} of {list(rank)} must be at most {most}, what the cores on its two sides can use, "
+                f"but it is {ranks[k]}; lower it, or pass one int, which is clipped."
+            )
+    return ranks

@@ -1,0 +1,93 @@
+"""The tensor-train format (Oseledets 2011, "Tensor-Train Decomposition", SIAM J. Sci. Comput. 33(5)), for matrices.
+
+    W[(i_1..i_d), (j_1..j_d)] = G_1[i_1, j_1] G_2[i_2, j_2] ... G_d[i_d, j_d]
+
+    core G_k        (r_{k-1}, m_k, n_k, r_k),  r_0 = r_d = 1;  a TT vector has n_k = 1
+    left unfolding  (r_{k-1} m_k n_k, r_k),    orthonormal columns left of the orthogonality centre
+    right unfolding (r_{k-1}, m_k n_k r_k),    orthonormal rows right of it
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .shapes import RawShape, train_ranks
+from .tensor_network import TensorNetwork
+from .truncation import error_budget, factoring_dtype, rank_caps, truncated_svd
+
+
+class TensorTrain(TensorNetwork):
+    """A matrix as a train of cores of shape (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1; see `TensorNetwork`."""
+
+    @classmethod
+    def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
+        """(1, r_1, ..., r_{d-1}, 1): an int is clipped to what each bond can use, a list of d - 1 is checked."""
+        return train_ranks(raw_shape, rank)
+
+    def _check(self) -> None:
+        super()._check()
+        if self.ranks[0] != 1:
+            raise ValueError(
+                f"A TensorTrain must begin and end with rank 1, but r_0 = r_d = {self.ranks[0]}; use a TensorRing for that."
+            )
+
+    def _block_diagonal(self, k: int, a: Tensor, b: Tensor) -> Tensor:
+        """Block-diagonal within the train; side by side in the first core, one above the other in the last."""
+        last = len(self.cores) - 1
+        if last == 0:
+            return a + b
+        if k == 0:
+            return torch.cat([a, b], dim=3)
+        if k == last:
+            return torch.cat([a, b], dim=0)
+        return super()._block_diagonal(k, a, b)
+
+    def orthogonalize(self, center: int = -1) -> "TensorTrain":
+        """The same matrix with orthonormal unfoldings left and right of core `center` (Oseledets 2011, section 3).
+
+        Ranks shrink to what the shape can use. Half-precision cores are factored in float32.
+
+        Raises:
+            ValueError: `center` is no index of a core.
+        """
+        d = len(self.cores)
+        if not -d <= center < d:
+            raise ValueError(f"center must be the index of one of the {d} cores, but {center} was given; use -{d} to {d - 1}.")
+        center %= d
+        cores = [core.to(factoring_dtype(core.dtype)) for core in self.cores]
+        for k in range(center):
+            r, m, n, s = cores[k].shape
+            q, remainder = torch.linalg.qr(cores[k].reshape(r * m * n, s))  # (r m n, s) -> (r m n, q), (q, s)
+            cores[k] = q.reshape(r, m, n, -1)
+            cores[k + 1] = torch.einsum("qs,smnt->qmnt", remainder, cores[k + 1])  # (q, s) x (s, m, n, t) -> (q, m, n, t)
+        for k in range(d - 1, center, -1):
+            r, m, n, s = cores[k].shape
+            q, remainder = torch.linalg.qr(cores[k].reshape(r, m * n * s).mT)  # (m n s, r) -> (m n s, q), (q, r)
+            cores[k] = q.mT.reshape(-1, m, n, s)
+            cores[k - 1] = torch.einsum("tmnr,qr->tmnq", cores[k - 1], remainder)  # (t, m, n, r) x (q, r) -> (t, m, n, q)
+        return TensorTrain(core.to(self.dtype) for core in cores)
+
+    def round(self, max_rank: int | Sequence[int] | None = None, rel_tol: float | None = None) -> "TensorTrain":
+        """A train of smaller ranks near this one: TT-rounding, Oseledets 2011, algorithm 2.
+
+        Args:
+            max_rank: the most that each interior rank may be, an int or a list of d - 1; None for no cap.
+            rel_tol: with no cap in the way, || W - rounded || <= rel_tol * || W || in the Frobenius norm; None to keep
+                every rank that the shape and the cap allow.
+        """
+        d = len(self.cores)
+        caps = rank_caps(max_rank, d - 1)
+        start = self.to(factoring_dtype(self.dtype)).orthogonalize(center=0)
+        budget = error_budget(rel_tol, torch.linalg.vector_norm(start.cores[0]), d - 1)
+        cores = list(start.cores)
+        for k in range(d - 1):
+            r, m, n, s = cores[k].shape
+            u, sv = truncated_svd(cores[k].reshape(r * m * n, s), caps[k], budget)  # (r m n, s) -> (r m n, q), (q, s)
+            cores[k] = u.reshape(r, m, n, -1)
+            cores[k + 1] = torch.einsum("qs,smnt->qmnt", sv, cores[k + 1])  # (q, s) x (s, m, n, t) -> (q, m, n, t)
+        return TensorTrain(core.to(self.dtype) for core in cores)
+
+    def norm(self) -> Tensor:
+        """The Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate also where summands cancel."""
+        return torch.linalg.vector_norm(self.to(factoring_dtype(self.dtype)).orthogonalize().cores[-1]).to(self.dtype)
