@@ -1,0 +1,323 @@
+"""The data: from a directory, the local cache or the hub to texts in three splits, and on to token ids.
+
+    load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
+    load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
+    limit_rows(splits, {"train": 100}, data_seed=42)          low-resource subsets: the 100 are among the 500
+    tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
+
+The test labels of GLUE and SuperGLUE are not public, so each task says how its labelled rows become three splits
+(`TaskSpec.split`; Karimi Mahabadi et al. 2021, section 5.1): "small" halves the validation set, "large" takes 1,000
+training rows as validation and the validation set as test, "mnli" takes the mismatched set as validation and the
+matched one as test, "given" has three splits already.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset, DatasetDict
+from huggingface_hub import HfApi
+from transformers import PreTrainedTokenizerBase
+
+from seq2seq.files import READERS, Row, read_rows
+from seq2seq.tasks import OWN_FILES, TaskSpec
+
+logger = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+HELD_OUT_ROWS = 1000
+"""Training rows of a large task that become its validation set."""
+
+HUB_TIMEOUT = 10.0
+"""Seconds until the hub counts as out of reach."""
+
+FILE_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "dev", "val"),
+    "test": ("test",),
+    "validation_matched": ("validation_matched", "dev_matched"),
+    "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
+}
+"""What the files of a split are called, without suffix."""
+
+
+def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed: int = 42) -> DatasetDict:
+    """A task's train, validation and test split, from the first source that has it: directory, cache, hub.
+
+    Args:
+        spec: the task.
+        data_dir: the task's own folder, or one that holds it under its official name or the hub's; in it tsv, csv,
+            jsonl, json or parquet files with the official columns or the hub's. The project's own tasks need none.
+        data_seed: decides which labelled rows become validation and which test.
+
+    Returns:
+        Splits with the columns `source` and `target`, and where the task has them `answers` (all accepted ones, a list)
+        and `group` (the question a row belongs to; no question is in two splits).
+
+    Raises:
+        ValueError: no source has the data, or their rows are not the task's.
+    """
+    needed, make_splits = SPLIT_POLICIES[spec.split]
+    rows = _rows_from_directory(spec, data_dir, needed) or _rows_from_cache_or_hub(spec, data_dir)
+    parts = {}
+    for split in needed:
+        parts[split], broken = _to_dataset(spec, rows[split], f"split {split!r} of task {spec.name!r}")
+        if broken:
+            logger.warning("%s: %d rows of %s lack a cell and are left out.", spec.name, broken, split)
+    return DatasetDict(make_splits(parts, data_seed))
+
+
+def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
+    """Files of one's own as splits: `files` maps "train", "validation", "test" (or some of them) to paths.
+
+    The files have the columns `source` and `target`; other columns are ignored. In jsonl, json and parquet a target may
+    be a list of accepted answers, of which the first is trained on.
+
+    Raises:
+        ValueError: a file is missing, unreadable or empty, or lacks a column or a cell.
+    """
+    splits = {}
+    for split, path in files.items():
+        splits[split], broken = _to_dataset(OWN_FILES, read_rows(path), str(Path(path).absolute()))
+        if broken:
+            raise ValueError(
+                f"Each row has a source and a target; {broken} rows of {path} lack one or have too many cells. "
+                "Complete the rows or remove them."
+            )
+    return DatasetDict(splits)
+
+
+def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed: int = 42) -> DatasetDict:
+    """The splits, each with at most `limits[split]` rows drawn at random (None: all of them).
+
+    With the same seed a smaller sample is part of a larger one.
+
+    Raises:
+        ValueError: a limit is below 1 or above the number of rows.
+    """
+    limited = dict(splits)
+    for split, limit in limits.items():
+        if limit is None:
+            continue
+        rows = len(splits[split])
+        if not 1 <= limit <= rows:
+            raise ValueError(
+                f"The number of rows of split {split!r} is limited to 1 ... {rows}, all it has; {limit} was given. "
+                "Give a number in that range, or none for all rows."
+            )
+        limited[split] = splits[split].select(np.random.default_rng(data_seed).permutation(rows)[:limit])
+    return DatasetDict(limited)
+
+
+def tokenize(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_source_length: int, max_target_length: int
+) -> tuple[Dataset, dict[str, int]]:
+    """Token ids of a split, and how many of its texts were too long.
+
+    Args:
+        dataset: a split with the columns `source` and `target`.
+        tokenizer: one that ends a text with an end-of-sequence token, which a cut text keeps.
+        max_source_length: the most tokens of a source, end of sequence included.
+        max_target_length: the same of a target.
+
+    Returns:
+        The split's `input_ids` and `labels`, unpadded, and the counts of cut texts, {"source": ..., "target": ...}.
+    """
+
+    def encode(batch: Mapping[str, list[str]]) -> dict[str, list[Any]]:
+        sources = tokenizer(batch["source"], verbose=False)["input_ids"]
+        targets = tokenizer(text_target=batch["target"], verbose=False)["input_ids"]
+        return {
+            "input_ids": [_cut(ids, max_source_length) for ids in sources],
+            "labels": [_cut(ids, max_target_length) for ids in targets],
+            "source": [len(ids) > max_source_length for ids in sources],
+            "target": [len(ids) > max_target_length for ids in targets],
+        }
+
+    encoded = dataset.map(encode, batched=True, remove_columns=dataset.column_names, load_from_cache_file=False)
+    too_long = {text: sum(encoded[text]) for text in ("source", "target")}
+    for text, limit in (("source", max_source_length), ("target", max_target_length)):
+        if too_long[text]:
+            logger.warning("%d of %d %ss are cut to %d tokens.", too_long[text], len(dataset), text, limit)
+    return encoded.remove_columns(["source", "target"]), too_long
+
+
+def _cut(ids: list[int], limit: int) -> list[int]:
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+# Sources: each gives {split: rows}
+
+
+def _rows_from_directory(
+    spec: TaskSpec, data_dir: str | Path | None, needed: Iterable[str]
+) -> dict[str, Iterator[Row]] | None:
+    for folder in _folders(spec, data_dir):
+        files = {split: _split_files(folder, split) for split in needed}
+        if any(files.values()):
+            missing = [split for split, paths in files.items() if not paths]
+            if missing:
+                names = " or ".join(f"{name}.*" for split in missing for name in FILE_NAMES[split])
+                raise ValueError(
+                    f"Task {spec.name!r} needs the splits {', '.join(needed)}; {folder} lacks {', '.join(missing)}. "
+                    f"Put {names} there ({', '.join(READERS)})."
+                )
+            return {split: _chain(paths, spec.header) for split, paths in files.items()}
+    return None
+
+
+def _folders(spec: TaskSpec, data_dir: str | Path | None) -> list[Path]:
+    """Where a directory may hold the task: under its official name, the hub's, ours, or right there."""
+    if data_dir is None:
+        return [PROJECT / spec.data_dir / spec.folder] if spec.data_dir else []
+    root = Path(data_dir).expanduser().absolute()
+    if not root.is_dir():
+        raise ValueError(f"data_dir is a directory that exists; {root} was given. Mend the path or leave data_dir out.")
+    names = [spec.folder, spec.hub[1] if spec.hub else spec.name, spec.name, "."]
+    return [root / name for name in dict.fromkeys(names)]
+
+
+def _split_files(folder: Path, split: str) -> list[Path]:
+    for name in FILE_NAMES[split]:
+        for suffix in READERS:
+            if (folder / f"{name}{suffix}").is_file():
+                return [folder / f"{name}{suffix}"]
+        if shards := sorted(folder.glob(f"{name}-*-of-*.parquet")):
+            return shards
+    return []
+
+
+def _chain(paths: list[Path], header: tuple[str, ...] | None) -> Iterator[Row]:
+    for path in paths:
+        yield from read_rows(path, header)
+
+
+def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> DatasetDict:
+    directory = f"data_dir {Path(data_dir).absolute()} has no files of it" if data_dir else "data_dir is not given"
+    if spec.hub is None:
+        raise ValueError(
+            f"Task {spec.name!r} is the project's own and lies in a directory; "
+            f"{directory if data_dir else f'{PROJECT / spec.data_dir / spec.folder} has no files'}. "
+            "Restore that directory, or give data_dir a copy of it."
+        )
+    repository, configuration = spec.hub
+    name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
+    with _cache_only(), contextlib.suppress(OSError, ValueError):
+        return datasets.load_dataset(name, configuration)
+    reason = "HF_HUB_OFFLINE is set"
+    if not datasets.config.HF_HUB_OFFLINE:
+        try:
+            HfApi().dataset_info(repository, timeout=HUB_TIMEOUT)  # one quick try, where load_dataset retries for 24 s
+            return datasets.load_dataset(name, configuration)
+        except Exception as error:  # whatever goes wrong on the way to the hub, the data are not there
+            reason = f"{type(error).__name__}: {error}"
+    raise ValueError(
+        f"Task {spec.name!r} comes from a local directory, the local cache or the hub, in this order, and none has it:"
+        f" {directory}; the cache {datasets.config.HF_DATASETS_CACHE} lacks {repository} ({configuration}); "
+        f"the hub gives nothing ({reason}). Give data_dir a directory with {spec.folder}/train.*, or go online once."
+    )
+
+
+@contextlib.contextmanager
+def _cache_only() -> Iterator[None]:
+    """Lets `datasets` look into its cache alone."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+# Rows to examples
+
+
+def _to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Dataset, int]:
+    """The examples of the rows, and how many rows lack a cell and give none."""
+    examples, broken = [], 0
+    for raw in rows:
+        for row in _flatten(spec, raw, origin):
+            if any(row[column] is None or row[column] == [] for column in spec.columns):
+                broken += 1
+            else:
+                examples.append(spec.example(row))
+    if not examples:
+        raise ValueError(f"A split has at least one whole row; {origin} has none. Give data with rows.")
+    if any("answers" in example for example in examples):
+        for example in examples:
+            example.setdefault("answers", [example["target"]])
+    return Dataset.from_list(examples), broken
+
+
+def _flatten(spec: TaskSpec, raw: Row, origin: str) -> Iterable[Row]:
+    try:
+        rows = spec.flatten(raw)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"Rows of task {spec.name!r} have the official nesting or the hub's columns; {origin} has the columns "
+            f"{', '.join(raw)} ({type(error).__name__}: {error}). Give the task's own files."
+        ) from error
+    for row in rows:
+        if missing := spec.columns - row.keys():
+            raise ValueError(
+                f"Rows need the columns {', '.join(sorted(spec.columns))}; {origin} has {', '.join(map(str, row))} "
+                f"and lacks {', '.join(sorted(missing))}. Rename or add the columns."
+            )
+    return rows
+
+
+# Splits: from the labelled rows there are to train, validation and test
+
+
+def _given(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
+    return parts
+
+
+def _halve_validation(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
+    labelled = parts["validation"]
+    groups = labelled["group"][:] if "group" in labelled.column_names else list(range(len(labelled)))
+    keys = list(dict.fromkeys(groups))
+    order = np.random.default_rng(data_seed).permutation(len(keys))
+    first_half = {keys[index] for index in order[: len(keys) // 2]}
+    return {
+        "train": parts["train"],
+        "validation": labelled.select([row for row, group in enumerate(groups) if group in first_half]),
+        "test": labelled.select([row for row, group in enumerate(groups) if group not in first_half]),
+    }
+
+
+def _hold_out_train(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
+    rows = len(parts["train"])
+    if rows <= HELD_OUT_ROWS:
+        raise ValueError(
+            f"A large task has more than {HELD_OUT_ROWS} training rows, as that many become its validation set; "
+            f"{rows} were given. Use the whole training set."
+        )
+    order = np.random.default_rng(data_seed).permutation(rows)
+    return {
+        "train": parts["train"].select(order[HELD_OUT_ROWS:]),
+        "validation": parts["train"].select(order[:HELD_OUT_ROWS]),
+        "test": parts["validation"],
+    }
+
+
+def _mnli(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
+    return {
+        "train": parts["train"],
+        "validation": parts["validation_mismatched"],
+        "test": parts["validation_matched"],
+    }
+
+
+SPLIT_POLICIES: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Dataset], int], dict[str, Dataset]]]] = {
+    "given": (("train", "validation", "test"), _given),
+    "small": (("train", "validation"), _halve_validation),
+    "large": (("train", "validation"), _hold_out_train),
+    "mnli": (("train", "validation_mismatched", "validation_matched"), _mnli),
+}
+"""Per policy: the parts that have labels, and what makes three splits of them."""
