@@ -1,37 +1,28 @@
 """The data: from a directory, the local cache or the hub to texts in three splits, and on to token ids.
 
-    load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
-    load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
-    limit_rows(splits, {"train": 100}, data_seed=42)          low-resource subsets: the 100 are among the 500
-    tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
-
-The test labels of GLUE and SuperGLUE are not public, so each task says how its labelled rows become three splits
-(`TaskSpec.split`; Karimi Mahabadi et al. 2021, section 5.1): "small" halves the validation set, "large" takes 1,000
-training rows as validation and the validation set as test, "mnli" takes the mismatched set as validation and the
-matched one as test, "given" has three splits already.
+load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
+load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
+tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
 """
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq.files import READERS, Row, read_rows
+from seq2seq.splits import SPLIT_POLICIES
 from seq2seq.tasks import OWN_FILES, TaskSpec
 
 logger = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-HELD_OUT_ROWS = 1000
-"""Training rows of a large task that become its validation set."""
 
 HUB_TIMEOUT = 10.0
 """Seconds until the hub counts as out of reach."""
@@ -90,28 +81,6 @@ def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
                 "Complete the rows or remove them."
             )
     return DatasetDict(splits)
-
-
-def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed: int = 42) -> DatasetDict:
-    """The splits, each with at most `limits[split]` rows drawn at random (None: all of them).
-
-    With the same seed a smaller sample is part of a larger one.
-
-    Raises:
-        ValueError: a limit is below 1 or above the number of rows.
-    """
-    limited = dict(splits)
-    for split, limit in limits.items():
-        if limit is None:
-            continue
-        rows = len(splits[split])
-        if not 1 <= limit <= rows:
-            raise ValueError(
-                f"The number of rows of split {split!r} is limited to 1 ... {rows}, all it has; {limit} was given. "
-                "Give a number in that range, or none for all rows."
-            )
-        limited[split] = splits[split].select(np.random.default_rng(data_seed).permutation(rows)[:limit])
-    return DatasetDict(limited)
 
 
 def tokenize(
@@ -269,55 +238,3 @@ def _flatten(spec: TaskSpec, raw: Row, origin: str) -> Iterable[Row]:
                 f"and lacks {', '.join(sorted(missing))}. Rename or add the columns."
             )
     return rows
-
-
-# Splits: from the labelled rows there are to train, validation and test
-
-
-def _given(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
-    return parts
-
-
-def _halve_validation(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
-    labelled = parts["validation"]
-    groups = labelled["group"][:] if "group" in labelled.column_names else list(range(len(labelled)))
-    keys = list(dict.fromkeys(groups))
-    order = np.random.default_rng(data_seed).permutation(len(keys))
-    first_half = {keys[index] for index in order[: len(keys) // 2]}
-    return {
-        "train": parts["train"],
-        "validation": labelled.select([row for row, group in enumerate(groups) if group in first_half]),
-        "test": labelled.select([row for row, group in enumerate(groups) if group not in first_half]),
-    }
-
-
-def _hold_out_train(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
-    rows = len(parts["train"])
-    if rows <= HELD_OUT_ROWS:
-        raise ValueError(
-            f"A large task has more than {HELD_OUT_ROWS} training rows, as that many become its validation set; "
-            f"{rows} were given. Use the whole training set."
-        )
-    order = np.random.default_rng(data_seed).permutation(rows)
-    return {
-        "train": parts["train"].select(order[HELD_OUT_ROWS:]),
-        "validation": parts["train"].select(order[:HELD_OUT_ROWS]),
-        "test": parts["validation"],
-    }
-
-
-def _mnli(parts: dict[str, Dataset], data_seed: int) -> dict[str, Dataset]:
-    return {
-        "train": parts["train"],
-        "validation": parts["validation_mismatched"],
-        "test": parts["validation_matched"],
-    }
-
-
-SPLIT_POLICIES: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Dataset], int], dict[str, Dataset]]]] = {
-    "given": (("train", "validation", "test"), _given),
-    "small": (("train", "validation"), _halve_validation),
-    "large": (("train", "validation"), _hold_out_train),
-    "mnli": (("train", "validation_mismatched", "validation_matched"), _mnli),
-}
-"""Per policy: the parts that have labels, and what makes three splits of them."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import evaluate
 import numpy as np
-from datasets import Features, List, Value
+from datasets import Dataset, Features, List, Value
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
@@ -210,6 +210,13 @@ def compute_metrics(
     if spec.labels is not None:
         results["invalid"] = parsed.count(None) / len(parsed)
     return results
+
+
+def split_metrics(spec: TaskSpec, predictions: Sequence[str], split: Dataset) -> dict[str, float]:
+    """`compute_metrics` against a split of seq2seq.data: its `answers` where it has them, else its `target`."""
+    columns = split.column_names
+    references = split["answers" if "answers" in columns else "target"][:]
+    return compute_metrics(spec, predictions, references, split["group"][:] if "group" in columns else None)
 
 
 def normalize_answer(text: str) -> str:

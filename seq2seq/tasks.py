@@ -78,7 +78,7 @@ class TaskSpec:
     metrics: tuple[str, ...]  # keys of seq2seq.metrics.METRICS
     labels: tuple[str, ...] | None = None
     target: str = "label"  # column that holds the answer; a list holds all accepted ones
-    split: str = "small"  # key of seq2seq.data.SPLIT_POLICIES
+    split: str = "small"  # key of seq2seq.splits.SPLIT_POLICIES
     hub: tuple[str, str] | None = None  # repository and configuration
     folder: str = ""  # the task's folder in the official download
     data_dir: str | None = None  # directory of the folder, relative to the project, for the project's own tasks

@@ -1,0 +1,91 @@
+"""The splits: which labelled rows are for training, for choosing a model and for testing it.
+
+The test labels of GLUE and SuperGLUE are not public, so the rows that have labels (the parts) become three splits by
+one of four policies (Karimi Mahabadi et al. 2021, section 5.1), which `TaskSpec.split` names:
+
+    given   the three splits are there already
+    small   half of the validation set becomes the test set
+    large   1,000 training rows become the validation set, the validation set becomes the test set
+    mnli    the mismatched validation set is for validation, the matched one for testing
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+Parts = Mapping[str, Dataset]
+
+HELD_OUT_ROWS = 1000
+"""Training rows of a large task that become its validation set."""
+
+
+def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed: int = 42) -> DatasetDict:
+    """The splits, each with at most `limits[split]` rows drawn at random (None: all of them).
+
+    With the same seed a smaller sample is part of a larger one.
+
+    Raises:
+        ValueError: a limit is below 1 or above the number of rows.
+    """
+    limited = dict(splits)
+    for split, limit in limits.items():
+        if limit is None:
+            continue
+        rows = len(splits[split])
+        if not 1 <= limit <= rows:
+            raise ValueError(
+                f"The number of rows of split {split!r} is limited to 1 ... {rows}, all it has; {limit} was given. "
+                "Give a number in that range, or none for all rows."
+            )
+        limited[split] = splits[split].select(np.random.default_rng(data_seed).permutation(rows)[:limit])
+    return DatasetDict(limited)
+
+
+def _given(parts: Parts, data_seed: int) -> Parts:
+    return parts
+
+
+def _halve_validation(parts: Parts, data_seed: int) -> Parts:
+    labelled = parts["validation"]
+    groups = labelled["group"][:] if "group" in labelled.column_names else list(range(len(labelled)))
+    keys = list(dict.fromkeys(groups))
+    order = np.random.default_rng(data_seed).permutation(len(keys))
+    first_half = {keys[index] for index in order[: len(keys) // 2]}
+    return {
+        "train": parts["train"],
+        "validation": labelled.select([row for row, group in enumerate(groups) if group in first_half]),
+        "test": labelled.select([row for row, group in enumerate(groups) if group not in first_half]),
+    }
+
+
+def _hold_out_train(parts: Parts, data_seed: int) -> Parts:
+    rows = len(parts["train"])
+    if rows <= HELD_OUT_ROWS:
+        raise ValueError(
+            f"A large task has more than {HELD_OUT_ROWS} training rows, as that many become its validation set; "
+            f"{rows} were given. Use the whole training set."
+        )
+    order = np.random.default_rng(data_seed).permutation(rows)
+    return {
+        "train": parts["train"].select(order[HELD_OUT_ROWS:]),
+        "validation": parts["train"].select(order[:HELD_OUT_ROWS]),
+        "test": parts["validation"],
+    }
+
+
+def _mnli(parts: Parts, data_seed: int) -> Parts:
+    return {
+        "train": parts["train"],
+        "validation": parts["validation_mismatched"],
+        "test": parts["validation_matched"],
+    }
+
+
+SPLIT_POLICIES: dict[str, tuple[tuple[str, ...], Callable[[Parts, int], Parts]]] = {
+    "given": (("train", "validation", "test"), _given),
+    "small": (("train", "validation"), _halve_validation),
+    "large": (("train", "validation"), _hold_out_train),
+    "mnli": (("train", "validation_mismatched", "validation_matched"), _mnli),
+}
+"""Per policy: the parts that have labels, and what makes three splits of them."""
