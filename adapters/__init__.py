@@ -1,0 +1,76 @@
+"""Tensorized adapters: what is trained inside a frozen transformer.
+
+    import adapters
+    adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
+    print(adapters.summary(model))                             how much trains, where
+    with adapters.merged(model): ...                           evaluate at the dense model's cost
+    adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
+"""
+
+from adapters.active_task import set_active_task
+from adapters.adapted_linear import AdaptedLinear
+from adapters.bottleneck import Bottleneck, BottleneckConfig, TensorTrainAdapter, TensorTrainAdapterConfig
+from adapters.checkpoint import CheckpointError, adapter_state_dict, load, save
+from adapters.configuration import AdapterConfig
+from adapters.controller import AdapterController
+from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze
+from adapters.injection import Attachment, as_configs, attach, attachments
+from adapters.layer_norm import (
+    AdaptedLayerNorm,
+    LayerNormConfig,
+    ScaleNorm,
+    ScaleNormConfig,
+    TensorTrainLayerNorm,
+    TensorTrainLayerNormConfig,
+)
+from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
+from adapters.summary import Summary, summary
+from adapters.tensor_train_linear import (
+    TensorTrainLinear,
+    TensorTrainLoRAConfig,
+    TensorTrainSingle,
+    TensorTrainSingleConfig,
+)
+from adapters.validation import ConfigurationError
+
+__all__ = [
+    "AdaptedLayerNorm",
+    "AdaptedLinear",
+    "AdapterConfig",
+    "AdapterController",
+    "Attachment",
+    "Bottleneck",
+    "BottleneckConfig",
+    "CheckpointError",
+    "ConfigurationError",
+    "FreezingReport",
+    "FullFineTuningConfig",
+    "LayerNormConfig",
+    "MergeError",
+    "ScaleNorm",
+    "ScaleNormConfig",
+    "Summary",
+    "TensorTrainAdapter",
+    "TensorTrainAdapterConfig",
+    "TensorTrainLayerNorm",
+    "TensorTrainLayerNormConfig",
+    "TensorTrainLinear",
+    "TensorTrainLoRAConfig",
+    "TensorTrainSingle",
+    "TensorTrainSingleConfig",
+    "adapted_modules",
+    "adapter_state_dict",
+    "as_configs",
+    "attach",
+    "attachments",
+    "freeze",
+    "is_merged",
+    "load",
+    "merge",
+    "merged",
+    "save",
+    "set_active_task",
+    "summary",
+    "unmerge",
+    "unmergeable",
+]

@@ -1,0 +1,104 @@
+"""Bottleneck adapters (Houlsby et al. 2019, arXiv:1902.00751, figure 2), with projections in any linear form.
+
+    y' = y + up(activation(down(y)))        down (k, d_model), up (d_model, k),  k = d_model / reduction_factor
+                                                                               or d_model * expansion_factor
+
+``up`` starts at zero, so the adapter starts as the identity. The activation makes the map non-linear: it cannot be merged.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from adapters.configuration import AdapterConfig, SublayerKind, TensorTrainFields
+from adapters.linear_forms import LINEAR_FORMS
+from adapters.validation import nearest_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckConfig(AdapterConfig, kind="bottleneck"):
+    """A dense bottleneck after a sublayer. Pfeiffer's form is ``sublayers=("feed_forward",)``, AdapterDrop's a choice of ``layers``.
+
+    Args:
+        sublayers: after which sublayers it sits.
+        reduction_factor: k = d_model // reduction_factor; 32 where neither factor is given.
+        expansion_factor: k = d_model * expansion_factor instead.
+        activation: a name that transformers knows, such as "gelu_new", "relu", "silu".
+    """
+
+    position = "after"
+    linear_form: ClassVar[str] = "dense"
+
+    sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
+    reduction_factor: int | None = None
+    expansion_factor: int | None = None
+    activation: str = "gelu_new"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reduction_factor is not None and self.expansion_factor is not None:
+            given = f"{self.reduction_factor} beside an expansion_factor of {self.expansion_factor}"
+            self.refuse("reduction_factor", "excludes expansion_factor", given, "give one of the two")
+        if self.reduction_factor is None and self.expansion_factor is None:
+            object.__setattr__(self, "reduction_factor", 32)
+        for name in ("reduction_factor", "expansion_factor"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                self.refuse(name, "is a whole number from 1 on", getattr(self, name), "32 is usual for a reduction")
+        if self.activation not in ACT2FN:
+            self.refuse("activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN)[:-1])
+
+    def width(self, d_model: int) -> int:
+        """k above."""
+        if self.expansion_factor is not None:
+            return d_model * self.expansion_factor
+        if self.reduction_factor > d_model:
+            rule = f"leaves at least one of the {d_model} features"
+            self.refuse("reduction_factor", rule, self.reduction_factor, f"take at most {d_model}")
+        return d_model // self.reduction_factor
+
+    def build(self, in_features: int, out_features: int) -> "Bottleneck":
+        width = self.width(in_features)
+        form = LINEAR_FORMS[self.linear_form]
+        down = form(self, in_features, width, zero=False)
+        up = form(self, width, out_features, zero=True)
+        return self.module_class()(down, ACT2FN[self.activation], up)
+
+    def module_class(self) -> type["Bottleneck"]:
+        return Bottleneck
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_adapter"):
+    """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, ``up`` has its mirror image."""
+
+    linear_form: ClassVar[str] = "tensor_train"
+
+    def module_class(self) -> type["Bottleneck"]:
+        return TensorTrainAdapter
+
+
+class Bottleneck(nn.Module):
+    """y (..., d_model) -> y + up(activation(down(y))), computed in the projections' own dtype."""
+
+    is_linear = False
+
+    def __init__(self, down: nn.Module, activation: nn.Module, up: nn.Module) -> None:
+        super().__init__()
+        self.down = down
+        self.activation = activation
+        self.up = up
+
+    def reset_parameters(self) -> None:
+        self.down.reset_parameters()
+        self.up.reset_parameters()
+
+    def forward(self, y: Tensor) -> Tensor:
+        change = self.up(self.activation(self.down(y.to(torch.float32))))  # (..., d_model) -> (..., k) -> (..., d_model)
+        return y + change.to(y.dtype)
+
+
+class TensorTrainAdapter(Bottleneck):
+    """A bottleneck with TT projections: down (k, d_model) and up (d_model, k) are ``t3nsor.TTLinear``."""

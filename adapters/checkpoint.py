@@ -1,0 +1,177 @@
+"""save and load: a folder with adapter_config.json and adapter_model.safetensors, adapter tensors only.
+
+    adapter_config.json          format version, the base model's architecture, what is attached (kind and fields, task)
+    adapter_model.safetensors    the adapters' tensors, and those of the model's own parameters that train (layer norms),
+                                 under the names that they have in the model
+
+Loading compares names, shapes and architecture before anything is touched, and reads no pickle.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from adapters.configuration import AdapterConfig
+from adapters.freezing import adapter_parameters
+from adapters.injection import attach, attachments
+from adapters.merging import is_merged, merge, unmerge
+from adapters.validation import nearest_name
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+FORMAT_VERSION = 1
+ARCHITECTURE_KEYS = ("model_type", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "feed_forward_proj")
+
+
+class CheckpointError(RuntimeError):
+    """A saved adapter does not fit or cannot be read; the model is as it was."""
+
+
+def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a checkpoint holds, detached: all adapters' and the trainable ones of the base."""
+    own = adapter_parameters(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            own[name] = parameter
+    state = model.state_dict()
+    return {name: state[name].detach() for name in sorted(own)}
+
+
+def architecture(model: nn.Module) -> dict[str, Any]:
+    """What of the base model's configuration an adapter depends on."""
+    return {key: getattr(model.config, key) for key in ARCHITECTURE_KEYS if hasattr(model.config, key)}
+
+
+def save(model: nn.Module, directory: str | os.PathLike) -> None:
+    """Write the adapters of ``model`` into ``directory`` (made if missing), each file whole or not at all."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "architecture": architecture(model),
+        "adapters": [attachment.to_dict() for attachment in attachments(model)],
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_state_dict(model).items()}
+    _replace(directory / WEIGHTS_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    _replace(directory / CONFIG_NAME, lambda path: path.write_text(text))
+
+
+def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
+    """Read adapters that ``save`` wrote into ``model``, attaching them first where the model has none.
+
+    Raises:
+        CheckpointError: files are missing or unreadable, the base model's architecture differs, other adapters are
+            attached, or names or shapes of tensors differ. The model is as it was.
+    """
+    directory = Path(directory)
+    description = _read_description(directory)
+    _check_architecture(model, description["architecture"], directory)
+    tensors = _read_tensors(directory)
+    saved = [(entry["task"], AdapterConfig.from_dict(entry["config"])) for entry in description["adapters"]]
+    present = [(attachment.task, attachment.config) for attachment in attachments(model)]
+    if present and present != saved:
+        raise CheckpointError(
+            f"A model takes the tensors of the adapters that it has; {directory} holds "
+            f"{[config.kind for _, config in saved]} and the model {[config.kind for _, config in present]}, or their fields "
+            "differ: load into a model without adapters."
+        )
+    expected = model if present else _skeleton(model, saved)
+    check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(expected).items()}, tensors, str(directory))
+    if not present:
+        for task, config in saved:
+            attach(model, config, task)
+    load_tensors(model, tensors)
+    return model
+
+
+def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], where: str) -> None:
+    """Refuse tensors whose names or shapes are not exactly the expected ones."""
+    for name in expected:
+        if name not in tensors:
+            raise CheckpointError(f"A checkpoint holds every adapter tensor; {where} lacks {name!r}: save it again.")
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise CheckpointError(
+                f"A checkpoint holds adapter tensors of this model only; {where} has {name!r}: {nearest_name(name, expected)}"
+            )
+        if tensor.shape != expected[name]:
+            raise CheckpointError(
+                f"Tensor {name!r} has shape {tuple(expected[name])} in this model; {where} has {tuple(tensor.shape)}: "
+                "use the configuration it was saved with."
+            )
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy checked tensors into the parameters of the same names; a merged model is merged anew."""
+    was_merged = is_merged(model)
+    unmerge(model)
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameters[name].copy_(tensor)
+    if was_merged:
+        merge(model)
+
+
+def _skeleton(model: nn.Module, saved: list[tuple[str | None, AdapterConfig]]) -> nn.Module:
+    """The model's architecture on the meta device with the saved adapters attached: names and shapes without memory."""
+    with torch.device("meta"):
+        skeleton = type(model)(model.config)
+    for task, config in saved:
+        attach(skeleton, config, task)
+    return skeleton
+
+
+def _read_description(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_NAME
+    if not path.is_file():
+        raise CheckpointError(f"An adapter is saved as {CONFIG_NAME} and {WEIGHTS_NAME}; {path} is not there: check the path.")
+    try:
+        description = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds JSON; it cannot be read ({error}): save the adapter again.") from None
+    required = {"format_version", "architecture", "adapters"}
+    if not isinstance(description, dict) or not required <= description.keys():
+        raise CheckpointError(f"{path} has the keys {sorted(required)}; some are missing: save the adapter again.")
+    if description["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"This version reads format {FORMAT_VERSION}; {path} has {description['format_version']!r}: "
+            "use the version of the library that wrote it."
+        )
+    return description
+
+
+def _check_architecture(model: nn.Module, saved: dict[str, Any], directory: Path) -> None:
+    here = architecture(model)
+    differing = [key for key in ARCHITECTURE_KEYS if saved.get(key) != here.get(key)]
+    if differing:
+        key = differing[0]
+        raise CheckpointError(
+            f"An adapter fits the architecture it was trained in; {directory} has {key}={saved.get(key)!r} "
+            f"and the model {here.get(key)!r}: load the base model it was trained on."
+        )
+
+
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
+    path = directory / WEIGHTS_NAME
+    if not path.is_file():
+        raise CheckpointError(f"An adapter's tensors are in {WEIGHTS_NAME}; {path} is not there: check the path.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is a safetensors file; it cannot be read ({error}): save the adapter again.") from None
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write beside the final name and move into place, so that a killed run leaves no half file."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)

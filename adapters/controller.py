@@ -1,0 +1,40 @@
+"""Which task's adapter acts at one place of the model.
+
+A place holds, for each adapter configuration, one controller; the controller holds one module for each task. The active
+task is state of the model (``set_active_task``), not an argument of its forward: transformers' ``generate`` would refuse it.
+"""
+
+from torch import Tensor, nn
+
+from adapters.validation import ConfigurationError
+
+ALL_TASKS = "all_tasks"
+
+
+class AdapterController(nn.Module):
+    """Modules by task; the active task's own one acts, else the one attached for all tasks, else none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict()
+        self.active_task: str | None = None
+
+    def add(self, task: str | None, module: nn.Module) -> None:
+        """Put in the module of one task, or of all tasks where ``task`` is None."""
+        name = task or ALL_TASKS
+        if name in self.tasks:
+            raise ConfigurationError(
+                f"A place holds one module for each adapter and task; task {name!r} has one already: "
+                "attach the second adapter under another task or as another kind."
+            )
+        self.tasks[name] = module
+
+    @property
+    def active(self) -> nn.Module | None:
+        """The module that acts now, or None."""
+        if self.active_task in self.tasks:
+            return self.tasks[self.active_task]
+        return self.tasks[ALL_TASKS] if ALL_TASKS in self.tasks else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.active(x)

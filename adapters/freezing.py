@@ -1,0 +1,96 @@
+"""Which parameters train, decided once, by rules, in this order:
+
+    1. the model's own parameters are frozen,
+    2. kinds of position "weights" (none, layer_norm) decide about those they name, the later attached one last,
+    3. parameters of adapters train, but for frozen and disabled cores, which their layer has frozen itself.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from adapters.configuration import AdapterConfig
+from adapters.mergeable import Mergeable
+from adapters.tables import render_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullFineTuningConfig(AdapterConfig, kind="none"):
+    """No adapter: every parameter of the model trains."""
+
+    position = "weights"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers is not None or set(self.stacks) != {"encoder", "decoder"}:
+            given = f"layers={self.layers}, stacks={list(self.stacks)}"
+            self.refuse("kind", "trains the whole model and takes no place", given, "leave layers and stacks out")
+
+    def weights(self, model: nn.Module) -> dict[str, bool]:
+        """Every parameter of the base model, True."""
+        adapter_names = set(adapter_parameters(model))
+        return {name: True for name, _ in model.named_parameters() if name not in adapter_names}
+
+
+@dataclass(frozen=True)
+class FreezingRow:
+    """One parameter, whether it trains, and the rule that decided."""
+
+    name: str
+    count: int
+    trainable: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class FreezingReport:
+    """What trains and why; ``str`` of it is a table by reason."""
+
+    rows: tuple[FreezingRow, ...]
+
+    def trainable_names(self) -> list[str]:
+        return [row.name for row in self.rows if row.trainable]
+
+    def __str__(self) -> str:
+        groups: dict[tuple[bool, str], list[FreezingRow]] = {}
+        for row in self.rows:
+            groups.setdefault((row.trainable, row.reason), []).append(row)
+        lines = [
+            ["trains" if trainable else "frozen", reason, str(len(rows)), f"{sum(row.count for row in rows):,}", rows[0].name]
+            for (trainable, reason), rows in sorted(groups.items(), key=lambda item: not item[0][0])
+        ]
+        return render_table("What trains, and why", ["", "rule", "tensors", "numbers", "first of them"], lines)
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that adapters brought in, by name."""
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Mergeable):
+            for name, parameter in module.named_parameters(prefix=path):
+                if name not in (f"{path}.weight", f"{path}.bias"):
+                    found[name] = parameter
+    for name, parameter in model.named_parameters():
+        if name.startswith("shared_cores."):
+            found[name] = parameter
+    return found
+
+
+def freeze(model: nn.Module) -> FreezingReport:
+    """Set ``requires_grad`` of every parameter by the rules above, and say why for each."""
+    brought = adapter_parameters(model)
+    reasons = dict.fromkeys(dict(model.named_parameters()), (False, "the base model is frozen"))
+    for attachment in getattr(model, "adapter_attachments", []):
+        if attachment.config.position == "weights":
+            for name, trainable in attachment.config.weights(model).items():
+                reasons[name] = (trainable, f"adapter kind {attachment.config.kind!r} says so")
+    rows = []
+    for name, parameter in model.named_parameters():
+        if name in brought:
+            trainable = parameter.requires_grad
+            reason = "belongs to an adapter" if trainable else "frozen or disabled core of an adapter"
+        else:
+            trainable, reason = reasons[name]
+            parameter.requires_grad_(trainable)
+        rows.append(FreezingRow(name, parameter.numel(), trainable, reason))
+    return FreezingReport(tuple(rows))

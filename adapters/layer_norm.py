@@ -1,0 +1,172 @@
+"""The layer-norm family: T5's norm is x / rms(x) times a weight vector, and the kinds differ in how w is made.
+
+    x (..., dim),  rms(x)^2 = mean(x^2) + eps,      y = w * x / rms(x)
+
+    layer_norm, trainable=False    w as pretrained                                0 trainable numbers
+    scale_norm                     w = g / sqrt(dim) for every feature            1     (Nguyen & Salazar 2019, eq. 5)
+    tt_layer_norm                  w = a TT vector of rank r                      sum of r_{k-1} m_k r_k
+    layer_norm, trainable=True     w itself                                       dim
+
+A replaced norm keeps its pretrained weight, frozen, under the same name; merging writes the new w over it and unmerging
+puts the old one back. tt_layer_norm starts as the TT-SVD of the pretrained w (equal to it at full rank, near it below)
+or at ones; scale_norm starts at the g nearest to the pretrained w, its mean.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+import t3nsor as t3
+from adapters.configuration import AdapterConfig, check_cores, check_factors
+from adapters.mergeable import Mergeable
+from adapters.sublayers import find_sublayers, select_sublayers
+from adapters.validation import ConfigurationError
+
+NormSublayer = Literal["self_attention", "cross_attention", "feed_forward", "final"]
+EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNormConfig(AdapterConfig, kind="layer_norm"):
+    """Train the model's own layer norms, or say that they stay frozen.
+
+    Args:
+        sublayers: whose norm; "final" is the one at the end of a stack.
+        trainable: whether they train.
+    """
+
+    position = "weights"
+
+    sublayers: tuple[NormSublayer, ...] = EVERY_NORM
+    trainable: bool = True
+
+    def weights(self, model: nn.Module) -> dict[str, bool]:
+        """The parameters this kind decides about, and whether they train."""
+        chosen = select_sublayers(self, find_sublayers(model))
+        return {f"{sublayer.norm}.weight": self.trainable for sublayer in chosen}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
+    """One trained number in place of each weight vector.
+
+    Args:
+        sublayers: whose norm; "final" is the one at the end of a stack.
+    """
+
+    position = "norm"
+
+    sublayers: tuple[NormSublayer, ...] = EVERY_NORM
+
+    def build(self, weight: Tensor, eps: float) -> "ScaleNorm":
+        norm = ScaleNorm(weight.shape[0], eps=eps, dtype=torch.float32)
+        norm.start_from(weight)
+        return norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
+    """A TT vector in place of each weight vector.
+
+    Args:
+        sublayers: whose norm; "final" is the one at the end of a stack.
+        rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
+        d: number of cores.
+        raw_shape: (m_1, ..., m_d), factors of dim; None to choose balanced ones.
+        init: "pretrained" decomposes the weight that is there, "ones" starts from scratch.
+        frozen_cores: cores that keep their initial value.
+        disabled_cores: cores held at the identity-like element.
+        shared_cores: cores that are one and the same in every norm of a sublayer kind.
+    """
+
+    position = "norm"
+
+    sublayers: tuple[NormSublayer, ...] = EVERY_NORM
+    rank: int | tuple[int, ...] = 4
+    d: int = 3
+    raw_shape: tuple[int, ...] | None = None
+    init: Literal["pretrained", "ones"] = "pretrained"
+    frozen_cores: tuple[int, ...] = ()
+    disabled_cores: tuple[int, ...] = ()
+    shared_cores: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.raw_shape is not None:
+            object.__setattr__(self, "d", len(self.raw_shape))
+        check_cores(self)
+
+    def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
+        if self.raw_shape is not None:
+            check_factors(self, self.raw_shape, weight.shape[0], "weight")
+        rank = self.rank if isinstance(self.rank, int) else list(self.rank)
+        try:
+            norm = TensorTrainLayerNorm(weight.shape[0], self.d, rank, self.raw_shape, eps=eps, dtype=torch.float32)
+        except ValueError as error:
+            raise ConfigurationError(f"Adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}") from error
+        norm.from_scratch = self.init == "ones"
+        norm.start_from(weight)
+        return norm
+
+
+class ScaleNorm(t3.ScaleNorm):
+    """x (..., dim) -> g x / ||x||, as an adapter of a norm."""
+
+    is_linear = True
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        """Set g so that the weight vector g / sqrt(dim) is the constant nearest to ``weight`` (dim,), its mean."""
+        self.g.copy_(weight.to(self.g.dtype).mean() * self.dim**0.5)
+
+    def dense_weight(self) -> Tensor:
+        """The weight vector, (dim,)."""
+        return (self.g / self.dim**0.5).expand(self.dim)
+
+
+class TensorTrainLayerNorm(t3.TTLayerNorm):
+    """x (..., dim) -> w * x / rms(x) with w a TT vector, as an adapter of a norm."""
+
+    is_linear = True
+    from_scratch = False
+
+    def start_from(self, weight: Tensor) -> None:
+        """Set the cores to the TT-SVD of ``weight`` (dim,), or to ones."""
+        if self.from_scratch or weight.is_meta:
+            self.reset_parameters()
+        else:
+            self.decompose_(weight)
+
+    def dense_weight(self) -> Tensor:
+        """The weight vector, (dim,)."""
+        return self.weight
+
+
+class AdaptedLayerNorm(Mergeable, T5LayerNorm):
+    """T5's layer norm whose weight vector an adapter replaces; its own weight stays, frozen."""
+
+    def __init__(self, norm: T5LayerNorm) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
+        self.replacement = nn.ModuleDict()
+        self.training = norm.training
+
+    def start(self, adapter: nn.Module) -> None:
+        adapter.start_from(self.base_tensor("weight"))
+
+    def active_adapter(self) -> nn.Module | None:
+        """The norm that acts in place of the base's, or None."""
+        return next((c.active for c in self.replacement.values() if c.active is not None), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        adapter = None if self.is_merged else self.active_adapter()
+        return super().forward(x) if adapter is None else adapter(x)
+
+    @torch.no_grad()
+    def merged_weights(self) -> dict[str, Tensor | None]:
+        """The active adapter's weight vector (dim,) in the base's dtype."""
+        weight, adapter = self.base_tensor("weight"), self.active_adapter()
+        return {"weight": weight if adapter is None else adapter.dense_weight().to(weight.dtype).contiguous()}

@@ -1,0 +1,40 @@
+"""One linear map, many forms: what stands in the two projections of a bottleneck.
+
+A form is a name and a function (configuration, in, out, zero) -> nn.Module mapping (..., in) to (..., out), whose
+output is exactly zero at the start where ``zero`` is asked for. A new form is one function and one line of the registry.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from adapters.bottleneck import BottleneckConfig
+
+
+class DenseLinear(nn.Linear):
+    """nn.Linear whose start is Glorot-normal (Glorot & Bengio 2010) with bias zero, or zero altogether."""
+
+    def __init__(self, in_features: int, out_features: int, zero: bool) -> None:
+        self.zero = zero
+        super().__init__(in_features, out_features, dtype=torch.float32)
+
+    def reset_parameters(self) -> None:
+        if self.zero:
+            nn.init.zeros_(self.weight)
+        else:
+            nn.init.xavier_normal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def dense(config: "BottleneckConfig", in_features: int, out_features: int, zero: bool) -> nn.Module:
+    return DenseLinear(in_features, out_features, zero)
+
+
+def tensor_train(config: "BottleneckConfig", in_features: int, out_features: int, zero: bool) -> nn.Module:
+    return config.tt_linear(in_features, out_features, zero=zero, mirrored=zero)
+
+
+LINEAR_FORMS: dict[str, Callable[..., nn.Module]] = {"dense": dense, "tensor_train": tensor_train}

@@ -1,0 +1,87 @@
+"""Where in a T5 an adapter can sit.
+
+    encoder.block.0.layer.0   self_attention     linears q k v o                norm layer_norm
+    encoder.block.0.layer.1   feed_forward       linears wi wo | wi_0 wi_1 wo   norm layer_norm
+    decoder.block.0.layer.1   cross_attention    linears q k v o                norm layer_norm
+    encoder                   final                                             norm final_layer_norm
+
+Any model whose stacks look like this will do: T5, T5 v1.1, flan-T5, mT5, and those that hold one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from adapters.validation import ConfigurationError
+
+INNER_MODULES = {
+    "SelfAttention": "self_attention",
+    "EncDecAttention": "cross_attention",
+    "DenseReluDense": "feed_forward",
+}
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """One sublayer: ``linears`` maps a linear's name to its path in the model; ``output`` names the last one."""
+
+    stack: str
+    layer: int | None
+    kind: str
+    norm: str
+    linears: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str | None:
+        """Path of the linear whose result the sublayer adds to the hidden states."""
+        return self.linears.get("o") or self.linears.get("wo")
+
+
+def find_sublayers(model: nn.Module) -> list[Sublayer]:
+    """All sublayers in order, the final norm of each stack last.
+
+    Raises:
+        ConfigurationError: the model has no T5-like stacks.
+    """
+    found = []
+    for stack_path, stack in model.named_modules():
+        stack_name = stack_path.rpartition(".")[2]
+        if stack_name not in ("encoder", "decoder") or not isinstance(getattr(stack, "block", None), nn.ModuleList):
+            continue
+        for index, block in enumerate(stack.block):
+            for position, sublayer in enumerate(block.layer):
+                path = f"{stack_path}.block.{index}.layer.{position}"
+                inner_name = next(name for name in INNER_MODULES if hasattr(sublayer, name))
+                linears = {
+                    name: f"{path}.{inner_name}.{name}"
+                    for name, child in getattr(sublayer, inner_name).named_children()
+                    if isinstance(child, nn.Linear)
+                }
+                found.append(Sublayer(stack_name, index, INNER_MODULES[inner_name], f"{path}.layer_norm", linears))
+        found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm"))
+    if not found:
+        raise ConfigurationError(
+            f"Adapters are attached to models with T5's encoder and decoder stacks; given was {type(model).__name__}: "
+            "for another architecture use the PEFT tuner in adapters.peft."
+        )
+    return found
+
+
+def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
+    """Those that the configuration's stacks, layers and sublayers name; refuses numbers and choices that name none."""
+    depths = [sublayer.layer for sublayer in sublayers if sublayer.stack in config.stacks and sublayer.layer is not None]
+    if config.layers is not None and max(config.layers) > max(depths, default=-1):
+        rule = f"counts blocks from 0 to {max(depths, default=-1)} here"
+        config.refuse("layers", rule, list(config.layers), "leave the others out")
+    chosen = [
+        sublayer
+        for sublayer in sublayers
+        if sublayer.stack in config.stacks
+        and sublayer.kind in config.sublayers
+        and (config.layers is None or sublayer.layer in config.layers)
+    ]
+    if not chosen:
+        given = f"{list(config.sublayers)} in {list(config.stacks)}"
+        config.refuse("sublayers", "leaves a place in the model", given, "cross_attention stands in the decoder only")
+    return chosen

@@ -1,0 +1,95 @@
+"""summary: how many numbers train, where, and how many bytes they take."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from adapters.freezing import adapter_parameters
+from adapters.injection import attachments
+from adapters.tables import render_table
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of one group: all of them, those that train, and the bytes of either."""
+
+    parameters: int = 0
+    trainable: int = 0
+    bytes: int = 0
+    trainable_bytes: int = 0
+
+    def plus(self, parameter: nn.Parameter) -> "ParameterCount":
+        size = parameter.numel() * parameter.element_size()
+        return ParameterCount(
+            self.parameters + parameter.numel(),
+            self.trainable + parameter.numel() * parameter.requires_grad,
+            self.bytes + size,
+            self.trainable_bytes + size * parameter.requires_grad,
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a model: in all, of its base alone, by group (base, layer norms, each adapter) and by layer."""
+
+    total: ParameterCount
+    base: ParameterCount
+    groups: dict[str, ParameterCount]
+    layers: dict[str, ParameterCount]
+
+    @property
+    def share(self) -> float:
+        """Trainable numbers as a share of the base model's numbers."""
+        return self.total.trainable / self.base.parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "parameters": self.total.parameters,
+            "base_parameters": self.base.parameters,
+            "trainable_parameters": self.total.trainable,
+            "trainable_bytes": self.total.trainable_bytes,
+            "share": self.share,
+            "groups": {name: vars(count) for name, count in self.groups.items()},
+            "layers": {name: vars(count) for name, count in self.layers.items()},
+        }
+
+    def __str__(self) -> str:
+        header = ["", "numbers", "trainable", "share of base", "trainable bytes"]
+        by_group = render_table("Parameters by group", header, [self._row(*item) for item in self.groups.items()])
+        by_layer = render_table("Parameters by layer", header, [self._row(*item) for item in self.layers.items()])
+        total = render_table("In all", header, [self._row("model", self.total)])
+        return "\n\n".join((by_group, by_layer, total))
+
+    def _row(self, name: str, count: ParameterCount) -> list[str]:
+        share = count.trainable / self.base.parameters
+        return [name, f"{count.parameters:,}", f"{count.trainable:,}", f"{share:.4%}", f"{count.trainable_bytes:,}"]
+
+
+def summary(model: nn.Module) -> Summary:
+    """Count the parameters of ``model``; a parameter that stands in several places is counted once, at the first."""
+    brought = adapter_parameters(model)
+    names = sorted((attachment.name for attachment in attachments(model)), key=len, reverse=True)
+    total, base = ParameterCount(), ParameterCount()
+    groups: dict[str, ParameterCount] = {}
+    layers: dict[str, ParameterCount] = {}
+    for name, parameter in model.named_parameters():
+        group = _group(name, names) if name in brought else ("layer norms" if "layer_norm" in name else "base weights")
+        total = total.plus(parameter)
+        if name not in brought:
+            base = base.plus(parameter)
+        groups[group] = groups.get(group, ParameterCount()).plus(parameter)
+        layer = _layer(name)
+        layers[layer] = layers.get(layer, ParameterCount()).plus(parameter)
+    return Summary(total, base, groups, layers)
+
+
+def _group(name: str, adapter_names: list[str]) -> str:
+    parts = name.replace("-", ".").split(".")
+    return next(adapter for adapter in adapter_names if adapter in parts)
+
+
+def _layer(name: str) -> str:
+    """encoder.block.3.layer... -> encoder 3; what is outside the blocks keeps the name of its part."""
+    parts = name.split(".")
+    return f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]

@@ -1,0 +1,114 @@
+"""A tensor-train matrix as a trainable change of a frozen linear map.
+
+    beside a linear (tt_lora, after Hu et al. 2021, arXiv:2106.09685):   y = W x + b + s (T x + c)
+    after a sublayer (tt_single):                                       y' = y + s (T y + c)
+
+T (out, in) is a TT matrix with one core at zero, c the optional bias, s the ``scaling``: at step 0 both change nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import t3nsor as t3
+from adapters.configuration import SublayerKind, TensorTrainFields
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorTrainLoRAConfig(TensorTrainFields, kind="tt_lora"):
+    """A TT delta beside named linears.
+
+    Args:
+        target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated forms), wo, and q, k, v, o of the
+            attentions; None for all linears of the feed-forward sublayers.
+        sublayers: where linears of these names are looked for.
+        scaling: s above.
+        dropout: probability of dropping an entry of x before T, while training.
+    """
+
+    position = "beside"
+
+    target_modules: tuple[str, ...] | None = None
+    sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
+    scaling: float = 1.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_dropout(self)
+
+    def build(self, in_features: int, out_features: int) -> "TensorTrainLinear":
+        return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorTrainSingleConfig(TensorTrainFields, kind="tt_single"):
+    """One TT layer after a sublayer, without a bottleneck.
+
+    Args:
+        sublayers: after which sublayers it sits.
+        scaling: s above.
+        dropout: probability of dropping an entry of y before T, while training.
+    """
+
+    position = "after"
+
+    sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
+    scaling: float = 1.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_dropout(self)
+
+    def build(self, in_features: int, out_features: int) -> "TensorTrainSingle":
+        return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
+
+
+def check_dropout(config: TensorTrainFields) -> None:
+    """Refuse a dropout that is no probability below 1."""
+    if not 0 <= config.dropout < 1:
+        config.refuse("dropout", "is a probability from 0 up to, not including, 1", config.dropout, "0.1 is usual")
+
+
+class TensorTrainLinear(nn.Module):
+    """The change alone: x (..., in) -> s (T x + c) (..., out)."""
+
+    def __init__(self, linear: t3.TTLinear, scaling: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear = linear
+        self.scaling = scaling
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.linear.is_linear
+
+    def reset_parameters(self) -> None:
+        self.linear.reset_parameters()
+
+    def delta_weight(self) -> Tensor:
+        """s T, (out, in)."""
+        return self.scaling * self.linear.full()
+
+    def delta_bias(self) -> Tensor | None:
+        """s c, (out,), or None without a bias."""
+        bias = self.linear.bias
+        if bias is None:
+            return None
+        return self.scaling * (bias.full() if isinstance(bias, t3.TTBias) else bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaling * self.linear(self.dropout(x))
+
+    def extra_repr(self) -> str:
+        return f"scaling={self.scaling}"
+
+
+class TensorTrainSingle(TensorTrainLinear):
+    """The change added to what it changes: y (..., n) -> y + s (T y + c) (..., n)."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y + super().forward(y)

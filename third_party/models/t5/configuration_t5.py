@@ -1,0 +1,37 @@
+"""T5Config with one more field: the adapters that the model carries."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import T5Config as TransformersT5Config
+
+from adapters import AdapterConfig
+
+
+@strict
+class T5Config(TransformersT5Config):
+    """transformers' T5Config plus ``adapters``.
+
+    Args:
+        adapters: what ``adapters.attach`` takes - an object with a key ``kind``, or a list of them - or None. In a saved
+            model each entry may also be ``{"task": name or null, "config": {...}}``.
+
+    Raises:
+        adapters.ConfigurationError: an entry is no valid adapter.
+    """
+
+    adapters: dict[str, Any] | list[dict[str, Any]] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.attachments()
+        super().__post_init__(**kwargs)
+
+    def attachments(self) -> list[tuple[str | None, AdapterConfig]]:
+        """The adapters as pairs of a task (None: all tasks) and a configuration."""
+        entries = self.adapters or []
+        pairs = []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            by_task = set(entry) == {"task", "config"}
+            config = entry["config"] if by_task else entry
+            pairs.append((entry["task"] if by_task else None, AdapterConfig.from_dict(config)))
+        return pairs

@@ -1,0 +1,154 @@
+"""What a training run costs: step time, tokens per second, peak memory, memory by layer; and one line that says so.
+
+Step times are wall-clock seconds of whole optimisation steps (all micro-batches and the update), without evaluation and
+checkpoints in between. The first step, which allocates and may compile, is not counted in the median.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+def tensor_bytes(tensor: Any) -> int:
+    """Bytes of a tensor's numbers; 0 for anything else."""
+    return tensor.numel() * tensor.element_size() if isinstance(tensor, Tensor) else 0
+
+
+def memory_by_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, int]]:
+    """Bytes of parameters, gradients and optimizer state, by layer ("encoder 0", "decoder 3", "shared", ...)."""
+    state = {}
+    if optimizer is not None:
+        state = getattr(optimizer, "optimizer", optimizer).state
+    layers: dict[str, dict[str, int]] = {}
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        layer = f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]
+        row = layers.setdefault(layer, {"parameters": 0, "gradients": 0, "optimizer": 0})
+        row["parameters"] += tensor_bytes(parameter)
+        row["gradients"] += tensor_bytes(parameter.grad)
+        row["optimizer"] += sum(tensor_bytes(value) for value in state.get(parameter, {}).values())
+    return layers
+
+
+def peak_memory_bytes() -> int:
+    """The most memory used so far: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+class MeasurementCallback(TrainerCallback):
+    """Collects the costs of a run; ``to_dict`` gives them in seconds, tokens and bytes."""
+
+    def __init__(self) -> None:
+        self.step_seconds: list[float] = []
+        self.tokens = 0
+        self.layers: dict[str, dict[str, int]] = {}
+        self._started = 0.0
+        self._step_tokens = 0
+
+    def count_tokens(self, inputs: dict[str, Tensor]) -> None:
+        """Add the source tokens of a micro-batch that are not padding."""
+        mask = inputs.get("attention_mask")
+        self._step_tokens += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._started = time.perf_counter()
+        self._step_tokens = 0
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.layers:
+            self.layers = memory_by_layer(kwargs["model"], kwargs.get("optimizer"))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.step_seconds.append(time.perf_counter() - self._started)
+        self.tokens += self._step_tokens
+
+    def median_step_seconds(self) -> float:
+        """The median over all steps but the first; nan before the first."""
+        counted = self.step_seconds[1:] or self.step_seconds
+        return statistics.median(counted) if counted else float("nan")
+
+    def tokens_per_second(self) -> float:
+        """Source tokens of this process a second of training."""
+        seconds = sum(self.step_seconds)
+        return self.tokens / seconds if seconds else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "steps_measured": len(self.step_seconds),
+            "step_seconds_median": self.median_step_seconds(),
+            "tokens_per_second": self.tokens_per_second(),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "memory_by_layer": self.layers,
+        }
+
+
+class ProgressLineCallback(TrainerCallback):
+    """One bar for the training and, while it evaluates, one for the evaluation; the numbers stand behind the bar."""
+
+    def __init__(self, measurement: MeasurementCallback) -> None:
+        self.measurement = measurement
+        self.bar: tqdm | None = None
+        self.evaluation_bar: tqdm | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", dynamic_ncols=True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **kwargs: Any
+    ) -> None:
+        if self.bar is None or not logs:
+            return
+        if "loss" in logs:
+            self.bar.set_postfix_str(
+                f"loss {float(logs['loss']):.3f}, lr {float(logs['learning_rate']):.1e}, "
+                f"{1000 * self.measurement.median_step_seconds():.0f} ms/step, "
+                f"{self.measurement.tokens_per_second():,.0f} tokens/s, {peak_memory_bytes() / 2**20:,.0f} MiB"
+            )
+        elif "eval_loss" in logs:
+            average = logs.get("eval_average_metrics")
+            score = "" if average is None else f", average_metrics {average:.3f}"
+            self.bar.write(f"step {state.global_step}: eval_loss {logs['eval_loss']:.3f}{score}")
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        loader = kwargs.get("eval_dataloader")
+        if state.is_world_process_zero and loader is not None and hasattr(loader, "__len__"):
+            if self.evaluation_bar is None:
+                self.evaluation_bar = tqdm(total=len(loader), desc="evaluate", leave=False, dynamic_ncols=True)
+            self.evaluation_bar.update(1)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._close_evaluation_bar()
+
+    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._close_evaluation_bar()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _close_evaluation_bar(self) -> None:
+        if self.evaluation_bar is not None:
+            self.evaluation_bar.close()
+            self.evaluation_bar = None
