@@ -229,7 +229,7 @@ def _check_lengths(predictions: Sequence, references: Sequence, groups: Sequence
     lengths = {"predictions": len(predictions), "references": len(references)}
     if groups is not None:
         lengths["groups"] = len(groups)
-    if len(set(lengths.values())) > 1 or not predictions:
+    if len(set(lengths.values())) > 1 or lengths["predictions"] == 0:
         given = ", ".join(f"{length} {name}" for name, length in lengths.items())
         raise ValueError(f"Metrics compare equally many texts, at least one; {given} were given. Pass whole splits.")
 
