@@ -1,6 +1,6 @@
 """A bias vector as a tensor train.
 
-    b = full() (features,)      cores (r_{k-1}, m_k, 1, r_k),  m_1 ... m_d = features
+b = full() (features,)      cores (r_{k-1}, m_k, 1, r_k),  m_1 ... m_d = features
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .initializers import constant_, random_, standard_deviation
-from .module import TTModule
-from .shapes import check_factors, check_product, factorize, positive_int
+from .initializers import initialize_
+from .module import TTModule, vector_shape
 
 
 class TTBias(TTModule):
@@ -19,9 +18,9 @@ class TTBias(TTModule):
     Args:
         features: the last dimension of x.
         d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks.
+        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
         raw_shape: (m_1, ..., m_d); None chooses by `factorize(features, d)`.
-        init: "zero": b is exactly zero and gets a gradient; or a standard deviation for the entries of b.
+        init: "zero" for a b that is exactly zero and gets a gradient, or another start of `initialize_`.
     """
 
     def __init__(
@@ -34,27 +33,21 @@ class TTBias(TTModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        features = positive_int(features, "features")
-        factors = factorize(features, d) if raw_shape is None else check_factors(raw_shape, "raw_shape")
-        check_product(factors, features, "features")
-        super().__init__((factors, (1,) * len(factors)), tt_rank, device, dtype)
+        super().__init__(vector_shape(features, "features", d, raw_shape), tt_rank, device, dtype)
         self.features, self.init = features, init
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        if self.init == "zero":
-            constant_(self.cores, 0.0)
-        else:
-            random_(self.cores, standard_deviation(self.init, 1, self.features))
+        initialize_(self.cores, self.init)
 
     def full(self) -> Tensor:
         """The dense vector (features,), differentiable in the cores."""
-        return self.tensor_train().full().squeeze(1)
+        return super().full().squeeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., features) -> the same shape and dtype."""
         return x + self.full().to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"features={self.features}, raw_shape={self.raw_shape[0]}, ranks={self.ranks}"
+        return f"{self.features}, raw_shape={self.raw_shape[0]}, ranks={self.ranks}"

@@ -1,17 +1,17 @@
-"""How a tensor network is multiplied with a batch of vectors; the one place where a plan is chosen.
+"""How a tensor network meets data; the one place where a plan is chosen.
 
-    y = x W^T      x (..., N), W (M, N) -> y (..., M)
+A product with a batch of vectors is y = x W^T, x (..., N), W (M, N) -> y (..., M), by one of the plans
 
     "sequential"     core by core: (b, M_done, r, n, N_left) x (r, m, n, s) -> (b, M_done m, s, N_left)
     "materialised"   build W from the cores, then one dense product
-    "auto"           the plan with the fewest floating-point operations for this shape
+    "auto"           the one of these with the fewest floating-point operations for this shape
 
-In a tensor ring the outer rank r_0 is carried along as part of the batch and closed by a trace at the end.
+In a tensor ring the outer rank r_0 is carried along (index c) and closed by a trace at the end; in a train it is 1.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -24,12 +24,91 @@ if TYPE_CHECKING:
 PLANS = ("sequential", "materialised")
 
 
+def matmul(
+    x: Tensor,
+    tt: "TensorNetwork",
+    plan: str = "auto",
+    core_activation: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """x W^T for x of shape (..., N) and a network of shape (M, N): a tensor of shape (..., M).
+
+    Dtypes: under autocast as `nn.Linear` (the autocast dtype, float64 is left alone). Otherwise the product is computed
+    in the wider dtype of x and the cores and returned in x's, so that float32 cores serve a bfloat16 model.
+
+    `core_activation` is applied after every core but the last; such a map is not linear and must be sequential.
+
+    Raises:
+        TypeError: x is not a floating-point tensor.
+        ValueError: x's last dimension is not N, or the plan is unknown or cannot apply an activation.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor, but its dtype is {x.dtype}; convert it first.")
+    M, N = tt.shape
+    if x.dim() == 0 or x.shape[-1] != N:
+        raise ValueError(f"The last dimension of x must be {N}, but its shape is {tuple(x.shape)}; pass (..., {N}).")
+    lowered = _autocast_dtype(x)
+    compute_dtype = lowered or torch.promote_types(x.dtype, tt.dtype)
+    flat = x.reshape(-1, N).to(compute_dtype)
+    if choose_plan(flat.shape[0], tt, plan, core_activation) == "sequential":
+        y = _sequential(flat, [core.to(compute_dtype) for core in tt.cores], core_activation)
+    else:
+        y = F.linear(flat, materialise(tt).to(compute_dtype))  # (b, N) x (M, N) -> (b, M)
+    return y.reshape(*x.shape[:-1], M).to(lowered or x.dtype)
+
+
+def _sequential(x: Tensor, cores: Sequence[Tensor], core_activation: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """(b, N) and cores (r, m, n, s) of the same dtype -> (b, M)."""
+    b, outer = x.shape[0], cores[0].shape[0]
+    closing = torch.eye(outer, dtype=x.dtype, device=x.device)
+    state = torch.einsum("bN,cr->bcrN", x, closing)  # (b, N) x (c, r) -> (b, c, r, N)
+    state = state.reshape(b * outer, 1, outer, x.shape[1])  # (b c, M_done, r, N_left)
+    for k, core in enumerate(cores):
+        r, m, n, s = core.shape
+        M, N = state.shape[1], state.shape[3] // n
+        state = state.reshape(b * outer, M, r, n, N)
+        state = torch.einsum("bMrnN,rmns->bMmsN", state, core)  # (b, M, r, n, N) x (r, m, n, s) -> (b, M, m, s, N)
+        state = state.reshape(b * outer, M * m, s, N)
+        if core_activation is not None and k < len(cores) - 1:
+            state = core_activation(state)
+    return torch.einsum("bcMc->bM", state.reshape(b, outer, -1, outer))  # (b, c, M, c) -> (b, M)
+
+
+def materialise(tt: "TensorNetwork") -> Tensor:
+    """The dense matrix (M, N) of a network, in the dtype of its cores also under autocast."""
+    outer = tt.ranks[0]
+    with _autocast_off(tt.device.type):
+        matrix = torch.eye(outer, dtype=tt.dtype, device=tt.device).reshape(outer, 1, 1, outer)
+        for core in tt.cores:
+            matrix = torch.einsum(
+                "cMNr,rmns->cMmNns", matrix, core
+            )  # (c, M, N, r) x (r, m, n, s) -> (c, M, m, N, n, s)
+            matrix = matrix.flatten(3, 4).flatten(1, 2)  # (c, M m, N n, s)
+        return torch.einsum("cMNc->MN", matrix)  # (c, M, N, c) -> (M, N)
+
+
+def gather_rows(tt: "TensorNetwork", indices: Tensor) -> Tensor:
+    """Rows of the matrix without building it: integer indices (...) -> (..., N), in the dtype of the cores.
+
+    The digits of an index in base (m_1, ..., m_d), the last one running fastest, choose one slice of each core.
+    """
+    outer, stride = tt.ranks[0], tt.shape[0]
+    flat = indices.reshape(-1)
+    with _autocast_off(tt.device.type):
+        rows = torch.eye(outer, dtype=tt.dtype, device=tt.device).expand(flat.shape[0], outer, outer)[:, :, None]
+        for core in tt.cores:
+            stride //= core.shape[1]
+            chosen = core[:, flat // stride % core.shape[1]]  # (r, b, n, s)
+            rows = torch.einsum("bcNr,rbns->bcNns", rows, chosen)  # (b, c, N, r) x (r, b, n, s) -> (b, c, N, n, s)
+            rows = rows.flatten(2, 3)  # (b, c, N n, s)
+        return torch.einsum("bcNc->bN", rows).reshape(*indices.shape, tt.shape[1])  # (b, c, N, c) -> (..., N)
+
+
 class PlanCost(NamedTuple):
-    """What one plan costs in the forward direction."""
+    """What one plan costs in the forward direction; `bytes` are those of the tensors it writes."""
 
     plan: str
     flops: int
-    bytes: int  # written and read again: the intermediate tensors and the result
+    bytes: int
 
 
 class Explanation(NamedTuple):
@@ -45,36 +124,21 @@ class Explanation(NamedTuple):
         return "\n".join(lines)
 
 
-def matmul(
-    x: Tensor, tt: "TensorNetwork", plan: str = "auto", core_activation: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """x W^T for x of shape (..., N) and a network of shape (M, N): a tensor of shape (..., M).
-
-    Dtype: as for `nn.Linear` under autocast (the autocast dtype; float64 is left alone). Otherwise the product is computed
-    in the wider of the two dtypes and the result has x's dtype, so that float32 cores serve a bfloat16 model.
-
-    `core_activation` is applied after every core but the last; the map is then not linear and must be sequential.
-
-    Raises:
-        TypeError: x is not a floating-point tensor.
-        ValueError: x's last dimension is not N, or the plan is unknown or cannot apply an activation.
-    """
-    if not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor, but its dtype is {x.dtype}; convert it first.")
-    rows, columns = tt.shape
-    if x.dim() == 0 or x.shape[-1] != columns:
-        raise ValueError(f"x must have the last dimension {columns}, but its shape is {tuple(x.shape)}; pass (..., {columns}).")
-    lowered = _autocast_dtype(x)
-    compute_dtype = lowered or torch.promote_types(x.dtype, tt.dtype)
-    flat = x.reshape(-1, columns).to(compute_dtype)
-    if choose_plan(flat.shape[0], tt, plan, core_activation) == "sequential":
-        y = _sequential(flat, [core.to(compute_dtype) for core in tt.cores], core_activation)
-    else:
-        y = F.linear(flat, materialise(tt).to(compute_dtype))  # (b, N) x (M, N) -> (b, M)
-    return y.reshape(*x.shape[:-1], rows).to(lowered or x.dtype)
+def explain(x_shape: Sequence[int], tt: "TensorNetwork") -> Explanation:
+    """The plans for an x of shape `x_shape` with their flops and bytes; `print(explain(...))` is a table."""
+    N = tt.shape[1]
+    if len(x_shape) == 0 or x_shape[-1] != N:
+        raise ValueError(f"x_shape must end with {N}, but {tuple(x_shape)} was given; pass (..., {N}).")
+    batch = math.prod(x_shape[:-1])
+    return Explanation(plan_costs(batch, tt), choose_plan(batch, tt))
 
 
-def choose_plan(batch: int, tt: "TensorNetwork", plan: str, core_activation: Callable | None = None) -> str:
+def choose_plan(
+    batch: int,
+    tt: "TensorNetwork",
+    plan: str = "auto",
+    core_activation: Callable[[Tensor], Tensor] | None = None,
+) -> str:
     """The plan that `plan` stands for; ValueError when it is unknown or cannot apply an activation between cores."""
     if plan not in (*PLANS, "auto"):
         raise ValueError(f"plan must be one of auto, {', '.join(PLANS)}, but {plan!r} was given; choose one of them.")
@@ -92,66 +156,31 @@ def choose_plan(batch: int, tt: "TensorNetwork", plan: str, core_activation: Cal
 
 def plan_costs(batch: int, tt: "TensorNetwork") -> tuple[PlanCost, ...]:
     """The cost of each plan for `batch` vectors."""
-    rows, columns = tt.shape
-    sequential_flops = sequential_bytes = dense_flops = dense_bytes = 0
-    done_rows, done_columns, left_columns = 1, 1, columns
-    for core in tt.cores:
-        r, m, n, s = core.shape
-        left_columns //= n
-        carried = batch * tt.ranks[0] * done_rows * m * s * left_columns
-        sequential_flops += 2 * carried * r * n
-        sequential_bytes += carried
+    M, N = tt.shape
+    done_rows, done_columns = 1, 1
+    sequential_flops = sequential_size = 0
+    dense_flops, dense_size = 2 * batch * M * N, batch * M
+    for r, m, n, s in (core.shape for core in tt.cores):
         done_rows, done_columns = done_rows * m, done_columns * n
+        state = batch * tt.ranks[0] * done_rows * s * (N // done_columns)
+        sequential_flops += 2 * state * r * n
+        sequential_size += state
         built = tt.ranks[0] * done_rows * done_columns * s
         dense_flops += 2 * built * r
-        dense_bytes += built
-    dense_flops += 2 * batch * rows * columns
-    dense_bytes += batch * rows
-    size = tt.cores[0].element_size()
+        dense_size += built
+    itemsize = tt.dtype.itemsize
     return (
-        PlanCost("sequential", sequential_flops, sequential_bytes * size),
-        PlanCost("materialised", dense_flops, dense_bytes * size),
+        PlanCost("sequential", sequential_flops, sequential_size * itemsize),
+        PlanCost("materialised", dense_flops, dense_size * itemsize),
     )
-
-
-def explain(x_shape: Sequence[int], tt: "TensorNetwork") -> Explanation:
-    """The plans for an input of shape `x_shape` with their forward flops and bytes; `print(explain(...))` is a table."""
-    rows, columns = tt.shape
-    if len(x_shape) == 0 or x_shape[-1] != columns:
-        raise ValueError(f"x_shape must end with {columns}, but {tuple(x_shape)} was given; pass (..., {columns}).")
-    batch = math.prod(x_shape[:-1])
-    return Explanation(plan_costs(batch, tt), choose_plan(batch, tt, "auto"))
-
-
-def materialise(tt: "TensorNetwork") -> Tensor:
-    """The dense matrix (M, N) of a network, in the dtype of its cores also under autocast."""
-    outer = tt.ranks[0]
-    with torch.autocast(tt.device.type, enabled=False) if _autocast_is_on(tt.device.type) else nullcontext():
-        matrix = torch.eye(outer, dtype=tt.dtype, device=tt.device).reshape(outer, 1, 1, outer)
-        for core in tt.cores:
-            matrix = torch.einsum("cMNr,rmns->cMmNns", matrix, core)  # (c, M, N, r) x (r, m, n, s) -> (c, M, m, N, n, s)
-            matrix = matrix.flatten(3, 4).flatten(1, 2)  # (c, M m, N n, s)
-        return torch.einsum("cMNc->MN", matrix)
-
-
-def _sequential(x: Tensor, cores: Sequence[Tensor], core_activation: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """(b, N) and cores (r, m, n, s) of the same dtype -> (b, M)."""
-    batch, outer = x.shape[0], cores[0].shape[0]
-    state = x.reshape(batch, 1, 1, 1, -1) * torch.eye(outer, dtype=x.dtype, device=x.device).reshape(1, outer, 1, outer, 1)
-    state = state.reshape(batch * outer, 1, outer, x.shape[1])  # (b c, M_done, r, N_left)
-    for k, core in enumerate(cores):
-        r, m, n, s = core.shape
-        rows, columns = state.shape[1], state.shape[3] // n
-        state = state.reshape(batch * outer, rows, r, n, columns)
-        state = torch.einsum("bMrnN,rmns->bMmsN", state, core)  # (b, M, r, n, N) x (r, m, n, s) -> (b, M, m, s, N)
-        state = state.reshape(batch * outer, rows * m, s, columns)
-        if core_activation is not None and k < len(cores) - 1:
-            state = core_activation(state)
-    return torch.einsum("bcMc->bM", state.reshape(batch, outer, -1, outer))
 
 
 def _autocast_is_on(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def _autocast_off(device_type: str) -> AbstractContextManager:
+    return torch.autocast(device_type, enabled=False) if _autocast_is_on(device_type) else nullcontext()
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:

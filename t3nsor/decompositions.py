@@ -1,9 +1,9 @@
 """From a dense matrix to a tensor network, and between two-core trains and sums of Kronecker products.
 
-    dense (M, N) -> (m_1, ..., m_d, n_1, ..., n_d) -> (m_1 n_1, m_2 n_2, ..., m_d n_d), then one truncated SVD per bond.
+dense (M, N) -> (m_1, ..., m_d, n_1, ..., n_d) -> (m_1 n_1, m_2 n_2, ..., m_d n_d), then one truncated SVD per bond.
 
-A sum of r Kronecker products, sum_i A_i (x) B_i with A (r, m_1, n_1) and B (r, m_2, n_2), is the two-core train of rank r with
-G_1[0, :, :, i] = A_i and G_2[i, :, :, 0] = B_i; Van Loan's and Pitsianis's decomposition is its TT-SVD.
+A sum of r Kronecker products, sum_i A_i (x) B_i with A (r, m_1, n_1) and B (r, m_2, n_2), is the two-core train of rank
+r with G_1[0, :, :, i] = A_i and G_2[i, :, :, 0] = B_i; the decomposition of Van Loan and Pitsianis is its TT-SVD.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 from .shapes import RawShape, check_product, check_raw_shape
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
-from .truncation import error_budget, factoring_dtype, rank_caps, truncated_svd
+from .truncation import check_finite, error_budget, factoring_dtype, rank_caps, truncated_svd
 
 
 def tt_svd(
@@ -27,15 +27,15 @@ def tt_svd(
     """TT-SVD (Oseledets 2011, algorithm 1).
 
     Args:
-        dense: the matrix (M, N), or a vector (M,) when every n_k is 1; any floating dtype (half precision is factored in
-            float32), the cores get the same.
+        dense: the matrix (M, N), or a vector (M,) when every n_k is 1; any floating dtype, which the cores get too
+            (half precision is factored in float32).
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)).
         max_rank: the most that each interior rank may be, an int or a list of d - 1; None for no cap.
-        rel_tol: with no cap in the way, || dense - full() || <= rel_tol * || dense || in the Frobenius norm. None keeps every
-            rank that the shape and the cap allow, zero singular values included, so the ranks depend on shapes only.
+        rel_tol: with no cap in the way, || dense - full() || <= rel_tol * || dense || in the Frobenius norm. None keeps
+            every rank that shape and cap allow, zero singular values included: ranks then depend on shapes only.
 
-    With a cap the error is at most the root of the sum over bonds of the squared errors of the best rank-r_k approximations of
-    the unfoldings (theorem 2.2), hence at most sqrt(d - 1) times that of the best train of these ranks (corollary 2.4).
+    With a cap the squared error is at most the sum over bonds of the squared errors of the best rank-r_k approximations
+    of the unfoldings (theorem 2.2), and the error at most sqrt(d - 1) times the best train's (corollary 2.4).
 
     Raises:
         TypeError: dense is not a floating-point tensor.
@@ -48,7 +48,8 @@ def tt_svd(
     budget = error_budget(rel_tol, torch.linalg.vector_norm(tensor), d - 1)
     cores, rank, rest = [], 1, tensor
     for k in range(d - 1):
-        u, rest = truncated_svd(rest.reshape(rank * rows[k] * columns[k], -1), caps[k], budget)  # (r m n, s), (s, left)
+        unfolding = rest.reshape(rank * rows[k] * columns[k], -1)
+        u, rest = truncated_svd(unfolding, caps[k], budget)  # (r m n, s), (s, left)
         cores.append(u.reshape(rank, rows[k], columns[k], -1))
         rank = u.shape[1]
     cores.append(rest.reshape(rank, rows[-1], columns[-1], 1))
@@ -61,10 +62,10 @@ def tr_svd(
     max_rank: int | Sequence[int] | None = None,
     rel_tol: float | None = None,
 ) -> TensorRing:
-    """TR-SVD (Zhao et al. 2016, algorithm 1): the first split's rank is shared out to r_0 and r_1 as evenly as it factors.
+    """TR-SVD (Zhao et al. 2016, algorithm 1): the rank of the first split is shared out to r_0 and r_1.
 
-    Arguments and errors as for `tt_svd`, but a list `max_rank` has the d entries (r_0, ..., r_{d-1}). Of d splits' worth of
-    squared error the first split gets two, as it makes two bonds.
+    Arguments and errors as for `tt_svd`, but a list `max_rank` has the d entries (r_0, ..., r_{d-1}). The first split
+    makes two bonds and may lose two d-ths of the squared error, each other one d-th.
     """
     rows, columns = check_raw_shape(raw_shape)
     tensor = _interleaved(dense, (rows, columns))
@@ -80,7 +81,8 @@ def tr_svd(
     cores = [u.reshape(rows[0], columns[0], outer, rank).permute(2, 0, 1, 3)]  # (m, n, r_0, r_1) -> (r_0, m, n, r_1)
     rest = rest.reshape(outer, rank, -1).permute(1, 2, 0)  # (r_0, r_1, left) -> (r_1, left, r_0)
     for k in range(1, d - 1):
-        u, rest = truncated_svd(rest.reshape(rank * rows[k] * columns[k], -1), caps[k + 1], budget)  # (r m n, s), (s, left r_0)
+        unfolding = rest.reshape(rank * rows[k] * columns[k], -1)
+        u, rest = truncated_svd(unfolding, caps[k + 1], budget)  # (r m n, s), (s, left r_0)
         cores.append(u.reshape(rank, rows[k], columns[k], -1))
         rank = u.shape[1]
     cores.append(rest.reshape(rank, rows[-1], columns[-1], outer))
@@ -90,11 +92,15 @@ def tr_svd(
 def from_kronecker(As: Sequence[Tensor] | Tensor, Bs: Sequence[Tensor] | Tensor) -> TensorTrain:
     """The two-core train of rank r for sum_i kron(A_i, B_i), from r matrices (m_1, n_1) and r matrices (m_2, n_2)."""
     if len(As) == 0 or len(As) != len(Bs):
-        raise ValueError(f"As and Bs must hold equally many matrices, at least one, but have {len(As)} and {len(Bs)}; pair them.")
+        raise ValueError(
+            f"As and Bs must hold equally many matrices, at least one, but hold {len(As)} and {len(Bs)}; pair them."
+        )
     for name, matrices in (("As", As), ("Bs", Bs)):
         shapes = {tuple(matrix.shape) for matrix in matrices}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-            raise ValueError(f"All of {name} must be matrices of one shape, but their shapes are {sorted(shapes)}; mend them.")
+            raise ValueError(
+                f"All of {name} must be matrices of one shape, but their shapes are {sorted(shapes)}; make them equal."
+            )
     first = torch.stack(tuple(As), dim=-1)[None]  # r x (m, n) -> (1, m, n, r)
     second = torch.stack(tuple(Bs), dim=0)[..., None]  # r x (m, n) -> (r, m, n, 1)
     return TensorTrain([first, second])
@@ -104,7 +110,9 @@ def to_kronecker(tt: TensorTrain) -> tuple[Tensor, Tensor]:
     """A (r, m_1, n_1) and B (r, m_2, n_2) with tt = sum_i kron(A_i, B_i), for a train of two cores."""
     if not isinstance(tt, TensorTrain) or len(tt.cores) != 2:
         given = f"a train of {len(tt.cores)} cores" if isinstance(tt, TensorTrain) else type(tt).__name__
-        raise ValueError(f"Only a train of two cores is a sum of Kronecker products, but {given} was given; use tt_svd with d = 2.")
+        raise ValueError(
+            f"Only a train of two cores is a sum of Kronecker products, but {given} was given; use two cores."
+        )
     return tt.cores[0][0].permute(2, 0, 1), tt.cores[1][..., 0]
 
 
@@ -120,8 +128,7 @@ def _interleaved(dense: Tensor, raw_shape: RawShape) -> Tensor:
         raise ValueError(f"dense must be a matrix or a vector, but its shape is {tuple(dense.shape)}; reshape it.")
     check_product(rows, dense.shape[0], "the number of rows")
     check_product(columns, dense.shape[1], "the number of columns")
-    if not dense.isfinite().all():
-        raise ValueError("dense must be finite, but it holds a NaN or an infinity; mend the matrix first.")
+    check_finite(dense, "dense")
     d = len(rows)
     order = [axis for k in range(d) for axis in (k, d + k)]
     return dense.to(factoring_dtype(dense.dtype)).reshape(*rows, *columns).permute(order)

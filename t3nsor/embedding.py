@@ -1,8 +1,7 @@
 """A table of vectors as a tensor train, with rows looked up core by core; the table is never built.
 
-    row i = G_1[:, i_1] G_2[:, i_2] ... G_d[:, i_d]     (i_1..i_d) are the digits of i in base (m_1..m_d), C order
-
-    indices (...) -> rows (..., N);   chosen slice of a core (b, r, n, s);   (b, N_done, r) x (b, r, n, s) -> (b, N_done n, s)
+row i = G_1[:, i_1] G_2[:, i_2] ... G_d[:, i_d]     (i_1, ..., i_d) are the digits of i in base (m_1, ..., m_d)
+indices (...) -> rows (..., embedding_dim)
 """
 
 import math
@@ -11,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .initializers import random_, standard_deviation
+from .contraction import gather_rows
+from .initializers import initialize_
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, factorize, positive_int, suggest_shape
 
@@ -22,12 +22,12 @@ class TTEmbedding(TTModule):
     Args:
         num_embeddings, embedding_dim: the size of the table.
         d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks.
+        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)); None factorises both sides. The m's may multiply to more than
             num_embeddings: the rows beyond are never looked up.
-        pad_rows: without raw_shape, factor the rows by `suggest_shape`, which pads their number up to one that splits evenly.
-        padding_idx: this row is zero and gets no gradient, in the forward and in `full()`; negative counts from the end.
-        init: a standard deviation for the entries of the table (1.0 as in `nn.Embedding`), or "glorot", "he", "lecun".
+        pad_rows: pad the number of rows up to one that splits evenly (`suggest_shape`); read only without raw_shape.
+        padding_idx: this row is zero and has no gradient, looked up or in `full()`; negative ones count from the end.
+        init: a standard deviation for the entries (1.0 as in `nn.Embedding`), or another start of `initialize_`.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class TTEmbedding(TTModule):
         check_product(raw_shape[1], embedding_dim, "embedding_dim")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(
-                f"padding_idx must be a row of the table of {num_embeddings}, but {padding_idx} was given; choose one within it."
+                f"padding_idx must be a row of the table, -{num_embeddings} to {num_embeddings - 1}, "
+                f"but {padding_idx} was given; choose one of them."
             )
         super().__init__(raw_shape, tt_rank, device, dtype)
         self.num_embeddings, self.embedding_dim, self.init = num_embeddings, embedding_dim, init
@@ -63,34 +64,37 @@ class TTEmbedding(TTModule):
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        random_(self.cores, standard_deviation(self.init, self.num_embeddings, self.embedding_dim))
+        initialize_(self.cores, self.init)
 
     def full(self) -> Tensor:
         """The table (num_embeddings, embedding_dim), without the rows that only pad the shape."""
-        table = self.tensor_train().full()[: self.num_embeddings]
-        return table if self.padding_idx is None else self._mask_padding(table, torch.arange(self.num_embeddings, device=table.device))
+        table = super().full()[: self.num_embeddings]
+        return self._zero_padding(table, torch.arange(self.num_embeddings, device=table.device))
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Integer indices (...) -> (..., embedding_dim) in the dtype of the cores; IndexError for one outside the table."""
-        if indices.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"indices must be int32 or int64, but their dtype is {indices.dtype}; convert them first.")
-        if not torch.compiler.is_compiling() and indices.device.type == "cpu":
-            outside = indices[(indices < 0) | (indices >= self.num_embeddings)]
-            if outside.numel():
-                raise IndexError(
-                    f"Indices must lie in 0 to {self.num_embeddings - 1}, but {outside[0].item()} was given; mend the indices."
-                )
-        flat = indices.reshape(-1)
-        rows = self.cores[0].new_ones(flat.shape[0], 1, 1)
-        stride = math.prod(self.raw_shape[0])
-        for core, m in zip(self.cores, self.raw_shape[0], strict=True):
-            stride //= m
-            chosen = core[:, flat // stride % m].movedim(1, 0)  # (r, b, n, s) -> (b, r, n, s)
-            rows = torch.einsum("bNr,brns->bNns", rows, chosen).flatten(1, 2)  # (b, N, r) x (b, r, n, s) -> (b, N n, s)
-        rows = rows.reshape(*indices.shape, self.embedding_dim)
-        return rows if self.padding_idx is None else self._mask_padding(rows, indices)
+        """Indices (...) -> (..., embedding_dim), in the dtype of the cores.
 
-    def _mask_padding(self, rows: Tensor, indices: Tensor) -> Tensor:
+        Raises:
+            TypeError: indices are not int32 or int64.
+            IndexError: an index is outside the table (checked on the CPU, where it costs no synchronisation).
+        """
+        if indices.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"indices must be int32 or int64, but their dtype is {indices.dtype}; convert them first.")
+        if indices.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._check_range(indices)
+        return self._zero_padding(gather_rows(self.tensor_train(), indices), indices)
+
+    def _check_range(self, indices: Tensor) -> None:
+        outside = indices[(indices < 0) | (indices >= self.num_embeddings)]
+        if outside.numel():
+            raise IndexError(
+                f"Indices must lie between 0 and {self.num_embeddings - 1}, but {outside[0].item()} was given; "
+                "check the vocabulary that they come from."
+            )
+
+    def _zero_padding(self, rows: Tensor, indices: Tensor) -> Tensor:
+        if self.padding_idx is None:
+            return rows
         return rows.masked_fill((indices == self.padding_idx)[..., None], 0.0)
 
     def extra_repr(self) -> str:

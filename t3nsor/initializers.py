@@ -1,14 +1,16 @@
 """Random and constant starts with a known matrix: the variance of full() is exact, whatever the shape and the ranks.
 
-    An entry of W is a sum over prod_k r_k paths of products of d independent core entries of variance v, hence
-    Var[W_ij] = v^d * prod_k r_k, and a core standard deviation of s^(1/d) * prod_k r_k^(-1/(2d)) gives Var[W_ij] = s^2.
+An entry of W is a sum over prod_k r_k paths of products of d independent core entries of variance v, so that
 
-A constant start with all core entries equal would be symmetric in the rank index and never leave rank 1. Here rank index 0 of
-each bond carries the constant; the other indices are random on the left of a bond and zero on its right, as in LoRA:
+    Var[W_ij] = v^d prod_k r_k        core entries of deviation s^(1/d) prod_k r_k^(-1/(2d)) give Var[W_ij] = s^2
 
-    G_k[0, :, :, 0] = c,   G_k[0, :, :, 1:] random,   G_k[1:] = 0         (last core: G_d[0] = c, G_d[1:] = 0)
+Were all core entries equal, the rank indices would be symmetric and the matrix would never leave rank 1 in training.
+In a constant start rank index 0 of each bond carries the constant; the other indices are random on the left of the bond
+and zero on its right, as in LoRA:
 
-so full() is the constant, exactly, and every rank index gets a gradient of its own.
+    G_k[0, :, :, 0] = c,   G_k[0, :, :, 1:] random,   G_k[1:] = 0;   last core: G_d[0] = c', G_d[1:] = 0
+
+so full() is the constant, exactly, and every rank index has a gradient of its own.
 """
 
 import math
@@ -22,31 +24,42 @@ from .shapes import check_raw_shape
 from .tensor_network import TensorNetwork
 from .tensor_train import TensorTrain
 
-SCALED_INITS = {
-    "glorot": lambda in_features, out_features: math.sqrt(2 / (in_features + out_features)),
-    "he": lambda in_features, out_features: math.sqrt(2 / in_features),
-    "lecun": lambda in_features, out_features: math.sqrt(1 / in_features),
+VARIANCES = {
+    "glorot": lambda in_features, out_features: 2 / (in_features + out_features),  # Glorot & Bengio 2010, eq. 12
+    "he": lambda in_features, out_features: 2 / in_features,  # He et al. 2015, eq. 10
+    "lecun": lambda in_features, out_features: 1 / in_features,  # LeCun et al. 1998, section 4.6
+}
+CONSTANTS = {
+    "const": lambda in_features: 1 / in_features,  # y is the mean of x
+    "zero": lambda in_features: 0.0,
+    "ones": lambda in_features: 1.0,
 }
 
 
-def standard_deviation(init: str | float, in_features: int, out_features: int) -> float:
-    """The standard deviation of W's entries that `init` asks for.
+def initialize_(cores: Sequence[Tensor], init: str | float) -> None:
+    """Fill a train's cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
 
-    "glorot" 2 / (in + out) (Glorot & Bengio 2010, eq. 12), "he" 2 / in (He et al. 2015, eq. 10), "lecun" 1 / in (LeCun et al. 1998),
-    all as variances; or a positive number, the standard deviation itself.
+    "glorot", "he", "lecun": random with variance 2 / (in + out), 2 / in, 1 / in;   a positive number: random with that
+    standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry.   ValueError for anything else.
     """
-    if isinstance(init, str) and init in SCALED_INITS:
-        return SCALED_INITS[init](in_features, out_features)
-    if isinstance(init, int | float) and not isinstance(init, bool) and 0 < init < math.inf:
-        return float(init)
-    raise ValueError(
-        f"init must be one of {', '.join(SCALED_INITS)} or a positive standard deviation, but {init!r} was given; choose one."
-    )
+    out_features = math.prod(core.shape[1] for core in cores)
+    in_features = math.prod(core.shape[2] for core in cores)
+    if isinstance(init, str) and init in CONSTANTS:
+        constant_(cores, CONSTANTS[init](in_features))
+    elif isinstance(init, str) and init in VARIANCES:
+        random_(cores, math.sqrt(VARIANCES[init](in_features, out_features)))
+    elif isinstance(init, int | float) and not isinstance(init, bool) and 0 < init < math.inf:
+        random_(cores, init)
+    else:
+        raise ValueError(
+            f"init must be one of {', '.join((*VARIANCES, *CONSTANTS))} or a positive standard deviation, "
+            f"but {init!r} was given; choose one of them."
+        )
 
 
 @torch.no_grad()
 def random_(cores: Sequence[Tensor], std: float) -> None:
-    """Fill the cores (r_{k-1}, m_k, n_k, r_k) in place so that the entries of the matrix have variance std^2 and mean 0."""
+    """Fill cores (r_{k-1}, m_k, n_k, r_k) in place so that the matrix has entries of mean 0 and variance std^2."""
     d = len(cores)
     paths = math.prod(core.shape[3] for core in cores)
     for core in cores:
@@ -72,9 +85,9 @@ def random_matrix(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
-    """A random matrix with E[W_ij] = 0 and Var[W_ij] = std^2, in the format of that name."""
+    """A random matrix with E[W_ij] = 0 and Var[W_ij] = std^2, as a network of the format of that name in `FORMATS`."""
     network = _empty(raw_shape, rank, format, dtype, device)
-    random_(network.cores, standard_deviation(std, *reversed(network.shape)))
+    random_(network.cores, _check_std(std))
     return network
 
 
@@ -89,23 +102,23 @@ def matrix_with_random_cores(
     """A network whose core entries, not those of the matrix, are normal with mean 0 and standard deviation `std`."""
     network = _empty(raw_shape, rank, format, dtype, device)
     for core in network.cores:
-        core.normal_(0.0, std)
+        core.normal_(0.0, _check_std(std))
     return network
 
 
 def glorot_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
     """A random matrix (out, in) with Var[W_ij] = 2 / (in + out); options as for `random_matrix`."""
-    return _scaled("glorot", raw_shape, rank, **options)
+    return random_matrix(raw_shape, rank, std=_scaled_std("glorot", raw_shape), **options)
 
 
 def he_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
     """A random matrix (out, in) with Var[W_ij] = 2 / in; options as for `random_matrix`."""
-    return _scaled("he", raw_shape, rank, **options)
+    return random_matrix(raw_shape, rank, std=_scaled_std("he", raw_shape), **options)
 
 
 def lecun_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
     """A random matrix (out, in) with Var[W_ij] = 1 / in; options as for `random_matrix`."""
-    return _scaled("lecun", raw_shape, rank, **options)
+    return random_matrix(raw_shape, rank, std=_scaled_std("lecun", raw_shape), **options)
 
 
 def const_initializer(
@@ -115,18 +128,30 @@ def const_initializer(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorTrain:
-    """A train whose matrix has `value` in every entry and whose rank indices are not symmetric, so that it can learn."""
+    """A train with `value` in every entry of its matrix whose rank indices are not symmetric, so that it can learn."""
     network = _empty(raw_shape, rank, "tensor_train", dtype, device)
     constant_(network.cores, value)
     return network
 
 
-def _scaled(init: str, raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int], **options) -> TensorNetwork:
+def _scaled_std(init: str, raw_shape: Sequence[Sequence[int]]) -> float:
     out_features, in_features = (math.prod(side) for side in check_raw_shape(raw_shape))
-    return random_matrix(raw_shape, rank, std=standard_deviation(init, in_features, out_features), **options)
+    return math.sqrt(VARIANCES[init](in_features, out_features))
 
 
-def _empty(raw_shape, rank, format: str, dtype: torch.dtype | None, device) -> TensorNetwork:
+def _check_std(std: float) -> float:
+    if isinstance(std, bool) or not isinstance(std, int | float) or not 0 < std < math.inf:
+        raise ValueError(f"std must be a positive number, but {std!r} was given; pass e.g. 0.02.")
+    return std
+
+
+def _empty(
+    raw_shape: Sequence[Sequence[int]],
+    rank: int | Sequence[int],
+    format: str,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> TensorNetwork:
     network = get_format(format)
     shapes = network.core_shapes(check_raw_shape(raw_shape), rank)
     return network(torch.empty(shape, dtype=dtype, device=device) for shape in shapes)

@@ -1,12 +1,13 @@
 """A linear layer whose weight is a tensor train.
 
-    y = x W^T + b      x (..., in) -> y (..., out),   W = full() (out, in) from cores (r_{k-1}, m_k, n_k, r_k)
+y = x W^T + b      x (..., in) -> y (..., out),   W = full() (out, in) from cores (r_{k-1}, m_k, n_k, r_k)
 
-Four things may be asked of single cores, by index:
-    frozen      keeps its start value:  requires_grad is False
-    disabled    is held at the identity-like element E[a, i, j, b] = 1 where a = b and i = j, else 0 (rectangular where
-                r_{k-1} != r_k or m_k != n_k): its factors pass through the product as they come, cut or padded with zeros
-    zero        starts at zero, so that W = 0 exactly while this core gets a gradient
+Four things may be asked of single cores, by index (negative ones count from the end):
+
+    frozen      keeps its start value: requires_grad is False
+    disabled    is held at the identity-like element E[a, i, j, b] = 1 where a = b and i = j, else 0, rectangular where
+                r_{k-1} != r_k or m_k != n_k: these factors pass through as they come, cut or padded with zeros
+    zero        starts at zero, so that W = 0 exactly while this core has a gradient
     shared      is read from a ParameterDict elsewhere in the model, which owns it
 """
 
@@ -18,12 +19,12 @@ from torch import Tensor, nn
 
 from .bias import TTBias
 from .contraction import choose_plan, matmul
-from .initializers import constant_, random_, standard_deviation
+from .initializers import CONSTANTS, initialize_
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, positive_int, tt_shape
 from .tensor_train import TensorTrain
 
-CORE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
+CORE_ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
 
 
 class TTLinear(TTModule):
@@ -31,18 +32,17 @@ class TTLinear(TTModule):
 
     Args:
         in_features, out_features: the last dimensions of x and y.
-        bias: True or "dense" for a parameter of shape (out,), "tt" for a `TTBias`, False or "none" for none; it starts at zero.
+        bias: True or "dense" for a parameter (out,), "tt" for a `TTBias`, False or "none" for none; it starts at zero.
         d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if one is of no use.
-        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by `tt_shape(in, out, d, shape_mode)`.
-        shape_mode: see `tt_shape`; read only where raw_shape is None.
-        frozen_cores, disabled_cores: indices of cores, negative ones count from the end.
-        core_activation: applied between the cores: "relu", "gelu", "silu", "tanh" or a callable. The layer then has no weight
-            matrix (`is_linear` is False).
-        plan: "auto", "sequential" or "materialised"; see `matmul`, also for the dtype rule (float32 cores serve a bfloat16 x).
-        init: "glorot", "he", "lecun" or a standard deviation for the entries of W; "const" for 1 / in in each entry, the mean of
-            the inputs. Where cores are disabled, the others are drawn as if none were.
-        zero_core: the index of the core that starts at zero.
+        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
+        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by `tt_shape` and shape_mode.
+        shape_mode: how the sides are factorised, see `tt_shape`; read only where raw_shape is None.
+        frozen_cores, disabled_cores: indices of cores; see the head of this file.
+        core_activation: "relu", "gelu", "silu", "tanh" or a callable (with f(0) = 0 where zero_core is used), applied
+            between the cores; the layer then has no weight matrix, and `is_linear` is False.
+        plan: "auto", "sequential" or "materialised"; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
+        init: a start of `initialize_`. Where cores are disabled, the others are drawn as if none were.
+        zero_core: the index of the core that starts at zero, or None.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range, or two of them exclude each other.
@@ -66,7 +66,8 @@ class TTLinear(TTModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        in_features, out_features = positive_int(in_features, "in_features"), positive_int(out_features, "out_features")
+        in_features = positive_int(in_features, "in_features")
+        out_features = positive_int(out_features, "out_features")
         if raw_shape is None:
             raw_shape = tt_shape(in_features, out_features, d, shape_mode)
         raw_shape = check_raw_shape(raw_shape)
@@ -74,14 +75,13 @@ class TTLinear(TTModule):
         check_product(raw_shape[1], in_features, "in_features")
         super().__init__(raw_shape, tt_rank, device, dtype)
         self.in_features, self.out_features = in_features, out_features
+        self.core_activation, self.plan, self.init = _check_activation(core_activation), plan, init
+        choose_plan(1, TensorTrain(self.cores), plan, self._activation())
         self.frozen_cores = self._core_indices(frozen_cores, "frozen_cores")
         self.disabled_cores = self._core_indices(disabled_cores, "disabled_cores")
-        self.zero_core = None if zero_core is None else self._core_indices([zero_core], "zero_core")[0]
-        self._check_core_choices(init)
-        self.core_activation = _check_activation(core_activation)
-        self.plan, self.init = plan, init
-        choose_plan(1, TensorTrain(self.cores), plan, self._activation())
-        self.bias = self._make_bias(bias, tt_rank, device, dtype)
+        self.zero_core = None if zero_core is None else self._core_index(zero_core, "zero_core")
+        self._check_core_choices()
+        self.bias = self._make_bias(bias, device, dtype)
         self._shared_cores: dict[int, tuple[nn.ParameterDict, str]] = {}
         for k in (*self.frozen_cores, *self.disabled_cores):
             self.cores[k].requires_grad_(False)
@@ -89,25 +89,22 @@ class TTLinear(TTModule):
 
     @property
     def is_linear(self) -> bool:
-        """Whether the layer is a matrix plus a bias, and so can be merged into one."""
+        """Whether the layer is a matrix plus a bias, and so can be merged into a dense weight."""
         return self.core_activation is None
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place, those of shared cores included."""
         cores = self._live_cores()
-        if self.init == "const":
-            constant_(cores, 1 / self.in_features)
-        else:
-            random_(cores, standard_deviation(self.init, self.in_features, self.out_features))
-        with torch.no_grad():
-            for k in self.disabled_cores:
-                _identity_(cores[k])
-            if self.zero_core is not None:
-                cores[self.zero_core].zero_()
-            if isinstance(self.bias, TTBias):
-                self.bias.reset_parameters()
-            elif self.bias is not None:
-                self.bias.zero_()
+        initialize_(cores, self.init)
+        for k in self.disabled_cores:
+            _identity_(cores[k])
+        if self.zero_core is not None:
+            cores[self.zero_core].zero_()
+        if isinstance(self.bias, TTBias):
+            self.bias.reset_parameters()
+        elif self.bias is not None:
+            self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the dtype that `matmul` gives."""
@@ -129,17 +126,27 @@ class TTLinear(TTModule):
     def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
         """From now on read core `index` from `owner[key]`, a Parameter of the same shape.
 
-        The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`, and this
-        layer's own slot in `cores` becomes None. A copy or a pickle of the whole model keeps the sharing.
+        The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`,
+        and this layer's own slot in `cores` becomes None. A copy or a pickle of the whole model keeps the sharing.
+        Sharing a frozen core freezes the owner's.
+
+        Raises:
+            KeyError: the owner does not hold `key`.
+            TypeError, ValueError: no such core, a disabled core, or another shape.
         """
-        (k,) = self._core_indices([index], "index")
+        k = self._core_index(index, "index")
         if k in self.disabled_cores:
-            raise ValueError(f"A shared core must not be disabled, but core {k} is; leave it out of disabled_cores.")
-        if not isinstance(owner, nn.ParameterDict) or key not in owner:
-            raise KeyError(f"owner must be an nn.ParameterDict that holds {key!r}, but it does not; put the core there first.")
-        if owner[key].shape != (shape := self._core_shape(k)):
+            raise ValueError(f"A shared core must not be disabled, but core {k} is; take it out of disabled_cores.")
+        if not isinstance(owner, nn.ParameterDict):
+            raise TypeError(
+                f"owner must be an nn.ParameterDict, but it is a {type(owner).__name__}; wrap the core in one."
+            )
+        if key not in owner:
+            raise KeyError(f"owner must hold the core to share, but it has no {key!r}; put the core there first.")
+        shape = (self.ranks[k], self.raw_shape[0][k], self.raw_shape[1][k], self.ranks[k + 1])
+        if owner[key].shape != shape:
             raise ValueError(
-                f"A shared core must have the shape of the core it replaces, {shape}, but {key!r} has "
+                f"A shared core must have the shape of the core that it replaces, {shape}, but {key!r} has "
                 f"{tuple(owner[key].shape)}; share only between layers of the same shape and rank."
             )
         if k in self.frozen_cores:
@@ -148,7 +155,8 @@ class TTLinear(TTModule):
         self._shared_cores[k] = (owner, key)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, raw_shape={self.raw_shape}, ranks={self.ranks}"
+        sizes = f"{self.in_features}, {self.out_features}"
+        return f"{sizes}, raw_shape={self.raw_shape}, ranks={self.ranks}, plan={self.plan!r}"
 
     def _live_cores(self) -> list[Tensor]:
         cores = list(self.cores)
@@ -156,60 +164,67 @@ class TTLinear(TTModule):
             cores[k] = owner[key]
         return cores
 
-    def _core_shape(self, k: int) -> tuple[int, int, int, int]:
-        return self.ranks[k], self.raw_shape[0][k], self.raw_shape[1][k], self.ranks[k + 1]
-
     def _activation(self) -> Callable[[Tensor], Tensor] | None:
         return CORE_ACTIVATIONS.get(self.core_activation, self.core_activation)
 
-    def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
-        """The indices in ascending order, none of them negative."""
+    def _core_index(self, index: int, name: str) -> int:
+        """The index, counted from the first core."""
         d = len(self.cores)
-        if isinstance(indices, str | int) or any(isinstance(k, bool) or not isinstance(k, int) for k in indices):
-            raise TypeError(f"{name} must be a sequence of core indices, but {indices!r} was given; pass e.g. (0, -1).")
-        for k in indices:
-            if not -d <= k < d:
-                raise ValueError(f"{name} must index one of the {d} cores, but {k} was given; use {-d} to {d - 1}.")
-        return tuple(sorted({k % d for k in indices}))
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(f"{name} must index cores by ints, but {index!r} was given; use {-d} to {d - 1}.")
+        if not -d <= index < d:
+            raise ValueError(f"{name} must index one of the {d} cores, but {index} was given; use {-d} to {d - 1}.")
+        return index % d
 
-    def _check_core_choices(self, init: str | float) -> None:
-        if both := set(self.frozen_cores) & set(self.disabled_cores):
+    def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
+        if isinstance(indices, str) or not isinstance(indices, Iterable):
+            raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
+        return tuple(sorted({self._core_index(index, name) for index in indices}))
+
+    def _check_core_choices(self) -> None:
+        if both := sorted(set(self.frozen_cores) & set(self.disabled_cores)):
             raise ValueError(
-                f"A core is either frozen or disabled, but {sorted(both)} are in both lists; a disabled core is never trained."
+                f"A core is either frozen or disabled, but {both} are in both lists; a disabled core is never trained, "
+                "so take them out of frozen_cores."
             )
         if self.zero_core in (*self.frozen_cores, *self.disabled_cores):
             raise ValueError(
-                "The core that starts at zero must be trained, or the weight stays zero for ever, but "
-                f"zero_core={self.zero_core} is frozen or disabled; choose another."
+                "The core that starts at zero must be trained, or the weight stays zero for ever, but zero_core = "
+                f"{self.zero_core} is frozen or disabled; choose another."
             )
-        if self.zero_core is not None and init == "const":
+        if self.zero_core is not None and self.init in tuple(CONSTANTS):
             raise ValueError(
-                "A constant start and a zero start exclude each other, but init='const' and "
-                f"zero_core={self.zero_core} were given; use a random init with zero_core."
+                f"A zero core makes the whole weight zero, but init={self.init!r} asks for a constant and "
+                f"zero_core = {self.zero_core} was given too; use a random init with zero_core."
             )
 
-    def _make_bias(self, bias: bool | str, tt_rank: int | Sequence[int], device, dtype) -> nn.Parameter | TTBias | None:
+    def _make_bias(
+        self, bias: bool | str, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> nn.Parameter | TTBias | None:
         if bias in (False, "none"):
             return None
         if bias in (True, "dense"):
             return nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
         if bias == "tt":
             return TTBias(self.out_features, d=len(self.cores), tt_rank=max(self.ranks), device=device, dtype=dtype)
-        raise ValueError(f"bias must be True, False, 'dense', 'tt' or 'none', but {bias!r} was given; choose one of them.")
+        raise ValueError(
+            f"bias must be True, False, 'dense', 'tt' or 'none', but {bias!r} was given; choose one of them."
+        )
 
 
 def _identity_(core: Tensor) -> None:
-    """Set a core (r, m, n, s) in place to the identity-like element; see the head of this file."""
+    """Set a core (r, m, n, s) in place to E[a, i, j, b] = 1 where a = b and i = j, else 0."""
     r, m, n, s = core.shape
-    core.zero_()
-    for a in range(min(r, s)):
-        core[a, range(min(m, n)), range(min(m, n)), a] = 1.0
+    rank_identity = torch.eye(r, s, dtype=core.dtype, device=core.device)
+    factor_identity = torch.eye(m, n, dtype=core.dtype, device=core.device)
+    core.copy_(torch.einsum("rs,mn->rmns", rank_identity, factor_identity))  # (r, s) x (m, n) -> (r, m, n, s)
 
 
-def _check_activation(activation: str | Callable | None) -> str | Callable | None:
-    if activation is None or activation in CORE_ACTIVATIONS or (callable(activation) and not isinstance(activation, str)):
-        return activation
-    raise ValueError(
-        f"core_activation must be one of {', '.join(CORE_ACTIVATIONS)}, a callable or None, but {activation!r} was given; "
-        "choose one of them."
-    )
+def _check_activation(activation: str | Callable[[Tensor], Tensor] | None) -> str | Callable[[Tensor], Tensor] | None:
+    known = activation in CORE_ACTIVATIONS if isinstance(activation, str) else callable(activation)
+    if activation is not None and not known:
+        raise ValueError(
+            f"core_activation must be one of {', '.join(CORE_ACTIVATIONS)}, a callable or None, "
+            f"but {activation!r} was given; choose one of them."
+        )
+    return activation

@@ -1,7 +1,7 @@
 """What the tensor-train layers have in common: the cores as parameters, and the train they stand for.
 
-    raw_shape  ((m_1, ..., m_d), (n_1, ..., n_d))       ranks  (1, r_1, ..., r_{d-1}, 1)
-    cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k); the only place where the numbers live
+raw_shape  ((m_1, ..., m_d), (n_1, ..., n_d))       ranks  (1, r_1, ..., r_{d-1}, 1)
+cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k); the only place where the numbers live
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .shapes import RawShape
+from .shapes import RawShape, check_factors, check_product, factorize, positive_int
 from .tensor_train import TensorTrain
 
 
@@ -18,7 +18,7 @@ class TTModule(nn.Module):
 
     Args:
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), already checked.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, taken as it is.
+        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
     """
 
     def __init__(
@@ -41,3 +41,11 @@ class TTModule(nn.Module):
     def full(self) -> Tensor:
         """The dense weight, differentiable in the cores."""
         return self.tensor_train().full()
+
+
+def vector_shape(features: int, name: str, d: int, raw_shape: Sequence[int] | None) -> RawShape:
+    """The raw shape ((m_1, ..., m_d), (1, ..., 1)) of a TT vector, from its factors or, where they are None, from d."""
+    features = positive_int(features, name)
+    factors = factorize(features, d) if raw_shape is None else check_factors(raw_shape, "raw_shape")
+    check_product(factors, features, name)
+    return factors, (1,) * len(factors)

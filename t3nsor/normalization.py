@@ -1,8 +1,9 @@
 """Layer norms with few trainable numbers: T5's RMS norm with a tensor-train weight, and ScaleNorm.
 
-    rms(x) = x / sqrt( mean_i x_i^2 + eps )                     no mean, no bias (Zhang & Sennrich 2019, eq. 4)
-    TTLayerNorm   y = w * rms(x)            w (dim,) = a TT vector, cores (r_{k-1}, m_k, 1, r_k)
-    ScaleNorm     y = g * x / ||x||         one number g (Nguyen & Salazar 2019, eq. 5)
+rms(x) = x / sqrt( mean_i x_i^2 + eps )         no mean, no bias (Zhang & Sennrich 2019, eq. 4)
+
+    TTLayerNorm   y = w * rms(x)                w (dim,) is a TT vector, cores (r_{k-1}, m_k, 1, r_k)
+    ScaleNorm     y = g * x / ||x||             one number g (Nguyen & Salazar 2019, eq. 5)
 """
 
 import math
@@ -12,28 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from .decompositions import tt_svd
-from .initializers import constant_
-from .module import TTModule
-from .shapes import check_factors, check_product, factorize, positive_int
-
-
-def rms_normalized(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, computed in float32 at least, in the dtype of x."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+from .initializers import initialize_
+from .module import TTModule, vector_shape
+from .shapes import positive_int
 
 
 class TTLayerNorm(TTModule):
-    """T5's layer norm with a TT vector as its weight; input (..., dim), output of the same shape and dtype.
+    """T5's layer norm with a TT vector as its weight; (..., dim) -> (..., dim), in the dtype of x.
 
     Args:
         normalized_shape: dim.
         d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks.
+        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
         raw_shape: (m_1, ..., m_d); None chooses by `factorize(dim, d)`.
         eps: added to the mean square.
-        init: "ones" or a number: exactly this constant in each entry, with rank indices that are not symmetric. For a
-            pretrained weight there is `from_weight`, or `decompose_` for a module that exists already.
+        init: "ones" for a weight of exactly 1 that can learn at any rank, or another start of `initialize_`. A
+            pretrained weight is taken over by `from_weight`, or by `decompose_` in a module that exists already.
     """
 
     def __init__(
@@ -47,11 +42,8 @@ class TTLayerNorm(TTModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        dim = positive_int(normalized_shape, "normalized_shape")
-        factors = factorize(dim, d) if raw_shape is None else check_factors(raw_shape, "raw_shape")
-        check_product(factors, dim, "normalized_shape")
-        super().__init__((factors, (1,) * len(factors)), tt_rank, device, dtype)
-        self.normalized_shape, self.eps, self.init = dim, eps, init
+        super().__init__(vector_shape(normalized_shape, "normalized_shape", d, raw_shape), tt_rank, device, dtype)
+        self.normalized_shape, self.eps, self.init = normalized_shape, eps, init
         self.reset_parameters()
 
     @classmethod
@@ -60,8 +52,8 @@ class TTLayerNorm(TTModule):
         weight: Tensor,
         d: int = 3,
         tt_rank: int | Sequence[int] = 8,
-        raw_shape: Sequence[int] | None = None,
         eps: float = 1e-6,
+        raw_shape: Sequence[int] | None = None,
     ) -> "TTLayerNorm":
         """The norm whose weight is the TT-SVD of `weight` (dim,), on its device, in float32 at least."""
         dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -69,13 +61,13 @@ class TTLayerNorm(TTModule):
         return norm.decompose_(weight)
 
     def reset_parameters(self) -> None:
-        """Set the weight to the constant `init`, in place."""
-        constant_(self.cores, 1.0 if self.init == "ones" else self.init)
+        """Set the start values, in place."""
+        initialize_(self.cores, self.init)
 
     @torch.no_grad()
     def decompose_(self, weight: Tensor) -> "TTLayerNorm":
-        """Set the cores in place to the TT-SVD of `weight` (dim,); cores on the meta device move to the weight's device."""
-        train = tt_svd(weight.detach().double(), self.raw_shape, max_rank=self.ranks[1:-1])
+        """Set the cores in place to the TT-SVD of `weight` (dim,); from the meta device they move to the weight's."""
+        train = tt_svd(weight.double(), self.raw_shape, max_rank=self.ranks[1:-1])
         if self.cores[0].is_meta:
             self.to_empty(device=weight.device)
         for core, value in zip(self.cores, train.cores, strict=True):
@@ -85,11 +77,15 @@ class TTLayerNorm(TTModule):
     @property
     def weight(self) -> Tensor:
         """The dense weight (dim,), differentiable in the cores."""
-        return self.tensor_train().full().squeeze(1)
+        return self.full()
+
+    def full(self) -> Tensor:
+        """The dense weight (dim,), differentiable in the cores."""
+        return super().full().squeeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""
-        return self.weight.to(x.dtype) * rms_normalized(x, self.eps)
+        return self.weight.to(x.dtype) * _rms_normalized(x, self.normalized_shape, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, raw_shape={self.raw_shape[0]}, ranks={self.ranks}, eps={self.eps}"
@@ -98,11 +94,15 @@ class TTLayerNorm(TTModule):
 class ScaleNorm(nn.Module):
     """y = g * x / ||x||, with g = sqrt(dim) at the start, where it equals the RMS norm with weight ones.
 
-    `eps` is added to the mean square, as in T5's layer norm. Input (..., dim), output of the same shape and dtype.
+    `eps` is added to the mean square, as in T5's layer norm. (..., dim) -> (..., dim), in the dtype of x.
     """
 
     def __init__(
-        self, dim: int, eps: float = 1e-6, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        dim: int,
+        eps: float = 1e-6,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.dim, self.eps = positive_int(dim, "dim"), eps
@@ -116,7 +116,18 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""
-        return (self.g / math.sqrt(self.dim)).to(x.dtype) * rms_normalized(x, self.eps)
+        return (self.g / math.sqrt(self.dim)).to(x.dtype) * _rms_normalized(x, self.dim, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, eps={self.eps}"
+
+
+def _rms_normalized(x: Tensor, dim: int, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the last dimension, computed in float32 at least; (..., dim) in the dtype of x."""
+    if not x.is_floating_point() or x.dim() == 0 or x.shape[-1] != dim:
+        raise ValueError(
+            f"A norm over {dim} features needs a floating-point x of shape (..., {dim}), but its shape is "
+            f"{tuple(x.shape)} and its dtype {x.dtype}; check which layer feeds it."
+        )
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)

@@ -1,7 +1,7 @@
 """Shapes of tensor networks: how numbers of features split into factors, and which ranks a shape can use.
 
-    raw_shape = ((m_1, ..., m_d), (n_1, ..., n_d))     out_features = m_1 * ... * m_d,   in_features = n_1 * ... * n_d
-    ranks     = (r_0, r_1, ..., r_d)                   core k has the shape (r_{k-1}, m_k, n_k, r_k);  r_0 = r_d = 1 for a TT
+raw_shape = ((m_1, ..., m_d), (n_1, ..., n_d))     out_features = m_1 ... m_d,  in_features = n_1 ... n_d
+ranks     = (r_0, r_1, ..., r_d)                   core k is (r_{k-1}, m_k, n_k, r_k);  r_0 = r_d = 1 in a train
 """
 
 import math
@@ -28,7 +28,7 @@ def positive_int(value: int, name: str) -> int:
 def factorize(n: int, d: int, mode: str = "ascending") -> tuple[int, ...]:
     """The most balanced `d` factors of `n`: those with the smallest sum, which is a TT vector's size per unit of rank.
 
-    A number with fewer than `d` prime factors gets leading ones, so that every `n` has `d` factors: `factorize(7, 3)` is
+    A number with fewer than `d` prime factors gets ones, so that every `n` has `d` factors: `factorize(7, 3)` is
     (1, 1, 7); `suggest_shape` pads such a number up instead. `mode` orders the factors: "ascending", "descending" or
     "mixed" (the smallest and the largest in turn: 8, 12, 8).
     """
@@ -135,9 +135,9 @@ def check_product(factors: tuple[int, ...], size: int, name: str) -> None:
 def train_ranks(raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
     """The ranks (1, r_1, ..., r_{d-1}, 1) of a tensor train.
 
-    An int is clipped at each bond to the most that the bond can use, min(m_1 n_1 ... m_k n_k, m_{k+1} n_{k+1} ... m_d n_d).
-    A list of the d - 1 interior ranks is taken as it is; ValueError when one of them cannot be used, that is when
-    r_k > r_{k-1} m_k n_k or r_k > m_{k+1} n_{k+1} r_{k+1}.
+    An int is clipped at each bond to the most that the bond can use, the smaller of m_1 n_1 ... m_k n_k and
+    m_{k+1} n_{k+1} ... m_d n_d. A list of the d - 1 interior ranks is taken as it is; ValueError when one of them is of
+    no use, that is when r_k > r_{k-1} m_k n_k or r_k > m_{k+1} n_{k+1} r_{k+1}.
     """
     sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
     d = len(sizes)

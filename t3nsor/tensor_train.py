@@ -1,6 +1,6 @@
 """The tensor-train format (Oseledets 2011, "Tensor-Train Decomposition", SIAM J. Sci. Comput. 33(5)), for matrices.
 
-    W[(i_1..i_d), (j_1..j_d)] = G_1[i_1, j_1] G_2[i_2, j_2] ... G_d[i_d, j_d]
+W[(i_1..i_d), (j_1..j_d)] = G_1[i_1, j_1] G_2[i_2, j_2] ... G_d[i_d, j_d]
 
     core G_k        (r_{k-1}, m_k, n_k, r_k),  r_0 = r_d = 1;  a TT vector has n_k = 1
     left unfolding  (r_{k-1} m_k n_k, r_k),    orthonormal columns left of the orthogonality centre
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .shapes import RawShape, train_ranks
 from .tensor_network import TensorNetwork
-from .truncation import error_budget, factoring_dtype, rank_caps, truncated_svd
+from .truncation import check_finite, error_budget, factoring_dtype, rank_caps, truncated_svd
 
 
 class TensorTrain(TensorNetwork):
@@ -29,7 +29,8 @@ class TensorTrain(TensorNetwork):
         super()._check()
         if self.ranks[0] != 1:
             raise ValueError(
-                f"A TensorTrain must begin and end with rank 1, but r_0 = r_d = {self.ranks[0]}; use a TensorRing for that."
+                f"A TensorTrain must begin and end with rank 1, but r_0 = r_d = {self.ranks[0]}; "
+                "use a TensorRing for that."
             )
 
     def _block_diagonal(self, k: int, a: Tensor, b: Tensor) -> Tensor:
@@ -53,19 +54,19 @@ class TensorTrain(TensorNetwork):
         """
         d = len(self.cores)
         if not -d <= center < d:
-            raise ValueError(f"center must be the index of one of the {d} cores, but {center} was given; use -{d} to {d - 1}.")
+            raise ValueError(f"center must index one of the {d} cores, but {center} was given; use -{d} to {d - 1}.")
         center %= d
         cores = [core.to(factoring_dtype(core.dtype)) for core in self.cores]
         for k in range(center):
             r, m, n, s = cores[k].shape
             q, remainder = torch.linalg.qr(cores[k].reshape(r * m * n, s))  # (r m n, s) -> (r m n, q), (q, s)
             cores[k] = q.reshape(r, m, n, -1)
-            cores[k + 1] = torch.einsum("qs,smnt->qmnt", remainder, cores[k + 1])  # (q, s) x (s, m, n, t) -> (q, m, n, t)
+            cores[k + 1] = _into_next(remainder, cores[k + 1])
         for k in range(d - 1, center, -1):
             r, m, n, s = cores[k].shape
             q, remainder = torch.linalg.qr(cores[k].reshape(r, m * n * s).mT)  # (m n s, r) -> (m n s, q), (q, r)
             cores[k] = q.mT.reshape(-1, m, n, s)
-            cores[k - 1] = torch.einsum("tmnr,qr->tmnq", cores[k - 1], remainder)  # (t, m, n, r) x (q, r) -> (t, m, n, q)
+            cores[k - 1] = _into_previous(cores[k - 1], remainder.mT)
         return TensorTrain(core.to(self.dtype) for core in cores)
 
     def round(self, max_rank: int | Sequence[int] | None = None, rel_tol: float | None = None) -> "TensorTrain":
@@ -75,9 +76,14 @@ class TensorTrain(TensorNetwork):
             max_rank: the most that each interior rank may be, an int or a list of d - 1; None for no cap.
             rel_tol: with no cap in the way, || W - rounded || <= rel_tol * || W || in the Frobenius norm; None to keep
                 every rank that the shape and the cap allow.
+
+        Raises:
+            ValueError: a core holds a NaN or an infinity, or max_rank or rel_tol is out of range.
         """
         d = len(self.cores)
         caps = rank_caps(max_rank, d - 1)
+        for core in self.cores:
+            check_finite(core, "Each core")
         start = self.to(factoring_dtype(self.dtype)).orthogonalize(center=0)
         budget = error_budget(rel_tol, torch.linalg.vector_norm(start.cores[0]), d - 1)
         cores = list(start.cores)
@@ -85,9 +91,20 @@ class TensorTrain(TensorNetwork):
             r, m, n, s = cores[k].shape
             u, sv = truncated_svd(cores[k].reshape(r * m * n, s), caps[k], budget)  # (r m n, s) -> (r m n, q), (q, s)
             cores[k] = u.reshape(r, m, n, -1)
-            cores[k + 1] = torch.einsum("qs,smnt->qmnt", sv, cores[k + 1])  # (q, s) x (s, m, n, t) -> (q, m, n, t)
+            cores[k + 1] = _into_next(sv, cores[k + 1])
         return TensorTrain(core.to(self.dtype) for core in cores)
 
     def norm(self) -> Tensor:
         """The Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate also where summands cancel."""
-        return torch.linalg.vector_norm(self.to(factoring_dtype(self.dtype)).orthogonalize().cores[-1]).to(self.dtype)
+        last = self.to(factoring_dtype(self.dtype)).orthogonalize().cores[-1]
+        return torch.linalg.vector_norm(last).to(self.dtype)
+
+
+def _into_next(factor: Tensor, core: Tensor) -> Tensor:
+    """(q, r) x (r, m, n, s) -> (q, m, n, s)."""
+    return torch.einsum("qr,rmns->qmns", factor, core)
+
+
+def _into_previous(core: Tensor, factor: Tensor) -> Tensor:
+    """(r, m, n, s) x (s, q) -> (r, m, n, q)."""
+    return torch.einsum("rmns,sq->rmnq", core, factor)

@@ -1,6 +1,6 @@
 """The truncated singular value decomposition under an error budget, shared by every decomposition and by rounding.
 
-    A = U S V^T,   A_q = U[:, :q] S[:q] V[:, :q]^T,   || A - A_q ||_F^2 = s_{q+1}^2 + s_{q+2}^2 + ...
+A = U S V^T,   A_q = U[:, :q] S[:q] V[:, :q]^T,   || A - A_q ||_F^2 = s_{q+1}^2 + s_{q+2}^2 + ...
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,16 @@ def factoring_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def check_finite(tensor: Tensor, name: str) -> None:
+    """ValueError, naming `name`, for a tensor that has a NaN or an infinity, or no values (meta device)."""
+    if tensor.is_meta:
+        raise ValueError(
+            f"{name} must hold numbers, but it is on the meta device; load or initialise the values first."
+        )
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite, but it holds a NaN or an infinity; find out where that came from.")
+
+
 def error_budget(rel_tol: float | None, norm: Tensor, splits: int) -> float | None:
     """What each of `splits` truncations may lose so that all together lose rel_tol * norm; None for no truncation.
 
@@ -24,7 +34,9 @@ def error_budget(rel_tol: float | None, norm: Tensor, splits: int) -> float | No
     if rel_tol is None:
         return None
     if isinstance(rel_tol, bool) or not isinstance(rel_tol, int | float) or not 0 <= rel_tol < 1:
-        raise ValueError(f"rel_tol must lie in [0, 1), but {rel_tol!r} was given; pass e.g. 1e-3, or None to keep every rank.")
+        raise ValueError(
+            f"rel_tol must lie in [0, 1), but {rel_tol!r} was given; pass e.g. 1e-3, or None for no limit."
+        )
     return rel_tol * norm.item() / max(splits, 1) ** 0.5
 
 
@@ -35,20 +47,25 @@ def rank_caps(max_rank: int | Sequence[int] | None, bonds: int) -> list[int | No
     if not isinstance(max_rank, Sequence):
         return [positive_int(max_rank, "max_rank")] * bonds
     if len(max_rank) != bonds:
-        raise ValueError(f"A list max_rank must have one entry per bond, {bonds} here, but {list(max_rank)} was given; mend its length.")
+        raise ValueError(
+            f"A list max_rank must have one entry per bond, {bonds} here, but {list(max_rank)} has {len(max_rank)}; "
+            "pass one for each, or one int for all."
+        )
     return [positive_int(cap, "Each entry of max_rank") for cap in max_rank]
 
 
 def truncated_svd(matrix: Tensor, cap: int | None, budget: float | None) -> tuple[Tensor, Tensor]:
     """U of shape (a, q) with orthonormal columns and S V^T of shape (q, b) for a matrix (a, b).
 
-    q >= 1 is the smallest rank whose Frobenius error is within `budget` (without a budget min(a, b), zero singular values
-    included), or `cap` if that is smaller.
+    q >= 1 is the smallest rank whose Frobenius error is within `budget` (without a budget min(a, b), zero singular
+    values included), or `cap` if that is smaller.
     """
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     keep = len(s)
     if budget is not None:
-        errors = s.flip(0).square().cumsum(0).sqrt().flip(0)  # errors[q]: what is lost by keeping q singular values
+        errors = (
+            s.double().flip(0).square().cumsum(0).sqrt().flip(0)
+        )  # errors[q]: what is lost by keeping q singular values
         keep = max(1, int((errors > budget).sum()))
     if cap is not None:
         keep = min(keep, cap)
