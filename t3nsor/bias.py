@@ -39,7 +39,7 @@ class TTBias(TTModule):
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        initialize_(self.cores, self.init)
+        initialize_(self.live_cores(), self.init)
 
     def full(self) -> Tensor:
         """The dense vector (features,), differentiable in the cores."""

@@ -64,7 +64,7 @@ class TTEmbedding(TTModule):
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        initialize_(self.cores, self.init)
+        initialize_(self.live_cores(), self.init)
 
     def full(self) -> Tensor:
         """The table (num_embeddings, embedding_dim), without the rows that only pad the shape."""

@@ -2,13 +2,14 @@
 
 y = x W^T + b      x (..., in) -> y (..., out),   W = full() (out, in) from cores (r_{k-1}, m_k, n_k, r_k)
 
-Four things may be asked of single cores, by index (negative ones count from the end):
+Four things may be asked of single cores, by index:
 
     frozen      keeps its start value: requires_grad is False
     disabled    is held at the identity-like element E[a, i, j, b] = 1 where a = b and i = j, else 0, rectangular where
-                r_{k-1} != r_k or m_k != n_k: these factors pass through as they come, cut or padded with zeros
+                r_{k-1} != r_k or m_k != n_k: its factors pass through as they come, cut or padded with zeros (so an
+                outermost core, with r_0 = 1, passes rank index 0 of its bond and leaves the others without effect)
     zero        starts at zero, so that W = 0 exactly while this core has a gradient
-    shared      is read from a ParameterDict elsewhere in the model, which owns it
+    shared      is read from elsewhere in the model: see `TTModule.share_core`
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +38,7 @@ class TTLinear(TTModule):
         tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by `tt_shape` and shape_mode.
         shape_mode: how the sides are factorised, see `tt_shape`; read only where raw_shape is None.
-        frozen_cores, disabled_cores: indices of cores; see the head of this file.
+        frozen_cores, disabled_cores: indices of cores, negative ones from the end; see the head of this file.
         core_activation: "relu", "gelu", "silu", "tanh" or a callable (with f(0) = 0 where zero_core is used), applied
             between the cores; the layer then has no weight matrix, and `is_linear` is False.
         plan: "auto", "sequential" or "materialised"; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
@@ -79,10 +80,9 @@ class TTLinear(TTModule):
         choose_plan(1, TensorTrain(self.cores), plan, self._activation())
         self.frozen_cores = self._core_indices(frozen_cores, "frozen_cores")
         self.disabled_cores = self._core_indices(disabled_cores, "disabled_cores")
-        self.zero_core = None if zero_core is None else self._core_index(zero_core, "zero_core")
+        self.zero_core = None if zero_core is None else self.core_index(zero_core, "zero_core")
         self._check_core_choices()
         self.bias = self._make_bias(bias, device, dtype)
-        self._shared_cores: dict[int, tuple[nn.ParameterDict, str]] = {}
         for k in (*self.frozen_cores, *self.disabled_cores):
             self.cores[k].requires_grad_(False)
         self.reset_parameters()
@@ -95,7 +95,7 @@ class TTLinear(TTModule):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place, those of shared cores included."""
-        cores = self._live_cores()
+        cores = self.live_cores()
         initialize_(cores, self.init)
         for k in self.disabled_cores:
             _identity_(cores[k])
@@ -108,7 +108,7 @@ class TTLinear(TTModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the dtype that `matmul` gives."""
-        y = matmul(x, TensorTrain(self._live_cores()), self.plan, self._activation())
+        y = matmul(x, TensorTrain(self.live_cores()), self.plan, self._activation())
         if self.bias is None:
             return y
         bias = self.bias.full() if isinstance(self.bias, TTBias) else self.bias
@@ -121,65 +121,28 @@ class TTLinear(TTModule):
                 "Only a linear layer has a weight matrix and can be merged, but this one has core_activation="
                 f"{self.core_activation!r} between its cores; build it with core_activation=None."
             )
-        return TensorTrain(self._live_cores())
+        return super().tensor_train()
 
     def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
-        """From now on read core `index` from `owner[key]`, a Parameter of the same shape.
-
-        The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`,
-        and this layer's own slot in `cores` becomes None. A copy or a pickle of the whole model keeps the sharing.
-        Sharing a frozen core freezes the owner's.
-
-        Raises:
-            KeyError: the owner does not hold `key`.
-            TypeError, ValueError: no such core, a disabled core, or another shape.
-        """
-        k = self._core_index(index, "index")
+        """As `TTModule.share_core`; a frozen core freezes the owner's, a disabled one must not be shared."""
+        k = self.core_index(index, "index")
         if k in self.disabled_cores:
             raise ValueError(f"A shared core must not be disabled, but core {k} is; take it out of disabled_cores.")
-        if not isinstance(owner, nn.ParameterDict):
-            raise TypeError(
-                f"owner must be an nn.ParameterDict, but it is a {type(owner).__name__}; wrap the core in one."
-            )
-        if key not in owner:
-            raise KeyError(f"owner must hold the core to share, but it has no {key!r}; put the core there first.")
-        shape = (self.ranks[k], self.raw_shape[0][k], self.raw_shape[1][k], self.ranks[k + 1])
-        if owner[key].shape != shape:
-            raise ValueError(
-                f"A shared core must have the shape of the core that it replaces, {shape}, but {key!r} has "
-                f"{tuple(owner[key].shape)}; share only between layers of the same shape and rank."
-            )
+        super().share_core(k, owner, key)
         if k in self.frozen_cores:
             owner[key].requires_grad_(False)
-        self.cores[k] = None
-        self._shared_cores[k] = (owner, key)
 
     def extra_repr(self) -> str:
         sizes = f"{self.in_features}, {self.out_features}"
         return f"{sizes}, raw_shape={self.raw_shape}, ranks={self.ranks}, plan={self.plan!r}"
 
-    def _live_cores(self) -> list[Tensor]:
-        cores = list(self.cores)
-        for k, (owner, key) in self._shared_cores.items():
-            cores[k] = owner[key]
-        return cores
-
     def _activation(self) -> Callable[[Tensor], Tensor] | None:
         return CORE_ACTIVATIONS.get(self.core_activation, self.core_activation)
-
-    def _core_index(self, index: int, name: str) -> int:
-        """The index, counted from the first core."""
-        d = len(self.cores)
-        if isinstance(index, bool) or not isinstance(index, int):
-            raise TypeError(f"{name} must index cores by ints, but {index!r} was given; use {-d} to {d - 1}.")
-        if not -d <= index < d:
-            raise ValueError(f"{name} must index one of the {d} cores, but {index} was given; use {-d} to {d - 1}.")
-        return index % d
 
     def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
         if isinstance(indices, str) or not isinstance(indices, Iterable):
             raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
-        return tuple(sorted({self._core_index(index, name) for index in indices}))
+        return tuple(sorted({self.core_index(index, name) for index in indices}))
 
     def _check_core_choices(self) -> None:
         if both := sorted(set(self.frozen_cores) & set(self.disabled_cores)):

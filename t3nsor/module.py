@@ -1,7 +1,8 @@
 """What the tensor-train layers have in common: the cores as parameters, and the train they stand for.
 
 raw_shape  ((m_1, ..., m_d), (n_1, ..., n_d))       ranks  (1, r_1, ..., r_{d-1}, 1)
-cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k); the only place where the numbers live
+cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k), the only place where the numbers live; a shared core's slot is
+           None, and the core is read from the ParameterDict that owns it
 """
 
 from collections.abc import Sequence
@@ -30,17 +31,62 @@ class TTModule(nn.Module):
     ):
         super().__init__()
         self.raw_shape = raw_shape
-        self.ranks = TensorTrain.resolve_ranks(raw_shape, tt_rank)
-        shapes = TensorTrain.core_shapes(raw_shape, tt_rank)
-        self.cores = nn.ParameterList(torch.empty(shape, device=device, dtype=dtype) for shape in shapes)
+        self.core_shapes = TensorTrain.core_shapes(raw_shape, tt_rank)
+        self.cores = nn.ParameterList(torch.empty(shape, device=device, dtype=dtype) for shape in self.core_shapes)
+        self._shared_cores: dict[int, tuple[nn.ParameterDict, str]] = {}
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """(1, r_1, ..., r_{d-1}, 1)."""
+        return (1, *(shape[3] for shape in self.core_shapes))
+
+    def live_cores(self) -> list[nn.Parameter]:
+        """The cores as they are now, shared ones included."""
+        cores = list(self.cores)
+        for k, (owner, key) in self._shared_cores.items():
+            cores[k] = owner[key]
+        return cores
 
     def tensor_train(self) -> TensorTrain:
         """The weight as a train over the live parameters: gradients flow into them."""
-        return TensorTrain(self.cores)
+        return TensorTrain(self.live_cores())
 
     def full(self) -> Tensor:
         """The dense weight, differentiable in the cores."""
         return self.tensor_train().full()
+
+    def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
+        """From now on read core `index` from `owner[key]`, a Parameter of the same shape.
+
+        The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`,
+        and this layer's own slot in `cores` becomes None. A copy or a pickle of the whole model keeps the sharing.
+
+        Raises:
+            KeyError: the owner does not hold `key`.
+            TypeError, ValueError: no such core, an owner of another type, or a core of another shape.
+        """
+        k = self.core_index(index, "index")
+        if not isinstance(owner, nn.ParameterDict):
+            given = type(owner).__name__
+            raise TypeError(f"owner must be an nn.ParameterDict, but it is a {given}; put the core into one.")
+        if key not in owner:
+            raise KeyError(f"owner must hold the core to share, but it has no {key!r}; put the core there first.")
+        if owner[key].shape != self.core_shapes[k]:
+            raise ValueError(
+                f"A shared core must have the shape of the core that it replaces, {self.core_shapes[k]}, but {key!r} "
+                f"has {tuple(owner[key].shape)}; share only between layers of the same shape and rank."
+            )
+        self.cores[k] = None
+        self._shared_cores[k] = (owner, key)
+
+    def core_index(self, index: int, name: str) -> int:
+        """`index` counted from the first core; TypeError or ValueError, naming `name`, where there is no such core."""
+        d = len(self.cores)
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(f"{name} must index cores by ints, but {index!r} was given; use {-d} to {d - 1}.")
+        if not -d <= index < d:
+            raise ValueError(f"{name} must index one of the {d} cores, but {index} was given; use {-d} to {d - 1}.")
+        return index % d
 
 
 def vector_shape(features: int, name: str, d: int, raw_shape: Sequence[int] | None) -> RawShape:

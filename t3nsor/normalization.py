@@ -62,15 +62,15 @@ class TTLayerNorm(TTModule):
 
     def reset_parameters(self) -> None:
         """Set the start values, in place."""
-        initialize_(self.cores, self.init)
+        initialize_(self.live_cores(), self.init)
 
     @torch.no_grad()
     def decompose_(self, weight: Tensor) -> "TTLayerNorm":
         """Set the cores in place to the TT-SVD of `weight` (dim,); from the meta device they move to the weight's."""
         train = tt_svd(weight.double(), self.raw_shape, max_rank=self.ranks[1:-1])
-        if self.cores[0].is_meta:
+        if any(core.is_meta for core in self.cores if core is not None):
             self.to_empty(device=weight.device)
-        for core, value in zip(self.cores, train.cores, strict=True):
+        for core, value in zip(self.live_cores(), train.cores, strict=True):
             core.copy_(value)
         return self
 
