@@ -1,16 +1,16 @@
 """Tensorized adapters: what is trained inside a frozen transformer.
 
-    import adapters
-    adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
-    print(adapters.summary(model))                             how much trains, where
-    with adapters.merged(model): ...                           evaluate at the dense model's cost
-    adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
+import adapters
+adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
+print(adapters.summary(model))                             how much trains, where
+with adapters.merged(model): ...                           evaluate at the dense model's cost
+adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 
 from adapters.active_task import set_active_task
 from adapters.adapted_linear import AdaptedLinear
 from adapters.bottleneck import Bottleneck, BottleneckConfig, TensorTrainAdapter, TensorTrainAdapterConfig
-from adapters.checkpoint import CheckpointError, adapter_state_dict, load, save
+from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
 from adapters.configuration import AdapterConfig
 from adapters.controller import AdapterController
 from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze
@@ -34,6 +34,7 @@ from adapters.tensor_train_linear import (
 from adapters.validation import ConfigurationError
 
 __all__ = [
+    "WEIGHTS_NAME",
     "AdaptedLayerNorm",
     "AdaptedLinear",
     "AdapterConfig",

@@ -44,7 +44,7 @@ class AdaptedLinear(Mergeable, nn.Linear):
 
     @torch.no_grad()
     def merged_weights(self) -> dict[str, Tensor | None]:
-        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's dtype."""
+        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's."""
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         total, shift = weight.to(dtype), torch.zeros(self.out_features, dtype=dtype, device=weight.device)

@@ -3,7 +3,7 @@
     y' = y + up(activation(down(y)))        down (k, d_model), up (d_model, k),  k = d_model / reduction_factor
                                                                                or d_model * expansion_factor
 
-``up`` starts at zero, so the adapter starts as the identity. The activation makes the map non-linear: it cannot be merged.
+``up`` starts at zero, so the adapter starts as the identity. The activation makes it non-linear: it cannot be merged.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from adapters.validation import nearest_name
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckConfig(AdapterConfig, kind="bottleneck"):
-    """A dense bottleneck after a sublayer. Pfeiffer's form is ``sublayers=("feed_forward",)``, AdapterDrop's a choice of ``layers``.
+    """A dense bottleneck after a sublayer; Pfeiffer's form has one sublayer, AdapterDrop's a choice of layers.
 
     Args:
         sublayers: after which sublayers it sits.
@@ -48,7 +48,9 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 self.refuse(name, "is a whole number from 1 on", getattr(self, name), "32 is usual for a reduction")
         if self.activation not in ACT2FN:
-            self.refuse("activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN)[:-1])
+            self.refuse(
+                "activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN)[:-1]
+            )
 
     def width(self, d_model: int) -> int:
         """k above."""
@@ -72,7 +74,7 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_adapter"):
-    """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, ``up`` has its mirror image."""
+    """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, mirrored for ``up``."""
 
     linear_form: ClassVar[str] = "tensor_train"
 
@@ -96,7 +98,9 @@ class Bottleneck(nn.Module):
         self.up.reset_parameters()
 
     def forward(self, y: Tensor) -> Tensor:
-        change = self.up(self.activation(self.down(y.to(torch.float32))))  # (..., d_model) -> (..., k) -> (..., d_model)
+        change = self.up(
+            self.activation(self.down(y.to(torch.float32)))
+        )  # (..., d_model) -> (..., k) -> (..., d_model)
         return y + change.to(y.dtype)
 
 

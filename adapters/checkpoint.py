@@ -1,7 +1,7 @@
 """save and load: a folder with adapter_config.json and adapter_model.safetensors, adapter tensors only.
 
     adapter_config.json          format version, the base model's architecture, what is attached (kind and fields, task)
-    adapter_model.safetensors    the adapters' tensors, and those of the model's own parameters that train (layer norms),
+    adapter_model.safetensors    the adapters' tensors, and the model's own that train (layer norms),
                                  under the names that they have in the model
 
 Loading compares names, shapes and architecture before anything is touched, and reads no pickle.
@@ -26,7 +26,16 @@ from adapters.validation import nearest_name
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 FORMAT_VERSION = 1
-ARCHITECTURE_KEYS = ("model_type", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "feed_forward_proj")
+ARCHITECTURE_KEYS = (
+    "model_type",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_heads",
+    "num_layers",
+    "num_decoder_layers",
+    "feed_forward_proj",
+)
 
 
 class CheckpointError(RuntimeError):
@@ -79,11 +88,13 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
     if present and present != saved:
         raise CheckpointError(
             f"A model takes the tensors of the adapters that it has; {directory} holds "
-            f"{[config.kind for _, config in saved]} and the model {[config.kind for _, config in present]}, or their fields "
-            "differ: load into a model without adapters."
+            f"{[config.kind for _, config in saved]} and the model {[config.kind for _, config in present]}, or their "
+            "fields differ: load into a model without adapters."
         )
     expected = model if present else _skeleton(model, saved)
-    check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(expected).items()}, tensors, str(directory))
+    check_tensors(
+        {name: tensor.shape for name, tensor in adapter_state_dict(expected).items()}, tensors, str(directory)
+    )
     if not present:
         for task, config in saved:
             attach(model, config, task)
@@ -99,7 +110,8 @@ def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], w
     for name, tensor in tensors.items():
         if name not in expected:
             raise CheckpointError(
-                f"A checkpoint holds adapter tensors of this model only; {where} has {name!r}: {nearest_name(name, expected)}"
+                f"A checkpoint holds adapter tensors of this model only; {where} has {name!r}: "
+                f"{nearest_name(name, expected)}"
             )
         if tensor.shape != expected[name]:
             raise CheckpointError(
@@ -132,7 +144,9 @@ def _skeleton(model: nn.Module, saved: list[tuple[str | None, AdapterConfig]]) -
 def _read_description(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_NAME
     if not path.is_file():
-        raise CheckpointError(f"An adapter is saved as {CONFIG_NAME} and {WEIGHTS_NAME}; {path} is not there: check the path.")
+        raise CheckpointError(
+            f"An adapter is saved as {CONFIG_NAME} and {WEIGHTS_NAME}; {path} is not there: check the path."
+        )
     try:
         description = json.loads(path.read_text())
     except ValueError as error:
@@ -167,7 +181,9 @@ def _read_tensors(directory: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is a safetensors file; it cannot be read ({error}): save the adapter again.") from None
+        raise CheckpointError(
+            f"{path} is a safetensors file; it cannot be read ({error}): save the adapter again."
+        ) from None
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -1,7 +1,7 @@
 """Which task's adapter acts at one place of the model.
 
-A place holds, for each adapter configuration, one controller; the controller holds one module for each task. The active
-task is state of the model (``set_active_task``), not an argument of its forward: transformers' ``generate`` would refuse it.
+A place holds one controller for each adapter configuration; the controller holds one module for each task. The active
+task is state of the model (``set_active_task``), not an argument of its forward: ``generate`` would refuse it.
 """
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class AdapterController(nn.Module):
         """The module that acts now, or None."""
         if self.active_task in self.tasks:
             return self.tasks[self.active_task]
-        return self.tasks[ALL_TASKS] if ALL_TASKS in self.tasks else None
+        return self.tasks[ALL_TASKS] if ALL_TASKS in self.tasks else None  # noqa: SIM401 - ModuleDict has no get
 
     def forward(self, x: Tensor) -> Tensor:
         return self.active(x)

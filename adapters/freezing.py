@@ -1,8 +1,8 @@
 """Which parameters train, decided once, by rules, in this order:
 
-    1. the model's own parameters are frozen,
-    2. kinds of position "weights" (none, layer_norm) decide about those they name, the later attached one last,
-    3. parameters of adapters train, but for frozen and disabled cores, which their layer has frozen itself.
+1. the model's own parameters are frozen,
+2. kinds of position "weights" (none, layer_norm) decide about those they name, the later attached one last,
+3. parameters of adapters train, but for frozen and disabled cores, which their layer has frozen itself.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,13 @@ class FreezingReport:
         for row in self.rows:
             groups.setdefault((row.trainable, row.reason), []).append(row)
         lines = [
-            ["trains" if trainable else "frozen", reason, str(len(rows)), f"{sum(row.count for row in rows):,}", rows[0].name]
+            [
+                "trains" if trainable else "frozen",
+                reason,
+                str(len(rows)),
+                f"{sum(row.count for row in rows):,}",
+                rows[0].name,
+            ]
             for (trainable, reason), rows in sorted(groups.items(), key=lambda item: not item[0][0])
         ]
         return render_table("What trains, and why", ["", "rule", "tensors", "numbers", "first of them"], lines)

@@ -111,7 +111,10 @@ def find_places(config: AdapterConfig, sublayers: list[Sublayer]) -> list[Place]
 def _linears_by_name(config: AdapterConfig, chosen: list[Sublayer]) -> list[Place]:
     if config.target_modules is None:
         return [
-            Place(path, name) for sublayer in chosen if sublayer.kind == "feed_forward" for name, path in sublayer.linears.items()
+            Place(path, name)
+            for sublayer in chosen
+            if sublayer.kind == "feed_forward"
+            for name, path in sublayer.linears.items()
         ]
     known = {name for sublayer in chosen for name in sublayer.linears}
     for name in config.target_modules:
@@ -152,7 +155,9 @@ def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planne
     for attachment in present:
         if attachment.config == config:
             if attachment.task == task:
-                config.refuse("kind", "with equal fields is attached once for a task", repr(task), "attach it only once")
+                config.refuse(
+                    "kind", "with equal fields is attached once for a task", repr(task), "attach it only once"
+                )
             return attachment.name
     names = {attachment.name for attachment in present}
     number = 2

@@ -106,7 +106,9 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
         try:
             norm = TensorTrainLayerNorm(weight.shape[0], self.d, rank, self.raw_shape, eps=eps, dtype=torch.float32)
         except ValueError as error:
-            raise ConfigurationError(f"Adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}") from error
+            raise ConfigurationError(
+                f"Adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}"
+            ) from error
         norm.from_scratch = self.init == "ones"
         norm.start_from(weight)
         return norm

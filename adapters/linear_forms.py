@@ -1,7 +1,7 @@
 """One linear map, many forms: what stands in the two projections of a bottleneck.
 
 A form is a name and a function (configuration, in, out, zero) -> nn.Module mapping (..., in) to (..., out), whose
-output is exactly zero at the start where ``zero`` is asked for. A new form is one function and one line of the registry.
+output starts at exactly zero where ``zero`` is asked for. A new form is one function and one line of the registry.
 """
 
 from collections.abc import Callable

@@ -1,10 +1,10 @@
 """What every place with adapters can do: hold merged weights for a while and give the untouched base back.
 
     set_merged   the Parameters hold the merged tensors; the base tensors are kept aside, untouched
-    unmerge      the base tensors are put back: bit for bit, in any dtype, after any number of cycles, at no cost
+    unmerge      the base tensors are put back, bit for bit, in any dtype, after any number of cycles
 
-``state_dict`` is the base in every mode, so a checkpoint written in evaluation is right; loading unmerges first; so does
-``train(True)``, which costs nothing where nothing is merged.
+``state_dict`` is the base in every mode, so a checkpoint written in evaluation is right. Loading unmerges first, and so
+does ``train(True)``, which costs nothing where nothing is merged.
 """
 
 from collections.abc import Callable

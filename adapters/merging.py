@@ -1,10 +1,10 @@
 """merge and unmerge: evaluation at the dense model's cost.
 
-    linear      W' = A_m ... A_1 (W + sum of deltas),    b' likewise        (A_i = 1 + delta of an adapter after the linear)
+    linear      W' = A_m ... A_1 (W + sum of deltas),    b' likewise      (A_i = 1 + delta of the i-th after it)
     layer norm  w' = the vector that the adapter makes
 
-All new weights are computed and checked before the first is put in place: a refusal leaves the model as it was. The base
-tensors are kept, not subtracted back to, so unmerging is exact and costs nothing.
+All new weights are computed and checked before the first is put in place; a refusal leaves the model as it was. The
+base tensors are kept, not subtracted back to, so unmerging is exact and costs nothing.
 """
 
 from collections.abc import Iterator

@@ -70,7 +70,9 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
 
 def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
     """Those that the configuration's stacks, layers and sublayers name; refuses numbers and choices that name none."""
-    depths = [sublayer.layer for sublayer in sublayers if sublayer.stack in config.stacks and sublayer.layer is not None]
+    depths = [
+        sublayer.layer for sublayer in sublayers if sublayer.stack in config.stacks and sublayer.layer is not None
+    ]
     if config.layers is not None and max(config.layers) > max(depths, default=-1):
         rule = f"counts blocks from 0 to {max(depths, default=-1)} here"
         config.refuse("layers", rule, list(config.layers), "leave the others out")

@@ -7,9 +7,7 @@ T (out, in) is a TT matrix with one core at zero, c the optional bias, s the ``s
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 import t3nsor as t3

@@ -7,7 +7,7 @@ tuples, an int may stand for a float, but neither "8" nor true stands for 8.
 import difflib
 import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,7 +33,7 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise ConfigurationError(f"{where} has no key {key!r}: {nearest_name(key, known)}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _type_adapter(annotation: Any) -> TypeAdapter:
     return TypeAdapter(annotation)
 

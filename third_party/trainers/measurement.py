@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 
 def tensor_bytes(tensor: Any) -> int:
@@ -60,17 +60,15 @@ class MeasurementCallback(TrainerCallback):
         mask = inputs.get("attention_mask")
         self._step_tokens += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._started = time.perf_counter()
         self._step_tokens = 0
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if not self.layers:
             self.layers = memory_by_layer(kwargs["model"], kwargs.get("optimizer"))
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.step_seconds.append(time.perf_counter() - self._started)
@@ -104,17 +102,15 @@ class ProgressLineCallback(TrainerCallback):
         self.bar: tqdm | None = None
         self.evaluation_bar: tqdm | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", dynamic_ncols=True)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         if self.bar is None or not logs:
             return
         if "loss" in logs:
@@ -128,22 +124,20 @@ class ProgressLineCallback(TrainerCallback):
             score = "" if average is None else f", average_metrics {average:.3f}"
             self.bar.write(f"step {state.global_step}: eval_loss {logs['eval_loss']:.3f}{score}")
 
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_prediction_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         loader = kwargs.get("eval_dataloader")
         if state.is_world_process_zero and loader is not None and hasattr(loader, "__len__"):
             if self.evaluation_bar is None:
                 self.evaluation_bar = tqdm(total=len(loader), desc="evaluate", leave=False, dynamic_ncols=True)
             self.evaluation_bar.update(1)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._close_evaluation_bar()
 
-    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_predict(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._close_evaluation_bar()
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,9 +1,9 @@
 """transformers' Seq2SeqTrainer for models with adapters. What differs:
 
-    loss          summed cross-entropy / number of target tokens of the whole accumulated batch, so that n micro-steps
-                  give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
-    evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error
-    checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
+loss          summed cross-entropy / number of target tokens of the whole accumulated batch, so that n micro-steps
+              give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
+evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error
+checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
 """
 
 import contextlib
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer as TransformersSeq2SeqTrainer
@@ -113,7 +112,7 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
 
 def last_complete_checkpoint(directory: str | Path) -> Path | None:
-    """The newest checkpoint of a run that was written to its end, or None; a kill may have left a newer, partial one."""
+    """The newest checkpoint that was written to its end, or None; a kill may have left a newer, partial one."""
     found = sorted(Path(directory).glob("checkpoint-*"), key=lambda path: _step(path), reverse=True)
     return next((path for path in found if _step(path) >= 0 and _is_complete(path)), None)
 

@@ -13,8 +13,8 @@ class T5Config(TransformersT5Config):
     """transformers' T5Config plus ``adapters``.
 
     Args:
-        adapters: what ``adapters.attach`` takes - an object with a key ``kind``, or a list of them - or None. In a saved
-            model each entry may also be ``{"task": name or null, "config": {...}}``.
+        adapters: what ``adapters.attach`` takes, an object with a key ``kind`` or a list of them, or None. In a saved
+            model each entry is ``{"task": name or null, "config": {...}}``.
 
     Raises:
         adapters.ConfigurationError: an entry is no valid adapter.

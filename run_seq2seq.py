@@ -1,0 +1,48 @@
+"""Run one experiment.
+
+    python run_seq2seq.py configs/quickstart.json
+    python run_seq2seq.py configs/quickstart.json experiment_name=rank4 adapter.rank=4 learning_rate=0.003
+    torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
+
+Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
+last line says which key, what was given and what is allowed, and nothing was written.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the experiment that the command line names and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="a JSON file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set in it, by dotted name")
+    options = parser.parse_args(arguments)
+
+    import transformers
+
+    from adapters import ConfigurationError
+    from seq2seq.arguments import load_experiment
+    from seq2seq.experiment import run_experiment
+    from seq2seq.report import result_table
+
+    transformers.utils.logging.disable_progress_bar()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        experiment = load_experiment(options.config, options.overrides)
+        result = run_experiment(experiment)
+    except ConfigurationError as refusal:
+        print(f"Refused: {refusal}", file=sys.stderr)
+        return 2
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(result_table(result, experiment.run.directory))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

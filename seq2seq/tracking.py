@@ -1,0 +1,109 @@
+"""Following a run: wandb where asked for, otherwise nothing, behind the same two methods.
+
+    tracker.log({"train/loss": 0.41}, step=20)
+    tracker.finish()
+
+wandb is imported only when it is used. WANDB_MODE=offline needs neither network nor account.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import TrainerCallback, TrainerState
+
+from adapters import ConfigurationError
+from seq2seq.arguments import Experiment
+
+
+class Tracker(Protocol):
+    """What follows a run."""
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        """Note numbers, at a training step where ``step`` is given."""
+
+    def finish(self) -> None:
+        """Close the record."""
+
+
+class NullTracker:
+    """Follows nothing."""
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class WandbTracker:
+    """One wandb run, whose config holds the main settings of the experiment."""
+
+    def __init__(self, experiment: Experiment, directory: Path) -> None:
+        import wandb
+
+        os.environ["WANDB_PROJECT"] = experiment.run.wandb_project
+        self.run = wandb.init(name=experiment.run.experiment_name, dir=str(directory), config=main_settings(experiment))
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        self.run.log(values, step=step)
+
+    def finish(self) -> None:
+        self.run.finish()
+
+
+def make_tracker(experiment: Experiment, directory: Path, main_process: bool) -> Tracker:
+    """The tracker that the configuration asks for; only the main process has one.
+
+    Raises:
+        ConfigurationError: wandb is asked for and not installed.
+    """
+    if not experiment.run.log_to_wandb or not main_process:
+        return NullTracker()
+    check_wandb(experiment)
+    return WandbTracker(experiment, directory)
+
+
+def check_wandb(experiment: Experiment) -> None:
+    """Refuse ``log_to_wandb`` where wandb is not installed."""
+    if experiment.run.log_to_wandb:
+        try:
+            import wandb  # noqa: F401
+        except ImportError:
+            raise ConfigurationError(
+                "Key 'log_to_wandb' needs wandb, which is not installed: pip install wandb, or set it to false."
+            ) from None
+
+
+def main_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a reader of the record wants to filter by."""
+    training = experiment.training
+    names = (
+        "learning_rate",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "num_train_epochs",
+        "max_steps",
+        "seed",
+    )
+    return {
+        "task": experiment.run.task_name or "own files",
+        "model": experiment.run.model_name_or_path,
+        "adapter": [config.to_dict() for config in experiment.adapters],
+        **{name: training[name] for name in names if name in training},
+    }
+
+
+class TrackingCallback(TrainerCallback):
+    """Passes the trainer's numbers on to a tracker."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        renamed = {
+            f"validation/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
+            for name, value in numbers.items()
+        }
+        self.tracker.log(renamed, step=state.global_step)
