@@ -70,7 +70,7 @@ def _sequential(x: Tensor, cores: Sequence[Tensor], core_activation: Callable[[T
         state = state.reshape(b * outer, M * m, s, N)
         if core_activation is not None and k < len(cores) - 1:
             state = core_activation(state)
-    return torch.einsum("bcMc->bM", state.reshape(b, outer, -1, outer))  # (b, c, M, c) -> (b, M)
+    return torch.einsum("bcMc->bM", state.reshape(b, outer, state.shape[1], outer))  # (b, c, M, c) -> (b, M)
 
 
 def materialise(tt: "TensorNetwork") -> Tensor:

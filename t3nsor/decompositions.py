@@ -45,7 +45,7 @@ def tt_svd(
     tensor = _interleaved(dense, (rows, columns))
     d = len(rows)
     caps = rank_caps(max_rank, d - 1)
-    budget = error_budget(rel_tol, torch.linalg.vector_norm(tensor), d - 1)
+    budget = error_budget(rel_tol, tensor, d - 1)
     cores, rank, rest = [], 1, tensor
     for k in range(d - 1):
         unfolding = rest.reshape(rank * rows[k] * columns[k], -1)
@@ -73,7 +73,7 @@ def tr_svd(
     caps = rank_caps(max_rank, d)
     if d == 1:
         return TensorRing([tensor.reshape(1, rows[0], columns[0], 1).to(dense.dtype)])
-    budget = error_budget(rel_tol, torch.linalg.vector_norm(tensor), d)
+    budget = error_budget(rel_tol, tensor, d)
     first_budget = None if budget is None else math.sqrt(2) * budget
     u, rest = truncated_svd(tensor.reshape(rows[0] * columns[0], -1), None, first_budget)  # (m n, q), (q, left)
     outer, rank = _split_rank(u.shape[1], caps[0], caps[1])

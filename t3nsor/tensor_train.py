@@ -85,7 +85,7 @@ class TensorTrain(TensorNetwork):
         for core in self.cores:
             check_finite(core, "Each core")
         start = self.to(factoring_dtype(self.dtype)).orthogonalize(center=0)
-        budget = error_budget(rel_tol, torch.linalg.vector_norm(start.cores[0]), d - 1)
+        budget = error_budget(rel_tol, start.cores[0], d - 1)
         cores = list(start.cores)
         for k in range(d - 1):
             r, m, n, s = cores[k].shape

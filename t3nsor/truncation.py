@@ -26,8 +26,8 @@ def check_finite(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be finite, but it holds a NaN or an infinity; find out where that came from.")
 
 
-def error_budget(rel_tol: float | None, norm: Tensor, splits: int) -> float | None:
-    """What each of `splits` truncations may lose so that all together lose rel_tol * norm; None for no truncation.
+def error_budget(rel_tol: float | None, tensor: Tensor, splits: int) -> float | None:
+    """What each of `splits` truncations may lose so that all lose rel_tol * || tensor ||; None for no truncation.
 
     Errors of successive splits are orthogonal and add in squares (Oseledets 2011, theorem 2.2).
     """
@@ -37,7 +37,8 @@ def error_budget(rel_tol: float | None, norm: Tensor, splits: int) -> float | No
         raise ValueError(
             f"rel_tol must lie in [0, 1), but {rel_tol!r} was given; pass e.g. 1e-3, or None for no limit."
         )
-    return rel_tol * norm.item() / max(splits, 1) ** 0.5
+    norm = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64).item()  # squares may underflow in float32
+    return rel_tol * norm / max(splits, 1) ** 0.5
 
 
 def rank_caps(max_rank: int | Sequence[int] | None, bonds: int) -> list[int | None]:
