@@ -1,8 +1,10 @@
 """The data: from a directory, the local cache or the hub to texts in three splits, and on to token ids.
 
-load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
-load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
-tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
+    load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
+    load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
+    tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
+
+A task is looked for in the directory, then in the cache, then on the hub; the first that has it is taken.
 """
 
 import contextlib
@@ -51,7 +53,7 @@ def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed
         and `group` (the question a row belongs to; no question is in two splits).
 
     Raises:
-        ValueError: no source has the data, or their rows are not the task's.
+        ValueError: no source has the data, or the rows are not the task's.
     """
     needed, make_splits = SPLIT_POLICIES[spec.split]
     rows = _rows_from_directory(spec, data_dir, needed) or _rows_from_cache_or_hub(spec, data_dir)
@@ -96,7 +98,14 @@ def tokenize(
 
     Returns:
         The split's `input_ids` and `labels`, unpadded, and the counts of cut texts, {"source": ..., "target": ...}.
+
+    Raises:
+        ValueError: a length below 1.
     """
+    limits = {"source": max_source_length, "target": max_target_length}
+    for text, limit in limits.items():
+        if limit < 1:
+            raise ValueError(f"A text has at least 1 token; max_{text}_length = {limit} was given. Raise it.")
 
     def encode(batch: Mapping[str, list[str]]) -> dict[str, list[Any]]:
         sources = tokenizer(batch["source"], verbose=False)["input_ids"]
@@ -109,11 +118,11 @@ def tokenize(
         }
 
     encoded = dataset.map(encode, batched=True, remove_columns=dataset.column_names, load_from_cache_file=False)
-    too_long = {text: sum(encoded[text]) for text in ("source", "target")}
-    for text, limit in (("source", max_source_length), ("target", max_target_length)):
+    too_long = {text: sum(encoded[text]) for text in limits}
+    for text, limit in limits.items():
         if too_long[text]:
             logger.warning("%d of %d %ss are cut to %d tokens.", too_long[text], len(dataset), text, limit)
-    return encoded.remove_columns(["source", "target"]), too_long
+    return encoded.remove_columns(list(limits)), too_long
 
 
 def _cut(ids: list[int], limit: int) -> list[int]:
@@ -167,12 +176,13 @@ def _chain(paths: list[Path], header: tuple[str, ...] | None) -> Iterator[Row]:
 
 
 def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> DatasetDict:
-    directory = f"data_dir {Path(data_dir).absolute()} has no files of it" if data_dir else "data_dir is not given"
+    directory = (
+        f"data_dir {Path(data_dir).expanduser().absolute()} has no files of it" if data_dir else "no data_dir given"
+    )
     if spec.hub is None:
         raise ValueError(
-            f"Task {spec.name!r} is the project's own and lies in a directory; "
-            f"{directory if data_dir else f'{PROJECT / spec.data_dir / spec.folder} has no files'}. "
-            "Restore that directory, or give data_dir a copy of it."
+            f"Task {spec.name!r} is the project's own; its files are in none of "
+            f"{', '.join(map(str, _folders(spec, data_dir)))}. Restore them, or give data_dir a copy of them."
         )
     repository, configuration = spec.hub
     name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
@@ -208,33 +218,27 @@ def _cache_only() -> Iterator[None]:
 
 def _to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Dataset, int]:
     """The examples of the rows, and how many rows lack a cell and give none."""
-    examples, broken = [], 0
+    examples, broken, needed = [], 0, spec.columns
     for raw in rows:
-        for row in _flatten(spec, raw, origin):
-            if any(row[column] is None or row[column] == [] for column in spec.columns):
-                broken += 1
-            else:
-                examples.append(spec.example(row))
+        try:
+            for row in spec.flatten(raw):
+                if missing := needed - row.keys():
+                    raise ValueError(
+                        f"Rows need the columns {', '.join(sorted(needed))}; {origin} has {', '.join(row)} "
+                        f"and lacks {', '.join(sorted(missing))}. Rename or add the columns."
+                    )
+                if any(row[column] is None or row[column] == [] for column in needed):
+                    broken += 1
+                else:
+                    examples.append(spec.example(row))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"Rows of task {spec.name!r} are nested as in the official files or flat as on the hub; {origin} has "
+                f"{', '.join(raw)} ({type(error).__name__}: {error}). Give the task's own files."
+            ) from error
     if not examples:
         raise ValueError(f"A split has at least one whole row; {origin} has none. Give data with rows.")
     if any("answers" in example for example in examples):
         for example in examples:
             example.setdefault("answers", [example["target"]])
     return Dataset.from_list(examples), broken
-
-
-def _flatten(spec: TaskSpec, raw: Row, origin: str) -> Iterable[Row]:
-    try:
-        rows = spec.flatten(raw)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(
-            f"Rows of task {spec.name!r} have the official nesting or the hub's columns; {origin} has the columns "
-            f"{', '.join(raw)} ({type(error).__name__}: {error}). Give the task's own files."
-        ) from error
-    for row in rows:
-        if missing := spec.columns - row.keys():
-            raise ValueError(
-                f"Rows need the columns {', '.join(sorted(spec.columns))}; {origin} has {', '.join(map(str, row))} "
-                f"and lacks {', '.join(sorted(missing))}. Rename or add the columns."
-            )
-    return rows

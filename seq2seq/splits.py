@@ -1,7 +1,7 @@
 """The splits: which labelled rows are for training, for choosing a model and for testing it.
 
 The test labels of GLUE and SuperGLUE are not public, so the rows that have labels (the parts) become three splits by
-one of four policies (Karimi Mahabadi et al. 2021, section 5.1), which `TaskSpec.split` names:
+one of four policies (Karimi Mahabadi et al. 2021, Compacter), which `TaskSpec.split` names:
 
     given   the three splits are there already
     small   half of the validation set becomes the test set

@@ -7,10 +7,11 @@ One `TaskSpec` per task, all in the registry `TASKS`; a new task is one more ent
     example     what the model sees                      {"source": "qqp question1: ...", "target": "duplicate"}
 
 Templates and label strings follow the text-to-text form of Raffel et al. 2020 (appendix D); metrics and splits follow
-Karimi Mahabadi et al. 2021 (Compacter, section 5.1).
+Karimi Mahabadi et al. 2021 (Compacter).
 """
 
 import difflib
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,12 @@ SIMILARITY_LABELS = tuple(f"{step / 5:.1f}" for step in range(26))
 
 def similarity_label(score: float | str) -> str:
     """The label of a score in [0, 5]: round(5 * score) / 5 with one decimal (Raffel et al. 2020, section 2.4)."""
-    value = float(score)
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        value = math.nan
     if not 0.0 <= value <= 5.0:
-        raise ValueError(f"A similarity score lies in [0, 5]; {score!r} was given. Rescale the scores of the data.")
+        raise ValueError(f"A similarity score is a number in [0, 5]; {score!r} was given. Rescale the scores.")
     return f"{round(5 * value) / 5:.1f}"
 
 

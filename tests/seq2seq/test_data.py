@@ -52,6 +52,7 @@ STSB_HEADER = (
     "score",
 )
 MNLI_HEADER = ("index", "promptID", "pairID", "genre", "sentence1", "sentence2", "label1", "gold_label")
+MULTIRC_FLAT = {"paragraph": "P", "question": "Q?", "answer": "x", "label": 1}
 MULTIRC_QUESTION = {"question": "Q?", "idx": 0, "answers": [{"text": "x", "idx": 0, "label": 1}]}
 
 LAYOUTS = [
@@ -208,8 +209,13 @@ def test_rows_that_lack_a_cell_are_left_out_and_counted(tmp_path, caplog):
             {"SST-2/train.tsv": "sentence\tlabel\nA\t7\n", "SST-2/dev.tsv": ""},
             "has the labels negative, positive",
         ),
-        ("multirc", {"MultiRC/train.jsonl": '{"passage": 1}', "MultiRC/val.jsonl": ""}, "have the official nesting"),
-        ("squad", {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""}, "has the columns context"),
+        (
+            "multirc",
+            {"MultiRC/train.jsonl": '{"passage": 1}', "MultiRC/val.jsonl": ""},
+            "are nested as in the official files",
+        ),
+        ("squad", {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""}, "has context .KeyError"),
+        ("multirc", {"MultiRC/train.jsonl": jsonl(MULTIRC_FLAT | {"idx": 3}), "MultiRC/val.jsonl": ""}, "TypeError"),
     ],
 )
 def test_a_directory_with_bad_contents_is_answered_in_a_sentence(tmp_path, task, files, said):
@@ -315,9 +321,7 @@ def test_a_hub_out_of_reach_is_asked_once_and_the_error_names_all_three_sources(
 def test_offline_the_hub_is_not_asked_at_all(hub, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(data.HfApi, "dataset_info", None)
-    with pytest.raises(
-        ValueError, match=r"data_dir is not given; the cache .* lacks nyu-mll/glue .*HF_HUB_OFFLINE is set"
-    ):
+    with pytest.raises(ValueError, match=r"no data_dir given; the cache .* lacks nyu-mll/glue .*HF_HUB_OFFLINE is set"):
         load_splits(TASKS["rte"])
 
 
@@ -414,6 +418,12 @@ def test_token_ids_suit_transformers_collator(tokenizer):
     assert (batch["labels"] != -100).sum(1).tolist() == [len(ids) for ids in tokenized["labels"]]
     assert tokenizer.decode(batch["labels"][1], skip_special_tokens=True) == "not at all"
     assert too_long == {"source": 0, "target": 0}
+
+
+@pytest.mark.parametrize(("lengths", "said"), [((0, 8), "max_source_length = 0"), ((8, -1), "max_target_length = -1")])
+def test_a_text_has_room_for_a_token(tokenizer, lengths, said):
+    with pytest.raises(ValueError, match=said):
+        tokenize(Dataset.from_dict({"source": ["One"], "target": ["two"]}), tokenizer, *lengths)
 
 
 @needs_real_data
