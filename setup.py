@@ -1,0 +1,49 @@
+"""Installs the library: `pip install -e .`, with extras for what is optional."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+WANDB = ["wandb>=0.22"]
+TENSORBOARD = ["tensorboard>=2.18"]
+PEFT = ["peft>=0.19"]
+NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
+DEVELOP = ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9", "scipy>=1.14", "tensorly>=0.9"]
+
+setup(
+    name="tensorized-adapters",
+    version="0.1.0",
+    description="Small tensor networks trained inside a frozen transformer, merged into its weights for evaluation",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
+    py_modules=["run_seq2seq"],
+    install_requires=[
+        "accelerate>=1.1",
+        "datasets>=4",
+        "evaluate>=0.4.4",
+        "huggingface_hub>=1",
+        "matplotlib>=3.9",
+        "numpy>=1.26",
+        "omegaconf>=2.3",
+        "protobuf>=4.25",
+        "pydantic>=2.9",
+        "rich>=13",
+        "safetensors>=0.4.5",
+        "scikit-learn>=1.5",
+        "scipy>=1.14",
+        "sentencepiece>=0.2",
+        "torch>=2.6",
+        "tqdm>=4.66",
+        "transformers>=5.20,<6",  # Trainer.loss_is_scaled_for_ga, on which exact accumulation rests, came with 5.20
+    ],
+    extras_require={
+        "wandb": WANDB,
+        "tensorboard": TENSORBOARD,
+        "peft": PEFT,
+        "notebook": NOTEBOOK,
+        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DEVELOP],
+    },
+)
