@@ -11,7 +11,6 @@ In a tensor ring the outer rank r_0 is carried along (index c) and closed by a t
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -52,7 +51,8 @@ def matmul(
     if choose_plan(flat.shape[0], tt, plan, core_activation) == "sequential":
         y = _sequential(flat, [core.to(compute_dtype) for core in tt.cores], core_activation)
     else:
-        y = F.linear(flat, materialise(tt).to(compute_dtype))  # (b, N) x (M, N) -> (b, M)
+        weight = materialise(tt.to(torch.promote_types(tt.dtype, compute_dtype))).to(compute_dtype)
+        y = F.linear(flat, weight)  # (b, N) x (M, N) -> (b, M)
     return y.reshape(*x.shape[:-1], M).to(lowered or x.dtype)
 
 
@@ -60,30 +60,36 @@ def _sequential(x: Tensor, cores: Sequence[Tensor], core_activation: Callable[[T
     """(b, N) and cores (r, m, n, s) of the same dtype -> (b, M)."""
     b, outer = x.shape[0], cores[0].shape[0]
     closing = torch.eye(outer, dtype=x.dtype, device=x.device)
-    state = torch.einsum("bN,cr->bcrN", x, closing)  # (b, N) x (c, r) -> (b, c, r, N)
+    state = contract("bN,cr->bcrN", x, closing)  # (b, N) x (c, r) -> (b, c, r, N)
     state = state.reshape(b * outer, 1, outer, x.shape[1])  # (b c, M_done, r, N_left)
     for k, core in enumerate(cores):
         r, m, n, s = core.shape
         M, N = state.shape[1], state.shape[3] // n
         state = state.reshape(b * outer, M, r, n, N)
-        state = torch.einsum("bMrnN,rmns->bMmsN", state, core)  # (b, M, r, n, N) x (r, m, n, s) -> (b, M, m, s, N)
+        state = contract("bMrnN,rmns->bMmsN", state, core)  # (b, M, r, n, N) x (r, m, n, s) -> (b, M, m, s, N)
         state = state.reshape(b * outer, M * m, s, N)
         if core_activation is not None and k < len(cores) - 1:
             state = core_activation(state)
-    return torch.einsum("bcMc->bM", state.reshape(b, outer, state.shape[1], outer))  # (b, c, M, c) -> (b, M)
+    return contract("bcMc->bM", state.reshape(b, outer, state.shape[1], outer))  # (b, c, M, c) -> (b, M)
+
+
+def contract(equation: str, *operands: Tensor) -> Tensor:
+    """`torch.einsum` in the dtype of its operands, also under autocast, which would lower it."""
+    device_type = operands[0].device.type
+    if not _autocast_is_on(device_type):
+        return torch.einsum(equation, *operands)
+    with torch.autocast(device_type, enabled=False):
+        return torch.einsum(equation, *operands)
 
 
 def materialise(tt: "TensorNetwork") -> Tensor:
-    """The dense matrix (M, N) of a network, in the dtype of its cores also under autocast."""
+    """The dense matrix (M, N) of a network, in the dtype of its cores."""
     outer = tt.ranks[0]
-    with _autocast_off(tt.device.type):
-        matrix = torch.eye(outer, dtype=tt.dtype, device=tt.device).reshape(outer, 1, 1, outer)
-        for core in tt.cores:
-            matrix = torch.einsum(
-                "cMNr,rmns->cMmNns", matrix, core
-            )  # (c, M, N, r) x (r, m, n, s) -> (c, M, m, N, n, s)
-            matrix = matrix.flatten(3, 4).flatten(1, 2)  # (c, M m, N n, s)
-        return torch.einsum("cMNc->MN", matrix)  # (c, M, N, c) -> (M, N)
+    matrix = torch.eye(outer, dtype=tt.dtype, device=tt.device).reshape(outer, 1, 1, outer)
+    for core in tt.cores:
+        matrix = contract("cMNr,rmns->cMmNns", matrix, core)  # (c, M, N, r) x (r, m, n, s) -> (c, M, m, N, n, s)
+        matrix = matrix.flatten(3, 4).flatten(1, 2)  # (c, M m, N n, s)
+    return contract("cMNc->MN", matrix)  # (c, M, N, c) -> (M, N)
 
 
 def gather_rows(tt: "TensorNetwork", indices: Tensor) -> Tensor:
@@ -93,14 +99,13 @@ def gather_rows(tt: "TensorNetwork", indices: Tensor) -> Tensor:
     """
     outer, stride = tt.ranks[0], tt.shape[0]
     flat = indices.reshape(-1)
-    with _autocast_off(tt.device.type):
-        rows = torch.eye(outer, dtype=tt.dtype, device=tt.device).expand(flat.shape[0], outer, outer)[:, :, None]
-        for core in tt.cores:
-            stride //= core.shape[1]
-            chosen = core[:, flat // stride % core.shape[1]]  # (r, b, n, s)
-            rows = torch.einsum("bcNr,rbns->bcNns", rows, chosen)  # (b, c, N, r) x (r, b, n, s) -> (b, c, N, n, s)
-            rows = rows.flatten(2, 3)  # (b, c, N n, s)
-        return torch.einsum("bcNc->bN", rows).reshape(*indices.shape, tt.shape[1])  # (b, c, N, c) -> (..., N)
+    rows = torch.eye(outer, dtype=tt.dtype, device=tt.device).expand(flat.shape[0], outer, outer)[:, :, None]
+    for core in tt.cores:
+        stride //= core.shape[1]
+        chosen = core[:, flat // stride % core.shape[1]]  # (r, b, n, s)
+        rows = contract("bcNr,rbns->bcNns", rows, chosen)  # (b, c, N, r) x (r, b, n, s) -> (b, c, N, n, s)
+        rows = rows.flatten(2, 3)  # (b, c, N n, s)
+    return contract("bcNc->bN", rows).reshape(*indices.shape, tt.shape[1])  # (b, c, N, c) -> (..., N)
 
 
 class PlanCost(NamedTuple):
@@ -151,11 +156,12 @@ def choose_plan(
         return "sequential"
     if plan != "auto":
         return plan
-    return min(plan_costs(batch, tt), key=lambda cost: cost.flops).plan
+    sequential, materialised = plan_costs(batch, tt)
+    return "sequential" if sequential.flops <= materialised.flops else "materialised"
 
 
-def plan_costs(batch: int, tt: "TensorNetwork") -> tuple[PlanCost, ...]:
-    """The cost of each plan for `batch` vectors."""
+def plan_costs(batch: int, tt: "TensorNetwork") -> tuple[PlanCost, PlanCost]:
+    """The costs of the two plans, in the order of `PLANS`, for `batch` vectors."""
     M, N = tt.shape
     done_rows, done_columns = 1, 1
     sequential_flops = sequential_size = 0
@@ -177,10 +183,6 @@ def plan_costs(batch: int, tt: "TensorNetwork") -> tuple[PlanCost, ...]:
 
 def _autocast_is_on(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
-
-
-def _autocast_off(device_type: str) -> AbstractContextManager:
-    return torch.autocast(device_type, enabled=False) if _autocast_is_on(device_type) else nullcontext()
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:

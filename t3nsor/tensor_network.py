@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .contraction import materialise, matmul
+from .contraction import contract, materialise, matmul
 from .shapes import RawShape
 
 
@@ -166,7 +166,7 @@ class TensorNetwork:
             )
         products = []
         for a, b in zip(self.cores, other.cores, strict=True):
-            core = torch.einsum("rmks,RknS->rRmnsS", a, b)  # (r, m, k, s) x (R, k, n, S) -> (r, R, m, n, s, S)
+            core = contract("rmks,RknS->rRmnsS", a, b)  # (r, m, k, s) x (R, k, n, S) -> (r, R, m, n, s, S)
             products.append(core.flatten(4, 5).flatten(0, 1))  # (r R, m, n, s S)
         return type(self)(products)
 
@@ -190,9 +190,9 @@ class TensorNetwork:
         c, C = self.ranks[0], other.ranks[0]
         transfer = torch.eye(c * C, dtype=self.dtype, device=self.device).reshape(c, C, c, C)
         for a, b in zip(self.cores, other.cores, strict=True):
-            half = torch.einsum("cCrR,rmns->cCRmns", transfer, a)  # (c, C, r, R) x (r, m, n, s) -> (c, C, R, m, n, s)
-            transfer = torch.einsum("cCRmns,RmnS->cCsS", half, b)  # (c, C, R, m, n, s) x (R, m, n, S) -> (c, C, s, S)
-        return torch.einsum("cCcC->", transfer)
+            half = contract("cCrR,rmns->cCRmns", transfer, a)  # (c, C, r, R) x (r, m, n, s) -> (c, C, R, m, n, s)
+            transfer = contract("cCRmns,RmnS->cCsS", half, b)  # (c, C, R, m, n, s) x (R, m, n, S) -> (c, C, s, S)
+        return contract("cCcC->", transfer)
 
     def norm(self) -> Tensor:
         """The Frobenius norm, a 0-dimensional tensor."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .contraction import contract
 from .shapes import RawShape, train_ranks
 from .tensor_network import TensorNetwork
 from .truncation import check_finite, error_budget, factoring_dtype, rank_caps, truncated_svd
@@ -102,9 +103,9 @@ class TensorTrain(TensorNetwork):
 
 def _into_next(factor: Tensor, core: Tensor) -> Tensor:
     """(q, r) x (r, m, n, s) -> (q, m, n, s)."""
-    return torch.einsum("qr,rmns->qmns", factor, core)
+    return contract("qr,rmns->qmns", factor, core)
 
 
 def _into_previous(core: Tensor, factor: Tensor) -> Tensor:
     """(r, m, n, s) x (s, q) -> (r, m, n, q)."""
-    return torch.einsum("rmns,sq->rmnq", core, factor)
+    return contract("rmns,sq->rmnq", core, factor)

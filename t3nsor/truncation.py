@@ -37,7 +37,7 @@ def error_budget(rel_tol: float | None, tensor: Tensor, splits: int) -> float | 
         raise ValueError(
             f"rel_tol must lie in [0, 1), but {rel_tol!r} was given; pass e.g. 1e-3, or None for no limit."
         )
-    norm = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64).item()  # squares may underflow in float32
+    norm = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64).item()  # float32 squares may underflow
     return rel_tol * norm / max(splits, 1) ** 0.5
 
 

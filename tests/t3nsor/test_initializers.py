@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+
+import t3nsor as t3
+from t3nsor.initializers import initialize_
+
+SHAPE = ((4, 3, 5), (5, 4, 3))  # out 60, in 60
+WIDE = ((2, 3, 4), (5, 4, 6))  # out 24, in 120
+
+
+def entries(make, draws=400):
+    """`draws` independent matrices, (draws, out, in)."""
+    torch.manual_seed(0)
+    return torch.stack([make().full() for _ in range(draws)])
+
+
+def assert_variance(samples, variance):
+    """Mean and variance within five standard errors, the variance's estimated from the independent draws."""
+    draws = samples.shape[0]
+    means, squares = samples.mean(dim=(1, 2)), samples.square().mean(dim=(1, 2))
+    assert abs(means.mean()) <= 5 * means.std() / math.sqrt(draws)
+    assert abs(squares.mean() - variance) <= 5 * squares.std() / math.sqrt(draws)
+    assert squares.std() / math.sqrt(draws) <= 0.1 * variance  # sharp enough to tell a wrong factor
+
+
+@pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
+@pytest.mark.parametrize("rank", [1, 2, 8])
+@pytest.mark.parametrize("raw_shape", [((12,), (15,)), ((3, 4), (5, 3)), WIDE])
+def test_random_matrix_has_the_variance_asked_for(raw_shape, rank, format):
+    samples = entries(lambda: t3.random_matrix(raw_shape, rank, std=0.3, format=format))
+    assert_variance(samples, 0.09)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "variance"),
+    [(t3.glorot_initializer, 2 / 144), (t3.he_initializer, 2 / 120), (t3.lecun_initializer, 1 / 120)],
+)
+@pytest.mark.parametrize("rank", [1, 6, [4, 5]])
+def test_scaled_initializers(initializer, variance, rank):
+    assert_variance(entries(lambda: initializer(WIDE, rank)), variance)
+
+
+def test_matrix_with_random_cores_has_the_deviation_in_its_cores():
+    torch.manual_seed(0)
+    cores = t3.matrix_with_random_cores(((30, 30), (30, 30)), 8, std=0.5).cores
+    for core in cores:
+        assert core.std().item() == pytest.approx(0.5, rel=0.05)
+        assert core.mean().item() == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.25, -2.0, 0.0, 1e-6])
+@pytest.mark.parametrize("rank", [1, 3, [2, 4]])
+@pytest.mark.parametrize("raw_shape", [SHAPE, ((4, 3, 5), (1, 1, 1))])
+def test_const_initializer_has_one_value_everywhere(raw_shape, rank, value):
+    full = t3.const_initializer(raw_shape, rank, value).full()
+    torch.testing.assert_close(full, torch.full_like(full, value), rtol=1e-6, atol=0)
+
+
+def test_ones_are_exact():
+    full = t3.const_initializer(SHAPE, 7, 1.0).full()
+    assert torch.equal(full, torch.ones_like(full))
+
+
+def trained_singular_values(cores, target):
+    """The singular values at the first bond after fitting `target` by plain gradient descent from these cores."""
+    parameters = [core.clone().requires_grad_() for core in cores]
+    optimizer = torch.optim.SGD(parameters, lr=0.02)
+    for _ in range(600):
+        optimizer.zero_grad()
+        (t3.TensorTrain(parameters).full() - target).square().sum().backward()
+        optimizer.step()
+    full = t3.TensorTrain(parameters).full().detach()
+    bond = full.reshape(4, 4, 4, 4).permute(0, 2, 1, 3).reshape(16, 16)
+    return torch.linalg.svdvals(bond), (full - target).norm() / target.norm()
+
+
+def test_a_constant_start_learns_every_rank_and_an_equal_one_does_not():
+    torch.manual_seed(0)
+    raw_shape = ((4, 4), (4, 4))
+    target = t3.random_matrix(raw_shape, 3, dtype=torch.float64).full() * 0.3
+    start = t3.const_initializer(raw_shape, 3, 0.1, dtype=torch.float64)
+    values, error = trained_singular_values(start.cores, target)
+    assert values[2] > 0.1 * values[0]
+    assert error < 0.05
+    equal = [torch.full_like(core, (0.1 / 3) ** 0.5) for core in start.cores]
+    values, error = trained_singular_values(equal, target)
+    assert values[1] < 1e-10 * values[0]
+    assert error > 0.3
+
+
+@pytest.mark.parametrize(("init", "expected"), [("zero", 0.0), ("ones", 1.0), ("const", 1 / 120)])
+def test_constant_names(init, expected):
+    cores = t3.random_matrix(WIDE, 3).cores
+    initialize_(cores, init)
+    full = t3.TensorTrain(cores).full()
+    torch.testing.assert_close(full, torch.full_like(full, expected), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("init", "variance"), [("glorot", 2 / 144), ("he", 2 / 120), ("lecun", 1 / 120), (0.5, 0.25), (2, 4.0)]
+)
+def test_random_names(init, variance):
+    def make():
+        network = t3.random_matrix(WIDE, 4)
+        initialize_(network.cores, init)
+        return network
+
+    assert_variance(entries(make), variance)
+
+
+def test_dtype_device_and_meta():
+    assert t3.he_initializer(SHAPE, 2, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert t3.random_matrix(SHAPE, 2, device="meta").device.type == "meta"
+    assert t3.const_initializer(SHAPE, 2, device="meta").device.type == "meta"
+
+
+@pytest.mark.parametrize("init", ["kaiming", 0, -1.0, math.inf, math.nan, True, None, [1.0]])
+def test_unknown_starts_are_refused(init):
+    cores = t3.random_matrix(SHAPE, 2).cores
+    with pytest.raises(ValueError, match="init must be one of glorot, he, lecun, const, zero, ones or a positive"):
+        initialize_(cores, init)
+
+
+@pytest.mark.parametrize("make", [t3.random_matrix, t3.matrix_with_random_cores])
+@pytest.mark.parametrize("std", [0.0, -1, "large", True])
+def test_bad_deviations_are_refused(make, std):
+    with pytest.raises(ValueError, match="std must be a positive number"):
+        make(SHAPE, 2, std=std)
