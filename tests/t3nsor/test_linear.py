@@ -1,0 +1,280 @@
+import copy
+import functools
+import io
+import itertools
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import t3nsor as t3
+
+
+@pytest.mark.parametrize("plan", ["auto", "sequential", "materialised"])
+@pytest.mark.parametrize("bias", [True, False, "dense", "tt", "none"])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6])
+def test_forward_is_linear_with_the_full_weight(d, bias, plan, dense_of):
+    layer = t3.TTLinear(24, 36, bias=bias, d=d, tt_rank=3, plan=plan, dtype=torch.float64)
+    if layer.bias is not None:
+        for parameter in layer.bias.parameters() if bias == "tt" else [layer.bias]:
+            nn.init.normal_(parameter)
+    x = torch.randn(2, 5, 24, dtype=torch.float64)
+    offset = 0 if layer.bias is None else layer.bias.full() if bias == "tt" else layer.bias
+    expected = x @ dense_of(layer.cores).T + offset
+    torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(layer.full(), dense_of(layer.cores), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("rank", "count"), [(2, 224), (4, 640), (8, 2048)])
+def test_published_parameter_counts(rank, count):
+    layer = t3.TTLinear(768, 24, bias=False, d=3, tt_rank=rank, device="meta")
+    assert sum(parameter.numel() for parameter in layer.parameters()) == count
+
+
+@pytest.mark.parametrize("mode", ["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"])
+def test_shape_mode_chooses_the_raw_shape(mode):
+    layer = t3.TTLinear(768, 24, d=3, shape_mode=mode, device="meta")
+    assert layer.raw_shape == t3.tt_shape(768, 24, 3, mode)
+
+
+def test_an_explicit_raw_shape_sets_the_number_of_cores():
+    layer = t3.TTLinear(12, 8, raw_shape=[[4, 2], [3, 4]], tt_rank=[5])
+    assert layer.raw_shape == ((4, 2), (3, 4))
+    assert layer.ranks == (1, 5, 1)
+    assert [tuple(core.shape) for core in layer.cores] == [(1, 4, 3, 5), (5, 2, 4, 1)]
+
+
+def test_a_width_that_is_prime_is_no_obstacle():
+    layer = t3.TTLinear(13, 17, d=3, tt_rank=4)
+    assert layer(torch.randn(2, 13)).shape == (2, 17)
+
+
+@pytest.mark.parametrize("init", ["glorot", "he", "lecun", 0.5])
+@pytest.mark.parametrize("zero_core", [0, 1, 2, -1])
+@pytest.mark.parametrize("bias", ["dense", "tt", "none"])
+def test_a_zero_core_makes_the_start_exactly_zero_and_learns(zero_core, init, bias):
+    layer = t3.TTLinear(24, 36, bias=bias, tt_rank=3, zero_core=zero_core, init=init)
+    x = torch.randn(5, 24)
+    assert torch.count_nonzero(layer.full()) == 0
+    assert torch.count_nonzero(layer(x)) == 0
+    layer(x).sum().backward()
+    for k, core in enumerate(layer.cores):
+        assert (core.grad.abs().sum() > 0) == (k == zero_core % 3)
+
+
+@pytest.mark.parametrize(
+    "frozen", list(itertools.chain.from_iterable(itertools.combinations(range(3), n) for n in range(4)))
+)
+def test_frozen_cores_do_not_train(frozen):
+    layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[k - 3 for k in frozen])
+    assert [core.requires_grad for core in layer.cores] == [k not in frozen for k in range(3)]
+    assert layer.frozen_cores == frozen
+
+
+def test_a_disabled_core_in_the_middle_is_a_kronecker_identity():
+    layer = t3.TTLinear(24, 24, raw_shape=((2, 3, 4), (2, 3, 4)), tt_rank=2, disabled_cores=[1], dtype=torch.float64)
+    first, identity, last = layer.cores
+    assert not identity.requires_grad
+    outer = torch.einsum("imr,rjn->ijmn", first[0], last[..., 0])
+    expected = torch.einsum("ijmn,kl->ikjmln", outer, torch.eye(3, dtype=torch.float64)).reshape(24, 24)
+    torch.testing.assert_close(layer.full(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k):
+    layer = t3.TTLinear(60, 24, raw_shape=((2, 3, 4), (5, 4, 3)), tt_rank=[3, 2], disabled_cores=[k])
+    core = layer.cores[k]
+    for a, i, j, b in itertools.product(*map(range, core.shape)):
+        assert core[a, i, j, b] == float(a == b and i == j)
+    layer(torch.randn(2, 60)).sum().backward()
+    assert [parameter.grad is None for parameter in layer.cores] == [index == k for index in range(3)]
+
+
+def test_with_every_core_disabled_the_layer_passes_its_input_through():
+    layer = t3.TTLinear(24, 24, tt_rank=1, disabled_cores=range(3), bias=False)
+    x = torch.randn(5, 24)
+    assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", torch.sin, nn.ELU()])
+def test_core_activation_makes_a_map_that_says_it_is_not_linear(activation):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias=False, core_activation=activation, init=1.0)
+    x, other = torch.randn(5, 24), torch.randn(5, 24)
+    assert not layer.is_linear
+    assert not torch.allclose(layer(x + other), layer(x) + layer(other), rtol=0.1, atol=0.1)
+    for call in (layer.full, layer.tensor_train):
+        with pytest.raises(ValueError, match="Only a linear layer has a weight matrix and can be merged, but"):
+            call()
+    torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(x), layer(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize("zero_core", [0, 1, 2])
+def test_core_activations_keep_the_zero_start(activation, zero_core):
+    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation=activation, zero_core=zero_core)
+    assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
+
+
+def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds():
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", disabled_cores=[1], zero_core=2)
+    before = {name: (parameter, parameter.clone()) for name, parameter in layer.named_parameters()}
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(1.0)
+    layer.reset_parameters()
+    assert torch.count_nonzero(layer(torch.randn(2, 24))) == 0
+    for name, parameter in layer.named_parameters():
+        assert parameter is before[name][0]
+    assert not torch.equal(layer.cores[0], before["cores.0"][1])
+    assert torch.equal(layer.cores[1], before["cores.1"][1])
+
+
+def test_const_init_takes_the_mean_of_the_inputs():
+    layer = t3.TTLinear(24, 36, bias=False, init="const", dtype=torch.float64)
+    x = torch.randn(5, 24, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), x.mean(-1, keepdim=True).expand(5, 36))
+
+
+@pytest.mark.parametrize("bias", ["dense", "tt"])
+def test_meta_construction_then_loading_with_assign(bias):
+    source = t3.TTLinear(24, 36, tt_rank=3, bias=bias, frozen_cores=[0], disabled_cores=[1])
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias, frozen_cores=[0], disabled_cores=[1], device="meta")
+    assert all(parameter.is_meta for parameter in layer.parameters())
+    layer.load_state_dict(source.state_dict(), assign=True)
+    x = torch.randn(5, 24)
+    torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
+    torch.testing.assert_close(layer.full(), source.full(), rtol=0, atol=0)
+    assert [core.requires_grad for core in layer.cores] == [False, False, True]
+
+
+def test_meta_construction_then_reset():
+    layer = t3.TTLinear(24, 36, tt_rank=3, disabled_cores=[1], zero_core=-1, device="meta").to_empty(device="cpu")
+    layer.reset_parameters()
+    assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
+    assert layer.cores[0].isfinite().all()
+    assert torch.equal(layer.cores[1], t3.TTLinear(24, 36, tt_rank=3, disabled_cores=[1]).cores[1])
+
+
+def test_state_dict_round_trip():
+    source, layer = (t3.TTLinear(24, 36, tt_rank=3, bias="tt") for _ in range(2))
+    assert set(source.state_dict()) == {*(f"cores.{k}" for k in range(3)), *(f"bias.cores.{k}" for k in range(3))}
+    layer.load_state_dict(source.state_dict())
+    x = torch.randn(5, 24)
+    torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_compute_the_same_and_are_independent(copied):
+    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation="gelu", bias="tt")
+    other = copied(layer)
+    x = torch.randn(5, 24)
+    expected = layer(x).detach()
+    torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
+    nn.init.zeros_(layer.cores[0])
+    torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("plan", ["sequential", "materialised"])
+@pytest.mark.parametrize("bias", ["dense", "tt"])
+def test_gradcheck(plan, bias):
+    layer = t3.TTLinear(6, 4, d=2, tt_rank=2, bias=bias, plan=plan, dtype=torch.float64)
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+
+    def forward(x, *values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), x)
+
+    assert torch.autograd.gradcheck(forward, (x, *(p.detach().requires_grad_() for p in parameters)))
+
+
+@pytest.mark.parametrize("bias", ["dense", "tt", "none"])
+@pytest.mark.parametrize("x_dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_float32_parameters_serve_any_dtype_of_x(x_dtype, bias):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias)
+    x = torch.randn(5, 24).to(x_dtype)
+    y = layer(x)
+    assert y.dtype == x_dtype
+    torch.testing.assert_close(y.float(), layer(x.float()), rtol=0.01, atol=0.01)
+    y.sum().backward()
+    assert layer.cores[0].grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("x_dtype", [torch.bfloat16, torch.float32])
+def test_autocast_follows_linear(x_dtype):
+    layer, dense = t3.TTLinear(24, 36, tt_rank=3, bias="tt"), nn.Linear(24, 36)
+    x = torch.randn(5, 24).to(x_dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, expected = layer(x), dense(x)
+        assert layer.full().dtype == torch.float32
+    assert y.dtype == expected.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert layer.cores[0].grad.dtype == torch.float32
+
+
+def test_whole_layer_in_bfloat16():
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", dtype=torch.bfloat16)
+    assert layer(torch.randn(5, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert layer.full().dtype == torch.bfloat16
+
+
+def test_compiles_without_graph_breaks():
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt")
+    owner = nn.ParameterDict({"core": layer.cores[1].detach().clone()})
+    layer.share_core(1, owner, "core")
+    x = torch.randn(5, 24)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
+
+
+BAD_ARGUMENTS = [
+    ({"in_features": 0}, ValueError, "in_features must be at least 1, but 0"),
+    ({"out_features": 2.5}, TypeError, "out_features must be an integer"),
+    ({"d": 0}, ValueError, "d must be at least 1"),
+    ({"tt_rank": 0}, ValueError, "The rank must be at least 1"),
+    ({"tt_rank": "8"}, TypeError, "The rank must be an integer"),
+    ({"tt_rank": [2]}, ValueError, "the 2 interior ranks of 3 cores"),
+    ({"tt_rank": [100, 2]}, ValueError, "Rank 1 of .* must be at most 6"),
+    ({"raw_shape": ((6, 6), (4, 5))}, ValueError, "must multiply to in_features = 24, but .4, 5. multiply to 20"),
+    ({"raw_shape": ((6, 5), (4, 6))}, ValueError, "must multiply to out_features = 36"),
+    ({"raw_shape": (36, 24)}, TypeError, "raw_shape must be a sequence of integers"),
+    ({"shape_mode": "up"}, ValueError, "shape_mode must be one of"),
+    ({"bias": "sparse"}, ValueError, "bias must be True, False, 'dense', 'tt' or 'none', but 'sparse'"),
+    ({"bias": None}, ValueError, "but None was given"),
+    ({"init": "zeros"}, ValueError, "init must be one of"),
+    ({"plan": "fast"}, ValueError, "plan must be one of"),
+    ({"core_activation": "sigmoid"}, ValueError, "core_activation must be one of relu, gelu, silu, tanh, a callable"),
+    ({"core_activation": ["relu"]}, ValueError, "core_activation must be one of"),
+    ({"core_activation": "relu", "plan": "materialised"}, ValueError, "needs them one by one"),
+    ({"frozen_cores": 1}, TypeError, "frozen_cores must be a sequence of indices, but 1"),
+    ({"frozen_cores": "01"}, TypeError, "frozen_cores must be a sequence of indices, but '01'"),
+    ({"frozen_cores": [0.0]}, TypeError, "frozen_cores must index cores by ints, but 0.0"),
+    ({"disabled_cores": [3]}, ValueError, "disabled_cores must index one of the 3 cores, but 3 was given; use -3 to 2"),
+    ({"frozen_cores": [0], "disabled_cores": [-3]}, ValueError, r"either frozen or disabled, but \[0\] are in both"),
+    ({"zero_core": 3}, ValueError, "zero_core must index one of the 3 cores"),
+    ({"zero_core": True}, TypeError, "zero_core must index cores by ints, but True"),
+    ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2 is frozen or disabled"),
+    ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0 is frozen or disabled"),
+    ({"zero_core": 0, "init": "const"}, ValueError, "init='const' asks for a constant and zero_core = 0"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "sentence"), BAD_ARGUMENTS)
+def test_bad_arguments_are_refused_with_a_sentence(arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
+        t3.TTLinear(**{"in_features": 24, "out_features": 36, **arguments})
+
+
+def test_bad_input_is_refused_with_a_sentence():
+    layer = t3.TTLinear(24, 36)
+    with pytest.raises(ValueError, match=r"The last dimension of x must be 24, but its shape is \(2, 36\)"):
+        layer(torch.randn(2, 36))
+    with pytest.raises(TypeError, match="x must be a floating-point tensor"):
+        layer(torch.zeros(2, 24, dtype=torch.int64))
+
+
+def test_a_partial_is_an_activation_too():
+    layer = t3.TTLinear(24, 36, core_activation=functools.partial(nn.functional.leaky_relu, negative_slope=0.2))
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    assert layer(torch.randn(2, 24)).shape == (2, 36)
