@@ -74,12 +74,14 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     Args:
         sublayers: whose norm; "final" is the one at the end of a stack.
         rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
-        d: number of cores.
+        d: number of cores; read only where raw_shape is None.
         raw_shape: (m_1, ..., m_d), factors of dim; None to choose balanced ones.
         init: "pretrained" decomposes the weight that is there, "ones" starts from scratch.
         frozen_cores: cores that keep their initial value.
-        disabled_cores: cores held at the identity-like element.
+        disabled_cores: cores held at E[a, i, 0, b] = 1 where a = b, so that w is constant along their factor of dim.
         shared_cores: cores that are one and the same in every norm of a sublayer kind.
+
+    A pretrained weight is decomposed into cores of its own, so ``disabled_cores`` and ``shared_cores`` take "ones".
     """
 
     position = "norm"
@@ -96,8 +98,14 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.raw_shape is not None:
+            if not self.raw_shape or min(self.raw_shape) < 1:
+                given = list(self.raw_shape)
+                self.refuse("raw_shape", "takes factors of at least 1", given, "write for example [8, 8, 12]")
             object.__setattr__(self, "d", len(self.raw_shape))
         check_cores(self)
+        for name in ("disabled_cores", "shared_cores"):
+            if getattr(self, name) and self.init != "ones":
+                self.refuse(name, "takes a start from ones", f"init={self.init!r}", 'write "init": "ones"')
 
     def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
         if self.raw_shape is not None:
@@ -107,9 +115,11 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
             norm = TensorTrainLayerNorm(weight.shape[0], self.d, rank, self.raw_shape, eps=eps, dtype=torch.float32)
         except ValueError as error:
             raise ConfigurationError(
-                f"Adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}"
+                f"Key 'rank' of adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}"
             ) from error
-        norm.from_scratch = self.init == "ones"
+        norm.from_scratch, norm.disabled_cores = self.init == "ones", self.disabled_cores
+        for k in (*self.frozen_cores, *self.disabled_cores):
+            norm.cores[k].requires_grad_(False)
         norm.start_from(weight)
         return norm
 
@@ -134,6 +144,14 @@ class TensorTrainLayerNorm(t3.TTLayerNorm):
 
     is_linear = True
     from_scratch = False
+    disabled_cores: tuple[int, ...] = ()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        for k in self.disabled_cores:
+            r, m, _, s = self.core_shapes[k]
+            self.cores[k].copy_(torch.eye(r, s)[:, None, None, :].expand(r, m, 1, s))
 
     def start_from(self, weight: Tensor) -> None:
         """Set the cores to the TT-SVD of ``weight`` (dim,), or to ones."""
