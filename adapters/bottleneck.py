@@ -83,7 +83,7 @@ class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_ada
 
 
 class Bottleneck(nn.Module):
-    """y (..., d_model) -> y + up(activation(down(y))), computed in the projections' own dtype."""
+    """y (..., d_model) -> y + up(activation(down(y))), in the dtype of y, computed in float32 at least."""
 
     is_linear = False
 
@@ -98,9 +98,8 @@ class Bottleneck(nn.Module):
         self.up.reset_parameters()
 
     def forward(self, y: Tensor) -> Tensor:
-        change = self.up(
-            self.activation(self.down(y.to(torch.float32)))
-        )  # (..., d_model) -> (..., k) -> (..., d_model)
+        wide = y.to(torch.promote_types(y.dtype, torch.float32))
+        change = self.up(self.activation(self.down(wide)))  # (..., d_model) -> (..., k) -> (..., d_model)
         return y + change.to(y.dtype)
 
 

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from adapters.bottleneck import BottleneckConfig
 
 
 class DenseLinear(nn.Linear):
-    """nn.Linear whose start is Glorot-normal (Glorot & Bengio 2010) with bias zero, or zero altogether."""
+    """nn.Linear in the dtype of x; starts Glorot-normal (Glorot & Bengio 2010) with bias zero, or zero altogether."""
 
     def __init__(self, in_features: int, out_features: int, zero: bool) -> None:
         self.zero = zero
@@ -27,6 +28,9 @@ class DenseLinear(nn.Linear):
         else:
             nn.init.xavier_normal_(self.weight)
         nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))  # (..., in) -> (..., out)
 
 
 def dense(config: "BottleneckConfig", in_features: int, out_features: int, zero: bool) -> nn.Module:
