@@ -4,7 +4,7 @@ from torch import nn
 
 from adapters.controller import AdapterController
 from adapters.injection import attachments
-from adapters.merging import is_merged, merge, unmerge
+from adapters.merging import MergeError, is_merged, merge
 from adapters.validation import ConfigurationError, nearest_name
 
 
@@ -15,16 +15,21 @@ def set_active_task(model: nn.Module, task: str | None) -> None:
 
     Raises:
         ConfigurationError: adapters are attached by task and none for this one. The model is as it was.
+        MergeError: the model is merged and the new task's adapters cannot be. The model is as it was.
     """
     known = {attachment.task for attachment in attachments(model)}
     if task is not None and task not in known and None not in known:
         raise ConfigurationError(
             f"The active task is one that adapters were attached for; given was {task!r}: {nearest_name(task, known)}"
         )
-    was_merged = is_merged(model)
-    unmerge(model)
-    for module in model.modules():
-        if isinstance(module, AdapterController):
-            module.active_task = task
-    if was_merged:
-        merge(model)
+    controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
+    before = [controller.active_task for controller in controllers]
+    for controller in controllers:
+        controller.active_task = task
+    if is_merged(model):
+        try:
+            merge(model)
+        except MergeError:
+            for controller, former in zip(controllers, before, strict=True):
+                controller.active_task = former
+            raise

@@ -14,10 +14,10 @@ ALL_TASKS = "all_tasks"
 class AdapterController(nn.Module):
     """Modules by task; the active task's own one acts, else the one attached for all tasks, else none."""
 
-    def __init__(self) -> None:
+    def __init__(self, active_task: str | None = None) -> None:
         super().__init__()
         self.tasks = nn.ModuleDict()
-        self.active_task: str | None = None
+        self.active_task = active_task
 
     def add(self, task: str | None, module: nn.Module) -> None:
         """Put in the module of one task, or of all tasks where ``task`` is None."""

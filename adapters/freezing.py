@@ -5,6 +5,7 @@
 3. parameters of adapters train, but for frozen and disabled cores, which their layer has frozen itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -68,6 +69,12 @@ class FreezingReport:
         return render_table("What trains, and why", ["", "rule", "tensors", "numbers", "first of them"], lines)
 
 
+def model_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters by name, each once, without the biases that a merge makes for the while."""
+    lasting = model.state_dict().keys()
+    return {name: parameter for name, parameter in model.named_parameters() if name in lasting}
+
+
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that adapters brought in, by name."""
     found = {}
@@ -82,16 +89,26 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
+def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str, tuple[bool, AdapterConfig]]:
+    """For each of the model's own parameters that a kind decides about: whether it trains, and who says so."""
+    return {
+        name: (trainable, config)
+        for config in configs
+        if config.position == "weights"
+        for name, trainable in config.weights(model).items()
+    }
+
+
 def freeze(model: nn.Module) -> FreezingReport:
     """Set ``requires_grad`` of every parameter by the rules above, and say why for each."""
     brought = adapter_parameters(model)
-    reasons = dict.fromkeys(dict(model.named_parameters()), (False, "the base model is frozen"))
-    for attachment in getattr(model, "adapter_attachments", []):
-        if attachment.config.position == "weights":
-            for name, trainable in attachment.config.weights(model).items():
-                reasons[name] = (trainable, f"adapter kind {attachment.config.kind!r} says so")
+    parameters = model_parameters(model)
+    reasons = dict.fromkeys(parameters, (False, "the base model is frozen"))
+    configs = [attachment.config for attachment in getattr(model, "adapter_attachments", [])]
+    for name, (trainable, config) in weight_rules(model, configs).items():
+        reasons[name] = (trainable, f"adapter kind {config.kind!r} says so")
     rows = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if name in brought:
             trainable = parameter.requires_grad
             reason = "belongs to an adapter" if trainable else "frozen or disabled core of an adapter"

@@ -20,8 +20,10 @@ import t3nsor as t3
 from adapters.adapted_linear import AdaptedLinear
 from adapters.configuration import AdapterConfig
 from adapters.controller import ALL_TASKS, AdapterController
-from adapters.freezing import freeze
+from adapters.freezing import freeze, weight_rules
 from adapters.layer_norm import AdaptedLayerNorm
+from adapters.mergeable import Mergeable
+from adapters.merging import unmerge
 from adapters.sublayers import Sublayer, find_sublayers, select_sublayers
 from adapters.validation import ConfigurationError, nearest_name
 
@@ -58,7 +60,7 @@ def attachments(model: nn.Module) -> list[Attachment]:
 
 
 def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
-    """Put the adapters of ``config`` into ``model``, freeze its other parameters, and return the same model.
+    """Put the adapters of ``config`` into ``model``, freeze its other parameters, and return the same model, unmerged.
 
     Args:
         model: a T5 with its weights loaded (or on the meta device, to be loaded later).
@@ -68,32 +70,43 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     Raises:
         ConfigurationError: a configuration does not fit this model. The model is as it was.
     """
-    if task is not None and (not task or "." in task or task == ALL_TASKS):
-        raise ConfigurationError(
-            f"A task's name is not empty, has no dot and is not {ALL_TASKS!r}; given was {task!r}: rename the task."
-        )
+    check_task_name(task)
     sublayers = find_sublayers(model)
     planned: list[tuple[Attachment, list[tuple[Place, nn.Module]]]] = []
     for entry in as_configs(config):
+        if entry.position == "weights" and task is not None:
+            rule = "decides about the model's own weights, which all tasks share"
+            entry.refuse("kind", rule, f"task {task!r}", "attach it without a task")
         attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
         places = find_places(entry, sublayers)
         planned.append((attachment, [(place, _build(model, entry, place)) for place in places]))
-    _refuse_second_norm(model, planned)
+    _check_norms(model, planned)
     shared = _shared_cores(model, planned)
 
+    unmerge(model)
+    active_task = next((m.active_task for m in model.modules() if isinstance(m, AdapterController)), None)
     for attachment, modules in planned:
         for place, module in modules:
-            _controller(model, place.path, attachment).add(attachment.task, module)
+            _controller(model, place.path, attachment, active_task).add(attachment.task, module)
+    if shared and not hasattr(model, "shared_cores"):
+        model.shared_cores = nn.ParameterDict()
     for key, (parameter, borrowers) in shared.items():
-        if not hasattr(model, "shared_cores"):
-            model.shared_cores = nn.ParameterDict()
-        if key not in model.shared_cores:
-            model.shared_cores[key] = parameter
+        model.shared_cores[key] = parameter
         for linear, index in borrowers:
             linear.share_core(index, model.shared_cores, key)
     model.adapter_attachments = [*attachments(model), *(attachment for attachment, _ in planned)]
     freeze(model)
     return model
+
+
+def check_task_name(task: Any) -> None:
+    """Refuse a name that cannot be a key of ``AdapterController.tasks``; None stands for all tasks."""
+    taken = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
+    if task is not None and (not isinstance(task, str) or not task or "." in task or taken):
+        raise ConfigurationError(
+            f"A task's name is a string that is not empty, has no dot and is no attribute of a module; given was "
+            f"{task!r}: rename the task."
+        )
 
 
 def find_places(config: AdapterConfig, sublayers: list[Sublayer]) -> list[Place]:
@@ -110,12 +123,16 @@ def find_places(config: AdapterConfig, sublayers: list[Sublayer]) -> list[Place]
 
 def _linears_by_name(config: AdapterConfig, chosen: list[Sublayer]) -> list[Place]:
     if config.target_modules is None:
-        return [
+        places = [
             Place(path, name)
             for sublayer in chosen
             if sublayer.kind == "feed_forward"
             for name, path in sublayer.linears.items()
         ]
+        if not places:
+            given = f"null with sublayers {list(config.sublayers)}"
+            config.refuse("target_modules", "means the feed-forward linears where it is null", given, "name linears")
+        return places
     known = {name for sublayer in chosen for name in sublayer.linears}
     for name in config.target_modules:
         if name not in known:
@@ -139,9 +156,10 @@ def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
     if config.position != "norm" and type(base) not in (nn.Linear, AdaptedLinear):
         given = f"a {type(base).__name__} at {place.path}"
         config.refuse("target_modules", "names plain nn.Linear modules", given, "load the model without quantisation")
-    with torch.device(base.weight.device):
+    weight = base.base_tensor("weight") if isinstance(base, Mergeable) else base.weight.detach()
+    with torch.device(weight.device):
         if config.position == "norm":
-            module = config.build(base.weight.detach(), base.variance_epsilon)
+            module = config.build(weight, base.variance_epsilon)
         elif config.position == "beside":
             module = config.build(base.in_features, base.out_features)
         else:
@@ -167,8 +185,9 @@ def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planne
     return name
 
 
-def _refuse_second_norm(model: nn.Module, planned: list) -> None:
-    taken = {
+def _check_norms(model: nn.Module, planned: list) -> None:
+    """A norm has one replacement, and a replaced norm's own weight, which takes no part any more, does not train."""
+    replaced = {
         path: next(iter(module.replacement))
         for path, module in model.named_modules()
         if isinstance(module, AdaptedLayerNorm)
@@ -176,10 +195,16 @@ def _refuse_second_norm(model: nn.Module, planned: list) -> None:
     for attachment, modules in planned:
         if attachment.config.position == "norm":
             for place, _ in modules:
-                other = taken.setdefault(place.path, attachment.name)
+                other = replaced.setdefault(place.path, attachment.name)
                 if other != attachment.name:
                     given = f"{place.path}, which has {other!r}"
                     attachment.config.refuse("sublayers", "gives each layer norm one replacement", given, "drop one")
+    present = [*attachments(model), *(attachment for attachment, _ in planned)]
+    rules = weight_rules(model, [attachment.config for attachment in present])
+    for path, name in replaced.items():
+        trainable, config = rules.get(f"{path}.weight", (False, None))
+        if trainable:
+            config.refuse("kind", "trains norms that act", f"{path}, replaced by {name!r}", "choose one for each norm")
 
 
 def _shared_cores(model: nn.Module, planned: list) -> dict[str, tuple[nn.Parameter, list]]:
@@ -205,7 +230,7 @@ def _shared_cores(model: nn.Module, planned: list) -> dict[str, tuple[nn.Paramet
     return shared
 
 
-def _controller(model: nn.Module, path: str, attachment: Attachment) -> AdapterController:
+def _controller(model: nn.Module, path: str, attachment: Attachment, active_task: str | None) -> AdapterController:
     """The controller of an attachment at a path, made on first use; wraps the base module where it is still plain."""
     base = model.get_submodule(path)
     if attachment.config.position == "norm":
@@ -219,5 +244,5 @@ def _controller(model: nn.Module, path: str, attachment: Attachment) -> AdapterC
             model.set_submodule(path, base)
         controllers = base.beside if attachment.config.position == "beside" else base.after
     if attachment.name not in controllers:
-        controllers[attachment.name] = AdapterController()
+        controllers[attachment.name] = AdapterController(active_task)
     return controllers[attachment.name]

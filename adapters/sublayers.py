@@ -20,6 +20,7 @@ INNER_MODULES = {
     "EncDecAttention": "cross_attention",
     "DenseReluDense": "feed_forward",
 }
+LINEAR_NAMES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Sublayer:
     linears: dict[str, str] = field(default_factory=dict)
 
     @property
-    def output(self) -> str | None:
-        """Path of the linear whose result the sublayer adds to the hidden states."""
-        return self.linears.get("o") or self.linears.get("wo")
+    def output(self) -> str:
+        """Path of the linear whose result the sublayer adds to the hidden states; a final norm has none."""
+        return self.linears["wo" if self.kind == "feed_forward" else "o"]
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
@@ -47,17 +48,20 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
     found = []
     for stack_path, stack in model.named_modules():
         stack_name = stack_path.rpartition(".")[2]
-        if stack_name not in ("encoder", "decoder") or not isinstance(getattr(stack, "block", None), nn.ModuleList):
+        blocks = getattr(stack, "block", None)
+        if stack_name not in ("encoder", "decoder") or not isinstance(blocks, nn.ModuleList):
             continue
-        for index, block in enumerate(stack.block):
-            for position, sublayer in enumerate(block.layer):
+        for index, block in enumerate(blocks):
+            for position, sublayer in enumerate(getattr(block, "layer", [block])):
                 path = f"{stack_path}.block.{index}.layer.{position}"
-                inner_name = next(name for name in INNER_MODULES if hasattr(sublayer, name))
-                linears = {
-                    name: f"{path}.{inner_name}.{name}"
-                    for name, child in getattr(sublayer, inner_name).named_children()
-                    if isinstance(child, nn.Linear)
-                }
+                inner_name = next((name for name in INNER_MODULES if hasattr(sublayer, name)), None)
+                if inner_name is None:
+                    raise ConfigurationError(
+                        f"Each sublayer of a T5 is one of {', '.join(INNER_MODULES)}; at {path} is a "
+                        f"{type(sublayer).__name__}: for another architecture use the PEFT tuner in adapters.peft."
+                    )
+                inner = getattr(sublayer, inner_name)
+                linears = {name: f"{path}.{inner_name}.{name}" for name in LINEAR_NAMES if hasattr(inner, name)}
                 found.append(Sublayer(stack_name, index, INNER_MODULES[inner_name], f"{path}.layer_norm", linears))
         found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm"))
     if not found:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from adapters.freezing import adapter_parameters
+from adapters.freezing import adapter_parameters, model_parameters
 from adapters.injection import attachments
 from adapters.tables import render_table
 
@@ -73,7 +73,7 @@ def summary(model: nn.Module) -> Summary:
     total, base = ParameterCount(), ParameterCount()
     groups: dict[str, ParameterCount] = {}
     layers: dict[str, ParameterCount] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model_parameters(model).items():
         group = _group(name, names) if name in brought else ("layer norms" if "layer_norm" in name else "base weights")
         total = total.plus(parameter)
         if name not in brought:
