@@ -72,7 +72,7 @@ class AdapterConfig:
             )
         values = dict(values)
         kind = values.pop("kind", None)
-        if kind not in AdapterConfig.kinds:
+        if not isinstance(kind, str) or kind not in AdapterConfig.kinds:
             raise ConfigurationError(
                 f"Key 'kind' of an adapter names what is trained; given was {kind!r}: "
                 f"{nearest_name(str(kind), AdapterConfig.kinds)}"
@@ -93,9 +93,9 @@ class TensorTrainFields(AdapterConfig):
 
     Args:
         rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
-        d: number of cores.
+        d: number of cores; read only where raw_shape is None.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; None to choose by ``shape_mode``.
-        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``.
+        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``; read only where raw_shape is None.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
             matrix would have.
         frozen_cores: cores that keep their initial value.
@@ -128,6 +128,8 @@ class TensorTrainFields(AdapterConfig):
                     "write for example [[12, 16, 16], [8, 8, 12]]",
                 )
             object.__setattr__(self, "d", len(rows))
+        if isinstance(self.init, float) and not 0 < self.init < math.inf:
+            self.refuse("init", "as a number is a positive standard deviation", self.init, "0.02 is usual")
         check_cores(self)
 
     @property
@@ -164,7 +166,7 @@ class TensorTrainFields(AdapterConfig):
             )
         except ValueError as error:
             raise ConfigurationError(
-                f"Adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"
+                f"Key 'rank' of adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"
             ) from error
 
 

@@ -6,6 +6,7 @@
 T (out, in) is a TT matrix with one core at zero, c the optional bias, s the ``scaling``: at step 0 both change nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class TensorTrainLoRAConfig(TensorTrainFields, kind="tt_lora"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_dropout(self)
+        check_scaling_and_dropout(self)
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainLinear":
         return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
@@ -59,14 +60,16 @@ class TensorTrainSingleConfig(TensorTrainFields, kind="tt_single"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_dropout(self)
+        check_scaling_and_dropout(self)
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainSingle":
         return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
 
 
-def check_dropout(config: TensorTrainFields) -> None:
-    """Refuse a dropout that is no probability below 1."""
+def check_scaling_and_dropout(config: TensorTrainFields) -> None:
+    """Refuse a scaling that is not finite, and a dropout that is no probability below 1."""
+    if not math.isfinite(config.scaling):
+        config.refuse("scaling", "is a finite number", config.scaling, "1.0 is usual")
     if not 0 <= config.dropout < 1:
         config.refuse("dropout", "is a probability from 0 up to, not including, 1", config.dropout, "0.1 is usual")
 
