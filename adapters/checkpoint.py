@@ -21,7 +21,7 @@ from adapters.configuration import AdapterConfig
 from adapters.freezing import adapter_parameters
 from adapters.injection import attach, attachments
 from adapters.merging import is_merged, merge, unmerge
-from adapters.validation import nearest_name
+from adapters.validation import ConfigurationError, nearest_name
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -82,8 +82,8 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
     directory = Path(directory)
     description = _read_description(directory)
     _check_architecture(model, description["architecture"], directory)
+    saved = _saved_adapters(description["adapters"], directory)
     tensors = _read_tensors(directory)
-    saved = [(entry["task"], AdapterConfig.from_dict(entry["config"])) for entry in description["adapters"]]
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
     if present and present != saved:
         raise CheckpointError(
@@ -162,8 +162,23 @@ def _read_description(directory: Path) -> dict[str, Any]:
     return description
 
 
-def _check_architecture(model: nn.Module, saved: dict[str, Any], directory: Path) -> None:
+def _saved_adapters(entries: Any, directory: Path) -> list[tuple[str | None, AdapterConfig]]:
+    """The pairs of task and configuration that were attached when the adapter was saved."""
+    try:
+        return [(entry["task"], AdapterConfig.from_dict(entry["config"])) for entry in entries]
+    except (TypeError, KeyError) as error:
+        reason = f"one is not ({error!r})"
+    except ConfigurationError as error:
+        reason = str(error)
+    raise CheckpointError(
+        f"{directory / CONFIG_NAME} lists valid adapters, each with a task and a config; {reason}: "
+        "save the adapter again."
+    )
+
+
+def _check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
     here = architecture(model)
+    saved = saved if isinstance(saved, dict) else {}
     differing = [key for key in ARCHITECTURE_KEYS if saved.get(key) != here.get(key)]
     if differing:
         key = differing[0]
