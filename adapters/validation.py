@@ -12,17 +12,21 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+FEW = 32
+"""So many names are still read by a person."""
+
 
 class ConfigurationError(ValueError):
     """What a person wrote is not valid: the rule, what was given and how to mend it, in one sentence."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, then all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Known are: {', '.join(known) if known else 'none'}."
+    """The end of a sentence about an unknown name: the nearest known one, and all of them where they are few."""
+    known = sorted(str(other) for other in known)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, near[:1] if len(known) <= FEW else near))}?" if near else ""
+    listed = f"known are {', '.join(known)}" if len(known) <= FEW else f"{len(known)} names are known"
+    return f"{hint} {listed[0].upper() if near else listed[0]}{listed[1:]}.".strip()
 
 
 def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -30,7 +34,7 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
     known = list(known)
     for key in given:
         if key not in known:
-            raise ConfigurationError(f"{where} has no key {key!r}: {nearest_name(key, known)}")
+            raise ConfigurationError(f"{where[0].upper()}{where[1:]} has no key {key!r}: {nearest_name(key, known)}")
 
 
 @cache
@@ -50,7 +54,7 @@ def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:
     try:
         return _type_adapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
-        rules = list(dict.fromkeys(problem["msg"] for problem in error.errors()))
+        rules = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in error.errors())
         raise ConfigurationError(
-            f"Key {key!r} of {where} was given {value!r}, which does not fit: {'; or '.join(rules)}."
+            f"Key {key!r} of {where} has a value of its type; given was {value!r}: it {', or '.join(rules)}."
         ) from None

@@ -183,7 +183,7 @@ class Experiment:
         try:
             return Seq2SeqTrainingArguments(**values)
         except (ValueError, TypeError, ImportError) as error:
-            raise ConfigurationError(f"The training arguments do not fit together: {error}") from error
+            raise ConfigurationError(f"The training arguments do not fit together: {as_sentence(error)}") from error
 
 
 def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -264,9 +264,15 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     _check_run(run)
     _check_ranges({**training, **{key: getattr(run, key) for key in run_types}})
     _check_training(run, training)
-    configs = tuple(as_configs(values.get("adapter") or {"kind": "none"}))
+    adapter = values.get("adapter")
+    configs = tuple(as_configs({"kind": "none"} if adapter is None else adapter))
     _check_adapters(configs, training)
     return Experiment(run, configs, training)
+
+
+def as_sentence(error: Exception) -> str:
+    """What a library said, on one line with a full stop."""
+    return " ".join(str(error).split()).rstrip(".") + "."
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -314,6 +320,11 @@ def _check_run(run: RunArguments) -> None:
         path = getattr(run, key)
         if path is not None and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"Key {key!r} names a directory; {path!r} is none: check the path.")
+    if not Path(run.model_location).is_dir() and run.model_location.startswith(("/", ".", "~")):
+        raise ConfigurationError(
+            "Key 'model_name_or_path' names a directory, or a model in the cache or on the hub; "
+            f"{run.model_name_or_path!r} is no directory: check the path."
+        )
     if Path(run.output_root).expanduser().is_file():
         raise ConfigurationError(f"Key 'output_root' names a directory; {run.output_root!r} is a file: choose another.")
     if len(set(run.baselines)) < len(run.baselines):
@@ -353,6 +364,12 @@ def _check_training(run: RunArguments, training: dict[str, Any]) -> None:
             )
     if run.baselines and run.files and "train" not in run.files:
         raise ConfigurationError("Key 'baselines' needs training rows; no train_file was given: give one.")
+    if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
+        given = f"{training['save_strategy']!r} beside an eval_strategy of {training['eval_strategy']!r}"
+        raise ConfigurationError(
+            f"Key 'save_strategy' is that of evaluation where load_best_model_at_end is true; given was {given}: "
+            "set both to 'steps' or both to 'epoch'."
+        )
     if training["load_best_model_at_end"] and training["eval_strategy"] == "no" and training["do_train"]:
         raise ConfigurationError(
             "Key 'load_best_model_at_end' chooses by evaluation; eval_strategy is 'no': set it to 'steps' or 'epoch', "

@@ -9,11 +9,9 @@
 ``run_experiment`` does all of it and returns what metrics.json holds.
 """
 
-import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +19,6 @@ import numpy as np
 import torch
 from datasets import DatasetDict
 from transformers import (
-    AutoTokenizer,
     DataCollatorForSeq2Seq,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
@@ -32,6 +29,7 @@ import adapters
 from adapters import ConfigurationError
 from seq2seq import baselines
 from seq2seq.arguments import Experiment
+from seq2seq.backbone import load_backbone, load_tokenizer, refusing
 from seq2seq.data import load_files, load_splits, tokenize
 from seq2seq.metrics import split_metrics
 from seq2seq.report import write_report
@@ -39,7 +37,7 @@ from seq2seq.run_folder import RunFolder, read_json, write_json, write_text
 from seq2seq.splits import limit_rows
 from seq2seq.tasks import OWN_FILES, TaskSpec, get_task
 from seq2seq.tracking import Tracker, TrackingCallback, check_wandb, make_tracker
-from third_party.models.t5 import T5Config, T5ForConditionalGeneration
+from third_party.models.t5 import T5ForConditionalGeneration
 from third_party.trainers import Seq2SeqTrainer, last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -73,13 +71,16 @@ def prepare(experiment: Experiment, folder: RunFolder) -> Prepared:
             "Key 'baselines' has a bag of words for tasks with labels only; the targets here are free text: drop it."
         )
     limits = {"train": run.max_train_samples, "validation": run.max_validation_samples, "test": run.max_test_samples}
-    with refusing("data"):
+    key = "train_file, validation_file or test_file" if run.files else "task_name"
+    with refusing(key, ", ".join(run.files.values()) or run.task_name):
         splits = (
             load_files(run.files) if run.files else load_splits(spec, data_dir=run.data_dir, data_seed=run.data_seed)
         )
-        splits = limit_rows(splits, {split: limit for split, limit in limits.items() if split in splits}, run.data_seed)
-    with refusing("model_name_or_path"):
-        tokenizer = AutoTokenizer.from_pretrained(run.model_location)
+    for split, limit in limits.items():
+        if split in splits:
+            with refusing(f"max_{split}_samples", str(limit)):
+                splits = limit_rows(splits, {split: limit}, run.data_seed)
+    tokenizer = load_tokenizer(experiment)
     encoded = DatasetDict(
         {
             split: tokenize(rows, tokenizer, run.max_source_length, run.max_target_length)[0].select_columns(
@@ -89,10 +90,10 @@ def prepare(experiment: Experiment, folder: RunFolder) -> Prepared:
         }
     )
     set_seed(arguments.seed)
-    model = load_model(experiment)
+    model = load_backbone(experiment)
     adapters.attach(model, list(experiment.adapters))
     if (path := trained_adapter(experiment, folder)) is not None:
-        with refusing("adapter_path"):
+        with refusing("adapter_path", path):
             adapters.load(model, path)
     return Prepared(experiment, arguments, spec, splits, encoded, tokenizer, model)
 
@@ -105,17 +106,6 @@ def trained_adapter(experiment: Experiment, folder: RunFolder) -> str | None:
         return str(folder.adapter)
     logger.warning("Nothing is trained and no adapter_path is given: the adapter is evaluated as it starts.")
     return None
-
-
-@contextlib.contextmanager
-def refusing(key: str) -> Iterator[None]:
-    """What a library refuses inside becomes one sentence that names the key it came from."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except (ValueError, OSError, ImportError, adapters.CheckpointError) as error:
-        raise ConfigurationError(f"Key {key!r} was refused: {' '.join(str(error).split())}") from error
 
 
 def run_experiment(experiment: Experiment) -> dict[str, Any]:
@@ -179,15 +169,6 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
         write_report(folder, result, trainer.state.log_history)
         write_json(folder.metrics, result)
     return result
-
-
-def load_model(experiment: Experiment, random: bool = False) -> T5ForConditionalGeneration:
-    """The backbone without adapters of ours, pretrained or of the same architecture at random."""
-    location, dtype = experiment.run.model_location, getattr(torch, experiment.run.dtype)
-    with refusing("model_name_or_path"):
-        if random:
-            return T5ForConditionalGeneration(T5Config.from_pretrained(location)).to(dtype)
-        return T5ForConditionalGeneration.from_pretrained(location, dtype=dtype)
 
 
 def make_trainer(prepared: Prepared, model: Any, arguments: Seq2SeqTrainingArguments) -> Seq2SeqTrainer:
@@ -257,7 +238,7 @@ def measure_baselines(prepared: Prepared, folder: RunFolder) -> dict[str, dict[s
 def model_baseline(prepared: Prepared, split: str, random: bool) -> dict[str, float]:
     """The frozen backbone without adapter, or the same adapter trained the same way on a random backbone."""
     set_seed(prepared.arguments.seed)
-    model = load_model(prepared.experiment, random=random)
+    model = load_backbone(prepared.experiment, random=random)
     with tempfile.TemporaryDirectory() as directory:
         overrides = {
             "output_dir": directory,

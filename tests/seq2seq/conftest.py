@@ -1,0 +1,81 @@
+"""A tiny T5 with its own sentencepiece tokenizer and a task that it can learn in seconds, all made here."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+
+WORDS = ["red", "blue", "house", "door", "the", "a", "is", "not", "old", "new"]
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a random T5 of d_model 32 and a tokenizer for WORDS."""
+    directory = tmp_path_factory.mktemp("backbone")
+    text = directory / "text.txt"
+    generator = random.Random(0)
+    text.write_text("\n".join(" ".join(generator.choices(WORDS, k=6)) for _ in range(300)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(directory / "spiece"),
+        vocab_size=48,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    T5Tokenizer(vocab_file=str(directory / "spiece.model"), extra_ids=4).save_pretrained(directory)
+    tokenizer = T5Tokenizer.from_pretrained(directory)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    T5ForConditionalGeneration(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with train, validation and test.tsv: which colour does the sentence name?"""
+    directory = tmp_path_factory.mktemp("colours")
+    generator = random.Random(1)
+    for split, rows in (("train", 96), ("validation", 24), ("test", 24)):
+        lines = ["source\ttarget"]
+        for _ in range(rows):
+            colour = generator.choice(["red", "blue"])
+            lines.append(f"the {generator.choice(WORDS)} {generator.choice(['house', 'door'])} is {colour}\t{colour}")
+        (directory / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+@pytest.fixture
+def values(backbone: Path, colours: Path, tmp_path: Path) -> dict:
+    """A configuration that is right, small and complete."""
+    return {
+        "experiment_name": "colours",
+        "output_root": str(tmp_path / "outputs"),
+        "model_name_or_path": str(backbone),
+        "train_file": str(colours / "train.tsv"),
+        "validation_file": str(colours / "validation.tsv"),
+        "test_file": str(colours / "test.tsv"),
+        "max_target_length": 4,
+        "adapter": {"kind": "tt_lora", "rank": 2},
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 2,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+    }
+
+
+@pytest.fixture
+def config_file(values: dict, tmp_path: Path) -> Path:
+    """``values`` as a file."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    return path

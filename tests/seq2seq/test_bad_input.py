@@ -1,0 +1,190 @@
+"""Bad input: one sentence that names the key, what was given and what is allowed; exit status 2; nothing written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from run_seq2seq import main
+
+LORA = {"kind": "tt_lora"}
+
+# (what is set in an otherwise right configuration, words that the sentence must have)
+CASES = {
+    "unknown key": ({"learning_rat": 0.1}, ["learning_rat", "learning_rate"]),
+    "unknown run key": ({"experiment_nam": "x"}, ["experiment_nam", "experiment_name"]),
+    "key of old transformers": ({"evaluation_strategy": "epoch"}, ["evaluation_strategy", "eval_strategy"]),
+    "string for a number": (
+        {"per_device_train_batch_size": "eight"},
+        ["per_device_train_batch_size", "eight", "integer"],
+    ),
+    "string that looks like a number": ({"learning_rate": "0.1"}, ["learning_rate", "'0.1'", "number"]),
+    "fraction for a whole number": ({"seed": 1.5}, ["seed", "1.5", "integer"]),
+    "truth value for a number": ({"num_train_epochs": True}, ["num_train_epochs", "True"]),
+    "number for a truth value": ({"do_train": 1}, ["do_train", "1", "boolean"]),
+    "number for a string": ({"task_name": 5, "train_file": None}, ["task_name", "5", "string"]),
+    "null for a number": ({"max_source_length": None}, ["max_source_length", "None", "integer"]),
+    "negative learning rate": ({"learning_rate": -0.1}, ["learning_rate", "-0.1", "at least 0"]),
+    "batch size zero": ({"per_device_train_batch_size": 0}, ["per_device_train_batch_size", "0", "at least 1"]),
+    "no accumulation steps": ({"gradient_accumulation_steps": 0}, ["gradient_accumulation_steps", "at least 1"]),
+    "negative epochs": ({"num_train_epochs": -1}, ["num_train_epochs", "-1", "at least 0"]),
+    "max_steps zero": ({"max_steps": 0}, ["max_steps", "0", "from 1"]),
+    "target length one": ({"max_target_length": 1}, ["max_target_length", "1", "at least 2"]),
+    "more rows than there are": ({"max_train_samples": 97}, ["max_train_samples", "97", "96"]),
+    "no rows": ({"max_validation_samples": 0}, ["max_validation_samples", "0", "at least 1"]),
+    "unknown strategy": ({"eval_strategy": "sometimes"}, ["eval_strategy", "sometimes", "'epoch'"]),
+    "unknown scheduler": ({"lr_scheduler_type": "linar"}, ["lr_scheduler_type", "linar", "'linear'"]),
+    "unknown optimizer": ({"optim": "adam"}, ["optim", "'adam'", "'adamw_torch'"]),
+    "unknown dtype": ({"dtype": "float16"}, ["dtype", "float16", "'bfloat16'"]),
+    "float16": ({"fp16": True}, ["fp16", "True", "bf16"]),
+    "output_dir": ({"output_dir": "/tmp/x"}, ["output_dir", "output_root"]),
+    "resume by hand": ({"resume_from_checkpoint": "x"}, ["resume_from_checkpoint", "by itself"]),
+    "wandb in report_to": ({"report_to": "wandb"}, ["report_to", "wandb", "log_to_wandb"]),
+    "strategies that exclude each other": ({"save_strategy": "steps"}, ["save_strategy", "'steps'", "'epoch'"]),
+    "best model without evaluation": (
+        {"eval_strategy": "no", "save_strategy": "no"},
+        ["load_best_model_at_end", "eval_strategy"],
+    ),
+    "nothing to do": ({"do_train": False, "do_eval": False, "do_predict": False}, ["do_train", "do_predict"]),
+    "unknown task": (
+        {"task_name": "rt", "train_file": None, "validation_file": None, "test_file": None},
+        ["rt", "rte"],
+    ),
+    "task and files": ({"task_name": "rte"}, ["task_name", "train_file"]),
+    "neither task nor files": (
+        {"train_file": None, "validation_file": None, "test_file": None},
+        ["task_name", "train_file"],
+    ),
+    "missing file": ({"train_file": "/nowhere/train.tsv"}, ["train_file", "/nowhere/train.tsv"]),
+    "missing data directory": (
+        {"task_name": "rte", "data_dir": "/nowhere", "train_file": None, "validation_file": None, "test_file": None},
+        ["data_dir", "/nowhere"],
+    ),
+    "training without rows": ({"train_file": None}, ["do_train", "train_file"]),
+    "missing model": ({"model_name_or_path": "no-such-model"}, ["model_name_or_path", "no-such-model"]),
+    "missing model directory": ({"model_name_or_path": "/nowhere/model"}, ["model_name_or_path", "/nowhere/model"]),
+    "missing adapter": ({"adapter_path": "/nowhere/adapter"}, ["adapter_path", "/nowhere/adapter"]),
+    "name with a slash": ({"experiment_name": "../x"}, ["experiment_name", "../x", "letters"]),
+    "empty name": ({"experiment_name": ""}, ["experiment_name", "letters"]),
+    "unknown baseline": ({"baselines": ["majorities"]}, ["baselines", "majorities", "'majority'"]),
+    "bag of words on free text": ({"baselines": ["bag_of_words"]}, ["baselines", "bag of words", "free text"]),
+    "unknown kind": ({"adapter": {"kind": "tt_lra"}}, ["kind", "tt_lra", "tt_lora"]),
+    "no kind": ({"adapter": {"rank": 4}}, ["kind", "None"]),
+    "adapter as a string": ({"adapter": "tt_lora"}, ["adapter", "'tt_lora'", "kind"]),
+    "empty list of adapters": ({"adapter": []}, ["adapter", "empty list"]),
+    "unknown field": ({"adapter": {**LORA, "rnk": 4}}, ["rnk", "rank", "tt_lora"]),
+    "field of another kind": ({"adapter": {**LORA, "reduction_factor": 4}}, ["reduction_factor", "tt_lora"]),
+    "rank zero": ({"adapter": {**LORA, "rank": 0}}, ["rank", "0", "from 1"]),
+    "rank as a string": ({"adapter": {**LORA, "rank": "eight"}}, ["rank", "eight", "integer"]),
+    "rank list of a wrong length": ({"adapter": {**LORA, "rank": [2, 2, 2]}}, ["rank", "[2, 2, 2]", "2 interior"]),
+    "no cores": ({"adapter": {**LORA, "d": 0}}, ["'d'", "0", "at least 1"]),
+    "shape that does not factor": (
+        {"adapter": {**LORA, "target_modules": ["wi"], "raw_shape": [[4, 5], [4, 8]]}},
+        ["raw_shape", "20", "64"],
+    ),
+    "shape with unequal lists": (
+        {"adapter": {**LORA, "raw_shape": [[4, 4], [4, 4, 2]]}},
+        ["raw_shape", "equally many"],
+    ),
+    "core that is not there": ({"adapter": {**LORA, "frozen_cores": [3]}}, ["frozen_cores", "3", "0 to 2"]),
+    "all cores frozen": ({"adapter": {**LORA, "frozen_cores": [0, 1, 2]}}, ["frozen_cores", "train"]),
+    "core frozen and disabled": (
+        {"adapter": {**LORA, "frozen_cores": [0], "disabled_cores": [0]}},
+        ["disabled_cores", "0"],
+    ),
+    "unknown sublayer": (
+        {"adapter": {**LORA, "sublayers": ["attention"]}},
+        ["sublayers", "attention", "self_attention"],
+    ),
+    "unknown stack": ({"adapter": {**LORA, "stacks": ["encode"]}}, ["stacks", "encode", "'encoder'"]),
+    "no stack": ({"adapter": {**LORA, "stacks": []}}, ["stacks", "empty list"]),
+    "layer that is not there": ({"adapter": {**LORA, "layers": [2]}}, ["layers", "2", "0 to 1"]),
+    "linear that is not there": ({"adapter": {**LORA, "target_modules": ["wi_0"]}}, ["target_modules", "wi_0", "'wi'"]),
+    "place that is not there": (
+        {"adapter": {"kind": "tt_adapter", "sublayers": ["cross_attention"], "stacks": ["encoder"]}},
+        ["sublayers", "cross_attention", "decoder"],
+    ),
+    "dropout of one": ({"adapter": {**LORA, "dropout": 1.0}}, ["dropout", "1.0", "probability"]),
+    "two factors": (
+        {"adapter": {"kind": "bottleneck", "reduction_factor": 2, "expansion_factor": 2}},
+        ["reduction_factor", "expansion_factor"],
+    ),
+    "too much reduction": (
+        {"adapter": {"kind": "bottleneck", "reduction_factor": 64}},
+        ["reduction_factor", "64", "32"],
+    ),
+    "unknown activation": ({"adapter": {"kind": "bottleneck", "activation": "gelo"}}, ["activation", "gelo", "gelu"]),
+    "the same adapter twice": ({"adapter": [LORA, LORA]}, ["kind", "once"]),
+    "two forms of one norm": ({"adapter": [{"kind": "scale_norm"}, {"kind": "tt_layer_norm"}]}, ["sublayers", "one"]),
+    "nothing trains": ({"adapter": {"kind": "layer_norm", "trainable": False}}, ["adapter", "train"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_configuration_is_refused_in_one_sentence(case, values, tmp_path, capsys):
+    changes, words = CASES[case]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**values, **changes}))
+    assert_refused([str(path)], words, tmp_path, capsys)
+
+
+OVERRIDES = {
+    "no equals sign": ("learning_rate", ["learning_rate", "key=value"]),
+    "unknown key": ("learnin_rate=1", ["learnin_rate", "learning_rate"]),
+    "unknown field of the adapter": ("adapter.rnk=4", ["rnk", "rank"]),
+    "wrong type": ("seed=many", ["seed", "many"]),
+    "index of an adapter that is no list": ("adapter[3].rank=2", ["'3'", "tt_lora"]),
+}
+
+
+@pytest.mark.parametrize("case", OVERRIDES)
+def test_a_bad_override_is_refused_in_one_sentence(case, config_file, tmp_path, capsys):
+    override, words = OVERRIDES[case]
+    assert_refused([str(config_file), override], words, tmp_path, capsys)
+
+
+FILES = {
+    "no such file": (None, ["no file"]),
+    "empty": ("", ["JSON"]),
+    "no JSON": ("{'a': 1}", ["JSON"]),
+    "a list": ("[]", ["object", "list"]),
+    "a key twice": ('{"seed": 1, "seed": 2}', ["seed", "more than once"]),
+    "no name": ("{}", ["experiment_name"]),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_bad_file_is_refused_in_one_sentence(case, tmp_path, capsys):
+    text, words = FILES[case]
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    assert_refused([str(path)], words, tmp_path, capsys)
+
+
+DATA = {
+    "no columns": ("sentence\tlabel\na\tb\n", ["train_file", "source", "target", "sentence"]),
+    "no rows": ("source\ttarget\n", ["train.tsv"]),
+    "empty": ("", ["train.tsv"]),
+    "a row without target": ("source\ttarget\na\n", ["train.tsv"]),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_bad_data_are_refused_in_one_sentence(case, values, tmp_path, capsys):
+    text, words = DATA[case]
+    (tmp_path / "train.tsv").write_text(text)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**values, "train_file": str(tmp_path / "train.tsv")}))
+    assert_refused([str(path)], words, tmp_path, capsys)
+
+
+def assert_refused(arguments: list[str], words: list[str], directory: Path, capsys: pytest.CaptureFixture) -> None:
+    before = sorted(directory.rglob("*"))
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    sentence = lines[-1]
+    assert sentence.startswith("Refused: ")
+    assert sentence.endswith(".")
+    assert [word for word in words if word not in sentence] == []
+    assert sorted(directory.rglob("*")) == before
