@@ -26,6 +26,13 @@ class T5Config(TransformersT5Config):
         self.attachments()
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers', but an mT5 stays one: it never scales its decoder's outputs, T5 where its head is tied."""
+        if values.get("model_type") == "mt5":
+            values = {**values, "tie_word_embeddings": False}
+        return super().from_dict(values, **kwargs)
+
     def attachments(self) -> list[tuple[str | None, AdapterConfig]]:
         """The adapters as pairs of a task (None: all tasks) and a configuration."""
         entries = self.adapters or []

@@ -30,6 +30,8 @@ class T5ForConditionalGeneration(TransformersT5):
         super().__init__(config)
         for task, adapter in config.attachments() if isinstance(config, T5Config) else []:
             adapters.attach(self, adapter, task)
+        everywhere = self.named_parameters(remove_duplicate=False)
+        self.frozen_names = frozenset(name for name, parameter in everywhere if not parameter.requires_grad)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args: Any, adapters: Any = None, **kwargs: Any) -> Any:
@@ -41,6 +43,8 @@ class T5ForConditionalGeneration(TransformersT5):
         """
         with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        for name, parameter in model.named_parameters():  # loading has put new Parameters, all of which would train
+            parameter.requires_grad_(name not in model.frozen_names)
         start_missing_adapters(model, set(info["missing_keys"]), str(path))
         if adapters is not None:
             attach(model, adapters)
@@ -71,4 +75,3 @@ def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str],
                     )
                 if own & missing or shared_missing:
                     module.start(adapter)
-    adapters.freeze(model)
