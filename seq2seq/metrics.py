@@ -83,8 +83,7 @@ class Matthews(_TaskMetric):
     inputs = _CLASSES
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
-        constant = _is_constant(predictions) or _is_constant(references)
-        return {"matthews": 0.0 if constant else matthews_corrcoef(references, predictions)}
+        return {"matthews": 0.0 if _is_constant(predictions) else matthews_corrcoef(references, predictions)}
 
 
 class Pearson(_TaskMetric):

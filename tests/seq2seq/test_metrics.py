@@ -37,7 +37,7 @@ ORACLES["matthews"] = matthews_by_hand
 
 
 @pytest.mark.parametrize("name", ORACLES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_class_metrics_equal_their_oracle(name, data):
     spec = CLASS_TASKS[name]
@@ -48,7 +48,7 @@ def test_class_metrics_equal_their_oracle(name, data):
     assert results["invalid"] == 0.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from(SIMILARITY_LABELS)] * 2), min_size=2, max_size=20))
 def test_correlations_equal_scipy_where_there_is_one(pairs):
     references, predictions = zip(*pairs, strict=True)
@@ -97,7 +97,7 @@ def test_text_that_is_no_label_is_wrong_and_counted(task, predictions, reference
     assert {name: results[name] for name in expected} == pytest.approx(expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([*SIMILARITY_LABELS, "no label"]), min_size=2, max_size=12), st.data())
 def test_an_invalid_score_never_makes_a_correlation_undefined(predictions, data):
     references = data.draw(
@@ -133,11 +133,11 @@ def test_constant_references_have_no_correlation():
 
 
 def test_multirc_counts_questions_and_answers():
-    predictions = ["True", "False", "True", "True", "?"]
-    references = ["True", "False", "True", "False", "False"]
-    results = compute_metrics(TASKS["multirc"], predictions, references, groups=["1", "1", "2", "2", "3"])
+    predictions = ["True", "False", "True", "True", "?", "False"]
+    references = ["True", "False", "True", "False", "True", "False"]
+    results = compute_metrics(TASKS["multirc"], predictions, references, groups=["1", "1", "2", "2", "3", "3"])
     assert results["question_exact_match"] == pytest.approx(1 / 3)
-    assert results["f1a"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 0))
+    assert results["f1a"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert results["average_metrics"] == pytest.approx((1 / 3 + 2 / 3) / 2)
 
 
@@ -159,7 +159,7 @@ def test_squad_compares_whole_answers_and_takes_the_best(prediction, answers, f1
     assert "invalid" not in results
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(text, text)
 def test_squad_metrics_are_shares_and_agree_at_their_ends(prediction, answer):
     results = compute_metrics(TASKS["squad"], [prediction], [answer])
@@ -169,7 +169,7 @@ def test_squad_metrics_are_shares_and_agree_at_their_ends(prediction, answer):
 
 
 def test_own_files_are_compared_letter_by_letter_but_for_space_at_the_ends():
-    results = compute_metrics(OWN_FILES, [" The cat\n", "the cat", "cat"], ["The cat", "The cat", ["dog", "cat"]])
+    results = compute_metrics(OWN_FILES, [" The cat\n", "the cat", "cat"], ["The cat", "The cat", ["dog", "cat "]])
     assert results == {
         "exact_match": pytest.approx(2 / 3),
         "average_metrics": pytest.approx(2 / 3),
