@@ -5,7 +5,8 @@
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
 
 Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
-last line says which key, what was given and what is allowed, and nothing was written.
+last line says which key, what was given and what is allowed, and nothing was written. A run that was stopped or killed
+resumes when the same command is given again.
 """
 
 import argparse
@@ -39,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command resumes from the last checkpoint.", file=sys.stderr)
+        return 130
     if int(os.environ.get("RANK", "0")) == 0:
         print(result_table(result, experiment.run.directory))
     return 0

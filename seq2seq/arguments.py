@@ -43,6 +43,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 2,  # the best and the newest
     "logging_steps": 20,
+    "logging_first_step": True,  # a curve begins at its beginning
     "load_best_model_at_end": True,
     "metric_for_best_model": "average_metrics",
     "greater_is_better": True,
@@ -222,7 +223,7 @@ def override(values: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> 
         except ValueError:
             parsed = value
         try:
-            OmegaConf.update(config, key, parsed, force_add=True)
+            OmegaConf.update(config, key, parsed, merge=False, force_add=True)
         except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(

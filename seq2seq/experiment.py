@@ -9,6 +9,7 @@
 ``run_experiment`` does all of it and returns what metrics.json holds.
 """
 
+import contextlib
 import json
 import logging
 import tempfile
@@ -117,15 +118,15 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
         return read_json(folder.metrics)
     prepared = prepare(experiment, folder)
     main_process = prepared.arguments.process_index == 0
-    if main_process:
-        folder.open(experiment)
     with prepared.arguments.main_process_first(desc="opening the run's folder"):
-        log_to_file(folder, main_process)
+        if main_process:
+            folder.open(experiment)
     tracker = make_tracker(experiment, folder.directory, main_process)
-    try:
-        return _run(prepared, folder, tracker)
-    finally:
-        tracker.finish()
+    with folder.logging() if main_process else contextlib.nullcontext():
+        try:
+            return _run(prepared, folder, tracker)
+        finally:
+            tracker.finish()
 
 
 def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
@@ -265,11 +266,3 @@ def write_predictions(folder: RunFolder, split: Any, predictions: list[str]) -> 
     rows = zip(split["source"], split["target"], predictions, strict=True)
     lines = [json.dumps({"source": source, "target": target, "prediction": text}) for source, target, text in rows]
     write_text(folder.predictions, "\n".join(lines) + "\n")
-
-
-def log_to_file(folder: RunFolder, main_process: bool) -> None:
-    """Send what is logged from here on to the run's log as well."""
-    if main_process:
-        handler = logging.FileHandler(folder.log)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(handler)

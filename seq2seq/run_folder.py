@@ -11,9 +11,12 @@ A finished run is kept, an unfinished one of the same configuration resumes, any
 ``overwrite`` is true.
 """
 
+import contextlib
 import json
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,18 @@ class RunFolder:
             shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         write_json(self.config, experiment.to_dict())
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """What is logged inside goes to the run's log as well."""
+        handler = logging.FileHandler(self.log)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 def read_json(path: Path) -> Any:
