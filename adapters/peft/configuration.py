@@ -1,0 +1,73 @@
+"""What a person chooses: the fields of the kind tt_lora, and where PEFT puts the deltas.
+
+The tensor-train fields mean, and are checked, as in ``adapters.TensorTrainLoRAConfig``. Where deltas sit is said in
+PEFT's own way, because PEFT serves any architecture: ``target_modules`` and the fields after it below.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from peft import PeftConfig, PeftType
+
+from adapters.tensor_train_linear import TensorTrainLoRAConfig
+
+METHOD = "tt_lora"
+PREFIX = f"{METHOD}_"
+
+
+@dataclass
+class TensorTrainConfig(PeftConfig):
+    """A TT delta beside linears, for ``peft.get_peft_model``.
+
+    Args:
+        rank, d, raw_shape, shape_mode, init, frozen_cores, disabled_cores, core_activation, scaling, dropout: as in
+            ``adapters.TensorTrainLoRAConfig``.
+        bias: "none", "dense" or "tt", a bias of the delta's own; PEFT's sense, the base's biases, is not meant.
+        target_modules: ends of the linears' paths, or a pattern for whole paths, or "all-linear"; None for the
+            feed-forward linears of a T5 and, in other architectures, those that LoRA takes.
+        exclude_modules: ends of paths, or a pattern, to leave out.
+        layers_to_transform: numbers of the layers that take deltas; None for all.
+        layers_pattern: name of the list that these numbers count in, where it is not the first numbered one.
+        modules_to_save: modules that train as a whole and are saved too, such as a new classification head.
+
+    Raises:
+        ConfigurationError: a tensor-train field has a value that does not fit.
+    """
+
+    rank: int | Sequence[int] = 8
+    d: int = 3
+    raw_shape: Sequence[Sequence[int]] | None = None
+    shape_mode: str = "ascending"
+    init: str | float = "glorot"
+    frozen_cores: Sequence[int] = ()
+    disabled_cores: Sequence[int] = ()
+    core_activation: str | None = None
+    bias: str = "none"
+    scaling: float = 1.0
+    dropout: float = 0.0
+    target_modules: str | list[str] | set[str] | None = None
+    exclude_modules: str | list[str] | set[str] | None = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
+    modules_to_save: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PeftType(METHOD.upper())
+        checked = self.to_adapter_config().to_dict()
+        for name in self._tensor_train_fields():
+            setattr(self, name, checked[name])
+
+    def to_adapter_config(self) -> TensorTrainLoRAConfig:
+        """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules."""
+        return TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; sets as sorted lists, so that equal configurations are written as equal bytes."""
+        return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
+
+    def _tensor_train_fields(self) -> list[str]:
+        """Names that both configurations have, without the one whose meaning differs."""
+        known = {field.name for field in fields(TensorTrainLoRAConfig)} - {"target_modules"}
+        return [field.name for field in fields(self) if field.name in known]

@@ -1,0 +1,124 @@
+"""A linear of the base with one TT delta for each PEFT adapter.
+
+    y = W x + b + sum over the active adapters of s (T x + c)        x (..., in) -> y (..., out)
+
+    base_layer       the linear as it was: W (out, in) and b (out,), frozen
+    tt_lora_delta    {adapter name: TensorTrainLinear}, float32 whatever the base's dtype
+
+Merged, the base layer holds W + sum of s T and b + sum of s c, and the untouched W and b are kept aside. Unmerging puts
+them back instead of subtracting, so it is exact in every dtype.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+
+from adapters.merging import MergeError
+from adapters.peft.configuration import TensorTrainConfig
+
+
+class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
+    """What stands in place of an ``nn.Linear`` in a model that PEFT has adapted."""
+
+    adapter_layer_names = ("tt_lora_delta",)
+
+    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: TensorTrainConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.tt_lora_delta = nn.ModuleDict()
+        self.merged_adapters = []
+        self.register_buffer("untouched_weight", None, persistent=False)
+        self.register_buffer("untouched_bias", None, persistent=False)
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: TensorTrainConfig) -> None:
+        """Add the delta of one adapter, on the base's device."""
+        with torch.device(self.base_layer.weight.device):
+            delta = config.to_adapter_config().build(self.base_layer.in_features, self.base_layer.out_features)
+        self.tt_lora_delta[adapter_name] = delta.train(self.training)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """s T of one adapter, (out, in); ValueError where an activation stands between its cores."""
+        return self.tt_lora_delta[adapter_name].delta_weight()
+
+    @torch.no_grad()
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Write deltas into the base layer, summed in float32 at least and cast once to the base's dtype.
+
+        Args:
+            safe_merge: refuse a merged weight that is not finite.
+            adapter_names: whose deltas, beside those that are merged already; None for the active adapters.
+
+        Raises:
+            MergeError: ``safe_merge`` found infinities or NaN. The layer is as it was.
+            ValueError: a delta is not linear. The layer is as it was.
+        """
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tt_lora_delta]
+        if not names:
+            return
+        weight, bias = self._untouched()
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
+        merged_weight = sum((delta.delta_weight() for delta in deltas), weight.to(dtype)).to(weight.dtype)
+        shifts = [shift for delta in deltas if (shift := delta.delta_bias()) is not None]
+        merged_bias = bias
+        if shifts:
+            start = weight.new_zeros(len(weight), dtype=dtype) if bias is None else bias.to(dtype)
+            merged_bias = sum(shifts, start).to(weight.dtype)
+        if safe_merge and not all(t is None or bool(torch.isfinite(t).all()) for t in (merged_weight, merged_bias)):
+            raise MergeError(
+                f"A merged weight is finite; that of the adapters {names} has infinities or NaN: "
+                "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
+            )
+        self.untouched_weight, self.untouched_bias = weight, bias
+        self._hold(merged_weight, merged_bias)
+        self.merged_adapters.extend(names)
+
+    def unmerge(self) -> None:
+        """Put the untouched weight and bias back; nothing happens where nothing is merged."""
+        if self.merged:
+            self._hold(*self._untouched())
+            self.untouched_weight = self.untouched_bias = None
+            self.merged_adapters.clear()
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters:
+            self.unmerge()
+        y = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
+        if self.disable_adapters or self.merged:
+            return y
+        for name in self.active_adapters:
+            if name in self.tt_lora_delta:
+                y = y + self.tt_lora_delta[name](x)
+        return y
+
+    def _untouched(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (out, in) and bias (out,) of the base, merged or not."""
+        if self.merged:
+            return self.untouched_weight, self.untouched_bias
+        bias = self.base_layer.bias
+        return self.base_layer.weight.data, None if bias is None else bias.data
+
+    def _hold(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Let the base layer's Parameters hold these; a bias that the base lacks is made for the while."""
+        self.base_layer.weight.data = weight
+        if self.base_layer.bias is not None and bias is not None:
+            self.base_layer.bias.data = bias
+        else:
+            self.base_layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
+        """PEFT calls this wherever it lets whole adapters train: frozen and disabled cores stay frozen."""
+        for delta in self.tt_lora_delta.values():
+            for k in (*delta.linear.frozen_cores, *delta.linear.disabled_cores):
+                delta.linear.cores[k].requires_grad_(False)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """PEFT calls this after loading onto the meta device; it would cast to the base's dtype too, and lose bits."""
+        if adapter_name in self.tt_lora_delta:
+            self.tt_lora_delta[adapter_name].to(device or self.base_layer.weight.device)

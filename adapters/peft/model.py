@@ -1,0 +1,118 @@
+"""The tuner: PEFT's injection, saving and switching, for TT deltas.
+
+    model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
+    keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
+    keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
+
+PEFT reads a configuration's ``bias`` as "which biases of the base train"; here it is the delta's own bias, so the three
+places where PEFT acts on it are overridden.
+"""
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from torch import nn
+
+from adapters.merging import MergeError
+from adapters.peft.configuration import PREFIX, TensorTrainConfig
+from adapters.peft.linear import TensorTrainPeftLinear
+
+T5_FEED_FORWARD = ["wi", "wi_0", "wi_1", "wo"]
+
+
+class TensorTrainModel(BaseTuner):
+    """The model inside the ``PeftModel`` that ``get_peft_model(model, TensorTrainConfig(...))`` returns."""
+
+    prefix = PREFIX
+    tuner_layer_cls = TensorTrainPeftLinear
+    target_module_mapping = {  # noqa: RUF012 - a plain class attribute in PEFT
+        **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
+        **dict.fromkeys(("t5", "mt5", "umt5"), T5_FEED_FORWARD),
+    }
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Merge in place, to be undone by ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
+
+        Raises:
+            MergeError: one of the adapters is not linear. The model is as it was.
+        """
+        self._refuse_non_linear(adapter_names)
+        super().merge_adapter(adapter_names, safe_merge)
+
+    def merge_and_unload(
+        self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
+    ) -> nn.Module:
+        """The base model with the deltas in its weights; raises as ``merge_adapter``."""
+        self._refuse_non_linear(adapter_names)
+        return super().merge_and_unload(progressbar, safe_merge, adapter_names)
+
+    def disable_adapter_layers(self) -> None:
+        """Let the model compute what the base computes, the deltas' biases included."""
+        self._enable_adapter_layers(enabled=False)
+
+    def _refuse_non_linear(self, adapter_names: list[str] | None) -> None:
+        for path, layer in self.model.named_modules():
+            if not isinstance(layer, TensorTrainPeftLinear):
+                continue
+            for name in layer.active_adapters if adapter_names is None else adapter_names:
+                if name in layer.tt_lora_delta and not layer.tt_lora_delta[name].is_linear:
+                    raise MergeError(
+                        "Only linear adapters have a dense weight to merge; given was "
+                        f"{name!r}, which has an activation between its cores at {path}: "
+                        "evaluate it unmerged, or choose core_activation=None."
+                    )
+
+    def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
+        """Refuse targets that the configuration does not fit before the first of them is replaced."""
+        adapter_config = peft_config.to_adapter_config()
+        adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
+        for path, module in model.named_modules():
+            if path and not path.startswith(adapted) and self._check_target_module_exists(peft_config, path):
+                linear = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
+                _check_plain_linear(linear, path)
+                with torch.device("meta"):
+                    adapter_config.build(linear.in_features, linear.out_features)
+
+    def _create_and_replace(
+        self,
+        peft_config: TensorTrainConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        if isinstance(target, TensorTrainPeftLinear):
+            target.update_layer(adapter_name, peft_config)
+        else:
+            _check_plain_linear(target, current_key)
+            layer = TensorTrainPeftLinear(target, adapter_name, peft_config).train(target.training)
+            self._replace_module(parent, target_name, layer, target)
+
+    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
+        """Freeze the base; which adapters train is decided by ``set_adapter``, for whole modules by their wrappers."""
+        brought_in = set()
+        for module in model.modules():
+            if isinstance(module, AuxiliaryTrainingWrapper):
+                brought_in.update(module.parameters())
+            elif isinstance(module, TensorTrainPeftLinear):
+                brought_in.update(module.tt_lora_delta.parameters())
+        for parameter in set(model.parameters()) - brought_in:
+            parameter.requires_grad_(False)
+
+    def _check_new_adapter_config(self, config: PeftConfig) -> None:
+        """Any adapters live side by side: the biases of several deltas add up, as their weights do."""
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        head, found, tail = key.partition(f".tt_lora_delta.{adapter_name}.")
+        return f"{head}.tt_lora_delta.{tail}" if found else super()._remove_adapter_name_from_key(key, adapter_name)
+
+
+def _check_plain_linear(module: nn.Module, path: str) -> None:
+    if type(module) is not nn.Linear:
+        raise TypeError(
+            f"Key 'target_modules' names plain nn.Linear modules; given was a {type(module).__name__} at {path}: "
+            "leave it out by exclude_modules, or load the model without quantisation."
+        )

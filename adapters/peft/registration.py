@@ -1,0 +1,36 @@
+"""How PEFT comes to know the method: a member of its enum of methods, then its own registration.
+
+``PeftType`` is a closed enum, and ``register_peft_method`` takes only names that are members of it.
+"""
+
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils import register_peft_method
+
+from adapters.peft.configuration import METHOD, PREFIX, TensorTrainConfig
+from adapters.peft.model import TensorTrainModel
+
+
+def register() -> None:
+    """Make the method TT_LORA known to PEFT; nothing happens the second time.
+
+    The name is in every parameter's path and in no path of a base model, as transformers' ``load_adapter`` tells
+    adapter tensors by it; "tt" alone would be found in "attention".
+
+    Raises:
+        KeyError: PEFT, or another package, has a method of that name.
+    """
+    if PEFT_TYPE_TO_TUNER_MAPPING.get(METHOD.upper()) is TensorTrainModel:
+        return
+    if METHOD.upper() not in PeftType.__members__:
+        _add_member(METHOD.upper())
+    register_peft_method(name=METHOD, config_cls=TensorTrainConfig, model_cls=TensorTrainModel, prefix=PREFIX)
+
+
+def _add_member(name: str) -> None:
+    """Add ``PeftType.<name>`` with its name as its value; the attribute first, as the map of members guards it."""
+    member = str.__new__(PeftType, name)
+    member._name_ = member._value_ = name
+    setattr(PeftType, name, member)
+    PeftType._member_names_.append(name)
+    PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
