@@ -10,10 +10,11 @@
 """
 
 import contextlib
+import copy
 import json
 import logging
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 import adapters
 from adapters import ConfigurationError
@@ -240,17 +242,13 @@ def model_baseline(prepared: Prepared, split: str, random: bool) -> dict[str, fl
     """The frozen backbone without adapter, or the same adapter trained the same way on a random backbone."""
     set_seed(prepared.arguments.seed)
     model = load_backbone(prepared.experiment, random=random)
-    with tempfile.TemporaryDirectory() as directory:
-        overrides = {
-            "output_dir": directory,
-            "save_strategy": "no",
-            "eval_strategy": "no",
-            "load_best_model_at_end": False,
-        }
-        arguments = prepared.experiment.training_arguments(**overrides, report_to="none")
-        if random:
-            adapters.attach(model, list(prepared.experiment.adapters))
-        trainer = make_trainer(replace(prepared, model=model), model, arguments)
+    arguments = copy.copy(prepared.arguments)  # a second object of its own would set up the processes anew
+    arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
+    arguments.load_best_model_at_end, arguments.report_to = False, []
+    if random:
+        adapters.attach(model, list(prepared.experiment.adapters))
+    with tempfile.TemporaryDirectory() as arguments.output_dir:
+        trainer = make_trainer(prepared, model, arguments)
         if random:
             trainer.train()
         return predict(prepared, trainer, split)[0]
