@@ -203,7 +203,6 @@ def compute_metrics(
         if "groups" in metric.inputs and groups is None:
             raise ValueError(f"Metric {name!r} counts by question; no groups were given. Give the column 'group'.")
         results |= metric.compute(**{column: columns[column] for column in metric.inputs})
-    results = {name: float(value) for name, value in results.items()}
     results["average_metrics"] = float(np.mean(list(results.values())))
     results["constant_predictions"] = float(len(set(parsed)) == 1)
     if spec.labels is not None:

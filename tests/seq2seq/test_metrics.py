@@ -184,7 +184,7 @@ def test_average_metrics_is_the_mean_of_the_tasks_metrics(task):
     one, other = (results[name] for name in spec.metrics)
     assert one != other
     assert results["average_metrics"] == pytest.approx((one + other) / 2)
-    assert all(type(value) is float for value in results.values())
+    assert all(isinstance(value, float) for value in results.values())
 
 
 def test_a_split_is_compared_by_its_answers_and_groups():
