@@ -38,6 +38,11 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
                 f"One process drives one GPU; this one sees {self.args.n_gpu}: start the run with "
                 "`torchrun --nproc_per_node N`, or choose one GPU by CUDA_VISIBLE_DEVICES."
             )
+        if self.compute_loss_func is not None:
+            raise ValueError(
+                "The loss is the cross-entropy of the targets, exact under accumulation; given was a "
+                "compute_loss_func, which nothing would call: override compute_loss in a subclass."
+            )
         self.measurement = MeasurementCallback()
         self.add_callback(self.measurement)
         self.remove_callback(ProgressCallback)
