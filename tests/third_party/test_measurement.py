@@ -1,0 +1,179 @@
+"""What the callback counts, against hand counts and closed forms; what the progress line says."""
+
+import time
+
+import pytest
+import torch
+
+from tests.third_party import tiny
+from third_party.trainers import MeasurementCallback, ProgressLineCallback
+from third_party.trainers.measurement import memory_by_layer, peak_memory_bytes, tensor_bytes
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.zeros(3, 5), 60),
+        (torch.zeros(3, 5, dtype=torch.bfloat16), 30),
+        (torch.zeros((), dtype=torch.int64), 8),
+        (torch.zeros(4, 4)[::2], 32),
+        (None, 0),
+        (7, 0),
+    ],
+)
+def test_tensor_bytes(tensor, expected):
+    assert tensor_bytes(tensor) == expected
+
+
+@pytest.fixture(scope="module")
+def trainer(bases, tmp_path_factory):
+    """One that has done three steps of two micro-batches of two rows, with evaluations in between."""
+    trainer = tiny.make_trainer(
+        bases["relu"],
+        tmp_path_factory.mktemp("run"),
+        count=12,
+        max_steps=3,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        eval_strategy="steps",
+        eval_steps=1,
+    )
+    trainer.train()
+    return trainer
+
+
+class TestRun:
+    def test_steps_are_counted(self, trainer):
+        costs = trainer.measurement.to_dict()
+        assert costs["steps_measured"] == 3
+        assert costs["step_seconds_median"] > 0
+        assert costs["peak_memory_bytes"] > 10 * 2**20
+
+    def test_tokens_are_the_source_tokens_without_padding_and_without_evaluation(self, trainer):
+        """The run is one epoch, so it has seen each row once."""
+        assert trainer.measurement.tokens == sum(len(row["input_ids"]) for row in tiny.rows(12))
+        rate = trainer.measurement.tokens / sum(trainer.measurement.step_seconds)
+        assert trainer.measurement.tokens_per_second() == rate
+        assert trainer.measurement.to_dict()["tokens_per_second"] == rate
+
+    def test_memory_by_layer_is_the_closed_form_of_adamw(self, trainer):
+        """4 bytes a number, as much again for a gradient, twice for AdamW's moments, and 4 for each tensor's step."""
+        numbers, trained, tensors = {}, {}, {}
+        for name, parameter in trainer.model.named_parameters():
+            parts = name.split(".")
+            layer = {"shared": "shared"}.get(parts[0], f"{parts[0]} {parts[2]}" if "block" in name else parts[0])
+            numbers[layer] = numbers.get(layer, 0) + parameter.numel()
+            trained[layer] = trained.get(layer, 0) + parameter.numel() * parameter.requires_grad
+            tensors[layer] = tensors.get(layer, 0) + parameter.requires_grad
+        assert sorted(numbers) == ["decoder", "decoder 0", "decoder 1", "encoder", "encoder 0", "encoder 1", "shared"]
+        assert min(trained["encoder 0"], trained["decoder 1"]) > 0
+        assert trainer.measurement.to_dict()["memory_by_layer"] == {
+            layer: {
+                "parameters": 4 * numbers[layer],
+                "gradients": 4 * trained[layer],
+                "optimizer": 8 * trained[layer] + 4 * tensors[layer],
+            }
+            for layer in numbers
+        }
+
+    def test_layers_hold_the_whole_model(self, trainer):
+        layers = memory_by_layer(trainer.model, None)
+        assert sum(row["parameters"] for row in layers.values()) == 4 * sum(
+            parameter.numel() for parameter in trainer.model.parameters()
+        )
+        assert {row["optimizer"] for row in layers.values()} == {0}
+
+
+def test_bfloat16_parameters_take_half(bases):
+    model = tiny.adapted_model(bases["relu"], [])
+    whole = memory_by_layer(model, None)
+    half = memory_by_layer(model.bfloat16(), None)
+    assert {name: row["parameters"] * 2 for name, row in half.items()} == {
+        name: row["parameters"] for name, row in whole.items()
+    }
+
+
+def steps(durations, monkeypatch, tokens=6):
+    """A callback that has seen steps of these seconds."""
+    clock = iter([moment for seconds in durations for moment in (100.0, 100.0 + seconds)])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    measurement = MeasurementCallback()
+    for _ in durations:
+        measurement.on_step_begin(None, None, None)
+        mask = torch.tensor([[1] * (tokens - 2) + [0], [1, 1] + [0] * (tokens - 3)])
+        measurement.count_tokens({"input_ids": torch.zeros_like(mask), "attention_mask": mask})
+        measurement.on_step_end(None, None, None)
+    return measurement
+
+
+@pytest.mark.parametrize(
+    ("durations", "median"),
+    [([9.0, 1.0, 3.0, 2.0], 2.0), ([9.0, 1.0], 1.0), ([9.0], 9.0)],
+    ids=["the first is left out", "of two", "of one"],
+)
+def test_median_leaves_out_the_first_step(monkeypatch, durations, median):
+    measurement = steps(durations, monkeypatch)
+    assert measurement.median_step_seconds() == pytest.approx(median)
+    assert measurement.tokens == 6 * len(durations)
+    assert measurement.tokens_per_second() == pytest.approx(6 * len(durations) / sum(durations))
+
+
+def test_batch_without_a_mask_counts_every_token():
+    measurement = MeasurementCallback()
+    measurement.on_step_begin(None, None, None)
+    measurement.count_tokens({"input_ids": torch.zeros(3, 4)})
+    measurement.on_step_end(None, None, None)
+    assert measurement.tokens == 12
+
+
+def test_nothing_measured_is_nan():
+    measurement = MeasurementCallback()
+    assert str(measurement.median_step_seconds()) == "nan"
+    assert str(measurement.tokens_per_second()) == "nan"
+    assert measurement.to_dict()["steps_measured"] == 0
+
+
+def test_peak_memory_does_not_fall():
+    before = peak_memory_bytes()
+    held = torch.ones(2**25)  # 128 MiB, more than what the process had free
+    del held
+    assert peak_memory_bytes() >= max(before, 2**27)
+
+
+class TestProgressLine:
+    def test_says_the_numbers_a_person_looks_for(self, bases, tmp_path, capsys):
+        trainer = tiny.make_trainer(
+            bases["relu"],
+            tmp_path,
+            max_steps=2,
+            disable_tqdm=False,
+            eval_strategy="steps",
+            eval_steps=2,
+            predict_with_generate=True,
+            generation_max_length=4,
+            compute_metrics=lambda prediction: {"average_metrics": 0.625},
+        )
+        capsys.readouterr()
+        trainer.train()
+        trainer.predict(tiny.rows(3))
+        shown = capsys.readouterr()
+        last = shown.err.replace("\r", "\n").split("train:")[-1]
+        loss = tiny.losses(trainer)[2]
+        assert "2/2" in last
+        assert f"loss {loss:.3f}, lr 5.0e-03, " in last
+        for unit in (" ms/step", " tokens/s", " MiB"):
+            number = last.split(unit)[0].split()[-1].replace(",", "")
+            assert float(number) > 0
+        assert "evaluate:" in shown.err
+        evaluated = next(entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry)
+        assert f"step 2: eval_loss {evaluated:.3f}, average_metrics 0.625" in shown.out
+        assert "{'loss'" not in shown.out  # transformers' own lines are off
+
+    def test_is_off_when_asked(self, bases, tmp_path, capsys):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, disable_tqdm=True)
+        assert not [c for c in trainer.callback_handler.callbacks if isinstance(c, ProgressLineCallback)]
+        capsys.readouterr()
+        trainer.train()
+        shown = capsys.readouterr()
+        assert "train:" not in shown.err
+        assert shown.out == ""
