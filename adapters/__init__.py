@@ -24,6 +24,7 @@ from adapters.layer_norm import (
     TensorTrainLayerNormConfig,
 )
 from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
+from adapters.name_clash import warn_of_other_package
 from adapters.summary import Summary, summary
 from adapters.tensor_train_linear import (
     TensorTrainLinear,
@@ -32,6 +33,8 @@ from adapters.tensor_train_linear import (
     TensorTrainSingleConfig,
 )
 from adapters.validation import ConfigurationError
+
+warn_of_other_package()
 
 __all__ = [
     "WEIGHTS_NAME",
