@@ -47,6 +47,11 @@ class TTBias(TTModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., features) -> the same shape and dtype."""
+        if x.shape[-1:] != (self.features,):
+            raise ValueError(
+                f"The last dimension of x must be {self.features}, but its shape is {tuple(x.shape)}; "
+                f"pass (..., {self.features})."
+            )
         return x + self.full().to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -38,13 +38,17 @@ def matmul(
 
     Raises:
         TypeError: x is not a floating-point tensor.
-        ValueError: x's last dimension is not N, or the plan is unknown or cannot apply an activation.
+        ValueError: x's last dimension is not N, x is on another device than the cores, or the plan is unknown or cannot
+            apply an activation.
     """
-    if not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor, but its dtype is {x.dtype}; convert it first.")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x must be a floating-point tensor, but {given} was given; convert it first.")
     M, N = tt.shape
     if x.dim() == 0 or x.shape[-1] != N:
         raise ValueError(f"The last dimension of x must be {N}, but its shape is {tuple(x.shape)}; pass (..., {N}).")
+    if x.device != tt.device:
+        raise ValueError(f"x must be where the cores are, but it is on {x.device} and they on {tt.device}; move one.")
     lowered = _autocast_dtype(x)
     compute_dtype = lowered or torch.promote_types(x.dtype, tt.dtype)
     flat = x.reshape(-1, N).to(compute_dtype)
@@ -132,8 +136,8 @@ class Explanation(NamedTuple):
 def explain(x_shape: Sequence[int], tt: "TensorNetwork") -> Explanation:
     """The plans for an x of shape `x_shape` with their flops and bytes; `print(explain(...))` is a table."""
     N = tt.shape[1]
-    if len(x_shape) == 0 or x_shape[-1] != N:
-        raise ValueError(f"x_shape must end with {N}, but {tuple(x_shape)} was given; pass (..., {N}).")
+    if not isinstance(x_shape, Sequence) or len(x_shape) == 0 or x_shape[-1] != N:
+        raise ValueError(f"x_shape must end with {N}, but {x_shape} was given; pass (..., {N}).")
     batch = math.prod(x_shape[:-1])
     return Explanation(plan_costs(batch, tt), choose_plan(batch, tt))
 

@@ -96,6 +96,8 @@ def from_kronecker(As: Sequence[Tensor] | Tensor, Bs: Sequence[Tensor] | Tensor)
             f"As and Bs must hold equally many matrices, at least one, but hold {len(As)} and {len(Bs)}; pair them."
         )
     for name, matrices in (("As", As), ("Bs", Bs)):
+        if not all(isinstance(matrix, Tensor) for matrix in matrices):
+            raise TypeError(f"{name} must hold tensors, but holds {type(matrices[0]).__name__}; convert its entries.")
         shapes = {tuple(matrix.shape) for matrix in matrices}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
             raise ValueError(
@@ -124,8 +126,10 @@ def _interleaved(dense: Tensor, raw_shape: RawShape) -> Tensor:
         raise TypeError(f"dense must be a floating-point tensor, but {given} was given; convert it first.")
     if dense.dim() == 1:
         dense = dense[:, None]
-    if dense.dim() != 2:
-        raise ValueError(f"dense must be a matrix or a vector, but its shape is {tuple(dense.shape)}; reshape it.")
+    if dense.dim() != 2 or 0 in dense.shape:
+        raise ValueError(
+            f"dense must be a matrix or a vector with entries, but its shape is {tuple(dense.shape)}; reshape it."
+        )
     check_product(rows, dense.shape[0], "the number of rows")
     check_product(columns, dense.shape[1], "the number of columns")
     check_finite(dense, "dense")

@@ -13,7 +13,7 @@ from torch import Tensor
 from .contraction import gather_rows
 from .initializers import initialize_
 from .module import TTModule
-from .shapes import check_product, check_raw_shape, factorize, positive_int, suggest_shape
+from .shapes import check_product, check_raw_shape, factorize, index_below, positive_int, suggest_shape
 
 
 class TTEmbedding(TTModule):
@@ -52,14 +52,9 @@ class TTEmbedding(TTModule):
         if math.prod(raw_shape[0]) < num_embeddings:
             check_product(raw_shape[0], num_embeddings, "num_embeddings")
         check_product(raw_shape[1], embedding_dim, "embedding_dim")
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(
-                f"padding_idx must be a row of the table, -{num_embeddings} to {num_embeddings - 1}, "
-                f"but {padding_idx} was given; choose one of them."
-            )
         super().__init__(raw_shape, tt_rank, device, dtype)
         self.num_embeddings, self.embedding_dim, self.init = num_embeddings, embedding_dim, init
-        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.padding_idx = None if padding_idx is None else index_below(padding_idx, num_embeddings, "padding_idx")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -78,8 +73,9 @@ class TTEmbedding(TTModule):
             TypeError: indices are not int32 or int64.
             IndexError: an index is outside the table (checked on the CPU, where it costs no synchronisation).
         """
-        if indices.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"indices must be int32 or int64, but their dtype is {indices.dtype}; convert them first.")
+        if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
+            given = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+            raise TypeError(f"indices must be an int32 or int64 tensor, but {given} was given; convert them first.")
         if indices.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check_range(indices)
         return self._zero_padding(gather_rows(self.tensor_train(), indices), indices)

@@ -15,6 +15,7 @@ so full() is the constant, exactly, and every rank index has a gradient of its o
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def initialize_(cores: Sequence[Tensor], init: str | float) -> None:
         constant_(cores, CONSTANTS[init](in_features))
     elif isinstance(init, str) and init in VARIANCES:
         random_(cores, math.sqrt(VARIANCES[init](in_features, out_features)))
-    elif isinstance(init, int | float) and not isinstance(init, bool) and 0 < init < math.inf:
+    elif _is_number(init) and 0 < init < math.inf:
         random_(cores, init)
     else:
         raise ValueError(
@@ -129,6 +130,8 @@ def const_initializer(
     device: torch.device | str | None = None,
 ) -> TensorTrain:
     """A train with `value` in every entry of its matrix whose rank indices are not symmetric, so that it can learn."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"value must be a finite number, but {value!r} was given; pass e.g. 1.0.")
     network = _empty(raw_shape, rank, "tensor_train", dtype, device)
     constant_(network.cores, value)
     return network
@@ -139,8 +142,12 @@ def _scaled_std(init: str, raw_shape: Sequence[Sequence[int]]) -> float:
     return math.sqrt(VARIANCES[init](in_features, out_features))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check_std(std: float) -> float:
-    if isinstance(std, bool) or not isinstance(std, int | float) or not 0 < std < math.inf:
+    if not _is_number(std) or not 0 < std < math.inf:
         raise ValueError(f"std must be a positive number, but {std!r} was given; pass e.g. 0.02.")
     return std
 

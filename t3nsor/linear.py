@@ -22,7 +22,7 @@ from .bias import TTBias
 from .contraction import choose_plan, matmul
 from .initializers import CONSTANTS, initialize_
 from .module import TTModule
-from .shapes import check_product, check_raw_shape, positive_int, tt_shape
+from .shapes import check_product, check_raw_shape, index_below, positive_int, tt_shape
 from .tensor_train import TensorTrain
 
 CORE_ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
@@ -80,7 +80,7 @@ class TTLinear(TTModule):
         choose_plan(1, TensorTrain(self.cores), plan, self._activation())
         self.frozen_cores = self._core_indices(frozen_cores, "frozen_cores")
         self.disabled_cores = self._core_indices(disabled_cores, "disabled_cores")
-        self.zero_core = None if zero_core is None else self.core_index(zero_core, "zero_core")
+        self.zero_core = None if zero_core is None else index_below(zero_core, len(self.cores), "zero_core")
         self._check_core_choices()
         self.bias = self._make_bias(bias, device, dtype)
         for k in (*self.frozen_cores, *self.disabled_cores):
@@ -125,7 +125,7 @@ class TTLinear(TTModule):
 
     def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
         """As `TTModule.share_core`; a frozen core freezes the owner's, a disabled one must not be shared."""
-        k = self.core_index(index, "index")
+        k = index_below(index, len(self.cores), "index")
         if k in self.disabled_cores:
             raise ValueError(f"A shared core must not be disabled, but core {k} is; take it out of disabled_cores.")
         super().share_core(k, owner, key)
@@ -142,7 +142,7 @@ class TTLinear(TTModule):
     def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
         if isinstance(indices, str) or not isinstance(indices, Iterable):
             raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
-        return tuple(sorted({self.core_index(index, name) for index in indices}))
+        return tuple(sorted({index_below(index, len(self.cores), f"each of {name}") for index in indices}))
 
     def _check_core_choices(self) -> None:
         if both := sorted(set(self.frozen_cores) & set(self.disabled_cores)):
@@ -164,9 +164,9 @@ class TTLinear(TTModule):
     def _make_bias(
         self, bias: bool | str, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> nn.Parameter | TTBias | None:
-        if bias in (False, "none"):
+        if bias is False or bias == "none":
             return None
-        if bias in (True, "dense"):
+        if bias is True or bias == "dense":
             return nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
         if bias == "tt":
             return TTBias(self.out_features, d=len(self.cores), tt_rank=max(self.ranks), device=device, dtype=dtype)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .shapes import RawShape, check_factors, check_product, factorize, positive_int
+from .shapes import RawShape, check_factors, check_product, factorize, index_below, positive_int
 from .tensor_train import TensorTrain
 
 
@@ -29,6 +29,8 @@ class TTModule(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point one, but {dtype} was given; use e.g. torch.float32.")
         super().__init__()
         self.raw_shape = raw_shape
         self.core_shapes = TensorTrain.core_shapes(raw_shape, tt_rank)
@@ -65,7 +67,7 @@ class TTModule(nn.Module):
             KeyError: the owner does not hold `key`.
             TypeError, ValueError: no such core, an owner of another type, or a core of another shape.
         """
-        k = self.core_index(index, "index")
+        k = index_below(index, len(self.cores), "index")
         if not isinstance(owner, nn.ParameterDict):
             given = type(owner).__name__
             raise TypeError(f"owner must be an nn.ParameterDict, but it is a {given}; put the core into one.")
@@ -78,15 +80,6 @@ class TTModule(nn.Module):
             )
         self.cores[k] = None
         self._shared_cores[k] = (owner, key)
-
-    def core_index(self, index: int, name: str) -> int:
-        """`index` counted from the first core; TypeError or ValueError, naming `name`, where there is no such core."""
-        d = len(self.cores)
-        if isinstance(index, bool) or not isinstance(index, int):
-            raise TypeError(f"{name} must index cores by ints, but {index!r} was given; use {-d} to {d - 1}.")
-        if not -d <= index < d:
-            raise ValueError(f"{name} must index one of the {d} cores, but {index} was given; use {-d} to {d - 1}.")
-        return index % d
 
 
 def vector_shape(features: int, name: str, d: int, raw_shape: Sequence[int] | None) -> RawShape:

@@ -8,6 +8,7 @@ rms(x) = x / sqrt( mean_i x_i^2 + eps )         no mean, no bias (Zhang & Sennri
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class TTLayerNorm(TTModule):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(vector_shape(normalized_shape, "normalized_shape", d, raw_shape), tt_rank, device, dtype)
-        self.normalized_shape, self.eps, self.init = normalized_shape, eps, init
+        self.normalized_shape, self.eps, self.init = normalized_shape, _check_eps(eps), init
         self.reset_parameters()
 
     @classmethod
@@ -56,8 +57,9 @@ class TTLayerNorm(TTModule):
         raw_shape: Sequence[int] | None = None,
     ) -> "TTLayerNorm":
         """The norm whose weight is the TT-SVD of `weight` (dim,), on its device, in float32 at least."""
+        _check_weight(weight)
         dtype = torch.promote_types(weight.dtype, torch.float32)
-        norm = cls(weight.shape[-1], d, tt_rank, raw_shape, eps, device=weight.device, dtype=dtype)
+        norm = cls(len(weight), d, tt_rank, raw_shape, eps, device=weight.device, dtype=dtype)
         return norm.decompose_(weight)
 
     def reset_parameters(self) -> None:
@@ -67,6 +69,7 @@ class TTLayerNorm(TTModule):
     @torch.no_grad()
     def decompose_(self, weight: Tensor) -> "TTLayerNorm":
         """Set the cores in place to the TT-SVD of `weight` (dim,); from the meta device they move to the weight's."""
+        _check_weight(weight, self.normalized_shape)
         train = tt_svd(weight.double(), self.raw_shape, max_rank=self.ranks[1:-1])
         if any(core.is_meta for core in self.cores if core is not None):
             self.to_empty(device=weight.device)
@@ -105,7 +108,7 @@ class ScaleNorm(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.dim, self.eps = positive_int(dim, "dim"), eps
+        self.dim, self.eps = positive_int(dim, "dim"), _check_eps(eps)
         self.g = nn.Parameter(torch.empty((), device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -120,6 +123,24 @@ class ScaleNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.dim}, eps={self.eps}"
+
+
+def _check_weight(weight: Tensor, dim: int | None = None) -> None:
+    """Refuse what is no floating-point vector, of `dim` entries where that is given."""
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        given = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+        raise TypeError(f"weight must be a floating-point tensor, but {given} was given; convert it first.")
+    if weight.dim() != 1 or dim not in (None, len(weight)):
+        raise ValueError(
+            f"weight must be a vector of {dim or 'dim'} entries, but its shape is {tuple(weight.shape)}; "
+            "pass the weight of the norm that is replaced."
+        )
+
+
+def _check_eps(eps: float) -> float:
+    if isinstance(eps, bool) or not isinstance(eps, Real) or not 0 <= eps < math.inf:
+        raise ValueError(f"eps must be a finite number of at least 0, but {eps!r} was given; pass e.g. 1e-6.")
+    return eps
 
 
 def _rms_normalized(x: Tensor, dim: int, eps: float) -> Tensor:

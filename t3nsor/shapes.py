@@ -15,14 +15,32 @@ FACTOR_ORDERS = ("ascending", "descending", "mixed")
 SHAPE_MODES = (*FACTOR_ORDERS, "reversed_out", "in_only", "out_only")
 
 
+def integer(value: int, name: str) -> int:
+    """`value` as an int; TypeError, naming `name`, for a bool or anything that is no integer."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be an integer, but {value!r} was given; pass an int.")
+
+
 def positive_int(value: int, name: str) -> int:
     """`value` as an int >= 1; TypeError or ValueError, naming `name`, for anything else."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer of at least 1, but {value!r} was given; pass an int.")
-    number = operator.index(value)
+    number = integer(value, name)
     if number < 1:
         raise ValueError(f"{name} must be at least 1, but {number} was given; pass a positive integer.")
     return number
+
+
+def index_below(index: int, length: int, name: str) -> int:
+    """`index` counted from the start; TypeError or ValueError, naming `name`, where it is not one of `length`."""
+    number = integer(index, name)
+    if not -length <= number < length:
+        raise ValueError(
+            f"{name} must lie between {-length} and {length - 1}, but {number} was given; choose one of the {length}."
+        )
+    return number % length
 
 
 def factorize(n: int, d: int, mode: str = "ascending") -> tuple[int, ...]:

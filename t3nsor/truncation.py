@@ -4,6 +4,7 @@ A = U S V^T,   A_q = U[:, :q] S[:q] V[:, :q]^T,   || A - A_q ||_F^2 = s_{q+1}^2 
 """
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def error_budget(rel_tol: float | None, tensor: Tensor, splits: int) -> float | 
     """
     if rel_tol is None:
         return None
-    if isinstance(rel_tol, bool) or not isinstance(rel_tol, int | float) or not 0 <= rel_tol < 1:
+    if isinstance(rel_tol, bool) or not isinstance(rel_tol, Real) or not 0 <= rel_tol < 1:
         raise ValueError(
             f"rel_tol must lie in [0, 1), but {rel_tol!r} was given; pass e.g. 1e-3, or None for no limit."
         )

@@ -42,6 +42,12 @@ def test_meta_assign_round_trip():
     assert torch.equal(bias.full(), source.full())
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (3, 5), ()])
+def test_bad_input_is_refused_with_a_sentence(shape):
+    with pytest.raises(ValueError, match="The last dimension of x must be 24, but its shape is"):
+        t3.TTBias(24)(torch.ones(shape))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [

@@ -176,10 +176,13 @@ def test_gather_rows_picks_rows_of_the_dense_matrix(shape, format, dense_of):
 BAD_CALLS = [
     (lambda tt: t3.matmul(torch.ones(2, 11), tt), ValueError, r"must be 12, but its shape is \(2, 11\)"),
     (lambda tt: t3.matmul(torch.tensor(1.0), tt), ValueError, r"but its shape is \(\)"),
-    (lambda tt: t3.matmul(torch.ones(2, 12, dtype=torch.int64), tt), TypeError, "its dtype is torch.int64"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, dtype=torch.int64), tt), TypeError, "but torch.int64 was given"),
     (lambda tt: t3.matmul(torch.ones(2, 12), tt, "fast"), ValueError, "plan must be one of auto, sequential, mater"),
     (lambda tt: t3.matmul(torch.ones(2, 12), tt, "materialised", torch.relu), ValueError, "needs them one by one"),
     (lambda tt: t3.explain((2, 11), tt), ValueError, r"x_shape must end with 12, but \(2, 11\)"),
+    (lambda tt: t3.matmul([1.0] * 12, tt), TypeError, "but list was given"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, device="meta"), tt), ValueError, "it is on meta and they on cpu"),
+    (lambda tt: t3.explain(12, tt), ValueError, "x_shape must end with 12, but 12"),
     (lambda tt: t3.explain((), tt), ValueError, "x_shape must end with 12"),
 ]
 

@@ -83,7 +83,7 @@ def test_meta_assign_pickle_and_compile():
         ({"embedding_dim": 0}, "embedding_dim must be at least 1"),
         ({"raw_shape": ((5, 5), (2, 4))}, "must multiply to num_embeddings = 30, but .5, 5. multiply to 25"),
         ({"raw_shape": ((5, 6), (2, 3))}, "must multiply to embedding_dim = 8"),
-        ({"padding_idx": 30}, "padding_idx must be a row of the table, -30 to 29, but 30"),
+        ({"padding_idx": 30}, "padding_idx must lie between -30 and 29, but 30"),
         ({"init": "normal"}, "init must be one of"),
     ],
 )
@@ -97,5 +97,7 @@ def test_bad_indices_are_refused_with_a_sentence():
     for bad in (30, -1):
         with pytest.raises(IndexError, match=f"between 0 and 29, but {bad} was given"):
             layer(torch.tensor([0, bad]))
-    with pytest.raises(TypeError, match="indices must be int32 or int64, but their dtype is"):
+    with pytest.raises(TypeError, match="indices must be an int32 or int64 tensor, but"):
         layer(torch.tensor([0.0]))
+    with pytest.raises(TypeError, match="but list was given"):
+        layer([0])

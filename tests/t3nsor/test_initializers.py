@@ -123,6 +123,12 @@ def test_unknown_starts_are_refused(init):
         initialize_(cores, init)
 
 
+@pytest.mark.parametrize("value", ["a", math.nan, math.inf, True])
+def test_bad_constants_are_refused(value):
+    with pytest.raises(ValueError, match="value must be a finite number"):
+        t3.const_initializer(SHAPE, 2, value)
+
+
 @pytest.mark.parametrize("make", [t3.random_matrix, t3.matrix_with_random_cores])
 @pytest.mark.parametrize("std", [0.0, -1, "large", True])
 def test_bad_deviations_are_refused(make, std):

@@ -4,6 +4,7 @@ import io
 import itertools
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -230,6 +231,7 @@ def test_compiles_without_graph_breaks():
 BAD_ARGUMENTS = [
     ({"in_features": 0}, ValueError, "in_features must be at least 1, but 0"),
     ({"out_features": 2.5}, TypeError, "out_features must be an integer"),
+    ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point one, but torch.int64"),
     ({"d": 0}, ValueError, "d must be at least 1"),
     ({"tt_rank": 0}, ValueError, "The rank must be at least 1"),
     ({"tt_rank": "8"}, TypeError, "The rank must be an integer"),
@@ -240,6 +242,7 @@ BAD_ARGUMENTS = [
     ({"raw_shape": (36, 24)}, TypeError, "raw_shape must be a sequence of integers"),
     ({"shape_mode": "up"}, ValueError, "shape_mode must be one of"),
     ({"bias": "sparse"}, ValueError, "bias must be True, False, 'dense', 'tt' or 'none', but 'sparse'"),
+    ({"bias": torch.ones(36)}, ValueError, "but tensor"),
     ({"bias": None}, ValueError, "but None was given"),
     ({"init": "zeros"}, ValueError, "init must be one of"),
     ({"plan": "fast"}, ValueError, "plan must be one of"),
@@ -248,11 +251,11 @@ BAD_ARGUMENTS = [
     ({"core_activation": "relu", "plan": "materialised"}, ValueError, "needs them one by one"),
     ({"frozen_cores": 1}, TypeError, "frozen_cores must be a sequence of indices, but 1"),
     ({"frozen_cores": "01"}, TypeError, "frozen_cores must be a sequence of indices, but '01'"),
-    ({"frozen_cores": [0.0]}, TypeError, "frozen_cores must index cores by ints, but 0.0"),
-    ({"disabled_cores": [3]}, ValueError, "disabled_cores must index one of the 3 cores, but 3 was given; use -3 to 2"),
+    ({"frozen_cores": [0.0]}, TypeError, "each of frozen_cores must be an integer, but 0.0"),
+    ({"disabled_cores": [3]}, ValueError, "each of disabled_cores must lie between -3 and 2, but 3"),
     ({"frozen_cores": [0], "disabled_cores": [-3]}, ValueError, r"either frozen or disabled, but \[0\] are in both"),
-    ({"zero_core": 3}, ValueError, "zero_core must index one of the 3 cores"),
-    ({"zero_core": True}, TypeError, "zero_core must index cores by ints, but True"),
+    ({"zero_core": 3}, ValueError, "zero_core must lie between -3 and 2, but 3"),
+    ({"zero_core": True}, TypeError, "zero_core must be an integer, but True"),
     ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2 is frozen or disabled"),
     ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0 is frozen or disabled"),
     ({"zero_core": 0, "init": "const"}, ValueError, "init='const' asks for a constant and zero_core = 0"),
@@ -271,6 +274,12 @@ def test_bad_input_is_refused_with_a_sentence():
         layer(torch.randn(2, 36))
     with pytest.raises(TypeError, match="x must be a floating-point tensor"):
         layer(torch.zeros(2, 24, dtype=torch.int64))
+
+
+def test_numpy_ints_are_ints():
+    layer = t3.TTLinear(24, 36, tt_rank=np.int64(3), frozen_cores=np.array([0, 2]))
+    assert layer.ranks == (1, 3, 3, 1)
+    assert layer.frozen_cores == (0, 2)
 
 
 def test_a_partial_is_an_activation_too():

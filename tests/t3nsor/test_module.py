@@ -114,8 +114,8 @@ def test_sharing_a_frozen_core_freezes_it():
 
 OWNER = nn.ParameterDict({"core": torch.zeros(6, 3, 3, 12), "small": torch.zeros(1, 2)})
 BAD_CALLS = [
-    (5, OWNER, "core", ValueError, "index must index one of the 3 cores, but 5"),
-    ("1", OWNER, "core", TypeError, "index must index cores by ints, but '1'"),
+    (5, OWNER, "core", ValueError, "index must lie between -3 and 2, but 5"),
+    ("1", OWNER, "core", TypeError, "index must be an integer, but '1'"),
     (1, {"core": torch.zeros(6, 3, 3, 12)}, "core", TypeError, "owner must be an nn.ParameterDict, but it is a dict"),
     (1, OWNER, "other", KeyError, "but it has no 'other'"),
     (1, OWNER, "small", ValueError, r"the core that it replaces, \(6, 3, 3, 8\), but 'small' has \(1, 2\)"),
