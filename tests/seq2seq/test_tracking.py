@@ -1,0 +1,95 @@
+"""Tracking: wandb where asked for, nothing otherwise, the same two methods."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from adapters import ConfigurationError
+from seq2seq.arguments import PROJECT, read_experiment
+from seq2seq.tracking import NullTracker, TrackingCallback, main_settings, make_tracker
+
+
+class Recorder:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.logged = []
+
+    def log(self, values, step=None):
+        self.logged.append((step, values))
+
+
+def test_without_wandb_nothing_is_tracked_and_nothing_fails(values, tmp_path):
+    tracker = make_tracker(read_experiment(values), tmp_path, main_process=True)
+    assert isinstance(tracker, NullTracker)
+    assert tracker.log({"loss": 1.0}, step=3) is None
+    assert tracker.finish() is None
+    assert list(tmp_path.glob("wandb*")) == []
+
+
+def test_only_the_main_process_tracks(values, tmp_path):
+    experiment = read_experiment({**values, "log_to_wandb": True})
+    assert isinstance(make_tracker(experiment, tmp_path, main_process=False), NullTracker)
+
+
+def test_wandb_asked_for_and_not_installed_is_a_sentence(values, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigurationError, match=r"'log_to_wandb' needs wandb.*pip install wandb"):
+        make_tracker(read_experiment({**values, "log_to_wandb": True}), tmp_path, main_process=True)
+
+
+def test_the_record_has_the_main_settings_only(values):
+    settings = main_settings(read_experiment({**values, "seed": 5}))
+    assert settings["seed"] == 5
+    assert settings["adapter"][0]["kind"] == "tt_lora"
+    assert set(settings) == {
+        "task",
+        "model",
+        "adapter",
+        "learning_rate",
+        "per_device_train_batch_size",
+        "num_train_epochs",
+        "seed",
+    }
+
+
+def test_the_trainers_numbers_are_passed_on_with_their_step():
+    recorder = Recorder()
+    state = SimpleNamespace(global_step=20)
+    logs = {"loss": 0.5, "eval_loss": 0.4, "note": "a string"}
+    TrackingCallback(recorder).on_log(None, state, None, logs=logs)
+    assert recorder.logged == [(20, {"train/loss": 0.5, "validation/loss": 0.4})]
+
+
+@pytest.mark.slow
+def test_wandb_offline_needs_no_account(config_file, tmp_path):
+    environment = {**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)}
+    command = [
+        sys.executable,
+        str(PROJECT / "run_seq2seq.py"),
+        str(config_file),
+        "log_to_wandb=true",
+        "num_train_epochs=1",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    records = list((tmp_path / "outputs" / "colours" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(records) == 1
+    assert records[0].stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_tensorboard_follows_through_the_trainer(config_file, tmp_path):
+    command = [
+        sys.executable,
+        str(PROJECT / "run_seq2seq.py"),
+        str(config_file),
+        "report_to=tensorboard",
+        "num_train_epochs=1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "outputs" / "colours").rglob("events.out.tfevents.*"))
