@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     import transformers
 
     from adapters import ConfigurationError
-    from seq2seq.arguments import load_experiment
+    from seq2seq.configuration import load_experiment
     from seq2seq.experiment import run_experiment
     from seq2seq.report import result_table
 

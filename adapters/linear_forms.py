@@ -5,14 +5,12 @@ output starts at exactly zero where ``zero`` is asked for. A new form is one fun
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from adapters.bottleneck import BottleneckConfig
+from adapters.configuration import AdapterConfig
 
 
 class DenseLinear(nn.Linear):
@@ -33,11 +31,11 @@ class DenseLinear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))  # (..., in) -> (..., out)
 
 
-def dense(config: "BottleneckConfig", in_features: int, out_features: int, zero: bool) -> nn.Module:
+def dense(config: AdapterConfig, in_features: int, out_features: int, zero: bool) -> nn.Module:
     return DenseLinear(in_features, out_features, zero)
 
 
-def tensor_train(config: "BottleneckConfig", in_features: int, out_features: int, zero: bool) -> nn.Module:
+def tensor_train(config: AdapterConfig, in_features: int, out_features: int, zero: bool) -> nn.Module:
     return config.tt_linear(in_features, out_features, zero=zero, mirrored=zero)
 
 

@@ -16,7 +16,8 @@ from transformers import AutoTokenizer, TrainerCallback
 import adapters
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq.arguments import PROJECT, read_experiment
+from seq2seq.arguments import PROJECT
+from seq2seq.configuration import read_experiment
 from seq2seq.experiment import make_trainer, run_experiment
 from seq2seq.metrics import compute_metrics
 from seq2seq.tasks import OWN_FILES

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from adapters import ConfigurationError
-from seq2seq.arguments import PROJECT, read_experiment
+from seq2seq.arguments import PROJECT
+from seq2seq.configuration import read_experiment
 from seq2seq.tracking import NullTracker, TrackingCallback, main_settings, make_tracker
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from adapters import AdapterConfig
-from seq2seq.arguments import PROJECT, TRAINING_DEFAULTS, load_experiment, override, read_experiment
+from seq2seq.arguments import PROJECT, TRAINING_DEFAULTS
+from seq2seq.configuration import load_experiment, override, read_experiment
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):

@@ -1,0 +1,158 @@
+"""What the keys of a configuration may be, beyond their types: one sentence for each thing that cannot be."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from adapters import AdapterConfig, ConfigurationError
+from adapters.validation import nearest_name
+from seq2seq.arguments import RunArguments
+from seq2seq.tasks import TASKS
+
+DECIDED_HERE = {
+    "output_dir": "the folder is output_root/experiment_name",
+    "run_name": "the run is called by experiment_name",
+    "resume_from_checkpoint": "an unfinished run resumes by itself",
+    "push_to_hub": "a run stays in its folder",
+    "hub_token": "a run stays in its folder",
+    "fp16": "T5 overflows in float16: use bf16",
+    "fp16_full_eval": "T5 overflows in float16: use bf16_full_eval",
+    "deepspeed": "runs are spread by torchrun or accelerate, with DDP",
+    "local_rank": "torchrun sets it",
+    "predict_with_generate": "metrics are always those of generated texts",
+    "generation_max_length": "answers have at most max_target_length tokens",
+    "remove_unused_columns": "the columns are what the model takes",
+    "dataloader_pin_memory": "memory is pinned where there is a GPU",
+    "save_only_model": "a run can always be resumed",
+}
+
+AT_LEAST: dict[str, float] = {
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "save_total_limit": 1,
+    "generation_num_beams": 1,
+    "seed": 0,
+    "data_seed": 0,
+    "max_source_length": 2,
+    "max_target_length": 2,
+    "max_train_samples": 1,
+    "max_validation_samples": 1,
+    "max_test_samples": 1,
+}
+
+
+def check_not_decided_here(values: dict[str, Any]) -> None:
+    """Refuse training arguments that the run itself sets."""
+    for key, reason in DECIDED_HERE.items():
+        if key in values:
+            raise ConfigurationError(
+                f"Key {key!r} of the configuration is not set by hand; {values[key]!r} was given: {reason}."
+            )
+
+
+def check_run(run: RunArguments) -> None:
+    """Refuse names, tasks and paths of a run that cannot be."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.experiment_name):
+        raise ConfigurationError(
+            "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
+            f"given was {run.experiment_name!r}: choose such a name (the folder's place is output_root)."
+        )
+    if run.task_name is not None and run.task_name not in TASKS:
+        raise ConfigurationError(
+            f"Key 'task_name' names a task; given was {run.task_name!r}: {nearest_name(run.task_name, TASKS)}"
+        )
+    if (run.task_name is None) == (not run.files):
+        given = f"task_name={run.task_name!r} and files {sorted(run.files)}"
+        raise ConfigurationError(
+            "A run has either a task_name or files of its own (train_file, validation_file, test_file); "
+            f"given were {given}: give one of the two."
+        )
+    if run.files and run.data_dir is not None:
+        raise ConfigurationError(
+            f"Key 'data_dir' belongs to a task_name; given was {run.data_dir!r} beside files: drop one."
+        )
+    for key in ("train_file", "validation_file", "test_file"):
+        path = getattr(run, key)
+        if path is not None and not Path(path).expanduser().is_file():
+            raise ConfigurationError(f"Key {key!r} names a file; {path!r} is none: check the path.")
+    for key in ("data_dir", "adapter_path"):
+        path = getattr(run, key)
+        if path is not None and not Path(path).expanduser().is_dir():
+            raise ConfigurationError(f"Key {key!r} names a directory; {path!r} is none: check the path.")
+    if not Path(run.model_location).is_dir() and run.model_location.startswith(("/", ".", "~")):
+        raise ConfigurationError(
+            "Key 'model_name_or_path' names a directory, or a model in the cache or on the hub; "
+            f"{run.model_name_or_path!r} is no directory: check the path."
+        )
+    if Path(run.output_root).expanduser().is_file():
+        raise ConfigurationError(f"Key 'output_root' names a directory; {run.output_root!r} is a file: choose another.")
+    if len(set(run.baselines)) < len(run.baselines):
+        raise ConfigurationError(
+            f"Key 'baselines' names each baseline once; given was {list(run.baselines)}: drop the second."
+        )
+
+
+def check_ranges(values: dict[str, Any]) -> None:
+    """Refuse numbers that are too small."""
+    for key, low in AT_LEAST.items():
+        value = values.get(key)
+        if value is not None and value < low:
+            raise ConfigurationError(f"Key {key!r} is at least {low}; given was {value}: choose a larger number.")
+    steps = values.get("max_steps")
+    if steps is not None and steps < 1 and steps != -1:
+        raise ConfigurationError(f"Key 'max_steps' counts steps from 1, or is -1 for none; given was {steps}: mend it.")
+
+
+def check_training(run: RunArguments, training: dict[str, Any]) -> None:
+    """Refuse training arguments that exclude each other, or that the run cannot serve."""
+    if not any(training[key] for key in ("do_train", "do_eval", "do_predict")):
+        raise ConfigurationError("One of do_train, do_eval and do_predict is true; all are false: set one to true.")
+    reported = training["report_to"]
+    for name in [reported] if isinstance(reported, str) else reported or []:
+        if name not in ("none", "tensorboard"):
+            raise ConfigurationError(
+                f"Key 'report_to' is 'none' or 'tensorboard'; given was {name!r}: for wandb set log_to_wandb to true."
+            )
+    for key, split, needed in (
+        ("do_train", "train", training["do_train"]),
+        ("do_train", "validation", training["do_train"] and training["eval_strategy"] != "no"),
+        ("do_eval", "validation", training["do_eval"]),
+    ):
+        if run.files and needed and split not in run.files:
+            raise ConfigurationError(
+                f"Key {key!r} needs the {split} rows; given were the files of {sorted(run.files)}: "
+                f"give {split}_file or set {key} to false."
+            )
+    if run.baselines and run.files and "train" not in run.files:
+        raise ConfigurationError("Key 'baselines' needs training rows; no train_file was given: give one.")
+    if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
+        given = f"{training['save_strategy']!r} beside an eval_strategy of {training['eval_strategy']!r}"
+        raise ConfigurationError(
+            f"Key 'save_strategy' is that of evaluation where load_best_model_at_end is true; given was {given}: "
+            "set both to 'steps' or both to 'epoch'."
+        )
+    if training["load_best_model_at_end"] and training["eval_strategy"] == "no" and training["do_train"]:
+        raise ConfigurationError(
+            "Key 'load_best_model_at_end' chooses by evaluation; eval_strategy is 'no': set it to 'steps' or 'epoch', "
+            "or load_best_model_at_end to false."
+        )
+
+
+def check_adapters(configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
+    """Refuse adapters that leave nothing to do."""
+    kinds = [config.kind for config in configs]
+    if not configs:
+        raise ConfigurationError(
+            "Key 'adapter' holds at least one adapter; given was an empty list: add one, or leave it out."
+        )
+    only_frozen = all(config.kind == "layer_norm" and not config.trainable for config in configs)
+    if training["do_train"] and only_frozen:
+        raise ConfigurationError(
+            f"Key 'adapter' leaves something to train; given was {kinds}: add a kind, or set do_train to false."
+        )
