@@ -25,7 +25,7 @@ class AdaptedLinear(Mergeable, nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.beside = nn.ModuleDict()
         self.after = nn.ModuleDict()
-        self.training = linear.training
+        self.train(linear.training)
 
     def start(self, adapter: nn.Module) -> None:
         adapter.reset_parameters()
@@ -60,8 +60,9 @@ class AdaptedLinear(Mergeable, nn.Linear):
         for controller in self.after.values():
             if controller.active is not None:
                 change = controller.active.delta_weight().to(dtype)
-                total = total + change @ total  # (out, out) x (out, in) -> (out, in)
-                shift = shift + change @ shift  # (out, out) x (out,) -> (out,)
+                with torch.autocast(weight.device.type, enabled=False):
+                    total = total + change @ total  # (out, out) x (out, in) -> (out, in)
+                    shift = shift + change @ shift  # (out, out) x (out,) -> (out,)
                 if (change := controller.active.delta_bias()) is not None:
                     shift, has_bias = shift + change, True
         return {"weight": total.to(weight.dtype), "bias": shift.to(weight.dtype) if has_bias else None}

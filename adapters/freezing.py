@@ -23,9 +23,10 @@ class FullFineTuningConfig(AdapterConfig, kind="none"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers is not None or set(self.stacks) != {"encoder", "decoder"}:
-            given = f"layers={self.layers}, stacks={list(self.stacks)}"
-            self.refuse("kind", "trains the whole model and takes no place", given, "leave layers and stacks out")
+        if self.layers is not None:
+            self.refuse("layers", "has no choice, the whole model trains", list(self.layers), "leave it out")
+        if set(self.stacks) != {"encoder", "decoder"}:
+            self.refuse("stacks", "has no choice, the whole model trains", list(self.stacks), "leave it out")
 
     def weights(self, model: nn.Module) -> dict[str, bool]:
         """Every parameter of the base model, True."""

@@ -89,7 +89,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         for place, module in modules:
             _controller(model, place.path, attachment, active_task).add(attachment.task, module)
     if shared and not hasattr(model, "shared_cores"):
-        model.shared_cores = nn.ParameterDict()
+        model.shared_cores = nn.ParameterDict().train(model.training)
     for key, (parameter, borrowers) in shared.items():
         model.shared_cores[key] = parameter
         for linear, index in borrowers:
@@ -244,5 +244,5 @@ def _controller(model: nn.Module, path: str, attachment: Attachment, active_task
             model.set_submodule(path, base)
         controllers = base.beside if attachment.config.position == "beside" else base.after
     if attachment.name not in controllers:
-        controllers[attachment.name] = AdapterController(active_task)
+        controllers[attachment.name] = AdapterController(active_task).train(base.training)
     return controllers[attachment.name]

@@ -172,7 +172,7 @@ class AdaptedLayerNorm(Mergeable, T5LayerNorm):
         nn.Module.__init__(self)
         self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
         self.replacement = nn.ModuleDict()
-        self.training = norm.training
+        self.train(norm.training)
 
     def start(self, adapter: nn.Module) -> None:
         adapter.start_from(self.base_tensor("weight"))
