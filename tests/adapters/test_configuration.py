@@ -1,0 +1,206 @@
+"""Configurations: what they accept, what they refuse and in which words, and that JSON gives them back."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters import AdapterConfig, ConfigurationError, as_configs
+
+KINDS = ("tt_lora", "tt_adapter", "tt_single", "tt_layer_norm", "scale_norm", "layer_norm", "bottleneck", "none")
+SUBLAYERS = ("self_attention", "cross_attention", "feed_forward")
+
+
+def some_of(names):
+    return st.lists(st.sampled_from(names), min_size=1, unique=True)
+
+
+@st.composite
+def tensor_train_fields(draw, vector=False):
+    """Fields of a tensor train, as JSON holds them: cores in any order, counted from either end."""
+    d = draw(st.integers(1, 5))
+    trained = draw(st.integers(0, d - 1))
+    lists = draw(st.lists(st.sampled_from(["", "frozen_cores", "disabled_cores"]), min_size=d, max_size=d))
+    fields = {"rank": draw(st.integers(1, 9) | st.lists(st.integers(1, 9), min_size=d - 1, max_size=d - 1)), "d": d}
+    for name in ("frozen_cores", "disabled_cores"):
+        chosen = [k for k in range(d) if k != trained and lists[k] == name]
+        fields[name] = [draw(st.sampled_from([k, k - d])) for k in chosen]
+    fields["shared_cores"] = draw(some_of([k for k in range(d) if k == trained or lists[k] != "disabled_cores"]))
+    factors = st.lists(st.integers(1, 9), min_size=d, max_size=d)
+    if vector:
+        return fields | {"init": "ones", "raw_shape": draw(st.none() | factors)}
+    return fields | {
+        "raw_shape": draw(st.none() | st.tuples(factors, factors).map(list)),
+        "shape_mode": draw(
+            st.sampled_from(["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"])
+        ),
+        "init": draw(st.sampled_from(["glorot", "he", "lecun"]) | st.floats(1e-3, 2)),
+        "core_activation": draw(st.sampled_from([None, "relu", "gelu", "silu", "tanh"])),
+        "bias": draw(st.sampled_from(["none", "dense", "tt"])),
+    }
+
+
+@st.composite
+def descriptions(draw):
+    """A valid adapter of any kind, as a person might write it."""
+    kind = draw(st.sampled_from(KINDS))
+    if kind == "none":
+        return {"kind": kind}
+    places = {"stacks": draw(some_of(("encoder", "decoder")))}
+    places["layers"] = draw(st.none() | st.lists(st.integers(0, 11), min_size=1))
+    places["sublayers"] = draw(some_of((*SUBLAYERS, "final") if "norm" in kind else SUBLAYERS))
+    values = {"kind": kind, **places}
+    if kind.startswith("tt_"):
+        values |= draw(tensor_train_fields(vector=kind == "tt_layer_norm"))
+    if kind in ("tt_lora", "tt_single"):
+        values |= {"scaling": draw(st.floats(-4, 4)), "dropout": draw(st.floats(0, 0.9))}
+    if kind == "tt_lora":
+        values["target_modules"] = draw(st.none() | some_of(("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")))
+    if kind in ("tt_adapter", "bottleneck"):
+        values[draw(st.sampled_from(["reduction_factor", "expansion_factor"]))] = draw(st.integers(1, 64))
+        values["activation"] = draw(st.sampled_from(["gelu_new", "relu", "silu"]))
+    if kind == "layer_norm":
+        values["trainable"] = draw(st.booleans())
+    return values
+
+
+@given(descriptions())
+def test_json_gives_a_configuration_back(values):
+    config = AdapterConfig.from_dict(values)
+    assert AdapterConfig.from_dict(config.to_dict()) == config
+    assert AdapterConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(descriptions())
+def test_a_configuration_holds_what_was_written(values):
+    written = AdapterConfig.from_dict(values).to_dict()
+    for key, value in values.items():
+        if key.endswith("_cores"):
+            value = sorted({core % values["d"] for core in value})
+        assert written[key] == value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_configuration_of_defaults_that_cannot_be_changed(kind):
+    config = AdapterConfig.from_dict({"kind": kind})
+    assert config.kind == kind
+    assert config == type(config)()
+    assert hash(config) == hash(type(config)())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.layers = (0,)
+
+
+def test_from_dict_leaves_the_dictionary_alone():
+    values = {"kind": "tt_lora", "rank": 4}
+    AdapterConfig.from_dict(values)
+    assert values == {"kind": "tt_lora", "rank": 4}
+
+
+def test_as_configs_takes_one_or_many_in_either_form():
+    values = {"kind": "tt_lora", "rank": 4}
+    config = AdapterConfig.from_dict(values)
+    for given_form in (values, config, [values], [config], (values,)):
+        assert as_configs(given_form) == [config]
+    assert as_configs([values, {"kind": "layer_norm"}])[1] == AdapterConfig.from_dict({"kind": "layer_norm"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "zero_core"),
+    [
+        ({}, 2),
+        ({"d": 1}, 0),
+        ({"d": 4, "frozen_cores": [3]}, 2),
+        ({"d": 4, "frozen_cores": [-1], "disabled_cores": [2]}, 1),
+        ({"d": 2, "disabled_cores": [1]}, 0),
+    ],
+)
+def test_the_last_core_that_trains_starts_at_zero(fields, zero_core):
+    assert AdapterConfig.from_dict({"kind": "tt_lora", **fields}).zero_core == zero_core
+
+
+def test_an_explicit_shape_counts_the_cores():
+    config = AdapterConfig.from_dict({"kind": "tt_lora", "raw_shape": [[6, 8], [4, 6]], "frozen_cores": [-1]})
+    assert (config.d, config.frozen_cores) == (2, (1,))
+
+
+REFUSED = [
+    # what was written, what the sentence names
+    ({"kind": "tt_lorra"}, ["'kind'", "'tt_lorra'", "'tt_lora'"]),
+    ({"kind": ["tt_lora"]}, ["'kind'", "['tt_lora']"]),
+    ({"rank": 4}, ["'kind'", "None"]),
+    ("tt_lora", ["'kind'", "'tt_lora'"]),
+    (7, ["'kind'", "7"]),
+    ({"kind": "tt_lora", "rnak": 4}, ["'rnak'", "'rank'"]),
+    ({"kind": "bottleneck", "rank": 4}, ["'rank'"]),
+    ({"kind": "scale_norm", "trainable": True}, ["'trainable'"]),
+    ({"kind": "tt_lora", "rank": "8"}, ["'rank'", "'8'"]),
+    ({"kind": "tt_lora", "rank": True}, ["'rank'", "True"]),
+    ({"kind": "tt_lora", "rank": 8.5}, ["'rank'", "8.5"]),
+    ({"kind": "tt_lora", "rank": 0}, ["'rank'", "0"]),
+    ({"kind": "tt_lora", "rank": [4, 4, 4]}, ["'rank'", "[4, 4, 4]", "2"]),
+    ({"kind": "tt_lora", "rank": [4, -1]}, ["'rank'", "[4, -1]"]),
+    ({"kind": "tt_lora", "d": 0}, ["'d'", "0"]),
+    ({"kind": "tt_lora", "d": None}, ["'d'", "None"]),
+    ({"kind": "tt_lora", "raw_shape": [[2, 3], [4]]}, ["'raw_shape'", "[[2, 3], [4]]"]),
+    ({"kind": "tt_lora", "raw_shape": [[], []]}, ["'raw_shape'", "[[], []]"]),
+    ({"kind": "tt_lora", "raw_shape": [[2, 0], [1, 1]]}, ["'raw_shape'", "[[2, 0], [1, 1]]"]),
+    ({"kind": "tt_lora", "raw_shape": [2, 3]}, ["'raw_shape'", "[2, 3]"]),
+    ({"kind": "tt_lora", "shape_mode": "ascendig"}, ["'shape_mode'", "'ascendig'", "'ascending'"]),
+    ({"kind": "tt_lora", "init": "xavier"}, ["'init'", "'xavier'", "'glorot'"]),
+    ({"kind": "tt_lora", "init": 0.0}, ["'init'", "0.0"]),
+    ({"kind": "tt_lora", "init": -0.1}, ["'init'", "-0.1"]),
+    ({"kind": "tt_lora", "init": math.inf}, ["'init'", "inf"]),
+    ({"kind": "tt_lora", "init": math.nan}, ["'init'", "nan"]),
+    ({"kind": "tt_lora", "frozen_cores": [3]}, ["'frozen_cores'", "3"]),
+    ({"kind": "tt_lora", "disabled_cores": [-4]}, ["'disabled_cores'", "-4"]),
+    ({"kind": "tt_lora", "shared_cores": [9]}, ["'shared_cores'", "9"]),
+    ({"kind": "tt_lora", "frozen_cores": 1}, ["'frozen_cores'", "1"]),
+    ({"kind": "tt_lora", "frozen_cores": [1], "disabled_cores": [1]}, ["'disabled_cores'", "1"]),
+    ({"kind": "tt_lora", "shared_cores": [1], "disabled_cores": [-2]}, ["'disabled_cores'", "1"]),
+    ({"kind": "tt_lora", "frozen_cores": [0, 1], "disabled_cores": [2]}, ["'frozen_cores'", "[0, 1]"]),
+    ({"kind": "tt_lora", "core_activation": "swish"}, ["'core_activation'", "'swish'", "'silu'"]),
+    ({"kind": "tt_lora", "bias": True}, ["'bias'", "True", "'dense'"]),
+    ({"kind": "tt_lora", "scaling": math.nan}, ["'scaling'", "nan"]),
+    ({"kind": "tt_single", "scaling": math.inf}, ["'scaling'", "inf"]),
+    ({"kind": "tt_lora", "dropout": 1.0}, ["'dropout'", "1.0"]),
+    ({"kind": "tt_single", "dropout": -0.1}, ["'dropout'", "-0.1"]),
+    ({"kind": "tt_lora", "dropout": math.nan}, ["'dropout'", "nan"]),
+    ({"kind": "tt_lora", "target_modules": []}, ["'target_modules'"]),
+    ({"kind": "tt_lora", "target_modules": "wi"}, ["'target_modules'", "'wi'"]),
+    ({"kind": "tt_lora", "stacks": []}, ["'stacks'"]),
+    ({"kind": "tt_lora", "stacks": ["encoders"]}, ["'stacks'", "'encoder'"]),
+    ({"kind": "tt_lora", "sublayers": ["final"]}, ["'sublayers'", "'feed_forward'"]),
+    ({"kind": "tt_single", "sublayers": []}, ["'sublayers'"]),
+    ({"kind": "tt_lora", "layers": []}, ["'layers'", "[]"]),
+    ({"kind": "tt_lora", "layers": [-1]}, ["'layers'", "[-1]"]),
+    ({"kind": "tt_lora", "layers": [0.5]}, ["'layers'", "[0.5]"]),
+    ({"kind": "tt_lora", "layers": {0}}, ["'layers'", "{0}"]),
+    ({"kind": "bottleneck", "reduction_factor": 0}, ["'reduction_factor'", "0"]),
+    ({"kind": "bottleneck", "expansion_factor": -2}, ["'expansion_factor'", "-2"]),
+    ({"kind": "tt_adapter", "reduction_factor": 2, "expansion_factor": 2}, ["'reduction_factor'", "expansion_factor"]),
+    ({"kind": "bottleneck", "activation": "gelu_neu"}, ["'activation'", "'gelu_neu'", "gelu_new"]),
+    ({"kind": "layer_norm", "trainable": "no"}, ["'trainable'", "'no'"]),
+    ({"kind": "tt_layer_norm", "init": "glorot"}, ["'init'", "'glorot'", "'ones'"]),
+    ({"kind": "tt_layer_norm", "raw_shape": []}, ["'raw_shape'", "[]"]),
+    ({"kind": "tt_layer_norm", "raw_shape": [-2, -12]}, ["'raw_shape'", "[-2, -12]"]),
+    ({"kind": "tt_layer_norm", "frozen_cores": [0, 1, 2]}, ["'frozen_cores'", "[0, 1, 2]"]),
+    ({"kind": "tt_layer_norm", "disabled_cores": [0]}, ["'disabled_cores'", "pretrained", "ones"]),
+    ({"kind": "tt_layer_norm", "shared_cores": [0]}, ["'shared_cores'", "pretrained", "ones"]),
+    ({"kind": "none", "layers": [0]}, ["'layers'", "[0]"]),
+    ({"kind": "none", "stacks": ["encoder"]}, ["'stacks'", "['encoder']"]),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), REFUSED, ids=lambda value: str(value)[:60])
+def test_a_refusal_is_a_sentence_that_names_the_key_what_was_given_and_what_is_allowed(values, named):
+    with pytest.raises(ConfigurationError) as refusal:
+        AdapterConfig.from_dict(values)
+    sentence = str(refusal.value)
+    for name in named:
+        assert name in sentence
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert "\n" not in sentence

@@ -1,0 +1,104 @@
+"""Counts against closed forms, on a tiny T5 and on T5-base without memory."""
+
+import json
+
+import pytest
+import torch
+
+import adapters
+
+BASE = 222_882_048
+NORMS = 62 * 768
+WI_RANK_8 = 12 * 8 * 8 + 8 * 16 * 8 * 8 + 8 * 16 * 12  # (12, 16, 16) x (8, 8, 12), and as many for wo
+
+
+@pytest.fixture
+def t5_base(tiny_t5):
+    """T5-base on the meta device, with the vocabulary of the published counts."""
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12
+    )
+    with torch.device("meta"):
+        return transformers.T5ForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize(
+    ("description", "trainable"),
+    [
+        ([{"kind": "bottleneck"}, {"kind": "layer_norm"}], 1_855_104),
+        ([{"kind": "bottleneck", "sublayers": ["feed_forward"]}, {"kind": "layer_norm"}], 951_360),
+        ([{"kind": "bottleneck", "layers": list(range(5, 12))}, {"kind": "layer_norm"}], 1_101_984),
+        ({"kind": "none"}, BASE),
+        ({"kind": "layer_norm"}, NORMS),
+        ({"kind": "layer_norm", "trainable": False}, 0),
+        ({"kind": "scale_norm"}, 62),
+        ({"kind": "tt_layer_norm", "rank": 4}, 62 * (8 * 4 + 4 * 8 * 4 + 4 * 12)),
+        ({"kind": "tt_lora", "rank": 8}, 2 * 24 * WI_RANK_8),
+        ({"kind": "tt_lora", "rank": 8, "shared_cores": [1]}, 2 * 24 * WI_RANK_8 - 2 * 23 * 8 * 16 * 8 * 8),
+        ({"kind": "tt_lora", "rank": 8, "frozen_cores": [0]}, 2 * 24 * (WI_RANK_8 - 12 * 8 * 8)),
+        ({"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"]}, 24 * (384 + 2048 + 768 + 3072)),
+        ({"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"]}, 36 * 4 * (24 * 24 + 32 * 32)),
+        ({"kind": "tt_adapter", "rank": 2}, 48 * 2 * 224),
+        ({"kind": "tt_adapter", "rank": 4}, 48 * 2 * 640),
+        ({"kind": "tt_adapter", "rank": 8, "bias": "dense"}, 48 * (2 * 2048 + 24 + 768)),
+        ({"kind": "tt_single", "rank": 2, "sublayers": ["cross_attention"]}, 12 * (2 * 64 + 4 * 64 + 2 * 144)),
+    ],
+    ids=str,
+)
+def test_counts_on_t5_base(t5_base, description, trainable):
+    counts = adapters.summary(adapters.attach(t5_base, description))
+    assert counts.base.parameters == BASE
+    assert counts.total.trainable == trainable
+    assert counts.share == trainable / BASE
+    assert counts.total.trainable_bytes == 4 * trainable
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
+    description = [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_lora", "rank": 3}, {"kind": "scale_norm"}]
+    model = adapters.attach(tiny_t5().to(dtype), description)
+    counts = adapters.summary(model)
+    assert counts.total.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert counts.total.bytes == sum(parameter.nbytes for parameter in model.parameters())
+    for parts in (counts.groups, counts.layers):
+        for field in ("parameters", "trainable", "bytes", "trainable_bytes"):
+            assert sum(getattr(part, field) for part in parts.values()) == getattr(counts.total, field)
+    assert set(counts.groups) == {"base weights", "layer norms", "tt_lora", "tt_lora_2", "scale_norm"}
+    one = 6 * 2 + 2 * 12 * 2 + 2 * 16  # 24 = 2 3 4, 48 = 3 4 4, rank 2
+    assert counts.groups["tt_lora"].trainable == counts.groups["tt_lora"].parameters == 8 * one
+    assert counts.groups["scale_norm"].trainable_bytes == 4 * 12
+    assert counts.groups["layer norms"].bytes == 12 * 24 * dtype.itemsize
+    assert counts.groups["base weights"].trainable == 0
+    assert set(counts.layers) == {"shared", "encoder 0", "encoder 1", "encoder", "decoder 0", "decoder 1", "decoder"}
+    assert counts.layers["encoder"].trainable == 1
+
+
+def test_shared_cores_belong_to_their_adapter_and_stand_by_themselves(tiny_t5):
+    description = [{"kind": "tt_lora", "rank": 2, "shared_cores": [0]}, {"kind": "tt_lora", "rank": 2}]
+    counts = adapters.summary(adapters.attach(tiny_t5(), description, "sst-2"))
+    core = 6 * 2
+    assert counts.groups["tt_lora_2"].trainable - counts.groups["tt_lora"].trainable == (8 - 2) * core
+    assert counts.layers["shared_cores"].trainable == 2 * core
+
+
+def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
+    model = adapters.attach(tiny_t5(), linear_adapter)
+    before = adapters.summary(model)
+    adapters.merge(model)
+    assert adapters.summary(model) == before
+
+
+def test_it_prints_and_is_json(tiny_t5):
+    counts = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
+    values = json.loads(json.dumps(counts.to_dict()))
+    assert values["parameters"] == counts.total.parameters
+    assert values["base_parameters"] == counts.base.parameters
+    assert values["trainable_parameters"] == counts.total.trainable
+    assert values["share"] == counts.share
+    assert values["groups"]["tt_lora"]["trainable"] == counts.groups["tt_lora"].trainable
+    assert values["layers"]["encoder 0"]["bytes"] == counts.layers["encoder 0"].bytes
+    text = str(counts)
+    for cell in ("tt_lora", "encoder 1", f"{counts.total.parameters:,}", f"{counts.share:.4%}"):
+        assert cell in text
