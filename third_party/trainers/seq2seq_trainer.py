@@ -38,6 +38,12 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
                 f"One process drives one GPU; this one sees {self.args.n_gpu}: start the run with "
                 "`torchrun --nproc_per_node N`, or choose one GPU by CUDA_VISIBLE_DEVICES."
             )
+        if self.is_fsdp_enabled or self.args.fsdp or self.is_deepspeed_enabled:
+            raise ValueError(
+                "Several processes share the work by DDP, for frozen weights have no gradients and no optimizer state "
+                "to shard; given was FSDP or DeepSpeed: leave it out and start the run with "
+                "`torchrun --nproc_per_node N`."
+            )
         if self.compute_loss_func is not None:
             raise ValueError(
                 "The loss is the cross-entropy of the targets, exact under accumulation; given was a "
@@ -97,9 +103,9 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
     @contextlib.contextmanager
     def merged_for_evaluation(self) -> Iterator[None]:
         """Merge for the body where that is possible; a kind that is not linear is evaluated as it is."""
-        reason = "sharded weights" if self.is_fsdp_enabled else adapters.unmergeable(self.model)
-        if reason is not None:
-            logger.info("Evaluating unmerged because of %s.", reason)
+        not_linear = adapters.unmergeable(self.model)
+        if not_linear is not None:
+            logger.info("Evaluating unmerged because of %s.", not_linear)
             yield
             return
         with adapters.merged(self.model):
@@ -108,6 +114,11 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.args.should_save:
             adapters.save(self.model, output_dir or self.args.output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Wait until every process has written its own: trainer_state.json, which comes next, is then the last file."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         adapters.load(self.model, resume_from_checkpoint)
