@@ -27,7 +27,7 @@ def _imports_are_no_garbage():
     gc.unfreeze()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_tiny():
     """Run tests.third_party.tiny with some values in a process of its own, or in several; gives what it ended with."""
     root = Path(__file__).parents[2]

@@ -373,7 +373,7 @@ class TestResume:
         tiny.assert_same_tensors(tiny.tensors(other.model), before)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize(("kill", "kept"), [("during checkpoint 4", 2), ("after checkpoint 4", 4)])
+    @pytest.mark.parametrize(("kill", "kept"), [("process 0 during step 4", 2), ("process 0 after step 4", 4)])
     def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(
         self, bases, tmp_path, uninterrupted, run_tiny, kill, kept
     ):

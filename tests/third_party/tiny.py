@@ -1,8 +1,8 @@
 """A T5 and data small enough for a test, and the run of a trainer on them; as a program, the run of one process.
 
-    python -m tests.third_party.tiny '{"base": ..., "output_dir": ..., "max_steps": 6, "kill": "during checkpoint 4"}'
+    python -m tests.third_party.tiny '{"base": ..., "output_dir": ..., "kill": "process 0 during step 4"}'
 
-Under torchrun the same program is one of several processes. It prints one line of JSON: losses, or what was refused.
+Under torchrun it is one of several processes. Each prints one line of JSON: how its run went, or what was refused.
 """
 
 import json
@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from tokenizers import Tokenizer
@@ -147,43 +148,44 @@ def assert_same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
 
 
 class Killed(Seq2SeqTrainer):
-    """Kills its own process, as the system would, while it writes a checkpoint or right after."""
+    """Kills its own process, as the system would, while it writes the checkpoint of a step or right after."""
 
-    kill: str = ""
+    kill = ""
 
     def _save_rng_state(self, output_dir: str) -> None:
-        self.die_if(f"during checkpoint {self.state.global_step}")
+        self.die_if("during")
         super()._save_rng_state(output_dir)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
-        self.die_if(f"after checkpoint {self.state.global_step}")
+        self.die_if("after")
 
     def die_if(self, moment: str) -> None:
-        if self.kill == moment:
+        if self.kill == f"process {self.args.process_index} {moment} step {self.state.global_step}":
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(values: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     Killed.kill = values.pop("kill", "")
-    base, output_dir, result = values.pop("base"), values.pop("output_dir"), {}
+    base, output_dir = values.pop("base"), values.pop("output_dir")
     try:
         trainer = make_trainer(base, output_dir, **values)
     except ValueError as error:
-        result["refused"] = str(error)
-    else:
-        trainer.__class__ = Killed
-        checkpoint = last_complete_checkpoint(output_dir)
+        print("RESULT " + json.dumps({"refused": str(error)}) + "\n", end="", flush=True)
+        return
+    trainer.__class__ = Killed
+    checkpoint = last_complete_checkpoint(output_dir)
+    with mock.patch.object(adapters, "save", wraps=adapters.save) as save:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        result = {
-            "losses": losses(trainer),
-            "norms": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
-            "checksum": float(sum(tensor.double().abs().sum() for tensor in tensors(trainer.model).values())),
-            "eval_loss": trainer.evaluate()["eval_loss"],
-            "should_save": trainer.args.should_save,
-        }
-    print("RESULT " + json.dumps(result), flush=True)
+    result = {
+        "process": trainer.args.process_index,
+        "saves": save.call_count,
+        "losses": losses(trainer),
+        "norms": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
+        "tensors": {name: tensor.flatten().tolist() for name, tensor in tensors(trainer.model).items()},
+    }
+    print("RESULT " + json.dumps(result) + "\n", end="", flush=True)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -1,0 +1,91 @@
+"""Two processes under torchrun, on CPU with gloo, against one process with the same global batch."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.third_party import tiny
+from third_party.trainers import last_complete_checkpoint
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+TWO = {**SETTINGS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+ONE = {**SETTINGS, "per_device_train_batch_size": 8}
+
+
+def results(ended):
+    """What each process printed, in the order of the processes."""
+    lines = [line.removeprefix("RESULT ") for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
+    return sorted((json.loads(line) for line in lines), key=lambda result: result.get("process", 0))
+
+
+@pytest.fixture(scope="module")
+def one_process(bases, tmp_path_factory):
+    trainer = tiny.make_trainer(bases["relu"], tmp_path_factory.mktemp("one"), **ONE)
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def two_processes(bases, tmp_path_factory, run_tiny):
+    """What the two processes said, and their folder."""
+    folder = tmp_path_factory.mktemp("two")
+    ended = run_tiny(processes=2, base=str(bases["relu"]), output_dir=str(folder), **TWO)
+    assert ended.returncode == 0, ended.stderr
+    return results(ended), folder
+
+
+def test_curve_is_that_of_one_process(one_process, two_processes):
+    first, second = two_processes[0]
+    assert first["losses"] == second["losses"]
+    expected = tiny.losses(one_process)
+    assert [int(step) for step in first["losses"]] == list(expected)
+    assert list(first["losses"].values()) == pytest.approx(list(expected.values()), rel=1e-5)
+    norms = [entry["grad_norm"] for entry in one_process.state.log_history if "grad_norm" in entry]
+    assert first["norms"] == pytest.approx(norms, rel=1e-4)
+
+
+def test_processes_end_with_the_same_adapter(one_process, two_processes):
+    first, second = two_processes[0]
+    assert first["tensors"] == second["tensors"]
+    for name, tensor in tiny.tensors(one_process.model).items():
+        assert first["tensors"][name] == pytest.approx(tensor.flatten().tolist(), rel=1e-3, abs=1e-4)
+
+
+def test_only_the_first_process_writes_the_adapter(two_processes):
+    said, folder = two_processes
+    assert [result["saves"] for result in said] == [2, 0]
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+    assert {path.name for path in (folder / "checkpoint-4").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "optimizer.pt",
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+        "scheduler.pt",
+        "trainer_state.json",
+    }
+
+
+def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(bases, tmp_path, two_processes, run_tiny):
+    """The second process dies before it has written its part of checkpoint 4, so that one is not complete."""
+    said, folder = two_processes
+    shutil.copytree(folder / "checkpoint-2", tmp_path / "checkpoint-2")
+    ask = {"processes": 2, "base": str(bases["relu"]), "output_dir": str(tmp_path), **TWO}
+    assert run_tiny(**ask, kill="process 1 during step 4").returncode != 0
+    assert (tmp_path / "checkpoint-4" / "adapter_model.safetensors").is_file()
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    for before, after in zip(said, results(run_tiny(**ask)), strict=True):
+        assert after["losses"] == before["losses"]
+        assert after["tensors"] == before["tensors"]
+
+
+def test_sharding_is_refused_before_training_starts(bases, tmp_path, run_tiny):
+    ended = run_tiny(processes=2, base=str(bases["relu"]), output_dir=str(tmp_path / "run"), fsdp=True, **TWO)
+    said = results(ended)
+    assert len(said) == 2
+    for result in said:
+        assert "given was FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
+    assert list((tmp_path / "run").iterdir()) == []
