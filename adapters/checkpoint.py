@@ -91,7 +91,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
             f"{[config.kind for _, config in saved]} and the model {[config.kind for _, config in present]}, or their "
             "fields differ: load into a model without adapters."
         )
-    expected = model if present else _skeleton(model, saved)
+    expected = model if present else _skeleton(model, saved, directory)
     check_tensors(
         {name: tensor.shape for name, tensor in adapter_state_dict(expected).items()}, tensors, str(directory)
     )
@@ -132,12 +132,15 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         merge(model)
 
 
-def _skeleton(model: nn.Module, saved: list[tuple[str | None, AdapterConfig]]) -> nn.Module:
+def _skeleton(model: nn.Module, saved: list[tuple[str | None, AdapterConfig]], directory: Path) -> nn.Module:
     """The model's architecture on the meta device with the saved adapters attached: names and shapes without memory."""
     with torch.device("meta"):
         skeleton = type(model)(model.config)
-    for task, config in saved:
-        attach(skeleton, config, task)
+    try:
+        for task, config in saved:
+            attach(skeleton, config, task)
+    except ConfigurationError as error:
+        raise CheckpointError(f"An adapter fits the model it is loaded into; {directory} does not: {error}") from None
     return skeleton
 
 
