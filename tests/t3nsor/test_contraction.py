@@ -79,8 +79,9 @@ def test_the_result_has_the_dtype_of_x_and_is_computed_in_the_wider_one(x_dtype,
     y = t3.matmul(x, t3.TensorTrain(cores), plan)
     expected = x.double() @ dense_of(cores).T
     assert y.dtype == x_dtype
-    resolution = max(torch.finfo(dtype).eps for dtype in (x_dtype, torch.promote_types(x_dtype, cores_dtype)))
-    torch.testing.assert_close(y.double(), expected, rtol=4 * resolution, atol=8 * resolution)
+    wider = torch.promote_types(x_dtype, cores_dtype)
+    rounded_once, accumulated = torch.finfo(x_dtype).eps, 32 * torch.finfo(wider).eps
+    torch.testing.assert_close(y.double(), expected, rtol=rounded_once, atol=accumulated)
 
 
 @pytest.mark.parametrize("plan", PLANS)
