@@ -169,6 +169,10 @@ class TestConfig:
         assert TensorTrainConfig(**self.FIELDS).to_adapter_config() == TensorTrainLoRAConfig(**self.FIELDS)
         assert TensorTrainConfig().to_adapter_config() == TensorTrainLoRAConfig()
 
+    def test_values_are_kept_in_one_form(self):
+        config = TensorTrainConfig(raw_shape=((4, 4), (2, 8)), frozen_cores=(-1,))
+        assert (config.raw_shape, config.d, config.frozen_cores) == ([[4, 4], [2, 8]], 2, [1])
+
     def test_file_gives_back_an_equal_config(self, tmp_path):
         config = TensorTrainConfig(**self.FIELDS, target_modules={"q", "wi"}, layers_to_transform=[0, 1])
         config.save_pretrained(tmp_path)
@@ -266,6 +270,15 @@ class TestInjection:
         model = adapted(frozen_cores=[0], disabled_cores=[1], target_modules=["wo"])
         event(model)
         assert trainable(model) == {f"{path}.tt_lora_delta.default.linear.cores.2" for path in layers(model)}
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_deltas_train_or_evaluate_as_their_base_does(self, training):
+        model = get_peft_model(t5().train(training), TensorTrainConfig(rank=3, dropout=0.5))
+        for layer in layers(model).values():
+            assert {module.training for module in layer.modules()} == {training}
+        model.train(training).add_adapter("second", TensorTrainConfig(rank=2, dropout=0.5))
+        for layer in layers(model).values():
+            assert {module.training for module in layer.modules()} == {training}
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_deltas_are_float32_on_a_base_of_fewer_bits(self, dtype):
