@@ -27,7 +27,11 @@ IGNORED_LABEL = -100
 
 
 class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
-    """Trains what ``adapters.attach`` left trainable. Takes the arguments of transformers' Seq2SeqTrainer."""
+    """Trains what ``adapters.attach`` left trainable. Takes the arguments of transformers' Seq2SeqTrainer.
+
+    Raises:
+        ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
+    """
 
     loss_is_scaled_for_ga = True
 
