@@ -6,12 +6,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import adapters
+from seq2seq.experiment import decode
 from tests.third_party import tiny
 from third_party.trainers import last_complete_checkpoint
 
@@ -157,6 +159,22 @@ class TestEvaluation:
         changed = trainer.evaluate()["eval_loss"]
         assert changed != pytest.approx(expected, rel=1e-3)
         assert changed == pytest.approx(oracle(trainer.model, tiny.rows(6, seed=1))[0], rel=1e-5)
+
+    def test_predictions_decode_to_the_generated_texts(self, bases, tmp_path):
+        """The rows of all batches are padded to the longest that the model may generate, and -100 is padding too."""
+        trainer = tiny.make_trainer(
+            bases["relu"], tmp_path, predict_with_generate=True, generation_max_length=6, per_device_eval_batch_size=2
+        )
+        tiny.randomize(trainer.model)
+        predictions = trainer.predict(tiny.rows(5)).predictions
+        assert predictions.shape == (5, 20)  # GenerationConfig's own max_length, whatever generation_max_length says
+        trainer.model.eval()
+        texts = []
+        for row in tiny.rows(5):
+            ids = trainer.model.generate(input_ids=torch.tensor([row["input_ids"]]), max_length=6)
+            texts.append(tiny.tokenizer().decode(ids[0], skip_special_tokens=True))
+        assert decode(tiny.tokenizer(), predictions) == texts
+        assert decode(tiny.tokenizer(), np.array([[0, 5, 6, 1, -100, -100]])) == ["w5 w6"]
 
     def test_training_continues_from_the_unmerged_model(self, bases, tmp_path):
         """The curve with an evaluation after each step is the curve without any."""
@@ -468,6 +486,12 @@ class TestWaysOfTraining:
             assert values[0] == pytest.approx(values[1], rel=1e-4)
         saved = load_file(tmp_path / "compiled" / "checkpoint-2" / "adapter_model.safetensors")
         tiny.assert_same_tensors(saved, tiny.tensors(compiled.model))
+
+    def test_warmup_below_one_is_a_share_of_the_steps(self, bases, tmp_path):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, warmup_steps=0.5, lr_scheduler_type="constant_with_warmup")
+        trainer.train()
+        rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+        assert rates == pytest.approx([0.0, 0.005, 0.01, 0.01])
 
     def test_only_what_trains_is_in_the_optimizer(self, bases, tmp_path):
         shared = {"kind": "tt_lora", "rank": 2, "shared_cores": [0], "frozen_cores": [1]}
