@@ -68,6 +68,11 @@ def prepare(experiment: Experiment, folder: RunFolder) -> Prepared:
     run = experiment.run
     check_wandb(experiment)
     arguments = experiment.training_arguments()
+    if arguments.n_gpu > 1:
+        raise ConfigurationError(
+            f"One process drives one GPU; this one sees {arguments.n_gpu}: start the run with torchrun --nproc_per_node "
+            f"{arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
+        )
     spec = OWN_FILES if run.task_name is None else get_task(run.task_name)
     if "bag_of_words" in run.baselines and spec.labels is None:
         raise ConfigurationError(

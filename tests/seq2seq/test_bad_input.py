@@ -37,6 +37,7 @@ CASES = {
     "unknown optimizer": ({"optim": "adam"}, ["optim", "'adam'", "'adamw_torch'"]),
     "unknown dtype": ({"dtype": "float16"}, ["dtype", "float16", "'bfloat16'"]),
     "float16": ({"fp16": True}, ["fp16", "True", "bf16"]),
+    "fsdp": ({"fsdp": "full_shard"}, ["fsdp", "full_shard", "torchrun"]),
     "output_dir": ({"output_dir": "/tmp/x"}, ["output_dir", "output_root"]),
     "resume by hand": ({"resume_from_checkpoint": "x"}, ["resume_from_checkpoint", "by itself"]),
     "wandb in report_to": ({"report_to": "wandb"}, ["report_to", "wandb", "log_to_wandb"]),
