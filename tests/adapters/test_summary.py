@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers
 
 import adapters
 
@@ -15,8 +16,6 @@ WI_RANK_8 = 12 * 8 * 8 + 8 * 16 * 8 * 8 + 8 * 16 * 12  # (12, 16, 16) x (8, 8, 1
 @pytest.fixture
 def t5_base(tiny_t5):
     """T5-base on the meta device, with the vocabulary of the published counts."""
-    import transformers
-
     config = transformers.T5Config(
         vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12
     )
