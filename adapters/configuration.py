@@ -21,6 +21,10 @@ Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
 
 
+DEFAULT_CORES = 3
+"""The number of cores where neither ``d`` nor ``raw_shape`` says it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
     """Base of every kind: in which stacks and layers it sits.
@@ -93,9 +97,9 @@ class TensorTrainFields(AdapterConfig):
 
     Args:
         rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
-        d: number of cores; read only where raw_shape is None.
+        d: number of cores; 3 where neither it nor raw_shape is given.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; None to choose by ``shape_mode``.
-        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``; read only where raw_shape is None.
+        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``; "ascending" where nothing is said.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
             matrix would have.
         frozen_cores: cores that keep their initial value.
@@ -106,9 +110,9 @@ class TensorTrainFields(AdapterConfig):
     """
 
     rank: int | tuple[int, ...] = 8
-    d: int = 3
+    d: int | None = None
     raw_shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    shape_mode: Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"] = "ascending"
+    shape_mode: Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"] | None = None
     init: Literal["glorot", "he", "lecun"] | float = "glorot"
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
@@ -127,7 +131,9 @@ class TensorTrainFields(AdapterConfig):
                     _as_lists(self.raw_shape),
                     "write for example [[12, 16, 16], [8, 8, 12]]",
                 )
-            object.__setattr__(self, "d", len(rows))
+        resolve_shape(self, None if self.raw_shape is None else len(self.raw_shape[0]))
+        if self.core_activation is not None and self.d == 1:
+            self.refuse("core_activation", "stands between cores", f"{self.core_activation!r} with d=1", "take d >= 2")
         if isinstance(self.init, float) and not 0 < self.init < math.inf:
             self.refuse("init", "as a number is a positive standard deviation", self.init, "0.02 is usual")
         check_cores(self)
@@ -156,7 +162,7 @@ class TensorTrainFields(AdapterConfig):
                 d=self.d,
                 tt_rank=self.rank if isinstance(self.rank, int) else list(self.rank),
                 raw_shape=raw_shape,
-                shape_mode=self.shape_mode,
+                shape_mode=self.shape_mode or "ascending",
                 frozen_cores=self.frozen_cores,
                 disabled_cores=self.disabled_cores,
                 core_activation=self.core_activation,
@@ -168,6 +174,21 @@ class TensorTrainFields(AdapterConfig):
             raise ConfigurationError(
                 f"Key 'rank' of adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"
             ) from error
+
+
+def resolve_shape(config: Any, given_cores: int | None) -> None:
+    """Say how many cores there are and how their factors are chosen; refuse what an explicit ``raw_shape`` excludes."""
+    if given_cores is not None:
+        for key, fits in (("d", (None, given_cores)), ("shape_mode", (None,))):
+            value = getattr(config, key, None)
+            if value not in fits:
+                config.refuse(key, "is given by raw_shape", f"{value!r} beside a raw_shape", "drop one of the two")
+        object.__setattr__(config, "d", given_cores)
+        return
+    if config.d is None:
+        object.__setattr__(config, "d", DEFAULT_CORES)
+    if hasattr(config, "shape_mode") and config.shape_mode is None:
+        object.__setattr__(config, "shape_mode", "ascending")
 
 
 def check_cores(config: Any) -> None:

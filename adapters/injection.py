@@ -51,6 +51,10 @@ class Place:
 def as_configs(config: Any) -> list[AdapterConfig]:
     """An AdapterConfig, its dictionary, or a list of either, as a list of AdapterConfig."""
     entries = config if isinstance(config, list | tuple) else [config]
+    if not entries:
+        raise ConfigurationError(
+            'A list of adapters holds at least one; given was an empty list: add one, or {"kind": "none"} to train all.'
+        )
     return [entry if isinstance(entry, AdapterConfig) else AdapterConfig.from_dict(entry) for entry in entries]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import t3nsor as t3
-from adapters.configuration import AdapterConfig, check_cores, check_factors
+from adapters.configuration import AdapterConfig, check_cores, check_factors, resolve_shape
 from adapters.mergeable import Mergeable
 from adapters.sublayers import find_sublayers, select_sublayers
 from adapters.validation import ConfigurationError
@@ -74,7 +74,7 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     Args:
         sublayers: whose norm; "final" is the one at the end of a stack.
         rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
-        d: number of cores; read only where raw_shape is None.
+        d: number of cores; 3 where neither it nor raw_shape is given.
         raw_shape: (m_1, ..., m_d), factors of dim; None to choose balanced ones.
         init: "pretrained" decomposes the weight that is there, "ones" starts from scratch.
         frozen_cores: cores that keep their initial value.
@@ -88,7 +88,7 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
 
     sublayers: tuple[NormSublayer, ...] = EVERY_NORM
     rank: int | tuple[int, ...] = 4
-    d: int = 3
+    d: int | None = None
     raw_shape: tuple[int, ...] | None = None
     init: Literal["pretrained", "ones"] = "pretrained"
     frozen_cores: tuple[int, ...] = ()
@@ -97,11 +97,10 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.raw_shape is not None:
-            if not self.raw_shape or min(self.raw_shape) < 1:
-                given = list(self.raw_shape)
-                self.refuse("raw_shape", "takes factors of at least 1", given, "write for example [8, 8, 12]")
-            object.__setattr__(self, "d", len(self.raw_shape))
+        if self.raw_shape is not None and (not self.raw_shape or min(self.raw_shape) < 1):
+            given = list(self.raw_shape)
+            self.refuse("raw_shape", "takes factors of at least 1", given, "write for example [8, 8, 12]")
+        resolve_shape(self, None if self.raw_shape is None else len(self.raw_shape))
         check_cores(self)
         for name in ("disabled_cores", "shared_cores"):
             if getattr(self, name) and self.init != "ones":

@@ -149,10 +149,6 @@ def check_training(run: RunArguments, training: dict[str, Any]) -> None:
 def check_adapters(configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
     """Refuse adapters that leave nothing to do."""
     kinds = [config.kind for config in configs]
-    if not configs:
-        raise ConfigurationError(
-            "Key 'adapter' holds at least one adapter; given was an empty list: add one, or leave it out."
-        )
     only_frozen = all(config.kind == "layer_norm" and not config.trainable for config in configs)
     if training["do_train"] and only_frozen:
         raise ConfigurationError(

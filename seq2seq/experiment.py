@@ -70,8 +70,8 @@ def prepare(experiment: Experiment, folder: RunFolder) -> Prepared:
     arguments = experiment.training_arguments()
     if arguments.n_gpu > 1:
         raise ConfigurationError(
-            f"One process drives one GPU; this one sees {arguments.n_gpu}: start the run with torchrun --nproc_per_node "
-            f"{arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
+            f"One process drives one GPU; this one sees {arguments.n_gpu}: start the run with torchrun "
+            f"--nproc_per_node {arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
         )
     spec = OWN_FILES if run.task_name is None else get_task(run.task_name)
     if "bag_of_words" in run.baselines and spec.labels is None:

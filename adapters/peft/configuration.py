@@ -36,9 +36,9 @@ class TensorTrainConfig(PeftConfig):
     """
 
     rank: int | Sequence[int] = 8
-    d: int = 3
+    d: int | None = None
     raw_shape: Sequence[Sequence[int]] | None = None
-    shape_mode: str = "ascending"
+    shape_mode: str | None = None
     init: str | float = "glorot"
     frozen_cores: Sequence[int] = ()
     disabled_cores: Sequence[int] = ()

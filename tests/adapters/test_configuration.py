@@ -32,15 +32,18 @@ def tensor_train_fields(draw, vector=False):
     factors = st.lists(st.integers(1, 9), min_size=d, max_size=d)
     if vector:
         return fields | {"init": "ones", "raw_shape": draw(st.none() | factors)}
-    return fields | {
-        "raw_shape": draw(st.none() | st.tuples(factors, factors).map(list)),
-        "shape_mode": draw(
-            st.sampled_from(["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"])
-        ),
-        "init": draw(st.sampled_from(["glorot", "he", "lecun"]) | st.floats(1e-3, 2)),
-        "core_activation": draw(st.sampled_from([None, "relu", "gelu", "silu", "tanh"])),
-        "bias": draw(st.sampled_from(["none", "dense", "tt"])),
-    }
+    modes = ["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"]
+    shape = st.fixed_dictionaries({"raw_shape": st.tuples(factors, factors).map(list)})
+    mode = st.fixed_dictionaries({"shape_mode": st.sampled_from(modes)})
+    return (
+        fields
+        | draw(shape | mode)
+        | {
+            "init": draw(st.sampled_from(["glorot", "he", "lecun"]) | st.floats(1e-3, 2)),
+            "core_activation": draw(st.sampled_from([None, "relu", "gelu", "silu", "tanh"])) if d > 1 else None,
+            "bias": draw(st.sampled_from(["none", "dense", "tt"])),
+        }
+    )
 
 
 @st.composite
@@ -143,7 +146,11 @@ REFUSED = [
     ({"kind": "tt_lora", "rank": [4, 4, 4]}, ["'rank'", "[4, 4, 4]", "2"]),
     ({"kind": "tt_lora", "rank": [4, -1]}, ["'rank'", "[4, -1]"]),
     ({"kind": "tt_lora", "d": 0}, ["'d'", "0"]),
-    ({"kind": "tt_lora", "d": None}, ["'d'", "None"]),
+    ({"kind": "tt_lora", "d": "3"}, ["'d'", "'3'"]),
+    ({"kind": "tt_lora", "d": 3, "raw_shape": [[4, 4], [2, 4]]}, ["'d'", "3", "raw_shape"]),
+    ({"kind": "tt_lora", "shape_mode": "mixed", "raw_shape": [[4, 4], [2, 4]]}, ["'shape_mode'", "mixed", "raw_shape"]),
+    ({"kind": "tt_lora", "d": 1, "core_activation": "relu"}, ["'core_activation'", "relu", "d=1"]),
+    ({"kind": "tt_layer_norm", "d": 2, "raw_shape": [4, 2, 4]}, ["'d'", "2", "raw_shape"]),
     ({"kind": "tt_lora", "raw_shape": [[2, 3], [4]]}, ["'raw_shape'", "[[2, 3], [4]]"]),
     ({"kind": "tt_lora", "raw_shape": [[], []]}, ["'raw_shape'", "[[], []]"]),
     ({"kind": "tt_lora", "raw_shape": [[2, 0], [1, 1]]}, ["'raw_shape'", "[[2, 0], [1, 1]]"]),
