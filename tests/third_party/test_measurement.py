@@ -85,7 +85,7 @@ class TestRun:
 
 
 def test_bfloat16_parameters_take_half(bases):
-    model = tiny.adapted_model(bases["relu"], [])
+    model = tiny.adapted_model(bases["relu"], None)
     whole = memory_by_layer(model, None)
     half = memory_by_layer(model.bfloat16(), None)
     assert {name: row["parameters"] * 2 for name, row in half.items()} == {

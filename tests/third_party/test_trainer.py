@@ -232,7 +232,7 @@ class TestCheckpoint:
     def test_loads_into_a_base_model_by_name(self, bases, tmp_path):
         trainer = tiny.make_trainer(bases["relu"], tmp_path, save_strategy="steps", save_steps=4)
         trainer.train()
-        fresh = tiny.adapted_model(bases["relu"], [])
+        fresh = tiny.adapted_model(bases["relu"], None)
         adapters.load(fresh, tmp_path / "checkpoint-4")
         batch = tiny.collator(fresh)(tiny.rows(4))
         with torch.no_grad():

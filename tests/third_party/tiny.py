@@ -64,7 +64,7 @@ def base_model(form: str, dropout: float = 0.0) -> Any:
 
 
 def adapted_model(base: str | Path, adapter: Any = LORA) -> AdaptedT5:
-    """The base of a folder with adapters that start the same each time."""
+    """The base of a folder with adapters, which start the same each time, or with None."""
     torch.manual_seed(1)
     return AdaptedT5.from_pretrained(base, adapters=adapter)
 
