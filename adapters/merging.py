@@ -34,6 +34,17 @@ def unmergeable(model: nn.Module) -> str | None:
     return None
 
 
+def non_linear_adapters(model: nn.Module) -> list[str]:
+    """Names of the attachments that cannot be merged, of whatever task, in the order of their first places."""
+    names = {
+        path.rpartition(".")[2]: None
+        for _, module in adapted_modules(model)
+        for path, controller in module.named_controllers()
+        if not all(adapter.is_linear for adapter in controller.tasks.values())
+    }
+    return list(names)
+
+
 def is_merged(model: nn.Module) -> bool:
     """Whether any adapter of the model is merged now."""
     return any(module.is_merged for _, module in adapted_modules(model))

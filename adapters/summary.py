@@ -1,4 +1,4 @@
-"""summary: how many numbers train, where, and how many bytes they take."""
+"""summary: how many numbers train, where, how many bytes they take, and what cannot be merged."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ from torch import nn
 
 from adapters.freezing import adapter_parameters, model_parameters
 from adapters.injection import attachments
+from adapters.merging import non_linear_adapters
 from adapters.tables import render_table
 
 
@@ -31,12 +32,16 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a model: in all, of its base alone, by group (base, layer norms, each adapter) and by layer."""
+    """Counts of a model: in all, of its base alone, by group (base, layer norms, each adapter) and by layer.
+
+    ``cannot_be_merged`` names the adapters with an activation inside.
+    """
 
     total: ParameterCount
     base: ParameterCount
     groups: dict[str, ParameterCount]
     layers: dict[str, ParameterCount]
+    cannot_be_merged: list[str]
 
     @property
     def share(self) -> float:
@@ -50,6 +55,7 @@ class Summary:
             "trainable_parameters": self.total.trainable,
             "trainable_bytes": self.total.trainable_bytes,
             "share": self.share,
+            "cannot_be_merged": self.cannot_be_merged,
             "groups": {name: vars(count) for name, count in self.groups.items()},
             "layers": {name: vars(count) for name, count in self.layers.items()},
         }
@@ -59,7 +65,10 @@ class Summary:
         by_group = render_table("Parameters by group", header, [self._row(*item) for item in self.groups.items()])
         by_layer = render_table("Parameters by layer", header, [self._row(*item) for item in self.layers.items()])
         total = render_table("In all", header, [self._row("model", self.total)])
-        return "\n\n".join((by_group, by_layer, total))
+        parts = [by_group, by_layer, total]
+        if self.cannot_be_merged:
+            parts.append(f"Cannot be merged: {', '.join(self.cannot_be_merged)}")
+        return "\n\n".join(parts)
 
     def _row(self, name: str, count: ParameterCount) -> list[str]:
         share = count.trainable / self.base.parameters
@@ -81,7 +90,7 @@ def summary(model: nn.Module) -> Summary:
         groups[group] = groups.get(group, ParameterCount()).plus(parameter)
         layer = _layer(name)
         layers[layer] = layers.get(layer, ParameterCount()).plus(parameter)
-    return Summary(total, base, groups, layers)
+    return Summary(total, base, groups, layers, non_linear_adapters(model))
 
 
 def _group(name: str, adapter_names: list[str]) -> str:

@@ -89,6 +89,38 @@ def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
     assert adapters.summary(model) == before
 
 
+@pytest.mark.parametrize(
+    ("description", "names"),
+    [
+        ({"kind": "tt_lora", "core_activation": "gelu"}, ["tt_lora"]),
+        ([{"kind": "tt_lora"}, {"kind": "tt_lora", "core_activation": "relu"}, {"kind": "scale_norm"}], ["tt_lora_2"]),
+        ([{"kind": "tt_adapter"}, {"kind": "tt_single"}, {"kind": "bottleneck"}], ["tt_adapter", "bottleneck"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_merged_is_named_when_it_is_attached(tiny_t5, caplog, description, names):
+    caplog.set_level("INFO", logger="adapters")
+    configs = adapters.as_configs(
+        [
+            {**entry, "reduction_factor": 4} if entry["kind"] in ("tt_adapter", "bottleneck") else entry
+            for entry in (description if isinstance(description, list) else [description])
+        ]
+    )
+    model = adapters.attach(tiny_t5(), configs, "rte")
+    counts = adapters.summary(model)
+    assert counts.to_dict()["cannot_be_merged"] == names
+    assert str(counts).endswith(f"Cannot be merged: {', '.join(names)}")
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [", ".join(names) + "."]
+
+
+def test_what_can_be_merged_is_not_named(tiny_t5, caplog, linear_adapter):
+    caplog.set_level("INFO", logger="adapters")
+    counts = adapters.summary(adapters.attach(tiny_t5(), linear_adapter))
+    assert counts.to_dict()["cannot_be_merged"] == []
+    assert "merged" not in str(counts)
+    assert caplog.records == []
+
+
 def test_it_prints_and_is_json(tiny_t5):
     counts = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
     values = json.loads(json.dumps(counts.to_dict()))
