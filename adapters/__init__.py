@@ -13,7 +13,7 @@ from adapters.bottleneck import Bottleneck, BottleneckConfig, TensorTrainAdapter
 from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
 from adapters.configuration import AdapterConfig
 from adapters.controller import AdapterController
-from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze
+from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
 from adapters.layer_norm import (
     AdaptedLayerNorm,
@@ -68,6 +68,7 @@ __all__ = [
     "attach",
     "attachments",
     "freeze",
+    "freezing_report",
     "is_merged",
     "load",
     "merge",

@@ -13,6 +13,7 @@ from torch import nn
 from adapters.configuration import AdapterConfig
 from adapters.mergeable import Mergeable
 from adapters.tables import render_table
+from adapters.validation import ConfigurationError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +101,23 @@ def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str
     }
 
 
+def freezing_report(model: nn.Module) -> FreezingReport:
+    """What the rules decided when the last adapter was attached; nothing is evaluated again.
+
+    Raises:
+        ConfigurationError: nothing was attached to the model.
+    """
+    report = getattr(model, "freezing_report", None)
+    if report is None:
+        raise ConfigurationError(
+            f"A freezing report is written when adapters are attached; {type(model).__name__} has none: "
+            "call adapters.attach first."
+        )
+    return report
+
+
 def freeze(model: nn.Module) -> FreezingReport:
-    """Set ``requires_grad`` of every parameter by the rules above, and say why for each."""
+    """Set ``requires_grad`` of every parameter by the rules above, say why for each, and leave that on the model."""
     brought = adapter_parameters(model)
     parameters = model_parameters(model)
     reasons = dict.fromkeys(parameters, (False, "the base model is frozen"))
@@ -117,4 +133,5 @@ def freeze(model: nn.Module) -> FreezingReport:
             trainable, reason = reasons[name]
             parameter.requires_grad_(trainable)
         rows.append(FreezingRow(name, parameter.numel(), trainable, reason))
-    return FreezingReport(tuple(rows))
+    model.freezing_report = FreezingReport(tuple(rows))
+    return model.freezing_report

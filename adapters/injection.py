@@ -10,6 +10,7 @@ One walk: the configuration names sublayers; in each, the places are
 Everything that can be refused is refused before the model is touched.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,11 @@ from adapters.controller import ALL_TASKS, AdapterController
 from adapters.freezing import freeze, weight_rules
 from adapters.layer_norm import AdaptedLayerNorm
 from adapters.mergeable import Mergeable
-from adapters.merging import unmerge
+from adapters.merging import non_linear_adapters, unmerge
 from adapters.sublayers import Sublayer, find_sublayers, select_sublayers
 from adapters.validation import ConfigurationError, nearest_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
             linear.share_core(index, model.shared_cores, key)
     model.adapter_attachments = [*attachments(model), *(attachment for attachment, _ in planned)]
     freeze(model)
+    if names := non_linear_adapters(model):
+        logger.info("Adapters that cannot be merged, for they are not linear: %s.", ", ".join(names))
     return model
 
 
@@ -219,7 +224,7 @@ def _shared_cores(model: nn.Module, planned: list) -> dict[str, tuple[nn.Paramet
             for path, layer in module.named_modules():
                 if not isinstance(layer, t3.TTLinear | t3.TTLayerNorm):
                     continue
-                for index in attachment.config.shared_cores:
+                for index in getattr(attachment.config, "shared_cores", ()):
                     role = path.replace(".", "-")
                     key = f"{attachment.name}-{attachment.task or ALL_TASKS}-{place.role}-{role}-{index}"
                     parameter, borrowers = shared.setdefault(key, (layer.cores[index], []))

@@ -43,7 +43,7 @@ def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5
     model = adapters.attach(
         tiny_t5(), [{"kind": "tt_lora", "frozen_cores": [0]}, {"kind": "layer_norm", "sublayers": ["final"]}]
     )
-    report = adapters.freeze(model)
+    report = adapters.freezing_report(model)
     assert [row.name for row in report.rows] == list(dict(model.named_parameters()))
     assert set(report.trainable_names()) == trainable(model)
     reasons = {row.name: row.reason for row in report.rows}
@@ -60,9 +60,28 @@ def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5
 
 def test_the_report_of_a_merged_model_is_that_of_the_unmerged_one(tiny_t5):
     model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "bias": "dense"})
-    rows = adapters.freeze(model).rows
+    rows = adapters.freezing_report(model).rows
     adapters.merge(model)
+    assert adapters.freezing_report(model).rows == rows
     assert adapters.freeze(model).rows == rows
+
+
+def test_reading_the_report_changes_nothing(tiny_t5):
+    model = adapters.attach(tiny_t5(), {"kind": "tt_lora"})
+    model.shared.weight.requires_grad_(True)
+    before = trainable(model)
+    report = adapters.freezing_report(model)
+    assert trainable(model) == before
+    assert before - set(report.trainable_names()) == {"shared.weight"}
+    adapters.attach(model, {"kind": "scale_norm"})
+    assert len(adapters.freezing_report(model).rows) == len(report.rows) + 12
+
+
+def test_a_model_without_adapters_has_no_report(tiny_t5):
+    with pytest.raises(
+        adapters.ConfigurationError, match=r"T5ForConditionalGeneration has none: call adapters\.attach"
+    ):
+        adapters.freezing_report(tiny_t5())
 
 
 def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, any_adapter):

@@ -1,12 +1,14 @@
 """attach: where adapters go, that step 0 is the base model, and that a refusal leaves the model untouched."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 import adapters
+import t3nsor as t3
 from adapters import AdaptedLayerNorm, AdaptedLinear, ConfigurationError
 
 
@@ -349,3 +351,21 @@ def test_torch_compile_gives_the_same_outputs_and_gradients(tiny_t5, trained, an
     assert len(results[0]) > 1
     for plain, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kind_of_its_own_needs_no_field_for_shared_cores(tiny_t5, logits, monkeypatch):
+    monkeypatch.setattr(adapters.AdapterConfig, "kinds", dict(adapters.AdapterConfig.kinds))
+
+    @dataclass(frozen=True, kw_only=True)
+    class FixedRankConfig(adapters.AdapterConfig, kind="fixed_rank"):
+        position = "beside"
+        target_modules: tuple[str, ...] = ("wi",)
+        sublayers: tuple[str, ...] = ("feed_forward",)
+
+        def build(self, in_features, out_features):
+            return adapters.TensorTrainLinear(t3.TTLinear(in_features, out_features, bias=False, zero_core=0))
+
+    base = logits(tiny_t5())
+    model = adapters.attach(tiny_t5(), {"kind": "fixed_rank"})
+    assert places(model) == ff("wi")
+    assert torch.equal(logits(model), base)
