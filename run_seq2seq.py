@@ -13,9 +13,6 @@ import argparse
 import logging
 import os
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,19 +24,24 @@ def main(arguments: list[str] | None = None) -> int:
 
     import transformers
 
-    from adapters import ConfigurationError
+    from adapters import CheckpointError, ConfigurationError, MergeError
     from seq2seq.configuration import load_experiment
     from seq2seq.experiment import run_experiment
     from seq2seq.report import result_table
 
     transformers.utils.logging.disable_progress_bar()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)  # the rest goes to the run's log
+    logging.basicConfig(handlers=[screen], format="%(message)s")
     try:
         experiment = load_experiment(options.config, options.overrides)
         result = run_experiment(experiment)
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
         return 2
+    except (CheckpointError, MergeError) as failure:
+        print(f"Failed: {failure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped. The same command resumes from the last checkpoint.", file=sys.stderr)
         return 130

@@ -23,7 +23,8 @@ class ConfigurationError(ValueError):
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, and all of them where they are few."""
     known = sorted(str(other) for other in known)
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    lower = {other.lower(): other for other in known}
+    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(map(repr, near[:1] if len(known) <= FEW else near))}?" if near else ""
     listed = f"known are {', '.join(known)}" if len(known) <= FEW else f"{len(known)} names are known"
     return f"{hint} {listed[0].upper() if near else listed[0]}{listed[1:]}.".strip()
@@ -45,7 +46,7 @@ def _type_adapter(annotation: Any) -> TypeAdapter:
 def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:
     """Return ``value`` as ``annotation`` wants it (lists as tuples), or refuse it by the name of its key."""
     try:
-        text = json.dumps(value)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"Key {key!r} of {where} takes a value that JSON can hold; "

@@ -1,13 +1,13 @@
 """What the keys of a configuration may be, beyond their types: one sentence for each thing that cannot be."""
 
+import os
 import re
-from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq.arguments import RunArguments
-from seq2seq.tasks import TASKS
+from seq2seq.tasks import get_task
 
 DECIDED_HERE = {
     "output_dir": "the folder is output_root/experiment_name",
@@ -21,6 +21,17 @@ DECIDED_HERE = {
     "fsdp": "several processes share a run by DDP, started with torchrun",
     "fsdp_config": "several processes share a run by DDP, started with torchrun",
     "local_rank": "torchrun sets it",
+    "accelerator_config": "several processes share a run by DDP, started with torchrun",
+    "parallelism_config": "several processes share a run by DDP, started with torchrun",
+    "generation_config": "answers are greedy, or of generation_num_beams beams",
+    "prediction_loss_only": "metrics are always those of generated texts",
+    "batch_eval_metrics": "metrics are those of a whole split",
+    "include_for_metrics": "metrics are those of generated texts",
+    "eval_do_concat_batches": "metrics are those of a whole split",
+    "label_names": "a batch has the targets as labels",
+    "use_liger_kernel": "it replaces the layers that adapters are attached to",
+    "liger_kernel_config": "it replaces the layers that adapters are attached to",
+    "project": "wandb's project is wandb_project",
     "predict_with_generate": "metrics are always those of generated texts",
     "generation_max_length": "answers have at most max_target_length tokens",
     "remove_unused_columns": "the columns are what the model takes",
@@ -28,31 +39,47 @@ DECIDED_HERE = {
     "save_only_model": "a run can always be resumed",
 }
 
-AT_LEAST: dict[str, float] = {
-    "num_train_epochs": 0,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "warmup_steps": 0,
-    "max_grad_norm": 0,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "save_total_limit": 1,
-    "generation_num_beams": 1,
-    "seed": 0,
-    "data_seed": 0,
-    "max_source_length": 2,
-    "max_target_length": 2,
-    "max_train_samples": 1,
-    "max_validation_samples": 1,
-    "max_test_samples": 1,
+RANGES: dict[str, tuple[float, float]] = {
+    "num_train_epochs": (0, 1e6),
+    "learning_rate": (0, 1e3),
+    "weight_decay": (0, 1e3),
+    "warmup_steps": (0, 1e9),
+    "max_grad_norm": (0, 1e9),
+    "adam_beta1": (0, 0.999999),
+    "adam_beta2": (0, 0.999999),
+    "label_smoothing_factor": (0, 1),
+    "logging_steps": (0, 1e9),
+    "eval_steps": (0, 1e9),
+    "save_steps": (0, 1e9),
+    "per_device_train_batch_size": (1, 1e6),
+    "per_device_eval_batch_size": (1, 1e6),
+    "gradient_accumulation_steps": (1, 1e6),
+    "dataloader_num_workers": (0, 1e3),
+    "save_total_limit": (1, 1e6),
+    "generation_num_beams": (1, 1e3),
+    "seed": (0, 2**32 - 1),
+    "data_seed": (0, 2**32 - 1),
+    "max_source_length": (2, 1e6),
+    "max_target_length": (2, 1e6),
+    "max_train_samples": (1, 1e12),
+    "max_validation_samples": (1, 1e12),
+    "max_test_samples": (1, 1e12),
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
+    "log_level": ("passive", "debug", "info", "warning", "error", "critical", "detail"),
+    "log_level_replica": ("passive", "debug", "info", "warning", "error", "critical", "detail"),
 }
 
 
 def check_not_decided_here(values: dict[str, Any]) -> None:
     """Refuse training arguments that the run itself sets."""
-    for key, reason in DECIDED_HERE.items():
-        if key in values:
+    for key in values:
+        reason = DECIDED_HERE.get(key)
+        if key.startswith(("hub_", "trackio_")):
+            reason = "a run stays in its folder"
+        if reason is not None:
             raise ConfigurationError(
                 f"Key {key!r} of the configuration is not set by hand; {values[key]!r} was given: {reason}."
             )
@@ -65,10 +92,8 @@ def check_run(run: RunArguments) -> None:
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
             f"given was {run.experiment_name!r}: choose such a name (the folder's place is output_root)."
         )
-    if run.task_name is not None and run.task_name not in TASKS:
-        raise ConfigurationError(
-            f"Key 'task_name' names a task; given was {run.task_name!r}: {nearest_name(run.task_name, TASKS)}"
-        )
+    if run.task_name is not None:
+        get_task(run.task_name)
     if (run.task_name is None) == (not run.files):
         given = f"task_name={run.task_name!r} and files {sorted(run.files)}"
         raise ConfigurationError(
@@ -81,18 +106,18 @@ def check_run(run: RunArguments) -> None:
         )
     for key in ("train_file", "validation_file", "test_file"):
         path = getattr(run, key)
-        if path is not None and not Path(path).expanduser().is_file():
+        if path is not None and not os.path.isfile(path):
             raise ConfigurationError(f"Key {key!r} names a file; {path!r} is none: check the path.")
     for key in ("data_dir", "adapter_path"):
         path = getattr(run, key)
-        if path is not None and not Path(path).expanduser().is_dir():
+        if path is not None and not os.path.isdir(path):
             raise ConfigurationError(f"Key {key!r} names a directory; {path!r} is none: check the path.")
-    if not Path(run.model_location).is_dir() and run.model_location.startswith(("/", ".", "~")):
+    if not os.path.isdir(run.model_location) and run.model_location.startswith(("/", ".")):
         raise ConfigurationError(
             "Key 'model_name_or_path' names a directory, or a model in the cache or on the hub; "
             f"{run.model_name_or_path!r} is no directory: check the path."
         )
-    if Path(run.output_root).expanduser().is_file():
+    if os.path.isfile(run.output_root):
         raise ConfigurationError(f"Key 'output_root' names a directory; {run.output_root!r} is a file: choose another.")
     if len(set(run.baselines)) < len(run.baselines):
         raise ConfigurationError(
@@ -101,11 +126,17 @@ def check_run(run: RunArguments) -> None:
 
 
 def check_ranges(values: dict[str, Any]) -> None:
-    """Refuse numbers that are too small."""
-    for key, low in AT_LEAST.items():
+    """Refuse numbers out of their range and names that are none of the known ones."""
+    for key, (low, high) in RANGES.items():
         value = values.get(key)
-        if value is not None and value < low:
-            raise ConfigurationError(f"Key {key!r} is at least {low}; given was {value}: choose a larger number.")
+        if value is not None and not low <= value <= high:
+            raise ConfigurationError(
+                f"Key {key!r} is at least {low:g} and at most {high:g}; given was {value}: choose a number in between."
+            )
+    for key, known in CHOICES.items():
+        value = values.get(key)
+        if value is not None and value not in known:
+            raise ConfigurationError(f"Key {key!r} is a name; given was {value!r}: {nearest_name(value, known)}")
     steps = values.get("max_steps")
     if steps is not None and steps < 1 and steps != -1:
         raise ConfigurationError(f"Key 'max_steps' counts steps from 1, or is -1 for none; given was {steps}: mend it.")
@@ -125,14 +156,18 @@ def check_training(run: RunArguments, training: dict[str, Any]) -> None:
         ("do_train", "train", training["do_train"]),
         ("do_train", "validation", training["do_train"] and training["eval_strategy"] != "no"),
         ("do_eval", "validation", training["do_eval"]),
+        ("do_predict", "test", training["do_predict"]),
+        ("baselines", "train", bool(run.baselines)),
     ):
         if run.files and needed and split not in run.files:
             raise ConfigurationError(
                 f"Key {key!r} needs the {split} rows; given were the files of {sorted(run.files)}: "
-                f"give {split}_file or set {key} to false."
+                f"give {split}_file or leave {key} out."
             )
-    if run.baselines and run.files and "train" not in run.files:
-        raise ConfigurationError("Key 'baselines' needs training rows; no train_file was given: give one.")
+    if run.baselines and run.files and not {"validation", "test"} & run.files.keys():
+        raise ConfigurationError(
+            f"Key 'baselines' needs rows to measure on; given were the files of {sorted(run.files)}: give test_file."
+        )
     if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
         given = f"{training['save_strategy']!r} beside an eval_strategy of {training['eval_strategy']!r}"
         raise ConfigurationError(

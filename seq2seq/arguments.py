@@ -8,10 +8,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from adapters import AdapterConfig, ConfigurationError
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-BASELINES = ("majority", "bag_of_words", "frozen_backbone", "random_backbone")
+from seq2seq import PROJECT
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "do_train": True,
@@ -27,7 +24,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "logging_first_step": True,  # a curve begins at its beginning
     "load_best_model_at_end": True,
     "metric_for_best_model": "average_metrics",
-    "greater_is_better": True,
     "report_to": "none",
 }
 
@@ -48,7 +44,7 @@ class RunArguments:
         max_train_samples, max_validation_samples, max_test_samples: how many rows are taken; None for all.
         max_source_length, max_target_length: longer texts are cut to so many tokens.
         adapter_path: a saved adapter to start from; None to start from the configuration's own start values.
-        baselines: what is measured beside the result, of BASELINES above.
+        baselines: what is measured beside the result, see ``seq2seq.baselines``.
         log_to_wandb: whether wandb follows the run; WANDB_MODE=offline needs no account.
         wandb_project: its project there.
         overwrite: whether a finished or different run of this name is thrown away.
@@ -78,7 +74,7 @@ class RunArguments:
     @property
     def directory(self) -> Path:
         """The run's folder."""
-        return Path(self.output_root).expanduser().absolute() / self.experiment_name
+        return Path(self.output_root).absolute() / self.experiment_name
 
     @property
     def files(self) -> dict[str, str]:
@@ -89,8 +85,7 @@ class RunArguments:
     @property
     def model_location(self) -> str:
         """A directory here or in the project as an absolute path, else the name as it is."""
-        here = Path(self.model_name_or_path).expanduser()
-        for path in (here, PROJECT / here):
+        for path in (Path(self.model_name_or_path), PROJECT / self.model_name_or_path):
             if path.is_dir():
                 return str(path.absolute())
         return self.model_name_or_path
@@ -105,8 +100,8 @@ class Experiment:
     training: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved configuration as JSON; ``seq2seq.configuration.read_experiment`` reads it back."""
-        run = {f.name: getattr(self.run, f.name) for f in fields(self.run)}
+        """The resolved configuration as JSON, which ``read_experiment`` reads back; ``overwrite`` is no part of it."""
+        run = {f.name: getattr(self.run, f.name) for f in fields(self.run) if f.name != "overwrite"}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in run.items()}
         return {**plain, "adapter": [config.to_dict() for config in self.adapters], **self.training}
 
@@ -127,7 +122,7 @@ class Experiment:
         }
         try:
             return Seq2SeqTrainingArguments(**values)
-        except (ValueError, TypeError, ImportError) as error:
+        except (ValueError, TypeError, OSError, ImportError) as error:
             raise ConfigurationError(f"The training arguments do not fit together: {as_sentence(error)}") from error
 
 

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from adapters import CheckpointError, ConfigurationError
+from adapters import ConfigurationError
 from seq2seq.arguments import Experiment, as_sentence
+from seq2seq.hub import model_is_on_hub
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
-
-HUB_TIMEOUT = 10.0
-"""Seconds until the hub counts as out of reach."""
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
@@ -27,7 +26,7 @@ def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
     """
     location = experiment.run.model_location
     with refusing("model_name_or_path", location):
-        return AutoTokenizer.from_pretrained(location, local_files_only=not hub_has(location))
+        return AutoTokenizer.from_pretrained(location, local_files_only=only_local(location), trust_remote_code=False)
 
 
 def load_backbone(experiment: Experiment, random: bool = False) -> T5ForConditionalGeneration:
@@ -37,22 +36,16 @@ def load_backbone(experiment: Experiment, random: bool = False) -> T5ForConditio
         ConfigurationError: none can be loaded from ``model_name_or_path``.
     """
     location, dtype = experiment.run.model_location, getattr(torch, experiment.run.dtype)
-    local = not hub_has(location)
+    local = only_local(location)
     with refusing("model_name_or_path", location):
         if random:
             return T5ForConditionalGeneration(T5Config.from_pretrained(location, local_files_only=local)).to(dtype)
         return T5ForConditionalGeneration.from_pretrained(location, local_files_only=local, dtype=dtype)
 
 
-def hub_has(location: str) -> bool:
-    """Whether ``location`` is no directory and the hub answers that it has such a model."""
-    if Path(location).is_dir():
-        return False
-    try:
-        HfApi().model_info(location, timeout=HUB_TIMEOUT)
-    except Exception:  # whatever goes wrong on the way to the hub, the model is not to be had there now
-        return False
-    return True
+def only_local(location: str) -> bool:
+    """Whether ``location`` is a directory, or a name that can come from the cache alone."""
+    return Path(location).is_dir() or not model_is_on_hub(location)
 
 
 @contextlib.contextmanager
@@ -62,5 +55,5 @@ def refusing(key: str, given: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
         raise ConfigurationError(f"Key {key!r} was given {given!r}, which was refused: {as_sentence(error)}") from error

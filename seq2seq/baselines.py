@@ -1,18 +1,49 @@
-"""What a task is worth without a language model: the most frequent answer, and a linear model on a bag of words.
+"""What a result has to be compared with. It means something only above all four:
 
-A result means something only above these two. The bag of words counts a source's words and word pairs and knows nothing
-of their order beyond that; classes are predicted by logistic regression, similarity scores by ridge regression.
+    majority           always the most frequent answer
+    bag_of_words       a linear model on the counts of words and word pairs: logistic regression for classes, ridge
+                       regression for scores
+    frozen_backbone    the pretrained model without an adapter
+    random_backbone    the same adapter trained in the same way in a backbone that was never trained
+
+A new baseline is one function and one line of BASELINES.
 """
 
+import copy
+import logging
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 
 from datasets import Dataset
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
+from transformers import set_seed
 
+import adapters
+from seq2seq.backbone import load_backbone
 from seq2seq.metrics import split_metrics
+from seq2seq.preparation import Prepared
+from seq2seq.run_folder import RunFolder, read_json, write_json
 from seq2seq.tasks import TaskSpec, similarity_label
+from seq2seq.training import make_trainer, predict
+
+logger = logging.getLogger(__name__)
+
+
+def measure_baselines(prepared: Prepared, folder: RunFolder) -> dict[str, dict[str, float]]:
+    """The metrics of each baseline asked for, on the test split (else validation); those measured before are kept."""
+    found = read_json(folder.baselines) if folder.baselines.is_file() else {}
+    split = "test" if "test" in prepared.splits else "validation"
+    for name in prepared.experiment.run.baselines:
+        if name in found:
+            continue
+        logger.info("Measuring the baseline %s.", name)
+        found[name] = BASELINES[name](prepared, split)
+        if prepared.arguments.process_index == 0:
+            write_json(folder.baselines, found)
+    return {name: found[name] for name in prepared.experiment.run.baselines}
 
 
 def majority(train: Dataset, test: Dataset, spec: TaskSpec) -> dict[str, float]:
@@ -40,3 +71,32 @@ def bag_of_words(train: Dataset, test: Dataset, spec: TaskSpec) -> dict[str, flo
         return split_metrics(spec, [similarity_label(score) for score in scores], test)
     model = make_pipeline(words, LogisticRegression(max_iter=1000)).fit(train["source"][:], train["target"][:])
     return split_metrics(spec, model.predict(test["source"][:]).tolist(), test)
+
+
+def frozen_backbone(prepared: Prepared, split: str) -> dict[str, float]:
+    """The metrics of the pretrained model as it is."""
+    trainer = make_trainer(prepared, load_backbone(prepared.experiment), prepared.arguments)
+    return predict(prepared, trainer, split)[0]
+
+
+def random_backbone(prepared: Prepared, split: str) -> dict[str, float]:
+    """The metrics of the same adapter, trained and chosen in the same way, in a model of the same shape at random."""
+    arguments = copy.copy(prepared.arguments)  # a second object of its own would set up the processes anew
+    arguments.report_to = []
+    set_seed(arguments.seed)
+    model = adapters.attach(load_backbone(prepared.experiment, random=True), list(prepared.experiment.adapters))
+    with tempfile.TemporaryDirectory() as directory:
+        arguments.output_dir = directory
+        trainer = make_trainer(prepared, model, arguments)
+        trainer.train()
+        return predict(prepared, trainer, split)[0]
+
+
+BASELINES: dict[str, Callable[[Prepared, str], dict[str, float]]] = {
+    "majority": lambda prepared, split: majority(prepared.splits["train"], prepared.splits[split], prepared.spec),
+    "bag_of_words": lambda prepared, split: bag_of_words(
+        prepared.splits["train"], prepared.splits[split], prepared.spec
+    ),
+    "frozen_backbone": frozen_backbone,
+    "random_backbone": random_backbone,
+}

@@ -13,13 +13,14 @@ value is read as JSON would be (4 is a number, true a truth value, null nothing,
 """
 
 import json
+import os
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from transformers import Seq2SeqTrainingArguments
 
 from adapters import ConfigurationError, as_configs
@@ -33,6 +34,9 @@ from seq2seq.argument_rules import (
     check_training,
 )
 from seq2seq.arguments import TRAINING_DEFAULTS, Experiment, RunArguments
+
+PATHS = ("output_root", "model_name_or_path", "data_dir", "train_file", "validation_file", "test_file", "adapter_path")
+"""Keys in which ~ is the home directory."""
 
 
 def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
@@ -59,7 +63,13 @@ def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = (
 
 def override(values: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
     """``values`` with each ``dotted.key=value`` set."""
-    config = OmegaConf.create(values)
+    try:
+        config = OmegaConf.create(values)
+    except (OmegaConfBaseException, GrammarParseError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(
+            f"A run is described by plain JSON; a value cannot be read ({reason}): mend it."
+        ) from None
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -98,12 +108,16 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
 
     if "experiment_name" not in values:
         raise ConfigurationError("A run has a key 'experiment_name', the name of its folder; none was given: add it.")
+    given = {
+        key: check_type(key, value, run_types[key], "the run") for key, value in values.items() if key in run_types
+    }
     run = RunArguments(
-        **{key: check_type(key, value, run_types[key], "the run") for key, value in values.items() if key in run_types}
+        **{key: os.path.expanduser(value) if key in PATHS and value else value for key, value in given.items()}
     )
+    defaults = TRAINING_DEFAULTS | ({"do_predict": "test" in run.files} if run.files else {})
     training = {
         key: check_type(key, value, _plain_type(training_types[key]), "the training arguments")
-        for key, value in {**TRAINING_DEFAULTS, **values}.items()
+        for key, value in {**defaults, **values}.items()
         if key in known_training
     }
     check_run(run)

@@ -18,16 +18,13 @@ from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from transformers import PreTrainedTokenizerBase
 
+from seq2seq import PROJECT
 from seq2seq.files import READERS, Row, read_rows
+from seq2seq.hub import unanswered
 from seq2seq.splits import SPLIT_POLICIES
 from seq2seq.tasks import OWN_FILES, TaskSpec
 
 logger = logging.getLogger(__name__)
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-HUB_TIMEOUT = 10.0
-"""Seconds until the hub counts as out of reach."""
 
 FILE_NAMES = {
     "train": ("train",),
@@ -117,7 +114,9 @@ def tokenize(
             "target": [len(ids) > max_target_length for ids in targets],
         }
 
-    encoded = dataset.map(encode, batched=True, remove_columns=dataset.column_names, load_from_cache_file=False)
+    encoded = dataset.map(
+        encode, batched=True, remove_columns=dataset.column_names, load_from_cache_file=False, desc="tokenize"
+    )
     too_long = {text: sum(encoded[text]) for text in limits}
     for text, limit in limits.items():
         if too_long[text]:
@@ -190,11 +189,13 @@ def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> Data
         return datasets.load_dataset(name, configuration)
     reason = "HF_HUB_OFFLINE is set"
     if not datasets.config.HF_HUB_OFFLINE:
+        error = unanswered(HfApi().dataset_info, repository)
         try:
-            HfApi().dataset_info(repository, timeout=HUB_TIMEOUT)  # one quick try, where load_dataset retries for 24 s
-            return datasets.load_dataset(name, configuration)
-        except Exception as error:  # whatever goes wrong on the way to the hub, the data are not there
-            reason = f"{type(error).__name__}: {error}"
+            if error is None:
+                return datasets.load_dataset(name, configuration)
+        except Exception as broken:  # whatever goes wrong on the way from the hub, the data are not there
+            error = broken
+        reason = f"{type(error).__name__}: {error}"
     raise ValueError(
         f"Task {spec.name!r} comes from a local directory, the local cache or the hub, in this order, and none has it:"
         f" {directory}; the cache {datasets.config.HF_DATASETS_CACHE} lacks {repository} ({configuration}); "

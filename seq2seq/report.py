@@ -39,8 +39,9 @@ def result_rows(result: dict[str, Any]) -> list[list[str]]:
         rows.append(["adapter on disk", f"{result['adapter_bytes']:,} bytes"])
     if result["costs"] is not None:
         costs = result["costs"]
-        rows.append(["step time, median", f"{1000 * costs['step_seconds_median']:.1f} ms"])
-        rows.append(["source tokens per second", f"{costs['tokens_per_second']:,.0f}"])
+        if costs["step_seconds_median"] is not None:
+            rows.append(["step time, median", f"{1000 * costs['step_seconds_median']:.1f} ms"])
+            rows.append(["source tokens per second", f"{costs['tokens_per_second']:,.0f}"])
         rows.append(["peak memory", f"{costs['peak_memory_bytes'] / 2**20:,.0f} MiB"])
     difference = result["merge_difference"]
     shown = "not merged: the adapter is not linear" if difference is None else f"{difference:.1e} of the largest logit"
@@ -108,7 +109,7 @@ Again, from the project's folder:
 | metrics.json | every number above, and the memory by layer |
 | parameters.json | what trains and why, by group, by layer, by parameter |
 | adapter/ | `adapters.load(model, "{folder.adapter.name}")` reads it |
-| predictions.jsonl | source, target and prediction of the last split that was evaluated |
+| predictions_*.jsonl | source, target and prediction of each row of a split |
 | log.txt | what was logged |
 """
     write_text(folder.readme, page)

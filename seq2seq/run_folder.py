@@ -3,27 +3,32 @@
     outputs/<experiment_name>/
         config.json          the resolved configuration           metrics.json      written last: the run is finished
         adapter/             adapter_config.json, .safetensors    parameters.json   what trains, by group and layer
-        predictions.jsonl    source, target, prediction           curve.png         losses and metrics by step
+        predictions_*.jsonl  source, target, prediction           curve.png         losses and metrics by step
         README.md            the run on one page                  log.txt           what was logged
         checkpoints/         what an unfinished run resumes from  baselines.json    baselines measured so far
 
-A finished run is kept, an unfinished one of the same configuration resumes, anything else is refused unless
-``overwrite`` is true.
+An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
+another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
+<experiment_name>.replaced, until the new one is finished. A folder that is no run is never touched.
 """
 
 import contextlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from adapters import ConfigurationError
+from adapters.files import replace_file
 from seq2seq.arguments import Experiment
 
-NOT_PART_OF_THE_RESULT = ("overwrite", "output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
+ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "baselines", "adapter_path")
+FOLLOWING_A_RUN = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
+FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
 
 class RunFolder:
@@ -31,63 +36,106 @@ class RunFolder:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.replaced = directory.with_name(directory.name + ".replaced")
         self.config = directory / "config.json"
         self.metrics = directory / "metrics.json"
         self.adapter = directory / "adapter"
         self.parameters = directory / "parameters.json"
-        self.predictions = directory / "predictions.jsonl"
         self.baselines = directory / "baselines.json"
         self.curve = directory / "curve.png"
         self.readme = directory / "README.md"
         self.log = directory / "log.txt"
         self.checkpoints = directory / "checkpoints"
 
-    @property
-    def is_finished(self) -> bool:
-        return self.metrics.is_file()
-
     def check(self, experiment: Experiment) -> None:
         """Refuse a folder that holds something else than this experiment; writes nothing."""
-        if not self.directory.exists():
+        if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
-        if not self.config.is_file():
-            if self.directory.is_dir() and not any(self.directory.iterdir()):
-                return
+        if not self._is_run():
             raise ConfigurationError(
                 f"Key 'experiment_name' names a folder of runs; {self.directory} is none: choose another name."
             )
-        if experiment.run.overwrite:
-            return
-        try:
-            before = read_json(self.config)
-        except ValueError:
-            before = {}
-        now = json.loads(json.dumps(experiment.to_dict()))
-        for key in sorted({*before, *now} - set(NOT_PART_OF_THE_RESULT)):
-            if before.get(key) != now.get(key):
-                raise ConfigurationError(
-                    f"Key {key!r} differs from that of the run in {self.directory}: {now.get(key)!r} was given and "
-                    f"{before.get(key)!r} is there: choose another experiment_name, or set overwrite to true."
-                )
+        key = self._differing_key(experiment)
+        if key is not None and not experiment.run.overwrite:
+            before, now = read_json(self.config).get(key), _plain(experiment).get(key)
+            raise ConfigurationError(
+                f"Key {key!r} differs from that of the run in {self.directory}: {now!r} was given and {before!r} is "
+                "there: choose another experiment_name, or set overwrite to true."
+            )
+
+    def is_finished(self, experiment: Experiment) -> bool:
+        """Whether the folder holds all that this experiment asks for."""
+        if experiment.run.overwrite or not self.metrics.is_file():
+            return False
+        result, training = self.read_result(), experiment.training
+        splits = [split for split, asked in (("validation", "do_eval"), ("test", "do_predict")) if training[asked]]
+        if experiment.run.files:
+            splits = [split for split in splits if split in experiment.run.files]
+        return set(splits) <= result["metrics"].keys() and set(experiment.run.baselines) <= result["baselines"].keys()
 
     def open(self, experiment: Experiment) -> None:
-        """Make the folder, empty where ``overwrite`` says so, and write the configuration."""
-        if experiment.run.overwrite and self.config.is_file():
-            shutil.rmtree(self.directory)
+        """Make the folder, put a run aside that ``overwrite`` replaces, write the configuration."""
+        if experiment.run.overwrite and self._is_run() and (self.metrics.is_file() or self._differing_key(experiment)):
+            if self.replaced.exists():
+                shutil.rmtree(self.directory)
+            else:
+                self.directory.rename(self.replaced)
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_json(self.config, experiment.to_dict())
+        if not self.config.is_file():
+            write_json(self.config, experiment.to_dict())
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write metrics.json, and let go of the run that this one replaces."""
+        write_json(self.metrics, result)
+        if self.replaced.exists():
+            shutil.rmtree(self.replaced)
+
+    def read_result(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        return read_json(self.metrics)
+
+    def write_predictions(self, split: str, rows: Dataset, predictions: list[str]) -> None:
+        """source, target and prediction of each row of a split, a line each."""
+        columns = zip(rows["source"], rows["target"], predictions, strict=True)
+        lines = [
+            json.dumps({"source": source, "target": target, "prediction": text}) for source, target, text in columns
+        ]
+        write_text(self.directory / f"predictions_{split}.jsonl", "\n".join(lines) + "\n")
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """What is logged inside goes to the run's log as well."""
+        """What the project logs inside goes to the run's log, what others warn of too."""
         handler = logging.FileHandler(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        levels = {name: logging.getLogger(name).level for name in FLOORS}
+        for name in FLOORS:
+            logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger().addHandler(handler)
         try:
             yield
         finally:
             logging.getLogger().removeHandler(handler)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
             handler.close()
+
+    def _is_run(self) -> bool:
+        """Whether config.json is that of a run of this name."""
+        try:
+            config = read_json(self.config)
+        except (OSError, ValueError):
+            return False
+        return isinstance(config, dict) and config.get("experiment_name") == self.directory.name
+
+    def _differing_key(self, experiment: Experiment) -> str | None:
+        """The first key on which the result depends and that differs from the folder's configuration."""
+        before, now = read_json(self.config), _plain(experiment)
+        keys = sorted({*before, *now} - {*ASKED_OF_A_RUN, *FOLLOWING_A_RUN})
+        return next((key for key in keys if before.get(key) != now.get(key)), None)
+
+
+def _plain(experiment: Experiment) -> dict[str, Any]:
+    return json.loads(json.dumps(experiment.to_dict()))
 
 
 def read_json(path: Path) -> Any:
@@ -95,12 +143,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write the file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write the file whole or not at all; numbers that are not finite are an error."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write the file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

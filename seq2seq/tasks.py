@@ -10,7 +10,6 @@ Templates and label strings follow the text-to-text form of Raffel et al. 2020 (
 Karimi Mahabadi et al. 2021 (Compacter).
 """
 
-import difflib
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
 
+from adapters import ConfigurationError
+from adapters.validation import nearest_name
 from seq2seq.files import Row
 
 SIMILARITY_LABELS = tuple(f"{step / 5:.1f}" for step in range(26))
@@ -344,12 +345,11 @@ def get_task(name: str) -> TaskSpec:
     """The task of that name.
 
     Raises:
-        ValueError: no such task; the message names the nearest one and all of them.
+        ConfigurationError: no such task; the message names the nearest one and all of them.
     """
     if name in TASKS:
         return TASKS[name]
-    nearest = difflib.get_close_matches(str(name), TASKS, n=1, cutoff=0.0)[0]
-    raise ValueError(
-        f"A task name is one of {', '.join(TASKS)}; {name!r} was given. The nearest name is {nearest!r}; "
-        "for data of your own give train_file and validation_file instead."
+    raise ConfigurationError(
+        f"Key 'task_name' names a task, or is left out for files of one's own; given was {name!r}: "
+        f"{nearest_name(name, TASKS)}"
     )

@@ -6,6 +6,9 @@
 wandb is imported only when it is used. WANDB_MODE=offline needs neither network nor account.
 """
 
+import importlib.util
+import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +17,8 @@ from transformers import TrainerCallback, TrainerState
 
 from adapters import ConfigurationError
 from seq2seq.arguments import Experiment
+
+logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -42,8 +47,10 @@ class WandbTracker:
     def __init__(self, experiment: Experiment, directory: Path) -> None:
         import wandb
 
-        os.environ["WANDB_PROJECT"] = experiment.run.wandb_project
-        self.run = wandb.init(name=experiment.run.experiment_name, dir=str(directory), config=main_settings(experiment))
+        run = experiment.run
+        self.run = wandb.init(
+            project=run.wandb_project, name=run.experiment_name, dir=str(directory), config=main_settings(experiment)
+        )
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         self.run.log(values, step=step)
@@ -53,26 +60,35 @@ class WandbTracker:
 
 
 def make_tracker(experiment: Experiment, directory: Path, main_process: bool) -> Tracker:
-    """The tracker that the configuration asks for; only the main process has one.
+    """The tracker that the configuration asks for; only the main process has one."""
+    if experiment.run.log_to_wandb and main_process:
+        return WandbTracker(experiment, directory)
+    return NullTracker()
+
+
+def check_tracking(experiment: Experiment) -> None:
+    """Refuse a tracker that is not installed, or that has no account and would need one.
 
     Raises:
-        ConfigurationError: wandb is asked for and not installed.
+        ConfigurationError: one sentence about the key, ``log_to_wandb`` or ``report_to``.
     """
-    if not experiment.run.log_to_wandb or not main_process:
-        return NullTracker()
-    check_wandb(experiment)
-    return WandbTracker(experiment, directory)
-
-
-def check_wandb(experiment: Experiment) -> None:
-    """Refuse ``log_to_wandb`` where wandb is not installed."""
-    if experiment.run.log_to_wandb:
-        try:
-            import wandb  # noqa: F401
-        except ImportError:
-            raise ConfigurationError(
-                "Key 'log_to_wandb' needs wandb, which is not installed: pip install wandb, or set it to false."
-            ) from None
+    if "tensorboard" in experiment.training["report_to"] and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigurationError(
+            "Key 'report_to' needs tensorboard, which is not installed: pip install tensorboard, or write 'none'."
+        )
+    if not experiment.run.log_to_wandb:
+        return
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigurationError(
+            "Key 'log_to_wandb' needs wandb, which is not installed: pip install wandb, or set it to false."
+        ) from None
+    if os.environ.get("WANDB_MODE") not in ("offline", "disabled") and not wandb.login(prompt=False):
+        raise ConfigurationError(
+            "Key 'log_to_wandb' needs an account of wandb; none is logged in here: run `wandb login`, or set "
+            "WANDB_MODE=offline."
+        )
 
 
 def main_settings(experiment: Experiment) -> dict[str, Any]:
@@ -95,7 +111,7 @@ def main_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 class TrackingCallback(TrainerCallback):
-    """Passes the trainer's numbers on to a tracker."""
+    """Passes the trainer's numbers on to a tracker and to the log."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
@@ -107,3 +123,4 @@ class TrackingCallback(TrainerCallback):
             for name, value in numbers.items()
         }
         self.tracker.log(renamed, step=state.global_step)
+        logger.info("step %d: %s", state.global_step, json.dumps(renamed))

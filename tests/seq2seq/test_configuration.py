@@ -5,7 +5,8 @@ import json
 import pytest
 
 from adapters import AdapterConfig
-from seq2seq.arguments import PROJECT, TRAINING_DEFAULTS
+from seq2seq import PROJECT
+from seq2seq.arguments import TRAINING_DEFAULTS
 from seq2seq.configuration import load_experiment, override, read_experiment
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from transformers import AutoTokenizer, TrainerCallback
 import adapters
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq.arguments import PROJECT
+from seq2seq import PROJECT
 from seq2seq.configuration import read_experiment
 from seq2seq.experiment import make_trainer, run_experiment
 from seq2seq.metrics import compute_metrics
@@ -33,7 +34,8 @@ FILES = [
     "log.txt",
     "metrics.json",
     "parameters.json",
-    "predictions.jsonl",
+    "predictions_test.jsonl",
+    "predictions_validation.jsonl",
 ]
 
 
@@ -75,7 +77,7 @@ def test_the_result_is_what_metrics_json_holds(finished):
 
 def test_the_predictions_give_the_reported_metric(finished):
     folder, result, _ = finished
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "predictions_test.jsonl").read_text().splitlines()]
     measured = compute_metrics(OWN_FILES, [row["prediction"] for row in rows], [row["target"] for row in rows])
     assert len(rows) == 24
     assert measured["exact_match"] == result["metrics"]["test"]["exact_match"]
@@ -93,7 +95,7 @@ def test_the_saved_adapter_gives_the_saved_predictions(finished, backbone):
     folder, _, _ = finished
     model = adapters.load(T5ForConditionalGeneration.from_pretrained(backbone), folder / "adapter").eval()
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "predictions_test.jsonl").read_text().splitlines()]
     batch = tokenizer([row["source"] for row in rows], return_tensors="pt", padding=True)
     texts = tokenizer.batch_decode(model.generate(**batch, max_length=4), skip_special_tokens=True)
     assert texts == [row["prediction"] for row in rows]
@@ -115,18 +117,66 @@ def test_another_configuration_under_the_same_name_is_refused(finished):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_overwrite_does_the_run_again(values):
+def test_overwrite_does_the_run_again(values, tmp_path):
     run_experiment(read_experiment({**values, "num_train_epochs": 1}))
     result = run_experiment(read_experiment({**values, "num_train_epochs": 2, "overwrite": True}))
     assert result["costs"]["steps_measured"] == 12
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["colours"]
+    assert json.loads((tmp_path / "outputs" / "colours" / "config.json").read_text())["num_train_epochs"] == 2
 
 
-def test_overwrite_deletes_no_folder_that_is_no_run(values, tmp_path):
+@pytest.mark.parametrize("name", ["thesis.tex", "config.json"])
+def test_overwrite_deletes_no_folder_that_is_no_run(name, values, tmp_path):
     (tmp_path / "outputs" / "colours").mkdir(parents=True)
-    (tmp_path / "outputs" / "colours" / "thesis.tex").write_text("precious")
+    (tmp_path / "outputs" / "colours" / name).write_text('{"model_type": "t5"}')
     with pytest.raises(ConfigurationError, match="experiment_name"):
         run_experiment(read_experiment({**values, "overwrite": True}))
-    assert (tmp_path / "outputs" / "colours" / "thesis.tex").read_text() == "precious"
+    assert (tmp_path / "outputs" / "colours" / name).read_text() == '{"model_type": "t5"}'
+
+
+def test_a_run_that_fails_loses_no_run_that_it_replaces(values, tmp_path, monkeypatch):
+    first = run_experiment(read_experiment({**values, "num_train_epochs": 1}))
+    monkeypatch.setattr("seq2seq.experiment.make_trainer", lambda *args: stop(make_trainer(*args), 7))
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment({**values, "overwrite": True}))
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "outputs" / "colours.replaced" / "metrics.json").read_text()) == first
+
+    resumed = run_experiment(read_experiment({**values, "overwrite": True}))
+    assert resumed["costs"]["steps_measured"] == 6  # of 12: it went on from the first epoch's checkpoint
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["colours"]
+
+
+def test_a_trained_run_can_be_asked_for_more_in_its_own_folder(values, tmp_path):
+    run_experiment(read_experiment({**values, "do_eval": False, "do_predict": False}))
+    before = json.loads((tmp_path / "outputs" / "colours" / "metrics.json").read_text())
+    more = run_experiment(read_experiment({**values, "do_train": False, "baselines": ["majority"]}))
+    assert before["metrics"] == {}
+    assert set(more["metrics"]) == {"validation", "test"}
+    assert set(more["baselines"]) == {"majority"}
+    assert more["costs"] == before["costs"]
+    assert more["adapter_bytes"] == before["adapter_bytes"]
+
+
+def test_a_model_without_its_vocabulary_is_refused(values, backbone, tmp_path):
+    shutil.copytree(backbone, tmp_path / "model")
+    for name in ("spiece.model", "tokenizer.json"):
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    with pytest.raises(ConfigurationError, match="model_name_or_path"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(tmp_path / "model")}))
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_log_holds_what_happened(finished):
+    log = (finished[0] / "log.txt").read_text()
+    assert "Measuring the baseline random_backbone" in log
+    assert '"train/loss"' in log
+    assert '"validation/average_metrics"' in log
+
+
+def test_a_run_that_diverges_ends_in_a_sentence(config_file, capsys):
+    assert main([str(config_file), "learning_rate=1000", "max_grad_norm=0", "optim=sgd", "adapter.scaling=1e18"]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("Failed: A merged weight is finite")
 
 
 def test_training_alone_works(values):

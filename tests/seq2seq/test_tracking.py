@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from adapters import ConfigurationError
-from seq2seq.arguments import PROJECT
+from seq2seq import PROJECT
 from seq2seq.configuration import read_experiment
-from seq2seq.tracking import NullTracker, TrackingCallback, main_settings, make_tracker
+from seq2seq.tracking import NullTracker, TrackingCallback, check_tracking, main_settings, make_tracker
 
 
 class Recorder:
@@ -36,10 +36,16 @@ def test_only_the_main_process_tracks(values, tmp_path):
     assert isinstance(make_tracker(experiment, tmp_path, main_process=False), NullTracker)
 
 
-def test_wandb_asked_for_and_not_installed_is_a_sentence(values, tmp_path, monkeypatch):
+def test_wandb_asked_for_and_not_installed_is_a_sentence(values, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigurationError, match=r"'log_to_wandb' needs wandb.*pip install wandb"):
-        make_tracker(read_experiment({**values, "log_to_wandb": True}), tmp_path, main_process=True)
+        check_tracking(read_experiment({**values, "log_to_wandb": True}))
+
+
+def test_tensorboard_asked_for_and_not_installed_is_a_sentence(values, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"'report_to' needs tensorboard.*pip install tensorboard"):
+        check_tracking(read_experiment({**values, "report_to": "tensorboard"}))
 
 
 def test_the_record_has_the_main_settings_only(values):

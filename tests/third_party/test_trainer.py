@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import adapters
-from seq2seq.experiment import decode
+from seq2seq.training import decode
 from tests.third_party import tiny
 from third_party.trainers import last_complete_checkpoint
 
