@@ -1,7 +1,7 @@
 """Makes the embedded backbone: a sentencepiece tokenizer and a small T5 trained on the mixture of skills.
 
     python -m seq2seq.small_world.pretrain                     into assets/small_world/backbone, about 35 minutes
-    python -m seq2seq.small_world.pretrain --steps 100 --out /tmp/backbone
+    python -m seq2seq.small_world.pretrain --out /tmp/backbone
 
 Beside the checkpoint stand `training_log.jsonl` (one line per 500 steps) and `skills.json` / `skills.md`: for each
 skill the share of held-out items that greedy decoding answers right to the last word.
@@ -12,28 +12,29 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import sentencepiece
 import torch
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration, T5Tokenizer
 
 from seq2seq.small_world.datasets import DATA_SETS, rows
 from seq2seq.small_world.events import World
-from seq2seq.small_world.skills import MIXTURE, Pair, mixture
+from seq2seq.small_world.skills import BROAD, LESSONS, SKILLS, Lesson, Pair, mixture
 
 BACKBONE = Path(__file__).resolve().parents[2] / "assets" / "small_world" / "backbone"
 Batch = dict[str, torch.Tensor]
 
-STEPS = 11_000
 BATCH_SIZE = 64
 # Muon on the weight matrices reaches in 600 steps what AdamW (2e-3) reaches in 1,500; embeddings, norms and position
 # biases are not matrices in its sense and take AdamW.
 MUON_RATE = 2e-3
 ADAMW_RATE = 8e-3
 WARMUP_STEPS = 100
-DECAY_SHARE = 0.4  # of the steps, at the end, over which the rate falls to 2 %
+DECAY_SHARE = 0.4  # of the last lesson's steps, over which the rate falls to 2 %
 SENTINELS = 8  # three per example are used
 BATCHES_SORTED_TOGETHER = 16  # by length, so that little is padding
 LOG_EVERY = 500
@@ -42,7 +43,7 @@ HELD_OUT_SEED = 10**6
 
 def vocabulary(world: World) -> list[str]:
     """Every word of the world, its numbers with a decimal point, and the words of the downstream tasks."""
-    pretraining = " ".join(" ".join(pair) for pair in mixture(world, 50_000))
+    pretraining = " ".join(" ".join(pair) for pair in mixture(world, 50_000, BROAD))
     tasks = " ".join(f"world_{name} {' '.join(' '.join(row) for row in rows(name)['train'])}" for name in DATA_SETS)
     return sorted(word for word in set(f"{pretraining} {tasks}".split()) if word not in ("0", "1") and word[0] != "<")
 
@@ -100,10 +101,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]) -> Batch:
     return {**batch, "labels": labels.masked_fill(labels == tokenizer.pad_token_id, -100)}
 
 
-def batches(world: World, tokenizer: PreTrainedTokenizerBase) -> Iterator[Batch]:
+def batches(world: World, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> Iterator[Batch]:
     """Endless training batches."""
     while True:
-        pairs = sorted(mixture(world, BATCHES_SORTED_TOGETHER * BATCH_SIZE), key=lambda pair: len(pair[0].split()))
+        pairs = mixture(world, BATCHES_SORTED_TOGETHER * BATCH_SIZE, lesson)
+        pairs.sort(key=lambda pair: len(pair[0].split()))
         groups = [pairs[start : start + BATCH_SIZE] for start in range(0, len(pairs), BATCH_SIZE)]
         world.rng.shuffle(groups)
         for group in groups:
@@ -130,9 +132,10 @@ def optimizers(model: T5ForConditionalGeneration) -> list[torch.optim.Optimizer]
     ]
 
 
-def rate_at(step: int, steps: int) -> float:
-    """The learning rate's share of its peak: up in `WARMUP_STEPS`, level, down over the last `DECAY_SHARE`."""
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.02, (steps - step) / (DECAY_SHARE * steps)))
+def rate_at(step: int, steps: int, falls: bool) -> float:
+    """The learning rate's share of its peak: up in `WARMUP_STEPS`, level, and if it `falls`, down at the end."""
+    down = max(0.02, (steps - step) / (DECAY_SHARE * steps)) if falls else 1.0
+    return min(1.0, (step + 1) / WARMUP_STEPS, down)
 
 
 @torch.no_grad()
@@ -145,7 +148,7 @@ def skill_accuracy(
     """
     model.eval()
     accuracy = {}
-    for skill in MIXTURE:
+    for skill in SKILLS:
         world = World(HELD_OUT_SEED, held_out=True)
         batch = encode(tokenizer, [skill(world) for _ in range(count)])
         right = (model(**batch).logits.argmax(-1) == batch["labels"]) | (batch["labels"] == -100)
@@ -157,45 +160,59 @@ def skill_accuracy(
 def write_report(out: Path, accuracy: dict[str, float]) -> None:
     (out / "skills.json").write_text(json.dumps(accuracy, indent=1) + "\n")
     lines = ["| skill | right | an item | its answer |", "|---|---|---|---|"]
-    for skill in MIXTURE:
+    for skill in SKILLS:
         source, target = skill(World(HELD_OUT_SEED, held_out=True))
         lines.append(f"| {skill.__name__} | {accuracy[skill.__name__]:.2f} | {source} | {target} |")
     (out / "skills.md").write_text("\n".join(["# What the backbone can do", "", *lines]) + "\n")
 
 
-def pretrain(out: Path, steps: int, seed: int) -> None:
-    """Train tokenizer and model from nothing into `out`, saving every `LOG_EVERY` steps."""
+def train(
+    model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, seed: int, log: TextIO
+) -> None:
+    """One lesson, with fresh optimizers; every `LOG_EVERY` steps a line goes to the log."""
+    pair = optimizers(model)
+    falls = lesson is LESSONS[-1]
+    schedules = [LambdaLR(each, lambda step: rate_at(step, lesson.steps, falls)) for each in pair]
+    stream = batches(World(seed), tokenizer, lesson)
+    begun, losses = time.perf_counter(), []
+    for step in (progress := trange(1, lesson.steps + 1)):
+        loss = loss_of(model, next(stream))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for each in (*pair, *schedules):
+            each.step()
+        model.zero_grad()
+        losses.append(loss.item())
+        if step % LOG_EVERY == 0 or step == lesson.steps:
+            entry = {
+                "lesson": LESSONS.index(lesson) + 1,
+                "step": step,
+                "loss": sum(losses) / len(losses),
+                "seconds": round(time.perf_counter() - begun),
+                "accuracy": skill_accuracy(model, tokenizer, 100),
+            }
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            progress.set_postfix(loss=f"{entry['loss']:.3f}")
+            losses.clear()
+
+
+def pretrain(out: Path, seed: int) -> None:
+    """Train tokenizer and model from nothing into `out`, which holds a checkpoint after each lesson."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(out, seed)
     model = new_model(len(tokenizer))
-    pair = optimizers(model)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate_at(step, steps)) for each in pair]
-    stream = batches(World(seed + 1), tokenizer)
-    begun, losses = time.perf_counter(), []
     with (out / "training_log.jsonl").open("w") as log:
-        for step in (progress := trange(1, steps + 1)):
-            loss = loss_of(model, next(stream))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for each in (*pair, *schedules):
-                each.step()
-            model.zero_grad()
-            losses.append(loss.item())
-            if step % LOG_EVERY == 0 or step == steps:
-                entry = {"step": step, "loss": sum(losses) / len(losses), "seconds": round(time.perf_counter() - begun)}
-                log.write(json.dumps({**entry, "accuracy": skill_accuracy(model, tokenizer, 100)}) + "\n")
-                log.flush()
-                progress.set_postfix(loss=f"{entry['loss']:.3f}")
-                losses.clear()
-                model.save_pretrained(out)
+        for number, lesson in enumerate(LESSONS, start=1):
+            train(model, tokenizer, lesson, seed + number, log)
+            model.save_pretrained(out)
     write_report(out, skill_accuracy(model, tokenizer, 500))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=BACKBONE)
-    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    pretrain(arguments.out, arguments.steps, arguments.seed)
+    pretrain(arguments.out, arguments.seed)

@@ -9,27 +9,16 @@ from hypothesis import strategies as st
 from seq2seq.small_world import lexicon
 from seq2seq.small_world.events import World
 from seq2seq.small_world.opinions import against_expectation, attitude, consequence, opinion, quality, saying
+from tests.seq2seq.small_world import readings
 
 SEEDS = st.integers(0, 10**9)
-GOOD = {*lexicon.PRAISE, *lexicon.LIKING, *(f"{verb}d" if verb[-1] == "e" else f"{verb}ed" for verb in lexicon.LIKING)}
-BAD = {
-    *lexicon.BLAME, *lexicon.DISLIKING, *(f"{verb}d" if verb[-1] == "e" else f"{verb}ed" for verb in lexicon.DISLIKING),
-}  # fmt: skip
-DENYING = {"not", "never", "hardly", "far", "anything"}
-
-
-def verdict(text: str) -> bool:
-    """Whether a text with one word of praise or blame is favourable: each denial turns it round."""
-    words = text.split()
-    (judged,) = [word for word in words if word in GOOD | BAD]
-    return (judged in GOOD) != (sum(word in DENYING for word in words) % 2 == 1)
 
 
 @pytest.mark.parametrize("favourable", [True, False])
 @pytest.mark.parametrize("say", [quality, attitude])
 @given(SEEDS)
 def test_a_phrase_means_what_it_was_asked_to(say, favourable, seed):
-    assert verdict(say(World(seed), favourable)) == favourable
+    assert readings.favourable(say(World(seed), favourable)) == favourable
 
 
 @given(SEEDS)
@@ -37,7 +26,7 @@ def test_a_saying_tells_the_opinion(seed):
     world = World(seed)
     held = opinion(world)
     text = saying(world, held)
-    assert verdict(text) == held.favourable
+    assert readings.favourable(text) == held.favourable
     assert {held.person, held.thing} < set(text.split())
 
 
@@ -47,10 +36,10 @@ def test_what_was_found_counts_against_what_was_expected(seed):
     held = opinion(world)
     text = against_expectation(world, held)
     if "because" in text:
-        assert {verdict(half) for half in text.split("because")} == {held.favourable}
+        assert {readings.favourable(half) for half in text.split("because")} == {held.favourable}
     else:
         expected, found = re.split(" , " if text.startswith("although") else "(?<!anything) but ", text)
-        assert verdict(found) == held.favourable != verdict(expected)
+        assert readings.favourable(found) == held.favourable != readings.favourable(expected)
 
 
 @pytest.mark.parametrize(

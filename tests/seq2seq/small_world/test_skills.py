@@ -6,22 +6,13 @@ from hypothesis import strategies as st
 
 from seq2seq.small_world import lexicon, opinion_skills, sentence_skills, slips, word_skills
 from seq2seq.small_world.events import World
-from seq2seq.small_world.skills import MIXTURE, mixture
+from seq2seq.small_world.skills import BROAD, LESSONS, SKILLS, mixture
+from tests.seq2seq.small_world.readings import content
 
 SEEDS = st.integers(0, 10**9)
-WITHOUT_CONTENT = {"was", "were", "has", "have", "been", "will", "be", "did", "by", "a", "an", ".", "?"}
-BASE_OF = {lexicon.plural(noun): noun for noun in lexicon.KIND_OF} | {
-    form: verb.base for verb in lexicon.VERBS.values() for form in (verb.base, verb.past, verb.participle)
-}
 
 
-def content(text: str) -> set[str]:
-    """The words that carry meaning, in one form each: synonyms alike, nouns singular, verbs in their base form."""
-    bases = (BASE_OF.get(word, word) for word in text.split() if word not in WITHOUT_CONTENT)
-    return {min(word, lexicon.SYNONYMS.get(word, word)) for word in bases}
-
-
-@pytest.mark.parametrize("skill", MIXTURE, ids=lambda skill: skill.__name__)
+@pytest.mark.parametrize("skill", SKILLS, ids=lambda skill: skill.__name__)
 def test_equal_seeds_give_equal_items_and_unequal_ones_others(skill):
     items = [skill(World(seed)) for seed in range(30)]
     assert items == [skill(World(seed)) for seed in range(30)]
@@ -29,12 +20,14 @@ def test_equal_seeds_give_equal_items_and_unequal_ones_others(skill):
     assert all(source and target for source, target in items)
 
 
-def test_the_mixture_is_made_of_all_skills_in_their_shares():
-    items = mixture(World(0), 4000)
-    assert items == mixture(World(0), 4000)
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_mixture_is_made_of_its_skills_in_their_shares(lesson):
+    items = mixture(World(0), 4000, lesson)
+    assert items == mixture(World(0), 4000, lesson)
     share = sum(source.startswith("what changed ?") for source, _ in items) / len(items)
-    expected = MIXTURE[sentence_skills.what_changed] / sum(MIXTURE.values())
+    expected = lesson.shares[sentence_skills.what_changed] / sum(lesson.shares.values())
     assert abs(share - expected) < 4 * (expected / len(items)) ** 0.5
+    assert set(lesson.shares) == set(BROAD.shares)
 
 
 @given(SEEDS)

@@ -1,0 +1,104 @@
+"""The committed backbone loads and has its skills; pretraining again gives the same tokenizer and the same steps."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import T5ForConditionalGeneration, T5Tokenizer
+
+from seq2seq.small_world import pretrain
+from seq2seq.small_world.events import World
+from seq2seq.small_world.pretrain import BACKBONE, batches, encode, loss_of, new_model, rate_at, skill_accuracy
+from seq2seq.small_world.skills import BROAD, LESSONS, SKILLS, mixture
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return T5Tokenizer.from_pretrained(BACKBONE)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return T5ForConditionalGeneration.from_pretrained(BACKBONE)
+
+
+def test_the_checkpoint_is_small_and_holds_the_whole_model(model):
+    assert sum(path.stat().st_size for path in BACKBONE.iterdir()) < 8 * 2**20
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [
+        (n, p.shape) for n, p in new_model(model.config.vocab_size).named_parameters()
+    ]
+
+
+def test_every_word_of_the_mixture_is_one_piece(tokenizer, model):
+    words = sorted({word for pair in mixture(World(7), 3000) for text in pair for word in text.split()})
+    assert [word for word in words if len(tokenizer(word).input_ids) != 2] == []
+    assert len(tokenizer) == model.config.vocab_size
+    assert tokenizer("a zebra's 17 %").input_ids.count(tokenizer.unk_token_id) == 1
+
+
+def test_the_report_is_what_the_checkpoint_does(model, tokenizer):
+    reported = json.loads((BACKBONE / "skills.json").read_text())
+    assert set(reported) == {skill.__name__ for skill in SKILLS}
+    measured = skill_accuracy(model, tokenizer, 500)
+    assert measured == pytest.approx(reported, abs=0.01)
+
+
+def test_greedy_decoding_gives_what_the_accuracy_counts(model, tokenizer):
+    items = mixture(World(pretrain.HELD_OUT_SEED, held_out=True), 60)
+    model.eval()
+    batch = encode(tokenizer, items)
+    with torch.no_grad():
+        labels = batch.pop("labels")
+        logits = model(**batch, labels=labels).logits
+        generated = model.generate(**batch, max_new_tokens=labels.shape[1])
+    teacher_forced = ((logits.argmax(-1) == labels) | (labels == -100)).all(-1)
+    texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+    wanted = tokenizer.batch_decode(labels.masked_fill(labels == -100, 0), skip_special_tokens=True)
+    spoken = ["<extra_id_0>" not in target for _, target in items]
+    assert [a == b for a, b, plain in zip(texts, wanted, spoken, strict=True) if plain] == [
+        right for right, plain in zip(teacher_forced.tolist(), spoken, strict=True) if plain
+    ]
+
+
+def test_each_example_counts_the_same_in_the_loss(tokenizer):
+    torch.manual_seed(0)
+    model = new_model(len(tokenizer)).double()
+    items = [("turn round : tom saw anna .", "anna was seen by tom ."), ("the opposite of big ?", "small")]
+    alone = [loss_of(model, encode(tokenizer, [item])).item() for item in items]
+    assert loss_of(model, encode(tokenizer, items)).item() == pytest.approx(sum(alone) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.01), (49, 0.5), (99, 1.0), (600, 1.0), (800, 0.5), (900, 0.25), (1000, 0.02)]
+)
+def test_the_rate_rises_stays_and_in_the_end_falls(step, share):
+    assert rate_at(step, steps=1000, falls=True) == pytest.approx(share)
+    assert rate_at(step, steps=1000, falls=False) == pytest.approx(share if step < 100 else 1.0)
+
+
+def test_batches_are_of_one_length_class_and_reproducible(tokenizer):
+    streams = [batches(World(3), tokenizer, BROAD) for _ in range(2)]
+    for _ in range(3):
+        first, second = (next(stream) for stream in streams)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert first["input_ids"].shape[0] == pretrain.BATCH_SIZE
+        lengths = first["attention_mask"].sum(-1)
+        assert lengths.min() > lengths.max() / 3
+
+
+@pytest.mark.slow
+def test_pretraining_again_gives_the_committed_tokenizer_and_each_time_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "LESSONS", tuple(replace(lesson, steps=2) for lesson in LESSONS))
+    for name in ("first", "second"):
+        pretrain.pretrain(tmp_path / name, seed=0)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("first", "second"))
+    assert set(first) == {path.name for path in BACKBONE.iterdir()}
+    assert first["spiece.model"] == (BACKBONE / "spiece.model").read_bytes()
+    assert first["tokenizer_config.json"] == (BACKBONE / "tokenizer_config.json").read_bytes()
+    assert first["model.safetensors"] == second["model.safetensors"]
+    log = [json.loads(line) for line in first["training_log.jsonl"].decode().splitlines()]
+    assert [(entry["lesson"], entry["step"]) for entry in log] == [(1, 2), (2, 2)]
+    assert set(log[0]["accuracy"]) == {skill.__name__ for skill in SKILLS}
