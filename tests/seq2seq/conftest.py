@@ -30,8 +30,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    T5Tokenizer(vocab_file=str(directory / "spiece.model"), extra_ids=4).save_pretrained(directory)
-    tokenizer = T5Tokenizer.from_pretrained(directory)
+    tokenizer = T5Tokenizer.from_pretrained(directory, extra_ids=4)
+    tokenizer.save_pretrained(directory)
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0
