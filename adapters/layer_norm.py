@@ -13,7 +13,7 @@ or at ones; scale_norm starts at the g nearest to the pretrained w, its mean.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -109,16 +109,22 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
         if self.raw_shape is not None:
             check_factors(self, self.raw_shape, weight.shape[0], "weight")
-        rank = self.rank if isinstance(self.rank, int) else list(self.rank)
         try:
-            norm = TensorTrainLayerNorm(weight.shape[0], self.d, rank, self.raw_shape, eps=eps, dtype=torch.float32)
+            norm = TensorTrainLayerNorm(
+                weight.shape[0],
+                from_scratch=self.init == "ones",
+                d=self.d,
+                tt_rank=self.rank if isinstance(self.rank, int) else list(self.rank),
+                raw_shape=self.raw_shape,
+                eps=eps,
+                frozen_cores=self.frozen_cores,
+                disabled_cores=self.disabled_cores,
+                dtype=torch.float32,
+            )
         except ValueError as error:
             raise ConfigurationError(
                 f"Key 'rank' of adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}"
             ) from error
-        norm.from_scratch, norm.disabled_cores = self.init == "ones", self.disabled_cores
-        for k in (*self.frozen_cores, *self.disabled_cores):
-            norm.cores[k].requires_grad_(False)
         norm.start_from(weight)
         return norm
 
@@ -139,18 +145,13 @@ class ScaleNorm(t3.ScaleNorm):
 
 
 class TensorTrainLayerNorm(t3.TTLayerNorm):
-    """x (..., dim) -> w * x / rms(x) with w a TT vector, as an adapter of a norm."""
+    """x (..., dim) -> w * x / rms(x) with w a TT vector, as an adapter of a norm; options as for ``t3.TTLayerNorm``."""
 
     is_linear = True
-    from_scratch = False
-    disabled_cores: tuple[int, ...] = ()
 
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        for k in self.disabled_cores:
-            r, m, _, s = self.core_shapes[k]
-            self.cores[k].copy_(torch.eye(r, s)[:, None, None, :].expand(r, m, 1, s))
+    def __init__(self, dim: int, from_scratch: bool = False, **options: Any) -> None:
+        super().__init__(dim, **options)
+        self.from_scratch = from_scratch
 
     def start_from(self, weight: Tensor) -> None:
         """Set the cores to the TT-SVD of ``weight`` (dim,), or to ones."""

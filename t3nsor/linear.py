@@ -74,17 +74,13 @@ class TTLinear(TTModule):
         raw_shape = check_raw_shape(raw_shape)
         check_product(raw_shape[0], out_features, "out_features")
         check_product(raw_shape[1], in_features, "in_features")
-        super().__init__(raw_shape, tt_rank, device, dtype)
+        super().__init__(raw_shape, tt_rank, device, dtype, frozen_cores, disabled_cores)
         self.in_features, self.out_features = in_features, out_features
         self.core_activation, self.plan, self.init = _check_activation(core_activation), plan, init
         choose_plan(1, TensorTrain(self.cores), plan, self._activation())
-        self.frozen_cores = self._core_indices(frozen_cores, "frozen_cores")
-        self.disabled_cores = self._core_indices(disabled_cores, "disabled_cores")
         self.zero_core = None if zero_core is None else index_below(zero_core, len(self.cores), "zero_core")
-        self._check_core_choices()
+        self._check_zero_core()
         self.bias = self._make_bias(bias, device, dtype)
-        for k in (*self.frozen_cores, *self.disabled_cores):
-            self.cores[k].requires_grad_(False)
         self.reset_parameters()
 
     @property
@@ -123,15 +119,6 @@ class TTLinear(TTModule):
             )
         return super().tensor_train()
 
-    def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
-        """As `TTModule.share_core`; a frozen core freezes the owner's, a disabled one must not be shared."""
-        k = index_below(index, len(self.cores), "index")
-        if k in self.disabled_cores:
-            raise ValueError(f"A shared core must not be disabled, but core {k} is; take it out of disabled_cores.")
-        super().share_core(k, owner, key)
-        if k in self.frozen_cores:
-            owner[key].requires_grad_(False)
-
     def extra_repr(self) -> str:
         sizes = f"{self.in_features}, {self.out_features}"
         return f"{sizes}, raw_shape={self.raw_shape}, ranks={self.ranks}, plan={self.plan!r}"
@@ -139,17 +126,7 @@ class TTLinear(TTModule):
     def _activation(self) -> Callable[[Tensor], Tensor] | None:
         return CORE_ACTIVATIONS.get(self.core_activation, self.core_activation)
 
-    def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
-        if isinstance(indices, str) or not isinstance(indices, Iterable):
-            raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
-        return tuple(sorted({index_below(index, len(self.cores), f"each of {name}") for index in indices}))
-
-    def _check_core_choices(self) -> None:
-        if both := sorted(set(self.frozen_cores) & set(self.disabled_cores)):
-            raise ValueError(
-                f"A core is either frozen or disabled, but {both} are in both lists; a disabled core is never trained, "
-                "so take them out of frozen_cores."
-            )
+    def _check_zero_core(self) -> None:
         if self.zero_core in (*self.frozen_cores, *self.disabled_cores):
             raise ValueError(
                 "The core that starts at zero must be trained, or the weight stays zero for ever, but zero_core = "

@@ -3,9 +3,12 @@
 raw_shape  ((m_1, ..., m_d), (n_1, ..., n_d))       ranks  (1, r_1, ..., r_{d-1}, 1)
 cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k), the only place where the numbers live; a shared core's slot is
            None, and the core is read from the ParameterDict that owns it
+
+A frozen core keeps its start value; a disabled one is held at the identity-like element that its layer documents. Of
+both, requires_grad is False.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,7 @@ class TTModule(nn.Module):
     Args:
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), already checked.
         tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
+        frozen_cores, disabled_cores: indices of cores, negative ones from the end; see the head of this file.
     """
 
     def __init__(
@@ -28,6 +32,8 @@ class TTModule(nn.Module):
         tt_rank: int | Sequence[int],
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        frozen_cores: Iterable[int] = (),
+        disabled_cores: Iterable[int] = (),
     ):
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating-point one, but {dtype} was given; use e.g. torch.float32.")
@@ -36,6 +42,14 @@ class TTModule(nn.Module):
         self.core_shapes = TensorTrain.core_shapes(raw_shape, tt_rank)
         self.cores = nn.ParameterList(torch.empty(shape, device=device, dtype=dtype) for shape in self.core_shapes)
         self._shared_cores: dict[int, tuple[nn.ParameterDict, str]] = {}
+        self.frozen_cores = self._core_indices(frozen_cores, "frozen_cores")
+        self.disabled_cores = self._core_indices(disabled_cores, "disabled_cores")
+        if both := sorted(set(self.frozen_cores) & set(self.disabled_cores)):
+            raise ValueError(
+                f"A core is either frozen or disabled, but {both} are in both lists; a disabled core is never trained, "
+                "so take them out of frozen_cores."
+            )
+        self.freeze_cores()
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -48,6 +62,12 @@ class TTModule(nn.Module):
         for k, (owner, key) in self._shared_cores.items():
             cores[k] = owner[key]
         return cores
+
+    def freeze_cores(self) -> None:
+        """Set requires_grad of the frozen and the disabled cores to False, as when the layer was built."""
+        cores = self.live_cores()
+        for k in (*self.frozen_cores, *self.disabled_cores):
+            cores[k].requires_grad_(False)
 
     def tensor_train(self) -> TensorTrain:
         """The weight as a train over the live parameters: gradients flow into them."""
@@ -62,12 +82,15 @@ class TTModule(nn.Module):
 
         The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`,
         and this layer's own slot in `cores` becomes None. A copy or a pickle of the whole model keeps the sharing.
+        A frozen core freezes the owner's; a disabled one must not be shared.
 
         Raises:
             KeyError: the owner does not hold `key`.
-            TypeError, ValueError: no such core, an owner of another type, or a core of another shape.
+            TypeError, ValueError: no such core or a disabled one, an owner of another type, or a core of another shape.
         """
         k = index_below(index, len(self.cores), "index")
+        if k in self.disabled_cores:
+            raise ValueError(f"A shared core must not be disabled, but core {k} is; take it out of disabled_cores.")
         if not isinstance(owner, nn.ParameterDict):
             given = type(owner).__name__
             raise TypeError(f"owner must be an nn.ParameterDict, but it is a {given}; put the core into one.")
@@ -80,6 +103,12 @@ class TTModule(nn.Module):
             )
         self.cores[k] = None
         self._shared_cores[k] = (owner, key)
+        self.freeze_cores()
+
+    def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
+        if isinstance(indices, str) or not isinstance(indices, Iterable):
+            raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
+        return tuple(sorted({index_below(index, len(self.cores), f"each of {name}") for index in indices}))
 
 
 def vector_shape(features: int, name: str, d: int, raw_shape: Sequence[int] | None) -> RawShape:

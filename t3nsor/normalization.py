@@ -4,10 +4,13 @@ rms(x) = x / sqrt( mean_i x_i^2 + eps )         no mean, no bias (Zhang & Sennri
 
     TTLayerNorm   y = w * rms(x)                w (dim,) is a TT vector, cores (r_{k-1}, m_k, 1, r_k)
     ScaleNorm     y = g * x / ||x||             one number g (Nguyen & Salazar 2019, eq. 5)
+
+A disabled core of a TTLayerNorm is held at E[a, i, 0, b] = 1 where a = b, else 0, rectangular where r_{k-1} != r_k: the
+weight is then constant along the factor m_k.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import torch
@@ -30,6 +33,7 @@ class TTLayerNorm(TTModule):
         eps: added to the mean square.
         init: "ones" for a weight of exactly 1 that can learn at any rank, or another start of `initialize_`. A
             pretrained weight is taken over by `from_weight`, or by `decompose_` in a module that exists already.
+        frozen_cores, disabled_cores: indices of cores, negative ones from the end; see the head of this file.
     """
 
     def __init__(
@@ -40,10 +44,13 @@ class TTLayerNorm(TTModule):
         raw_shape: Sequence[int] | None = None,
         eps: float = 1e-6,
         init: str | float = "ones",
+        frozen_cores: Iterable[int] = (),
+        disabled_cores: Iterable[int] = (),
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(vector_shape(normalized_shape, "normalized_shape", d, raw_shape), tt_rank, device, dtype)
+        raw_shape = vector_shape(normalized_shape, "normalized_shape", d, raw_shape)
+        super().__init__(raw_shape, tt_rank, device, dtype, frozen_cores, disabled_cores)
         self.normalized_shape, self.eps, self.init = normalized_shape, _check_eps(eps), init
         self.reset_parameters()
 
@@ -62,14 +69,29 @@ class TTLayerNorm(TTModule):
         norm = cls(len(weight), d, tt_rank, raw_shape, eps, device=weight.device, dtype=dtype)
         return norm.decompose_(weight)
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set the start values, in place."""
-        initialize_(self.live_cores(), self.init)
+        cores = self.live_cores()
+        initialize_(cores, self.init)
+        for k in self.disabled_cores:
+            r, _, _, s = cores[k].shape
+            rank_identity = torch.eye(r, s, dtype=cores[k].dtype, device=cores[k].device)
+            cores[k].copy_(rank_identity[:, None, None, :])  # (r, 1, 1, s) -> (r, m, 1, s)
 
     @torch.no_grad()
     def decompose_(self, weight: Tensor) -> "TTLayerNorm":
-        """Set the cores in place to the TT-SVD of `weight` (dim,); from the meta device they move to the weight's."""
+        """Set the cores in place to the TT-SVD of `weight` (dim,); from the meta device they move to the weight's.
+
+        Raises:
+            TypeError, ValueError: `weight` does not fit, or a core is disabled and cannot take a value.
+        """
         _check_weight(weight, self.normalized_shape)
+        if self.disabled_cores:
+            raise ValueError(
+                "A weight is decomposed into all cores of a norm, but disabled_cores = "
+                f"{self.disabled_cores} hold others than its own; build the norm without disabled_cores."
+            )
         train = tt_svd(weight.double(), self.raw_shape, max_rank=self.ranks[1:-1])
         if any(core.is_meta for core in self.cores if core is not None):
             self.to_empty(device=weight.device)

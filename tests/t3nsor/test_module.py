@@ -105,11 +105,17 @@ def test_every_module_can_share(module):
     assert owner["core"].grad is not None
 
 
-def test_sharing_a_frozen_core_freezes_it():
-    layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[1])
+@pytest.mark.parametrize(
+    "layer", [t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[1]), t3.TTLayerNorm(24, frozen_cores=[1])]
+)
+def test_sharing_a_frozen_core_freezes_it(layer):
+    layer = copy.deepcopy(layer)
     owner = nn.ParameterDict({"core": torch.zeros(layer.core_shapes[1])})
     layer.share_core(1, owner, "core")
     assert not owner["core"].requires_grad
+    owner["core"] = nn.Parameter(torch.zeros(layer.core_shapes[1]))
+    layer.freeze_cores()
+    assert [core.requires_grad for core in layer.live_cores()] == [True, False, True]
 
 
 OWNER = nn.ParameterDict({"core": torch.zeros(6, 3, 3, 12), "small": torch.zeros(1, 2)})

@@ -129,6 +129,43 @@ def test_gradcheck(make):
     assert torch.autograd.gradcheck(forward, (x, *(p.detach().requires_grad_() for p in parameters)))
 
 
+@pytest.mark.parametrize(
+    ("disabled", "constant_along"), [((0,), [0]), ((1,), [1]), ((-1,), [2]), ((0, 1), [0, 1]), ((1, 2), [1, 2])]
+)
+def test_a_disabled_core_makes_the_weight_constant_along_its_factor(disabled, constant_along):
+    """Whatever the other cores hold: w[i_1, i_2, i_3] does not depend on the index of a disabled core."""
+    norm = t3.TTLayerNorm(24, tt_rank=3, raw_shape=(2, 3, 4), disabled_cores=disabled, dtype=torch.float64)
+    assert torch.equal(norm.weight, torch.ones(24, dtype=torch.float64))
+    assert norm.disabled_cores == tuple(constant_along)
+    with torch.no_grad():
+        for k, core in enumerate(norm.cores):
+            assert core.requires_grad == (k not in constant_along)
+            if core.requires_grad:
+                core.normal_()
+    weight = norm.weight.reshape(2, 3, 4)
+    for axis in range(3):
+        same = torch.allclose(weight, weight.narrow(axis, 0, 1).expand_as(weight), rtol=1e-12, atol=0)
+        assert same == (axis in constant_along)
+
+
+def test_an_inner_disabled_core_passes_every_rank_index_on():
+    norm = t3.TTLayerNorm(24, tt_rank=2, raw_shape=(2, 3, 4), disabled_cores=[1], dtype=torch.float64)
+    torch.nn.init.normal_(norm.cores[0])
+    torch.nn.init.normal_(norm.cores[2])
+    expected = norm.cores[0][0, :, 0] @ norm.cores[2][:, :, 0, 0]  # (m_1, r) x (r, m_3) -> (m_1, m_3)
+    torch.testing.assert_close(norm.weight.reshape(2, 3, 4)[:, 2], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_frozen_core_keeps_the_value_it_was_decomposed_into():
+    norm = t3.TTLayerNorm(24, tt_rank=100, frozen_cores=[0, -1]).decompose_(torch.randn(24))
+    assert [core.requires_grad for core in norm.cores] == [False, True, False]
+    before = [core.detach().clone() for core in norm.cores]
+    optimizer = torch.optim.SGD([core for core in norm.cores if core.requires_grad], lr=0.1)
+    norm(torch.randn(5, 24)).square().sum().backward()
+    optimizer.step()
+    assert [torch.equal(core, start) for core, start in zip(norm.cores, before, strict=True)] == [True, False, True]
+
+
 @pytest.mark.parametrize("make", [t3.TTLayerNorm, t3.ScaleNorm])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_strides_batches_meta_and_copies(make, dtype):
@@ -151,6 +188,14 @@ def test_dtype_strides_batches_meta_and_copies(make, dtype):
         (lambda: t3.TTLayerNorm((4, 4)), TypeError, "normalized_shape must be an integer"),
         (lambda: t3.TTLayerNorm(24, raw_shape=(5, 5)), ValueError, "must multiply to normalized_shape = 24"),
         (lambda: t3.TTLayerNorm(24, init="random"), ValueError, "init must be one of"),
+        (lambda: t3.TTLayerNorm(24, frozen_cores=[3]), ValueError, "each of frozen_cores must lie between -3 and 2"),
+        (lambda: t3.TTLayerNorm(24, disabled_cores="0"), TypeError, "disabled_cores must be a sequence of indices"),
+        (lambda: t3.TTLayerNorm(24, frozen_cores=[1], disabled_cores=[-2]), ValueError, r"\[1\] are in both lists"),
+        (
+            lambda: t3.TTLayerNorm(24, disabled_cores=[1]).decompose_(torch.ones(24)),
+            ValueError,
+            r"but disabled_cores = \(1,\)",
+        ),
         (lambda: t3.TTLayerNorm(24)(torch.randn(3, 1)), ValueError, r"of shape \(..., 24\), but its shape is \(3, 1\)"),
         (lambda: t3.TTLayerNorm(24)(torch.ones(24).long()), ValueError, "dtype torch.int64"),
         (lambda: t3.TTLayerNorm(24).decompose_(torch.ones(25)), ValueError, r"of 24 entries, but its shape is \(25,\)"),
