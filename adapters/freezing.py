@@ -2,7 +2,7 @@
 
 1. the model's own parameters are frozen,
 2. kinds of position "weights" (none, layer_norm) decide about those they name, the later attached one last,
-3. parameters of adapters train, but for frozen and disabled cores, which their layer has frozen itself.
+3. parameters of adapters train, but for frozen and disabled cores.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from adapters.configuration import AdapterConfig
 from adapters.mergeable import Mergeable
 from adapters.tables import render_table
 from adapters.validation import ConfigurationError
+from t3nsor.module import TTModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,11 @@ def freeze(model: nn.Module) -> FreezingReport:
     configs = [attachment.config for attachment in getattr(model, "adapter_attachments", [])]
     for name, (trainable, config) in weight_rules(model, configs).items():
         reasons[name] = (trainable, f"adapter kind {config.kind!r} says so")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in brought or reasons[name][0])
+    for module in model.modules():
+        if isinstance(module, TTModule):
+            module.freeze_cores()
     rows = []
     for name, parameter in parameters.items():
         if name in brought:
@@ -131,7 +137,6 @@ def freeze(model: nn.Module) -> FreezingReport:
             reason = "belongs to an adapter" if trainable else "frozen or disabled core of an adapter"
         else:
             trainable, reason = reasons[name]
-            parameter.requires_grad_(trainable)
         rows.append(FreezingRow(name, parameter.numel(), trainable, reason))
     model.freezing_report = FreezingReport(tuple(rows))
     return model.freezing_report

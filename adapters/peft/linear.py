@@ -115,8 +115,7 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
     def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
         """PEFT calls this wherever it lets whole adapters train: frozen and disabled cores stay frozen."""
         for delta in self.tt_lora_delta.values():
-            for k in (*delta.linear.frozen_cores, *delta.linear.disabled_cores):
-                delta.linear.cores[k].requires_grad_(False)
+            delta.linear.freeze_cores()
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         """PEFT calls this after loading onto the meta device; it would cast to the base's dtype too, and lose bits."""

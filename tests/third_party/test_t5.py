@@ -5,7 +5,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import MT5ForConditionalGeneration
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MT5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
 from transformers import T5Config as TransformersT5Config
 from transformers import T5ForConditionalGeneration as TransformersT5
 
@@ -319,6 +325,48 @@ def test_checkpoint_with_part_of_an_adapter_is_refused(bases, tmp_path):
     model.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(OSError, match=f"lacks '{lost}'"):
         T5ForConditionalGeneration.from_pretrained(tmp_path)
+
+
+OTHER_ARCHITECTURES = {
+    "gpt2": (GPT2LMHeadModel, GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2)),
+    "umt5": (UMT5ForConditionalGeneration, UMT5Config(**tiny.SIZES)),
+}
+
+
+@pytest.mark.parametrize("load", [T5ForConditionalGeneration.from_pretrained, T5Config.from_pretrained])
+@pytest.mark.parametrize("model_type", OTHER_ARCHITECTURES)
+def test_another_architecture_is_refused(tmp_path, model_type, load):
+    model_class, config = OTHER_ARCHITECTURES[model_type]
+    model_class(config).save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=f"model_type is t5 or mt5; given was '{model_type}': name a checkpoint"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["shared.weight", "encoder.block.1.layer.0.SelfAttention.q.weight"])
+def test_checkpoint_without_a_base_weight_is_refused(bases, tmp_path, lost):
+    model = tiny.base_model("relu")
+    state = model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if tensor.data_ptr() != state[lost].data_ptr()}
+    model.save_pretrained(tmp_path, state_dict=kept)
+    with pytest.raises(OSError, match=r"every tensor of the base model; .* lacks \d+, the first"):
+        T5ForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    model = tiny.base_model("relu")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        T5ForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_reloaded_model_reports_what_trains_now(bases, tmp_path):
+    model = tiny.adapted_model(bases["relu"], EVERY_KIND["tt_lora shared"])
+    model.save_pretrained(tmp_path)
+    reloaded = T5ForConditionalGeneration.from_pretrained(tmp_path)
+    assert adapters.freezing_report(reloaded) == adapters.freezing_report(model)
+    trains = {name for name, parameter in reloaded.named_parameters() if parameter.requires_grad}
+    assert set(adapters.freezing_report(reloaded).trainable_names()) == trains
 
 
 def test_adapters_come_on_top_of_those_in_the_checkpoint(bases, tmp_path):

@@ -7,6 +7,8 @@ from transformers import T5Config as TransformersT5Config
 
 from adapters import AdapterConfig
 
+MODEL_TYPES = ("t5", "mt5")
+
 
 @strict
 class T5Config(TransformersT5Config):
@@ -28,8 +30,18 @@ class T5Config(TransformersT5Config):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers', but an mT5 stays one: it never scales its decoder's outputs, T5 where its head is tied."""
-        if values.get("model_type") == "mt5":
+        """As transformers', but an mT5 stays one: it never scales its decoder's outputs, T5 where its head is tied.
+
+        Raises:
+            OSError: the values are those of another architecture.
+        """
+        model_type = values.get("model_type", "t5")
+        if model_type not in MODEL_TYPES:
+            raise OSError(
+                f"A T5 is read from a config.json whose model_type is {' or '.join(MODEL_TYPES)}; given was "
+                f"{model_type!r}: name a checkpoint of T5, T5 v1.1, flan-T5 or mT5."
+            )
+        if model_type == "mt5":
             values = {**values, "tie_word_embeddings": False}
         return super().from_dict(values, **kwargs)
 

@@ -16,7 +16,8 @@ from typing import Any
 from transformers import T5ForConditionalGeneration as TransformersT5
 
 import adapters
-from adapters import attach
+from adapters import attach, attachments, freeze
+from adapters.freezing import adapter_parameters
 from third_party.models.t5.configuration_t5 import T5Config
 
 
@@ -30,22 +31,25 @@ class T5ForConditionalGeneration(TransformersT5):
         super().__init__(config)
         for task, adapter in config.attachments() if isinstance(config, T5Config) else []:
             adapters.attach(self, adapter, task)
-        everywhere = self.named_parameters(remove_duplicate=False)
-        self.frozen_names = frozenset(name for name, parameter in everywhere if not parameter.requires_grad)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args: Any, adapters: Any = None, **kwargs: Any) -> Any:
         """As transformers', with ``adapters`` (an AdapterConfig, its dictionary, or a list) to attach after loading.
 
+        Weights are read from safetensors only, and no code of a checkpoint is run, unless the caller says otherwise.
+
         Raises:
             adapters.ConfigurationError: the adapters do not fit the model.
-            OSError: the checkpoint is not there, or lacks some of the tensors of an adapter that it has.
+            OSError: the checkpoint is not there, is of another architecture, or lacks tensors of the base or some of
+                those of an adapter that it has.
         """
+        kwargs = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
         with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
-        for name, parameter in model.named_parameters():  # loading has put new Parameters, all of which would train
-            parameter.requires_grad_(name not in model.frozen_names)
+        check_base_is_whole(model, set(info["missing_keys"]), str(path))
         start_missing_adapters(model, set(info["missing_keys"]), str(path))
+        if attachments(model):
+            freeze(model)  # loading has put new Parameters, all of which would train
         if adapters is not None:
             attach(model, adapters)
         return (model, info) if with_info else model
@@ -58,6 +62,16 @@ class T5ForConditionalGeneration(TransformersT5):
     def set_active_task(self, task: str | None) -> None:
         """See ``adapters.set_active_task``."""
         adapters.set_active_task(self, task)
+
+
+def check_base_is_whole(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
+    """Refuse a checkpoint without some of the base's tensors, which would stay random."""
+    lost = missing - adapter_parameters(model).keys()
+    if lost:
+        raise OSError(
+            f"A checkpoint holds every tensor of the base model; {path} lacks {len(lost)}, the first {min(lost)!r}: "
+            "name a checkpoint whose config.json and tensors belong together."
+        )
 
 
 def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
