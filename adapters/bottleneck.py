@@ -7,14 +7,13 @@
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from adapters.configuration import AdapterConfig, SublayerKind, TensorTrainFields
-from adapters.linear_forms import LINEAR_FORMS
+from adapters.linear_forms import DenseLinear
 from adapters.validation import nearest_name
 
 
@@ -30,7 +29,6 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
     """
 
     position = "after"
-    linear_form: ClassVar[str] = "dense"
 
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
     reduction_factor: int | None = None
@@ -63,23 +61,20 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
 
     def build(self, in_features: int, out_features: int) -> "Bottleneck":
         width = self.width(in_features)
-        form = LINEAR_FORMS[self.linear_form]
-        down = form(self, in_features, width, zero=False)
-        up = form(self, width, out_features, zero=True)
-        return self.module_class()(down, ACT2FN[self.activation], up)
-
-    def module_class(self) -> type["Bottleneck"]:
-        return Bottleneck
+        down = DenseLinear(in_features, width)
+        up = DenseLinear(width, out_features, zero=True)
+        return Bottleneck(down, ACT2FN[self.activation], up)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_adapter"):
     """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, mirrored for ``up``."""
 
-    linear_form: ClassVar[str] = "tensor_train"
-
-    def module_class(self) -> type["Bottleneck"]:
-        return TensorTrainAdapter
+    def build(self, in_features: int, out_features: int) -> "TensorTrainAdapter":
+        width = self.width(in_features)
+        down = self.tt_linear(in_features, width, zero=False)
+        up = self.tt_linear(width, out_features, zero=True, mirrored=True)
+        return TensorTrainAdapter(down, ACT2FN[self.activation], up)
 
 
 class Bottleneck(nn.Module):

@@ -16,62 +16,58 @@ from adapters.configuration import SublayerKind, TensorTrainFields
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorTrainLoRAConfig(TensorTrainFields, kind="tt_lora"):
+class TensorTrainDeltaFields(TensorTrainFields):
+    """What both kinds take.
+
+    Args:
+        scaling: s above.
+        dropout: probability of dropping an entry of what T is applied to, while training.
+    """
+
+    scaling: float = 1.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.scaling):
+            self.refuse("scaling", "is a finite number", self.scaling, "1.0 is usual")
+        if not 0 <= self.dropout < 1:
+            self.refuse("dropout", "is a probability from 0 up to, not including, 1", self.dropout, "0.1 is usual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     """A TT delta beside named linears.
 
     Args:
         target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated forms), wo, and q, k, v, o of the
             attentions; None for all linears of the feed-forward sublayers.
         sublayers: where linears of these names are looked for.
-        scaling: s above.
-        dropout: probability of dropping an entry of x before T, while training.
     """
 
     position = "beside"
 
     target_modules: tuple[str, ...] | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
-    scaling: float = 1.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scaling_and_dropout(self)
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainLinear":
         return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorTrainSingleConfig(TensorTrainFields, kind="tt_single"):
+class TensorTrainSingleConfig(TensorTrainDeltaFields, kind="tt_single"):
     """One TT layer after a sublayer, without a bottleneck.
 
     Args:
         sublayers: after which sublayers it sits.
-        scaling: s above.
-        dropout: probability of dropping an entry of y before T, while training.
     """
 
     position = "after"
 
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
-    scaling: float = 1.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scaling_and_dropout(self)
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainSingle":
         return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
-
-
-def check_scaling_and_dropout(config: TensorTrainFields) -> None:
-    """Refuse a scaling that is not finite, and a dropout that is no probability below 1."""
-    if not math.isfinite(config.scaling):
-        config.refuse("scaling", "is a finite number", config.scaling, "1.0 is usual")
-    if not 0 <= config.dropout < 1:
-        config.refuse("dropout", "is a probability from 0 up to, not including, 1", config.dropout, "0.1 is usual")
 
 
 class TensorTrainLinear(nn.Module):
