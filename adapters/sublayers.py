@@ -72,6 +72,12 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
     return found
 
 
+def layer_of(parameter_name: str) -> str:
+    """ "encoder.block.3.layer.0..." -> "encoder 3"; what is outside the blocks keeps the name of its part."""
+    parts = parameter_name.split(".")
+    return f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]
+
+
 def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
     """Those that the configuration's stacks, layers and sublayers name; refuses numbers and choices that name none."""
     depths = [

@@ -8,6 +8,7 @@ from torch import nn
 from adapters.freezing import adapter_parameters, model_parameters
 from adapters.injection import attachments
 from adapters.merging import non_linear_adapters
+from adapters.sublayers import layer_of
 from adapters.tables import render_table
 
 
@@ -88,7 +89,7 @@ def summary(model: nn.Module) -> Summary:
         if name not in brought:
             base = base.plus(parameter)
         groups[group] = groups.get(group, ParameterCount()).plus(parameter)
-        layer = _layer(name)
+        layer = layer_of(name)
         layers[layer] = layers.get(layer, ParameterCount()).plus(parameter)
     return Summary(total, base, groups, layers, non_linear_adapters(model))
 
@@ -96,9 +97,3 @@ def summary(model: nn.Module) -> Summary:
 def _group(name: str, adapter_names: list[str]) -> str:
     parts = name.replace("-", ".").split(".")
     return next(adapter for adapter in adapter_names if adapter in parts)
-
-
-def _layer(name: str) -> str:
-    """encoder.block.3.layer... -> encoder 3; what is outside the blocks keeps the name of its part."""
-    parts = name.split(".")
-    return f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]

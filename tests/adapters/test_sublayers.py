@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from adapters import AdapterConfig, ConfigurationError
-from adapters.sublayers import find_sublayers, select_sublayers
+from adapters.sublayers import find_sublayers, layer_of, select_sublayers
 
 
 def test_a_t5_has_two_sublayers_in_an_encoder_block_and_three_in_a_decoder_block(tiny_t5):
@@ -90,3 +90,17 @@ def test_stacks_of_unequal_depth_have_their_own_block_numbers(tiny_t5):
     assert chosen(layers=[0, 2]) == [("encoder", 0), ("decoder", 0), ("decoder", 2)]
     with pytest.raises(ConfigurationError, match=r"'layers' .* counts blocks from 0 to 0 here"):
         chosen(layers=[1], stacks=["encoder"])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("encoder.block.3.layer.0.SelfAttention.q.weight", "encoder 3"),
+        ("decoder.block.11.layer.2.layer_norm.weight", "decoder 11"),
+        ("encoder.final_layer_norm.weight", "encoder"),
+        ("shared.weight", "shared"),
+        ("lm_head.weight", "lm_head"),
+    ],
+)
+def test_a_parameter_belongs_to_the_block_that_its_name_begins_with(name, layer):
+    assert layer_of(name) == layer

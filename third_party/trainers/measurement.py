@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState
 
+from adapters.sublayers import layer_of
+
 
 def tensor_bytes(tensor: Any) -> int:
     """Bytes of a tensor's numbers; 0 for anything else."""
@@ -28,9 +30,7 @@ def memory_by_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -
         state = getattr(optimizer, "optimizer", optimizer).state
     layers: dict[str, dict[str, int]] = {}
     for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        layer = f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]
-        row = layers.setdefault(layer, {"parameters": 0, "gradients": 0, "optimizer": 0})
+        row = layers.setdefault(layer_of(name), {"parameters": 0, "gradients": 0, "optimizer": 0})
         row["parameters"] += tensor_bytes(parameter)
         row["gradients"] += tensor_bytes(parameter.grad)
         row["optimizer"] += sum(tensor_bytes(value) for value in state.get(parameter, {}).values())
@@ -74,15 +74,25 @@ class MeasurementCallback(TrainerCallback):
         self.step_seconds.append(time.perf_counter() - self._started)
         self.tokens += self._step_tokens
 
-    def median_step_seconds(self) -> float:
-        """The median over all steps but the first; nan before the first."""
+    def median_step_seconds(self) -> float | None:
+        """The median over all steps but the first; None before the first."""
         counted = self.step_seconds[1:] or self.step_seconds
-        return statistics.median(counted) if counted else float("nan")
+        return statistics.median(counted) if counted else None
 
-    def tokens_per_second(self) -> float:
-        """Source tokens of this process a second of training."""
+    def tokens_per_second(self) -> float | None:
+        """Source tokens of this process a second of training; None before the first step."""
         seconds = sum(self.step_seconds)
-        return self.tokens / seconds if seconds else float("nan")
+        return self.tokens / seconds if seconds else None
+
+    def progress(self) -> str:
+        """Speed and memory in words, as far as they are measured."""
+        step, tokens = self.median_step_seconds(), self.tokens_per_second()
+        parts = [
+            None if step is None else f"{1000 * step:.0f} ms/step",
+            None if tokens is None else f"{tokens:,.0f} tokens/s",
+            f"{peak_memory_bytes() / 2**20:,.0f} MiB",
+        ]
+        return ", ".join(part for part in parts if part is not None)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -115,9 +125,7 @@ class ProgressLineCallback(TrainerCallback):
             return
         if "loss" in logs:
             self.bar.set_postfix_str(
-                f"loss {float(logs['loss']):.3f}, lr {float(logs['learning_rate']):.1e}, "
-                f"{1000 * self.measurement.median_step_seconds():.0f} ms/step, "
-                f"{self.measurement.tokens_per_second():,.0f} tokens/s, {peak_memory_bytes() / 2**20:,.0f} MiB"
+                f"loss {float(logs['loss']):.3f}, lr {float(logs['learning_rate']):.1e}, {self.measurement.progress()}"
             )
         elif "eval_loss" in logs:
             average = logs.get("eval_average_metrics")
