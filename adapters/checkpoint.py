@@ -2,11 +2,14 @@
 
     adapter_config.json          format version, the base model's architecture, what is attached (kind and fields, task)
     adapter_model.safetensors    the adapters' tensors, and the model's own that train (layer norms),
-                                 under the names that they have in the model
+                                 under the names that they have in the model; its metadata holds the format version and
+                                 the hash of the configuration it was saved with
 
-Loading compares names, shapes and architecture before anything is touched, and reads no pickle.
+The files are replaced one after the other, so a kill may leave new tensors beside an old configuration, which the hash
+shows. Loading compares hash, names, shapes and architecture before anything is touched, and reads no pickle.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -18,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adapters.configuration import AdapterConfig
+from adapters.files import replace_file
 from adapters.freezing import adapter_parameters
 from adapters.injection import attach, attachments
 from adapters.merging import is_merged, merge, unmerge
@@ -26,6 +30,8 @@ from adapters.validation import ConfigurationError, nearest_name
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 FORMAT_VERSION = 1
+METADATA_KEY = "adapter"
+"""The one key of the metadata: safetensors writes several in any order, and equal adapters are equal bytes."""
 ARCHITECTURE_KEYS = (
     "model_type",
     "d_model",
@@ -67,9 +73,20 @@ def save(model: nn.Module, directory: str | os.PathLike) -> None:
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_state_dict(model).items()}
-    _replace(directory / WEIGHTS_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    metadata = {METADATA_KEY: fingerprint(description)}
+    replace_file(directory / WEIGHTS_NAME, lambda path: save_file(tensors, path, metadata=metadata))
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-    _replace(directory / CONFIG_NAME, lambda path: path.write_text(text))
+    replace_file(directory / CONFIG_NAME, lambda path: path.write_text(text))
+
+
+def fingerprint(description: dict[str, Any]) -> str:
+    """JSON of the format version and the SHA-256 of the configuration's canonical JSON: keys sorted, no spaces."""
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    values = {
+        "configuration_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+        "format_version": description["format_version"],
+    }
+    return json.dumps(values, sort_keys=True)
 
 
 def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
@@ -77,13 +94,14 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
 
     Raises:
         CheckpointError: files are missing or unreadable, the base model's architecture differs, other adapters are
-            attached, or names or shapes of tensors differ. The model is as it was.
+            attached, the two files were not saved together, or names or shapes of tensors differ. The model is as it
+            was.
     """
     directory = Path(directory)
     description = _read_description(directory)
     _check_architecture(model, description["architecture"], directory)
     saved = _saved_adapters(description["adapters"], directory)
-    tensors = _read_tensors(directory)
+    tensors = _read_tensors(directory, fingerprint(description))
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
     if present and present != saved:
         raise CheckpointError(
@@ -191,21 +209,19 @@ def _check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
         )
 
 
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
+def _read_tensors(directory: Path, expected: str) -> dict[str, Tensor]:
     path = directory / WEIGHTS_NAME
     if not path.is_file():
         raise CheckpointError(f"An adapter's tensors are in {WEIGHTS_NAME}; {path} is not there: check the path.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
+            if (file.metadata() or {}).get(METADATA_KEY) != expected:
+                raise CheckpointError(
+                    f"An adapter's two files are saved together; {WEIGHTS_NAME} in {directory} was not saved with the "
+                    f"{CONFIG_NAME} beside it: save the adapter again, or load an earlier checkpoint."
+                )
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is a safetensors file; it cannot be read ({error}): save the adapter again."
         ) from None
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside the final name and move into place, so that a killed run leaves no half file."""
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    os.replace(partial, path)

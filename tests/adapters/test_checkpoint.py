@@ -1,5 +1,6 @@
 """save and load: the folder as other tools see it, the model given back, and refusals that touch nothing."""
 
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import torch
 
 import adapters
 from adapters import CheckpointError
+from adapters.files import replace_file
 
 LORA = {"kind": "tt_lora", "rank": 2, "bias": "dense"}
 
@@ -83,6 +85,29 @@ def test_the_bytes_are_those_of_the_numbers_alone(saved, tmp_path, any_adapter):
         assert (tmp_path / "merged" / name).read_bytes() == expected
 
 
+def test_a_save_killed_between_its_files_is_noticed(saved, tiny_t5, snapshot, monkeypatch):
+    """Same names and shapes, another scaling: without the fingerprint it would load and be wrong."""
+    _, folder = saved()
+    other = adapters.attach(tiny_t5(), {**LORA, "scaling": 4.0})
+    replaced = []
+
+    def killed_after_the_first(path, write):
+        if replaced:
+            raise KeyboardInterrupt
+        replace_file(path, write)
+        replaced.append(path.name)
+
+    monkeypatch.setattr(adapters.checkpoint, "replace_file", killed_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        adapters.save(other, folder)
+    assert replaced == ["adapter_model.safetensors"]
+    model = tiny_t5()
+    before = snapshot(model)
+    with pytest.raises(CheckpointError, match="two files are saved together"):
+        adapters.load(model, folder)
+    assert snapshot(model) == before
+
+
 def test_saving_again_replaces_what_was_there_and_leaves_no_partial_file(saved, trained, tiny_t5, logits):
     model, folder = saved()
     adapters.save(trained(model), folder)
@@ -132,23 +157,37 @@ def test_full_fine_tuning_saves_the_whole_model(saved, tiny_t5, logits):
     assert torch.equal(logits(adapters.load(tiny_t5(), folder)), logits(model))
 
 
+def sign(folder, tensors):
+    """Write the tensors as if they had been saved with the configuration that is there now."""
+    description = json.loads((folder / "adapter_config.json").read_text())
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    values = {"configuration_sha256": hashlib.sha256(text.encode()).hexdigest(), "format_version": 1}
+    safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors", {"adapter": json.dumps(values)})
+
+
 def edit_tensors(change):
     def edit(folder):
-        path = folder / "adapter_model.safetensors"
-        tensors = safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(folder / "adapter_model.safetensors")
         change(tensors)
-        safetensors.torch.save_file(tensors, path)
+        sign(folder, tensors)
 
     return edit
 
 
-def edit_description(change):
+def edit_description(change, signed=True):
     def edit(folder):
         path = folder / "adapter_config.json"
         description = json.loads(path.read_text())
         path.write_text(json.dumps(change(description) or description))
+        if signed:
+            sign(folder, safetensors.torch.load_file(folder / "adapter_model.safetensors"))
 
     return edit
+
+
+def drop_metadata(folder):
+    path = folder / "adapter_model.safetensors"
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path)
 
 
 CORE = "decoder.block.0.layer.2.DenseReluDense.wi.beside.tt_lora.tasks.all_tasks.linear.cores.0"
@@ -178,6 +217,11 @@ DAMAGE = {
     "a tensor too many": (edit_tensors(lambda tensors: tensors.update({CORE + "0": torch.zeros(1)})), CORE + "0"),
     "a tensor of another shape": (edit_tensors(lambda tensors: tensors.update({CORE: torch.zeros(2)})), CORE),
     "a base weight": (edit_tensors(lambda t: t.update({"shared.weight": torch.zeros(50, 24)})), "shared.weight"),
+    "tensors of another configuration": (
+        edit_description(lambda d: d["adapters"][0]["config"].update(scaling=2.0), signed=False),
+        "saved together",
+    ),
+    "tensors without a fingerprint": (drop_metadata, "saved together"),
     "half a file": (
         lambda folder: (folder / "adapter_model.safetensors").write_bytes(
             (folder / "adapter_model.safetensors").read_bytes()[:-100]

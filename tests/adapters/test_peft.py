@@ -155,7 +155,6 @@ class TestConfig:
     FIELDS = {  # noqa: RUF012 - a constant of the tests
         "raw_shape": [[2, 3, 4], [2, 2, 4]],
         "rank": [2, 3],
-        "shape_mode": "mixed",
         "init": 0.25,
         "frozen_cores": [-1],
         "disabled_cores": [0],
@@ -168,6 +167,8 @@ class TestConfig:
     def test_fields_mean_what_they_mean_in_the_native_kind(self):
         assert TensorTrainConfig(**self.FIELDS).to_adapter_config() == TensorTrainLoRAConfig(**self.FIELDS)
         assert TensorTrainConfig().to_adapter_config() == TensorTrainLoRAConfig()
+        chosen = {"d": 2, "shape_mode": "mixed"}
+        assert TensorTrainConfig(**chosen).to_adapter_config() == TensorTrainLoRAConfig(**chosen)
 
     def test_values_are_kept_in_one_form(self):
         config = TensorTrainConfig(raw_shape=((4, 4), (2, 8)), frozen_cores=(-1,))
