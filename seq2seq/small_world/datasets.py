@@ -129,9 +129,8 @@ def entailment(world: World, entailed: bool) -> tuple[str, str]:
 
 
 def _changed(world: World, event: Event) -> Event:
-    """Another event that differs in one respect, often in who did it to whom."""
-    respects = world.changeable(event)
-    return world.change(event, "roles" if "roles" in respects and world.chance(0.4) else world.rng.choice(respects))
+    """Another event that differs in one respect."""
+    return world.change(event, world.rng.choice(world.changeable(event)))
 
 
 def _two_ways(world: World, event: Event, other: Event) -> tuple[str, str]:
