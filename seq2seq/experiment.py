@@ -61,7 +61,7 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
     counts = adapters.summary(prepared.model)
     logger.info("%s", counts)
     if main_process and training["do_train"]:
-        freezing = [vars(row) for row in adapters.freeze(prepared.model).rows]
+        freezing = [vars(row) for row in adapters.freezing_report(prepared.model).rows]
         write_json(folder.parameters, {**counts.to_dict(), "freezing": freezing})
 
     if training["do_train"]:

@@ -66,6 +66,11 @@ def mark_spans(row: Row) -> Iterable[Row]:
     return [{**flat, "text": " ".join(words)}]
 
 
+def entailed_is_true(row: Row) -> Iterable[Row]:
+    """The small world's entailment: a statement that follows is true."""
+    return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(row["label"], row["label"])}]
+
+
 def answer_texts(row: Row) -> Iterable[Row]:
     """SQuAD: keeps the texts of the accepted answers, without their positions."""
     return [{**row, "answers": list(row["answers"]["text"])}]
@@ -301,30 +306,31 @@ _ALL = (
         folder="SQuAD",
         unpack=answer_texts,
     ),
-    # The small world: the project's own data, in GLUE's shapes
+    # The small world: the project's own data, in GLUE's shapes; its answers are words of the backbone's vocabulary
     _world(
         "acceptability",
         source="world_acceptability sentence: {sentence}",
-        labels=("unacceptable", "acceptable"),
+        labels=("wrong", "right"),
         metrics=("matthews",),
     ),
     _world(
         "sentiment",
         source="world_sentiment sentence: {sentence}",
-        labels=("negative", "positive"),
+        labels=("bad", "good"),
         metrics=("accuracy",),
     ),
     _world(
         "paraphrase",
         source="world_paraphrase sentence1: {sentence1} sentence2: {sentence2}",
-        labels=("different", "equivalent"),
+        labels=("different", "same"),
         metrics=("f1",),
     ),
     _world(
         "entailment",
         source="world_entailment sentence1: {sentence1} sentence2: {sentence2}",
-        labels=_ENTAILMENT,
+        labels=("true", "false"),
         metrics=("accuracy",),
+        unpack=entailed_is_true,
     ),
     _world(
         "similarity",

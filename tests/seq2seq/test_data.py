@@ -127,7 +127,7 @@ LAYOUTS = [
         "sentiment/{}.tsv",
         "train validation test",
         tsv(("sentence", "label"), ("A", "0")),
-        "negative",
+        "bad",
     ),
     ("world_similarity", "similarity/{}.csv", "train validation test", "sentence1,sentence2,score\nA,B,0.4\n", "0.4"),
 ]
