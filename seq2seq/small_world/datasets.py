@@ -24,7 +24,7 @@ SPLITS = {"train": 2400, "validation": 500, "test": 500}
 
 def acceptability(world: World, acceptable: bool) -> tuple[str]:
     """One sentence with or without one slip that no two neighbouring words betray."""
-    make = world.rng.choice((_agreement, _reflexive, _verb_form, _voice))
+    make = world.rng.choices((_reflexive, _voice, _verb_form, _agreement), (2, 2, 1, 1))[0]
     return (make(world, acceptable),)
 
 

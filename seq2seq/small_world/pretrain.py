@@ -8,6 +8,7 @@ skill the share of held-out items that greedy decoding answers right to the last
 """
 
 import argparse
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -54,9 +55,10 @@ def train_tokenizer(out: Path, seed: int) -> T5Tokenizer:
     words = vocabulary(world)
     # Pairs of words: a word is a candidate piece only if it is seen with and without a successor.
     pairs = (pair for _ in range(200) for pair in zip(words, world.rng.sample(words, len(words)), strict=True))
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=map(" ".join, pairs),
-        model_prefix=str(out / "spiece"),
+        model_writer=model,
         vocab_size=1000,
         hard_vocab_limit=False,
         split_by_number=False,
@@ -69,7 +71,7 @@ def train_tokenizer(out: Path, seed: int) -> T5Tokenizer:
         minloglevel=2,
         max_sentencepiece_length=24,
     )
-    (out / "spiece.vocab").unlink()
+    (out / "spiece.model").write_bytes(model.getvalue())
     tokenizer = T5Tokenizer.from_pretrained(out, extra_ids=SENTINELS)
     tokenizer.save_pretrained(out)
     (out / "tokenizer.json").unlink()  # made from spiece.model again by whoever loads it
