@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set in it, by dotted name")
     options = parser.parse_args(arguments)
 
+    import torch
     import transformers
 
     from adapters import CheckpointError, ConfigurationError, MergeError
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     from seq2seq.experiment import run_experiment
     from seq2seq.report import result_table
 
+    torch.set_flush_denormal(True)  # a diverging model's numbers below 1e-38 would take a CPU a hundred times as long
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # the rest goes to the run's log
