@@ -8,6 +8,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 CPU_BUILDS := https://download.pytorch.org/whl/cpu
 
+# Threads that wait for each other sleep instead of spinning: on a machine with other work that is several times as fast.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: quickstart test test-fast lint clean
 
 quickstart: $(VENV)/complete

@@ -28,6 +28,11 @@ CHECKPOINT_FILES = {
 }
 
 
+NEEDS_COMPILER = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler"
+)
+
+
 class At(TrainerCallback):
     """Calls a function of the trainer's state at one kind of event."""
 
@@ -465,7 +470,7 @@ class TestWaysOfTraining:
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.torch.*is deprecated")  # inductor's own two, about torch.jit and its checks
-    @pytest.mark.parametrize("backend", ["eager", "inductor"])
+    @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NEEDS_COMPILER)])
     def test_compiled_training_and_evaluation_are_the_plain_ones(self, bases, tmp_path, backend):
         torch.compiler.reset()
         once = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
