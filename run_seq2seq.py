@@ -30,13 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     from seq2seq.experiment import run_experiment
     from seq2seq.report import result_table
 
-    torch.set_flush_denormal(True)  # a diverging model's numbers below 1e-38 would take a CPU a hundred times as long
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # the rest goes to the run's log
     logging.basicConfig(handlers=[screen], format="%(message)s")
     try:
         experiment = load_experiment(options.config, options.overrides)
+        torch.set_flush_denormal(True)  # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
         result = run_experiment(experiment)
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped. The same command resumes from the last checkpoint.", file=sys.stderr)
         return 130
+    finally:
+        torch.set_flush_denormal(False)
     if int(os.environ.get("RANK", "0")) == 0:
         print(result_table(result, experiment.run.directory))
     return 0

@@ -177,6 +177,7 @@ def test_the_log_holds_what_happened(finished):
 def test_a_run_that_diverges_ends_in_a_sentence(config_file, capsys):
     assert main([str(config_file), "learning_rate=1000", "max_grad_norm=0", "optim=sgd", "adapter.scaling=1e18"]) == 1
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("Failed: A merged weight is finite")
+    assert torch.tensor(1e-40) * 1 > 0, "denormal numbers are still flushed after the run"
 
 
 def test_training_alone_works(values):
