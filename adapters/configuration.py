@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Literal, get_type_hints
 import torch
 
 import t3nsor as t3
+from adapters.places import PLACES, Place
+from adapters.sharing import Scope
+from adapters.sublayers import Sublayer
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 
 Stack = Literal["encoder", "decoder"]
@@ -52,11 +55,19 @@ class AdapterConfig:
         for field in fields(self):
             value = check_type(field.name, getattr(self, field.name), hints[field.name], f"adapter kind {self.kind!r}")
             object.__setattr__(self, field.name, value)
-        for name in ("stacks", "sublayers", "target_modules"):
+        for name in ("stacks", "sublayers", "target_modules", "share_across"):
             if getattr(self, name, None) == ():
                 self.refuse(name, "takes at least one name", "an empty list", "leave the key out for the default")
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
             self.refuse("layers", "takes block numbers from 0 on", list(self.layers), "use null for every layer")
+
+    def places(self, sublayers: list[Sublayer]) -> list[Place]:
+        """Where in a model with these sublayers the modules of this adapter go."""
+        return PLACES[self.position](self, sublayers)
+
+    def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
+        """What the modules have in common, by slot (see ``adapters.sharing``), and across what; nothing by default."""
+        return {}
 
     def refuse(self, key: str, rule: str, given: Any, mend: str) -> None:
         """Raise the three-part sentence about one key of this configuration."""
@@ -104,7 +115,9 @@ class TensorTrainFields(AdapterConfig):
             matrix would have.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores held at the identity-like element.
-        shared_cores: cores that are one and the same in every layer; the others are each layer's own.
+        shared_cores: cores that several modules have in common; the others are each module's own.
+        share_across: what those modules differ in: "layers", "sublayers" (self-attention, feed-forward, ...),
+            "projections" (down and up of a bottleneck; wi and wo) or "tasks", see ``adapters.sharing``.
         core_activation: activation between the cores; such a layer is not linear and cannot be merged.
         bias: "none", "dense" (one number for each output) or "tt" (a TT vector).
     """
@@ -117,6 +130,7 @@ class TensorTrainFields(AdapterConfig):
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
     shared_cores: tuple[int, ...] = ()
+    share_across: tuple[Scope, ...] = ("layers",)
     core_activation: Literal["relu", "gelu", "silu", "tanh"] | None = None
     bias: Literal["none", "dense", "tt"] = "none"
 
@@ -138,10 +152,17 @@ class TensorTrainFields(AdapterConfig):
             self.refuse("init", "as a number is a positive standard deviation", self.init, "0.02 is usual")
         check_cores(self)
 
+    def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
+        return dict.fromkeys(self.shared_cores, frozenset(self.share_across))
+
     @property
     def zero_core(self) -> int:
-        """The core that starts at zero so that the delta does: the last one that trains."""
-        return max(set(range(self.d)) - set(self.frozen_cores) - set(self.disabled_cores))
+        """The core that starts at zero so that the delta does: the last one that trains.
+
+        One that tasks share may have been trained when the next task comes, so it is taken only where all are such.
+        """
+        trained = set(range(self.d)) - set(self.frozen_cores) - set(self.disabled_cores)
+        return max((trained - set(self.shared_cores) if "tasks" in self.share_across else trained) or trained)
 
     def tt_linear(self, in_features: int, out_features: int, zero: bool, mirrored: bool = False) -> t3.TTLinear:
         """The TT layer of these fields, W (out, in).

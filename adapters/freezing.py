@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from adapters.configuration import AdapterConfig
-from adapters.mergeable import Mergeable
+from adapters.controller import AdapterController
 from adapters.tables import render_table
 from adapters.validation import ConfigurationError
 from t3nsor.module import TTModule
@@ -80,16 +80,9 @@ def model_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that adapters brought in, by name."""
-    found = {}
-    for path, module in model.named_modules():
-        if isinstance(module, Mergeable):
-            for name, parameter in module.named_parameters(prefix=path):
-                if name not in (f"{path}.weight", f"{path}.bias"):
-                    found[name] = parameter
-    for name, parameter in model.named_parameters():
-        if name.startswith("shared_cores."):
-            found[name] = parameter
-    return found
+    below = [f"{path}." for path, module in model.named_modules() if isinstance(module, AdapterController)]
+    prefixes = (*below, "shared_parameters.")
+    return {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 
 def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str, tuple[bool, AdapterConfig]]:

@@ -1,11 +1,9 @@
 """attach: put adapters into a model, freeze the rest.
 
-One walk: the configuration names sublayers; in each, the places are
-
-    position "beside"    the linears named by target_modules          -> AdaptedLinear.beside
-    position "after"     the linear at the end of the sublayer        -> AdaptedLinear.after
-    position "norm"      the sublayer's layer norm                    -> AdaptedLayerNorm.replacement
-    position "weights"   none: the kind decides only which of the model's own parameters train
+    places      the configuration says where its modules go (``adapters.places``)
+    build       one module for each place, on the device of the weight that it stands at
+    controller  the base's module is wrapped by its host, which holds a controller for each attachment
+    share       parameters that several modules have in common get one owner (``adapters.sharing``)
 
 Everything that can be refused is refused before the model is touched.
 """
@@ -17,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-import t3nsor as t3
 from adapters.adapted_linear import AdaptedLinear
 from adapters.configuration import AdapterConfig
 from adapters.controller import ALL_TASKS, AdapterController
@@ -25,8 +22,10 @@ from adapters.freezing import freeze, weight_rules
 from adapters.layer_norm import AdaptedLayerNorm
 from adapters.mergeable import Mergeable
 from adapters.merging import non_linear_adapters, unmerge
-from adapters.sublayers import Sublayer, find_sublayers, select_sublayers
-from adapters.validation import ConfigurationError, nearest_name
+from adapters.places import Place
+from adapters.sharing import Sharing, plan_sharing, share
+from adapters.sublayers import find_sublayers
+from adapters.validation import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +42,12 @@ class Attachment:
         return {"task": self.task, "config": self.config.to_dict()}
 
 
-@dataclass(frozen=True)
-class Place:
-    """A module path that takes an adapter; places of one ``role`` share their shared cores."""
-
-    path: str
-    role: str
+HOSTS: dict[str, type[Mergeable]] = {
+    "beside": AdaptedLinear,
+    "after": AdaptedLinear,
+    "replacement": AdaptedLayerNorm,
+}
+"""By slot: the module that takes the place of the base's own and holds the adapters."""
 
 
 def as_configs(config: Any) -> list[AdapterConfig]:
@@ -85,22 +84,18 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
             rule = "decides about the model's own weights, which all tasks share"
             entry.refuse("kind", rule, f"task {task!r}", "attach it without a task")
         attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
-        places = find_places(entry, sublayers)
-        planned.append((attachment, [(place, _build(model, entry, place)) for place in places]))
+        planned.append((attachment, [(place, _build(model, entry, place)) for place in entry.places(sublayers)]))
     _check_norms(model, planned)
-    shared = _shared_cores(model, planned)
+    shared: Sharing = {}
+    for attachment, modules in planned:
+        shared |= plan_sharing(model, attachment.name, task or ALL_TASKS, attachment.config, modules)
 
     unmerge(model)
     active_task = next((m.active_task for m in model.modules() if isinstance(m, AdapterController)), None)
     for attachment, modules in planned:
         for place, module in modules:
-            _controller(model, place.path, attachment, active_task).add(attachment.task, module)
-    if shared and not hasattr(model, "shared_cores"):
-        model.shared_cores = nn.ParameterDict().train(model.training)
-    for key, (parameter, borrowers) in shared.items():
-        model.shared_cores[key] = parameter
-        for linear, index in borrowers:
-            linear.share_core(index, model.shared_cores, key)
+            _controller(model, place, attachment.name, active_task).add(attachment.task, module)
+    share(model, shared)
     model.adapter_attachments = [*attachments(model), *(attachment for attachment, _ in planned)]
     freeze(model)
     if names := non_linear_adapters(model):
@@ -118,58 +113,17 @@ def check_task_name(task: Any) -> None:
         )
 
 
-def find_places(config: AdapterConfig, sublayers: list[Sublayer]) -> list[Place]:
-    """Where ``config`` sits among the sublayers of a model."""
-    if config.position == "weights":
-        return []
-    chosen = select_sublayers(config, sublayers)
-    if config.position == "beside":
-        return _linears_by_name(config, chosen)
-    if config.position == "after":
-        return [Place(sublayer.output, sublayer.kind) for sublayer in chosen]
-    return [Place(sublayer.norm, sublayer.kind) for sublayer in chosen]
-
-
-def _linears_by_name(config: AdapterConfig, chosen: list[Sublayer]) -> list[Place]:
-    if config.target_modules is None:
-        places = [
-            Place(path, name)
-            for sublayer in chosen
-            if sublayer.kind == "feed_forward"
-            for name, path in sublayer.linears.items()
-        ]
-        if not places:
-            given = f"null with sublayers {list(config.sublayers)}"
-            config.refuse("target_modules", "means the feed-forward linears where it is null", given, "name linears")
-        return places
-    known = {name for sublayer in chosen for name in sublayer.linears}
-    for name in config.target_modules:
-        if name not in known:
-            config.refuse(
-                "target_modules",
-                f"names linears of the sublayers {', '.join(config.sublayers)}",
-                repr(name),
-                nearest_name(name, known)[:-1],
-            )
-    return [
-        Place(path, name)
-        for sublayer in chosen
-        for name, path in sublayer.linears.items()
-        if name in config.target_modules
-    ]
-
-
 def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
     """The adapter module of one place, on the device of the weight it stands at."""
     base = model.get_submodule(place.path)
-    if config.position != "norm" and type(base) not in (nn.Linear, AdaptedLinear):
+    if place.slot != "replacement" and type(base) not in (nn.Linear, AdaptedLinear):
         given = f"a {type(base).__name__} at {place.path}"
         config.refuse("target_modules", "names plain nn.Linear modules", given, "load the model without quantisation")
     weight = base.base_tensor("weight") if isinstance(base, Mergeable) else base.weight.detach()
     with torch.device(weight.device):
-        if config.position == "norm":
+        if place.slot == "replacement":
             module = config.build(weight, base.variance_epsilon)
-        elif config.position == "beside":
+        elif place.slot == "beside":
             module = config.build(base.in_features, base.out_features)
         else:
             module = config.build(base.out_features, base.out_features)
@@ -216,42 +170,13 @@ def _check_norms(model: nn.Module, planned: list) -> None:
             config.refuse("kind", "trains norms that act", f"{path}, replaced by {name!r}", "choose one for each norm")
 
 
-def _shared_cores(model: nn.Module, planned: list) -> dict[str, tuple[nn.Parameter, list]]:
-    """For each core to be shared: its key, the one Parameter, and the (layer, core index) pairs that borrow it."""
-    shared: dict[str, tuple[nn.Parameter, list]] = {}
-    for attachment, modules in planned:
-        for place, module in modules:
-            for path, layer in module.named_modules():
-                if not isinstance(layer, t3.TTLinear | t3.TTLayerNorm):
-                    continue
-                for index in getattr(attachment.config, "shared_cores", ()):
-                    role = path.replace(".", "-")
-                    key = f"{attachment.name}-{attachment.task or ALL_TASKS}-{place.role}-{role}-{index}"
-                    parameter, borrowers = shared.setdefault(key, (layer.cores[index], []))
-                    if parameter.shape != layer.cores[index].shape:
-                        attachment.config.refuse(
-                            "shared_cores",
-                            f"shares cores of one shape among all {place.role!r}",
-                            f"{tuple(parameter.shape)} and {tuple(layer.cores[index].shape)} at {place.path}",
-                            "choose places of equal sizes",
-                        )
-                    borrowers.append((layer, index))
-    return shared
-
-
-def _controller(model: nn.Module, path: str, attachment: Attachment, active_task: str | None) -> AdapterController:
-    """The controller of an attachment at a path, made on first use; wraps the base module where it is still plain."""
-    base = model.get_submodule(path)
-    if attachment.config.position == "norm":
-        if not isinstance(base, AdaptedLayerNorm):
-            base = AdaptedLayerNorm(base)
-            model.set_submodule(path, base)
-        controllers = base.replacement
-    else:
-        if not isinstance(base, AdaptedLinear):
-            base = AdaptedLinear(base)
-            model.set_submodule(path, base)
-        controllers = base.beside if attachment.config.position == "beside" else base.after
-    if attachment.name not in controllers:
-        controllers[attachment.name] = AdapterController(active_task).train(base.training)
-    return controllers[attachment.name]
+def _controller(model: nn.Module, place: Place, name: str, active_task: str | None) -> AdapterController:
+    """The controller of an attachment at a place, made on first use; wraps the base's module if still plain."""
+    base, host = model.get_submodule(place.path), HOSTS[place.slot]
+    if not isinstance(base, host):
+        base = host(base)
+        model.set_submodule(place.path, base)
+    controllers = getattr(base, place.slot)
+    if name not in controllers:
+        controllers[name] = AdapterController(active_task).train(base.training)
+    return controllers[name]

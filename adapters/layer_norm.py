@@ -22,6 +22,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 import t3nsor as t3
 from adapters.configuration import AdapterConfig, check_cores, check_factors, resolve_shape
 from adapters.mergeable import Mergeable
+from adapters.sharing import Scope
 from adapters.sublayers import find_sublayers, select_sublayers
 from adapters.validation import ConfigurationError
 
@@ -105,6 +106,9 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
         for name in ("disabled_cores", "shared_cores"):
             if getattr(self, name) and self.init != "ones":
                 self.refuse(name, "takes a start from ones", f"init={self.init!r}", 'write "init": "ones"')
+
+    def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
+        return dict.fromkeys(self.shared_cores, frozenset({"layers"}))
 
     def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
         if self.raw_shape is not None:

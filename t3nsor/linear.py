@@ -9,7 +9,7 @@ Four things may be asked of single cores, by index:
                 r_{k-1} != r_k or m_k != n_k: its factors pass through as they come, cut or padded with zeros (so an
                 outermost core, with r_0 = 1, passes rank index 0 of its bond and leaves the others without effect)
     zero        starts at zero, so that W = 0 exactly while this core has a gradient
-    shared      is read from elsewhere in the model: see `TTModule.share_core`
+    shared      is read from elsewhere in the model: see `TTModule.share`
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -77,7 +77,11 @@ class TTModule(nn.Module):
         """The dense weight, differentiable in the cores."""
         return self.tensor_train().full()
 
-    def share_core(self, index: int, owner: nn.ParameterDict, key: str) -> None:
+    def shareable(self) -> dict[int, nn.Parameter]:
+        """The cores that could be shared, by index: all but the disabled ones."""
+        return {k: core for k, core in enumerate(self.live_cores()) if k not in self.disabled_cores}
+
+    def share(self, index: int, owner: nn.ParameterDict, key: str) -> None:
         """From now on read core `index` from `owner[key]`, a Parameter of the same shape.
 
         The owner must be a module elsewhere in the model: it holds the core in the state_dict and in `parameters()`,

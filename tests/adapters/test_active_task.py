@@ -147,5 +147,5 @@ def test_generate_takes_no_task_and_follows_the_active_one(two_tasks, batch):
 def test_tasks_share_no_core(tiny_t5):
     description = {**LORA, "shared_cores": [0]}
     model = adapters.attach(adapters.attach(tiny_t5(), description, "a"), description, "b")
-    assert len(model.shared_cores) == 4  # wi and wo, twice
-    assert len({parameter.data_ptr() for parameter in model.shared_cores.values()}) == 4
+    assert len(model.shared_parameters) == 4  # wi and wo, twice
+    assert len({parameter.data_ptr() for parameter in model.shared_parameters.values()}) == 4

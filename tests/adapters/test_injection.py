@@ -271,7 +271,7 @@ def test_a_shared_core_has_one_owner_and_the_sum_of_the_gradients(tiny_t5, batch
             core = layer.live_cores()[k]
             expected = sum(gradients) if k in shared else gradient
             torch.testing.assert_close(core.grad, expected, rtol=1e-4, atol=1e-7)
-    names = [name for name, _ in model.named_parameters() if name.startswith("shared_cores.")]
+    names = [name for name, _ in model.named_parameters() if name.startswith("shared_parameters.")]
     assert len(names) == len(shared)
     sizes = [6 * 2, 2 * 12 * 2, 2 * 16]  # (1, 3, 2, 2), (2, 4, 3, 2), (2, 4, 4, 1) of 24 -> 48
     assert adapters.summary(model).total.trainable == sum(
@@ -281,16 +281,16 @@ def test_a_shared_core_has_one_owner_and_the_sum_of_the_gradients(tiny_t5, batch
 
 def test_shared_cores_are_shared_within_a_role_only(tiny_t5):
     model = adapters.attach(tiny_t5(), {"kind": "tt_adapter", "reduction_factor": 4, "shared_cores": [0]})
-    assert len(model.shared_cores) == 4  # down and up, after self-attention and after feed-forward
+    assert len(model.shared_parameters) == 4  # down and up, after self-attention and after feed-forward
     model = adapters.attach(tiny_t5(), {"kind": "tt_layer_norm", "init": "ones", "shared_cores": [1]})
-    assert len(model.shared_cores) == 4  # self-attention, cross-attention, feed-forward, final
+    assert len(model.shared_parameters) == 4  # self-attention, cross-attention, feed-forward, final
 
 
 def test_a_frozen_shared_core_is_frozen_at_its_owner(tiny_t5):
     for kind, init in (("tt_lora", "he"), ("tt_layer_norm", "ones")):
         description = {"kind": kind, "init": init, "shared_cores": [0], "frozen_cores": [0]}
         model = adapters.attach(tiny_t5(), description)
-        assert not any(parameter.requires_grad for parameter in model.shared_cores.values())
+        assert not any(parameter.requires_grad for parameter in model.shared_parameters.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

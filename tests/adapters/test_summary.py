@@ -79,7 +79,7 @@ def test_shared_cores_belong_to_their_adapter_and_stand_by_themselves(tiny_t5):
     counts = adapters.summary(adapters.attach(tiny_t5(), description, "sst-2"))
     core = 6 * 2
     assert counts.groups["tt_lora_2"].trainable - counts.groups["tt_lora"].trainable == (8 - 2) * core
-    assert counts.layers["shared_cores"].trainable == 2 * core
+    assert counts.layers["shared_parameters"].trainable == 2 * core
 
 
 def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):

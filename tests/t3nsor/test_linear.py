@@ -222,7 +222,7 @@ def test_whole_layer_in_bfloat16():
 def test_compiles_without_graph_breaks():
     layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt")
     owner = nn.ParameterDict({"core": layer.cores[1].detach().clone()})
-    layer.share_core(1, owner, "core")
+    layer.share(1, owner, "core")
     x = torch.randn(5, 24)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))

@@ -17,8 +17,8 @@ class Pair(nn.Module):
         self.first = t3.TTLinear(24, 36, tt_rank=3, bias=False, device=device)
         self.second = t3.TTLinear(24, 36, tt_rank=3, bias=False, device=device)
         self.shared["core"] = nn.Parameter(self.first.cores[1].detach().clone())
-        self.first.share_core(1, self.shared, "core")
-        self.second.share_core(-2, self.shared, "core")
+        self.first.share(1, self.shared, "core")
+        self.second.share(-2, self.shared, "core")
 
     def forward(self, x):
         return self.first(x) - self.second(x)
@@ -99,7 +99,7 @@ def test_every_module_can_share(module):
     module = copy.deepcopy(module)
     expected = module.full().detach()
     owner = nn.ParameterDict({"core": module.cores[0].detach().clone()})
-    module.share_core(0, owner, "core")
+    module.share(0, owner, "core")
     torch.testing.assert_close(module.full(), expected, rtol=0, atol=0)
     module.full().sum().backward()
     assert owner["core"].grad is not None
@@ -111,7 +111,7 @@ def test_every_module_can_share(module):
 def test_sharing_a_frozen_core_freezes_it(layer):
     layer = copy.deepcopy(layer)
     owner = nn.ParameterDict({"core": torch.zeros(layer.core_shapes[1])})
-    layer.share_core(1, owner, "core")
+    layer.share(1, owner, "core")
     assert not owner["core"].requires_grad
     owner["core"] = nn.Parameter(torch.zeros(layer.core_shapes[1]))
     layer.freeze_cores()
@@ -133,5 +133,5 @@ BAD_CALLS = [
 def test_bad_sharing_is_refused_with_a_sentence(index, owner, key, error, sentence):
     layer = t3.TTLinear(24, 36, disabled_cores=[2])
     with pytest.raises(error, match=sentence):
-        layer.share_core(index, owner, key)
+        layer.share(index, owner, key)
     assert all(core is not None for core in layer.cores)

@@ -135,7 +135,7 @@ def test_both_ways_train_the_same_parameters(bases, kind):
         trains.append({name: parameter.requires_grad for name, parameter in model.named_parameters()})
     assert trains[0] == trains[1]
     assert any(trains[0].values())
-    base = {name: trains for name, trains in trains[0].items() if not any(c in name for c in ("tasks", "shared_cores"))}
+    base = {name: trains for name, trains in trains[0].items() if not any(c in name for c in ("tasks", "shared_parameters"))}
     assert any(base.values()) == (kind in ("layer_norm", "none", "composed"))
 
 
@@ -164,7 +164,7 @@ def test_shared_core_has_one_owner_in_the_file(bases, tmp_path):
     model.save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         names = list(file.keys())
-    assert len([name for name in names if name.startswith("shared_cores.")]) == 4  # cores 0 and 2 of wi and of wo
+    assert len([name for name in names if name.startswith("shared_parameters.")]) == 4  # cores 0 and 2 of wi and of wo
     assert not [name for name in names if name.endswith(("cores.0", "cores.2"))]
     assert len([name for name in names if name.endswith("cores.1")]) == 8  # two linears in each of four blocks
 

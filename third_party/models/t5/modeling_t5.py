@@ -76,7 +76,7 @@ def check_base_is_whole(model: T5ForConditionalGeneration, missing: set[str], pa
 
 def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
     """Give adapters that the checkpoint did not hold their initial values; refuse one that it holds in part."""
-    shared_missing = any(name.startswith("shared_cores.") for name in missing)
+    shared_missing = any(name.startswith("shared_parameters.") for name in missing)
     for place, module in adapters.adapted_modules(model):
         for controller_name, controller in module.named_controllers():
             for task, adapter in controller.tasks.items():

@@ -1,0 +1,93 @@
+"""Parameters that several adapter modules have in common: one owner, many borrowers.
+
+    model.shared_parameters    nn.ParameterDict, the one owner: in parameters(), in the state_dict, each tensor once
+    layer.shareable()          {slot: Parameter}, what a layer could borrow: a core by its index, a rule by its name
+    layer.share(slot, owner, key)      from now on the layer reads owner[key] in place of its own
+    config.shared_slots()      {slot: scopes}, what the configuration asks to be borrowed, and across what
+
+Two layers share a slot where all that the scopes leave out is the same:
+
+    layers         the same place in other blocks, of both stacks
+    sublayers      places at other kinds of sublayer
+    projections    down and up of a bottleneck; the linears wi and wo, q, k, v and o
+    tasks          the adapters that one configuration has for other tasks
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from torch import nn
+
+from adapters.places import Place
+
+Scope = Literal["layers", "sublayers", "projections", "tasks"]
+Sharing = dict[str, tuple[nn.Parameter, list[tuple[nn.Module, Any]]]]
+"""For each key of ``shared_parameters``: the Parameter, and the (layer, slot) pairs that borrow it."""
+
+
+def plan_sharing(
+    model: nn.Module, name: str, task: str, config: Any, modules: list[tuple[Place, nn.Module]]
+) -> Sharing:
+    """What the modules of one attachment share, with each other and with what the model has already.
+
+    Args:
+        model: owner of ``shared_parameters``, if anything has been shared in it.
+        name: the attachment's name.
+        task: its task, or the word for all tasks.
+        config: its configuration.
+        modules: its modules with their places.
+
+    Raises:
+        ConfigurationError: parameters of different shapes would have to be one.
+    """
+    planned: Sharing = {}
+    owned = getattr(model, "shared_parameters", {})
+    for place, inner_path, layer, slot, scopes in _slots(config, modules):
+        own = layer.shareable()[slot]
+        key = _key(name, task, place, inner_path, slot, scopes)
+        parameter, borrowers = planned.setdefault(key, (owned.get(key, own), []))
+        if parameter.shape != own.shape:
+            config.refuse(
+                "shared_cores" if isinstance(slot, int) else slot,
+                f"shares parameters of one shape across {', '.join(sorted(scopes))}",
+                f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
+                "choose places of equal sizes",
+            )
+        borrowers.append((layer, slot))
+    return planned
+
+
+def share(model: nn.Module, planned: Sharing) -> None:
+    """Put the planned Parameters into ``model.shared_parameters`` and let their borrowers read them there."""
+    if planned and not hasattr(model, "shared_parameters"):
+        model.shared_parameters = nn.ParameterDict().train(model.training)
+    for key, (parameter, borrowers) in planned.items():
+        model.shared_parameters[key] = parameter
+        for layer, slot in borrowers:
+            layer.share(slot, model.shared_parameters, key)
+
+
+def _slots(
+    config: Any, modules: list[tuple[Place, nn.Module]]
+) -> Iterator[tuple[Place, str, nn.Module, Any, frozenset[Scope]]]:
+    asked = config.shared_slots()
+    for place, module in modules if asked else []:
+        for inner_path, layer in module.named_modules():
+            if hasattr(layer, "shareable"):
+                for slot in layer.shareable():
+                    if slot in asked:
+                        yield place, inner_path, layer, slot, asked[slot]
+
+
+def _key(name: str, task: str, place: Place, inner_path: str, slot: Any, scopes: frozenset[Scope]) -> str:
+    """A name without dots, of what the borrowers have in common."""
+    parts = [name]
+    if "tasks" not in scopes:
+        parts.append(task)
+    if "layers" not in scopes:
+        parts.append(f"{place.sublayer.stack}-{place.sublayer.layer}")
+    if "sublayers" not in scopes:
+        parts.append(place.sublayer.kind)
+    if "projections" not in scopes:
+        parts += [place.projection, inner_path.replace(".", "-")]
+    return "-".join(part for part in [*parts, str(slot)] if part)
