@@ -27,8 +27,8 @@ from seq2seq.tasks import OWN_FILES, TaskSpec
 logger = logging.getLogger(__name__)
 
 FILE_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "dev", "val"),
+    "train": ("train", "train-v1.1"),
+    "validation": ("validation", "dev", "val", "dev-v1.1"),
     "test": ("test",),
     "validation_matched": ("validation_matched", "dev_matched"),
     "validation_mismatched": ("validation_mismatched", "dev_mismatched"),

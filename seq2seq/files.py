@@ -1,4 +1,4 @@
-"""Rows from files: tsv, csv, jsonl, json (a list of objects) and parquet, one dictionary per row.
+"""Rows from files, one dictionary per row: tsv, csv, jsonl, parquet, and json (a list of objects, alone or as "data").
 
 A tsv file has GLUE's form: cells end at tabs, and a quotation mark is a letter like any other. A csv file has the usual
 form: cells end at commas and may be quoted. Their cells are strings; the other forms keep their types. A table's row
@@ -61,7 +61,12 @@ def _read_jsonl(path: Path, header: Header) -> Iterator[Row]:
 
 
 def _read_json(path: Path, header: Header) -> Iterator[Row]:
-    yield from json.loads(path.read_text(encoding="utf-8-sig"))
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(content, dict):
+        if not isinstance(content.get("data"), list):
+            raise TypeError(f"an object with the keys {', '.join(content)} has no list 'data'")
+        content = content["data"]
+    yield from content
 
 
 def _read_parquet(path: Path, header: Header) -> Iterator[Row]:

@@ -12,6 +12,7 @@ Karimi Mahabadi et al. 2021 (Compacter).
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
@@ -71,9 +72,41 @@ def entailed_is_true(row: Row) -> Iterable[Row]:
     return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(row["label"], row["label"])}]
 
 
+def queries_of_passage(row: Row) -> Iterable[Row]:
+    """ReCoRD: one row per query, with all its accepted answers; SuperGLUE's nested passage, or a flat row of the hub.
+
+    Entities stand in the order in which the passage names them, each once. The passage's @highlight lines become
+    sentences (Raffel et al. 2020). There a query is one training row per answer; here it is one row, whose first answer
+    is trained on, so that a row is a query in training, evaluation and limits alike.
+    """
+    if "qas" in row:
+        text, spans = row["passage"]["text"], row["passage"]["entities"]
+        entities = [text[span["start"] : span["end"] + 1] for span in sorted(spans, key=lambda span: span["start"])]
+        queries = [(qa["query"], [answer["text"] for answer in qa.get("answers", [])]) for qa in row["qas"]]
+    else:
+        text, entities = row["passage"], row["entities"]
+        queries = [(row["query"], list(row["answers"]))]
+    passage = re.sub(r"\n@highlight\n", ". ", re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", text))
+    named = ", ".join(dict.fromkeys(entities))
+    return [
+        {"query": query, "passage": passage, "entities": named, "answers": list(dict.fromkeys(answers))}
+        for query, answers in queries
+    ]
+
+
 def answer_texts(row: Row) -> Iterable[Row]:
-    """SQuAD: keeps the texts of the accepted answers, without their positions."""
-    return [{**row, "answers": list(row["answers"]["text"])}]
+    """SQuAD: the texts of the accepted answers without their positions; an official article as one row per question."""
+    if "paragraphs" not in row:
+        return [{**row, "answers": list(row["answers"]["text"])}]
+    return [
+        {
+            "question": question["question"],
+            "context": paragraph["context"],
+            "answers": [answer["text"] for answer in question["answers"]],
+        }
+        for paragraph in row["paragraphs"]
+        for question in paragraph["qas"]
+    ]
 
 
 @dataclass(frozen=True)
@@ -294,6 +327,15 @@ _ALL = (
         metrics=("accuracy",),
         folder="WSC",
         unpack=mark_spans,
+    ),
+    _super_glue(
+        "record",
+        source="record query: {query} entities: {entities} passage: {passage}",
+        target="answers",
+        metrics=("squad_f1", "squad_exact_match"),  # ReCoRD's own are the same functions (Zhang et al. 2018)
+        split="large",
+        folder="ReCoRD",
+        unpack=queries_of_passage,
     ),
     # SQuAD 1.1 (Rajpurkar et al. 2016)
     TaskSpec(

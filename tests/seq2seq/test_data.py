@@ -54,6 +54,11 @@ STSB_HEADER = (
 MNLI_HEADER = ("index", "promptID", "pairID", "genre", "sentence1", "sentence2", "label1", "gold_label")
 MULTIRC_FLAT = {"paragraph": "P", "question": "Q?", "answer": "x", "label": 1}
 MULTIRC_QUESTION = {"question": "Q?", "idx": 0, "answers": [{"text": "x", "idx": 0, "label": 1}]}
+RECORD_QUERY = {"query": "@placeholder ran", "answers": [{"start": 0, "end": 1, "text": "Bo"}], "idx": 0}
+SQUAD_ARTICLE = {
+    "title": "T",
+    "paragraphs": [{"context": "C", "qas": [{"question": "Q?", "answers": [{"text": "b c", "answer_start": 0}]}]}],
+}
 
 LAYOUTS = [
     (
@@ -123,6 +128,16 @@ LAYOUTS = [
         "True",
     ),
     (
+        "record",
+        "ReCoRD/{}.jsonl",
+        "train val",
+        jsonl(
+            {"idx": 0, "passage": {"text": "Bo ran", "entities": [{"start": 0, "end": 1}]}, "qas": [RECORD_QUERY] * 2}
+        ),
+        "Bo",
+    ),
+    ("squad", "SQuAD/{}-v1.1.json", "train dev", json.dumps({"data": [SQUAD_ARTICLE] * 2, "version": "1.1"}), "b c"),
+    (
         "world_sentiment",
         "sentiment/{}.tsv",
         "train validation test",
@@ -175,6 +190,16 @@ def test_squad_rows_keep_all_their_answers(tmp_path, monkeypatch):
         write(tmp_path / "SQuAD" / f"{name}.jsonl", jsonl(row, row))
     splits = load_splits(TASKS["squad"], data_dir=tmp_path)
     assert splits["test"][0] == {"source": "squad question: Q? context: C", "target": "b c", "answers": ["b c", "c"]}
+
+
+def test_a_query_without_answers_is_left_out_and_counted(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("seq2seq.splits.HELD_OUT_ROWS", 0)
+    passage = {"text": "Bo ran", "entities": [{"start": 0, "end": 1}]}
+    unlabelled = [{"query": "X", "answers": []}, {"query": "Y"}]
+    for name in ("train", "val"):
+        write(tmp_path / f"{name}.jsonl", jsonl({"passage": passage, "qas": [RECORD_QUERY, *unlabelled]}))
+    assert len(load_splits(TASKS["record"], data_dir=tmp_path)["test"]) == 1
+    assert "2 rows of validation lack a cell" in caplog.text
 
 
 def test_rows_that_lack_a_cell_are_left_out_and_counted(tmp_path, caplog):

@@ -22,6 +22,7 @@ def write(path, text):
         ("a.csv", 'source,target\n"a ""b, c",NA\nünd\u2028,null\n'),
         ("a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n\n"),
         ("a.json", json.dumps(ROWS)),
+        ("object.json", json.dumps({"data": ROWS, "version": "1.1"})),
     ],
 )
 def test_every_text_form_gives_the_same_rows(tmp_path, name, text):
@@ -54,7 +55,8 @@ def test_a_table_row_of_wrong_length_has_none_where_cells_are_unknown(tmp_path):
         ("latin.tsv", "source\ttarget\nü\tx\n".encode("latin-1"), "UTF-8"),
         ("a.jsonl", b'{"source": 1}\n{"source"\n', "Mend the file"),
         ("list.jsonl", b"[1, 2]\n", r"a row is \[1, 2\]"),
-        ("a.json", b'{"source": "x"}', "a row is 'source'"),
+        ("a.json", b'{"source": "x"}', "an object with the keys source has no list 'data'"),
+        ("data.json", b'{"data": {"source": "x"}}', "has no list 'data'"),
         ("number.json", b"3", "holds rows"),
         ("a.csv", b'source,target\n"a"b,c\n', "holds rows"),
         ("a.parquet", b"PAR1", "holds rows"),

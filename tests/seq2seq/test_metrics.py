@@ -153,8 +153,9 @@ def test_multirc_counts_questions_and_answers():
         ("", ["x"], 0.0, 0.0),
     ],
 )
-def test_squad_compares_whole_answers_and_takes_the_best(prediction, answers, f1, exact):
-    results = compute_metrics(TASKS["squad"], [prediction], [answers])
+@pytest.mark.parametrize("task", ["squad", "record"])
+def test_squad_compares_whole_answers_and_takes_the_best(task, prediction, answers, f1, exact):
+    results = compute_metrics(TASKS[task], [prediction], [answers])
     assert (results["squad_f1"], results["squad_exact_match"]) == (pytest.approx(f1), exact)
     assert "invalid" not in results
 

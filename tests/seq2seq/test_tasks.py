@@ -78,6 +78,17 @@ PAIR_TEXT = "sentence1: A b. sentence2: C d."
             "b",
         ),
         (
+            "record",
+            {
+                "passage": "Ann met Bo.\n@highlight\nBo left",
+                "query": "@placeholder left",
+                "entities": ["Ann", "Bo"],
+                "answers": ["Bo"],
+            },
+            "record query: @placeholder left entities: Ann, Bo passage: Ann met Bo. Bo left",
+            "Bo",
+        ),
+        (
             "world_acceptability",
             {"sentence": "A b .", "label": "1"},
             "world_acceptability sentence: A b .",
@@ -104,6 +115,44 @@ def test_a_row_becomes_the_source_and_the_target(task, raw, source, target):
 def test_squad_keeps_all_accepted_answers_as_whole_strings():
     (row,) = TASKS["squad"].flatten({"question": "", "context": "", "answers": {"text": ["New York", "NY"]}})
     assert TASKS["squad"].example(row)["answers"] == ["New York", "NY"]
+
+
+def test_squad_official_nesting_and_the_hubs_rows_give_the_same_examples():
+    spec = TASKS["squad"]
+    answers = [{"text": "b", "answer_start": 0}, {"text": "B c", "answer_start": 1}]
+    questions = [
+        {"question": "A?", "id": "1", "answers": answers},
+        {"question": "D?", "id": "2", "answers": answers[:1]},
+    ]
+    article = {"title": "T", "paragraphs": [{"context": "B", "qas": questions[:1]}, {"context": "E", "qas": questions}]}
+    flat = [
+        {"question": question, "context": context, "answers": {"text": texts, "answer_start": [0] * len(texts)}}
+        for question, context, texts in (("A?", "B", ["b", "B c"]), ("A?", "E", ["b", "B c"]), ("D?", "E", ["b"]))
+    ]
+    examples = [spec.example(row) for row in spec.flatten(article)]
+    assert examples == [spec.example(row) for raw in flat for row in spec.flatten(raw)]
+    assert examples[2] == {"source": "squad question: D? context: E", "target": "b", "answers": ["b"]}
+
+
+def test_record_official_nesting_and_the_hubs_rows_give_the_same_examples():
+    spec = TASKS["record"]
+    text = 'Bo met Ann "here"\n@highlight\nBo left\n@highlight\nAnn stayed'
+    spans = [{"start": 7, "end": 9}, {"start": 0, "end": 1}, {"start": 29, "end": 30}]  # the end is the last letter
+    answers = [{"start": 0, "end": 1, "text": "Bo"}, {"start": 7, "end": 9, "text": "Ann"}, {"text": "Bo"}]
+    questions = [{"query": "@placeholder ran", "answers": answers, "idx": 3}, {"query": "X", "answers": [answers[1]]}]
+    nested = {"source": "Daily", "passage": {"text": text, "entities": spans}, "qas": questions, "idx": 7}
+    flat = [
+        {"passage": text, "query": query, "entities": ["Bo", "Ann"], "answers": texts, "idx": {"passage": 7}}
+        for query, texts in (("@placeholder ran", ["Bo", "Ann"]), ("X", ["Ann"]))
+    ]
+    examples = [spec.example(row) for row in spec.flatten(nested)]
+    assert examples == [spec.example(row) for raw in flat for row in spec.flatten(raw)]
+    passage = 'Bo met Ann "here" Bo left. Ann stayed'
+    assert examples[0] == {
+        "source": f"record query: @placeholder ran entities: Bo, Ann passage: {passage}",
+        "target": "Bo",
+        "answers": ["Bo", "Ann"],
+    }
 
 
 def test_multirc_official_nesting_and_the_hubs_rows_give_the_same_examples():
