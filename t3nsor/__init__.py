@@ -3,6 +3,7 @@
 from .bias import TTBias
 from .contraction import explain, matmul
 from .decompositions import from_kronecker, to_kronecker, tr_svd, tt_svd
+from .describe import describe
 from .embedding import TTEmbedding
 from .formats import FORMATS
 from .initializers import (
@@ -29,6 +30,7 @@ __all__ = [
     "TensorRing",
     "TensorTrain",
     "const_initializer",
+    "describe",
     "explain",
     "factorize",
     "from_kronecker",
