@@ -1,12 +1,18 @@
-"""Run one experiment.
+"""Run one experiment, or many.
 
     python run_seq2seq.py configs/quickstart.json
     python run_seq2seq.py configs/quickstart.json experiment_name=rank4 adapter.rank=4 learning_rate=0.003
+    python run_seq2seq.py configs/quickstart.json "sweep.adapter.rank=[2,4,8]" "sweep.seed=[0,1,2]" --jobs 2
+    python run_seq2seq.py configs/demo/*.json --jobs 4
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
 
 Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
 last line says which key, what was given and what is allowed, and nothing was written. A run that was stopped or killed
 resumes when the same command is given again.
+
+Several files, or a file with a sweep, make one list of runs. All are checked before the first one starts. Each has a
+process of its own, --jobs of them at once; finished ones are kept, and one that fails stops no other: the exit status
+is 1 in the end.
 """
 
 import argparse
@@ -16,28 +22,42 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the experiment that the command line names and return the exit status."""
+    """Run what the command line names and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a JSON file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set in it, by dotted name")
-    options = parser.parse_args(arguments)
+    parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many runs at once, of a list of them")
+    options = parser.parse_intermixed_args(arguments)
+    more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
+    overrides = [text for text in options.more if text not in more_configs]
 
     import torch
     import transformers
 
     from adapters import CheckpointError, ConfigurationError, MergeError
-    from seq2seq.configuration import load_experiment
     from seq2seq.experiment import run_experiment
+    from seq2seq.jobs import cells_table, check_cells, check_jobs, run_cells
     from seq2seq.report import result_table
+    from seq2seq.sweep import load_cells
 
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # the rest goes to the run's log
     logging.basicConfig(handlers=[screen], format="%(message)s")
+    main_process = int(os.environ.get("RANK", "0")) == 0
     try:
-        experiment = load_experiment(options.config, options.overrides)
-        torch.set_flush_denormal(True)  # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
-        result = run_experiment(experiment)
+        check_jobs(options.jobs)
+        cells = load_cells([options.config, *more_configs], overrides)
+        torch.set_flush_denormal(
+            True
+        )  # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
+        if len(cells) > 1:
+            check_cells(cells)
+            outcomes = run_cells(cells, options.jobs)
+            if main_process:
+                print(cells_table(outcomes))
+            return int(any(outcome.state == "failed" for outcome in outcomes))
+        result = run_experiment(cells[0])
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
         return 2
@@ -45,12 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Failed: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. The same command resumes from the last checkpoint.", file=sys.stderr)
+        print("Stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
         return 130
     finally:
         torch.set_flush_denormal(False)
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(result_table(result, experiment.run.directory))
+    if main_process:
+        print(result_table(result, cells[0].run.directory))
     return 0
 
 

@@ -85,24 +85,29 @@ def check_not_decided_here(values: dict[str, Any]) -> None:
             )
 
 
-def check_run(run: RunArguments) -> None:
-    """Refuse names, tasks and paths of a run that cannot be."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.experiment_name):
+def check_experiment_name(name: str) -> None:
+    """Refuse what cannot be the name of a run's folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigurationError(
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
-            f"given was {run.experiment_name!r}: choose such a name (the folder's place is output_root)."
+            f"given was {name!r}: choose such a name (the folder's place is output_root)."
         )
+
+
+def check_run(run: RunArguments) -> None:
+    """Refuse names, tasks and paths of a run that cannot be."""
+    check_experiment_name(run.experiment_name)
     if run.task_name is not None:
         get_task(run.task_name)
-    if (run.task_name is None) == (not run.files):
-        given = f"task_name={run.task_name!r} and files {sorted(run.files)}"
+    if sum((run.task_name is not None, run.mixture is not None, bool(run.files))) != 1:
+        tasks = None if run.mixture is None else list(run.mixture.tasks)
         raise ConfigurationError(
-            "A run has either a task_name or files of its own (train_file, validation_file, test_file); "
-            f"given were {given}: give one of the two."
+            "A run has one of a task_name, a mixture or files of its own (train_file, validation_file, test_file); "
+            f"given were task_name={run.task_name!r}, a mixture of {tasks} and files {sorted(run.files)}: give one."
         )
     if run.files and run.data_dir is not None:
         raise ConfigurationError(
-            f"Key 'data_dir' belongs to a task_name; given was {run.data_dir!r} beside files: drop one."
+            f"Key 'data_dir' belongs to a task_name or a mixture; given was {run.data_dir!r} beside files: drop one."
         )
     for key in ("train_file", "validation_file", "test_file"):
         path = getattr(run, key)
@@ -181,9 +186,37 @@ def check_training(run: RunArguments, training: dict[str, Any]) -> None:
         )
 
 
-def check_adapters(configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
-    """Refuse adapters that leave nothing to do."""
+def check_mixture(run: RunArguments, training: dict[str, Any]) -> None:
+    """Refuse training arguments that a mixture decides."""
+    if run.mixture is None:
+        return
+    strategy = training.get("train_sampling_strategy", "random")
+    if strategy != "random":
+        raise ConfigurationError(
+            f"Key 'train_sampling_strategy' is 'random' in a mixture, which draws its rows itself; given was "
+            f"{strategy!r}: leave it out."
+        )
+    if run.mixture.batches == "one_task" and training.get("auto_find_batch_size"):
+        raise ConfigurationError(
+            "Key 'auto_find_batch_size' is false where batches are of one task, which fixes their size; given was "
+            "True: leave it out."
+        )
+    if run.adapters_per_task and training.get("ddp_find_unused_parameters") is not None:
+        raise ConfigurationError(
+            "Key 'ddp_find_unused_parameters' is set by the run where each task has its own adapters; given was "
+            f"{training['ddp_find_unused_parameters']}: leave it out."
+        )
+
+
+def check_adapters(run: RunArguments, configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
+    """Refuse adapters that leave nothing to do, or that cannot be one for each task."""
     kinds = [config.kind for config in configs]
+    of_all_tasks = [config.kind for config in configs if config.position == "weights"]
+    if run.adapters_per_task and of_all_tasks:
+        raise ConfigurationError(
+            "Key 'adapters' of the mixture is 'shared' where a kind decides about the model's own weights, which all "
+            f"tasks share; given was 'per_task' and the kind {of_all_tasks[0]!r}: drop the kind, or share the adapters."
+        )
     only_frozen = all(config.kind == "layer_norm" and not config.trainable for config in configs)
     if training["do_train"] and only_frozen:
         raise ConfigurationError(

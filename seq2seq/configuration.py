@@ -9,11 +9,13 @@
     }
 
 On the command line ``key=value`` overrides a key, ``adapter.rank=4`` one inside, ``adapter[0].rank=4`` one of a list; a
-value is read as JSON would be (4 is a number, true a truth value, null nothing, [1,2] a list), else as a string.
+value is read as JSON would be (4 is a number, true a truth value, null nothing, [1,2] a list), else as a string. With a
+key ``sweep`` the file describes several runs, see ``seq2seq.sweep``.
 """
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -28,22 +30,33 @@ from adapters.validation import check_keys, check_type
 from seq2seq.argument_rules import (
     DECIDED_HERE,
     check_adapters,
+    check_mixture,
     check_not_decided_here,
     check_ranges,
     check_run,
     check_training,
 )
 from seq2seq.arguments import TRAINING_DEFAULTS, Experiment, RunArguments
+from seq2seq.mixing import Mixture
 
 PATHS = ("output_root", "model_name_or_path", "data_dir", "train_file", "validation_file", "test_file", "adapter_path")
 """Keys in which ~ is the home directory."""
 
 
-def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a JSON file, apply ``key=value`` overrides, and check the whole.
 
     Raises:
         ConfigurationError: one sentence that names the key, what was given and what is allowed.
+    """
+    return read_experiment(load_values(path, overrides))
+
+
+def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a JSON file with ``key=value`` overrides applied; their keys are not checked yet.
+
+    Raises:
+        ConfigurationError: the file is none, holds no JSON object, or an override names no place in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,11 +71,11 @@ def load_experiment(path: str | Path, overrides: list[str] | tuple[str, ...] = (
         ) from None
     if not isinstance(values, dict):
         raise ConfigurationError(f"A run is one JSON object; {path} holds a {type(values).__name__}: put it in braces.")
-    return read_experiment(override(values, overrides))
+    return override(values, overrides)
 
 
-def override(values: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """``values`` with each ``dotted.key=value`` set."""
+def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """``values`` with each ``dotted.key=value`` set; ``sweep.dotted.key=[...]`` sets an axis of the sweep."""
     try:
         config = OmegaConf.create(values)
     except (OmegaConfBaseException, GrammarParseError) as error:
@@ -81,7 +94,10 @@ def override(values: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> 
         except ValueError:
             parsed = value
         try:
-            OmegaConf.update(config, key, parsed, merge=False, force_add=True)
+            if key.startswith("sweep."):  # the rest is one name, dots and all
+                config.sweep = {**(config.get("sweep") or {}), key.removeprefix("sweep."): parsed}
+            else:
+                OmegaConf.update(config, key, parsed, merge=False, force_add=True)
         except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(
@@ -99,6 +115,12 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     run_types = get_type_hints(RunArguments)
     training_types = get_type_hints(Seq2SeqTrainingArguments)
     known_training = {f.name for f in fields(Seq2SeqTrainingArguments) if f.init} - set(run_types)
+    if values.get("sweep") is not None:
+        raise ConfigurationError(
+            "Key 'sweep' describes several runs and stands at the top of a file; it was given where one run is read: "
+            "take it out, or give the file to run_seq2seq.py."
+        )
+    values = {key: value for key, value in values.items() if key != "sweep"}
     check_not_decided_here(values)
     check_keys(
         values,
@@ -109,10 +131,14 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     if "experiment_name" not in values:
         raise ConfigurationError("A run has a key 'experiment_name', the name of its folder; none was given: add it.")
     given = {
-        key: check_type(key, value, run_types[key], "the run") for key, value in values.items() if key in run_types
+        key: check_type(key, value, run_types[key], "the run")
+        for key, value in values.items()
+        if key in run_types and key != "mixture"
     }
+    mixture = values.get("mixture")
     run = RunArguments(
-        **{key: os.path.expanduser(value) if key in PATHS and value else value for key, value in given.items()}
+        **{key: os.path.expanduser(value) if key in PATHS and value else value for key, value in given.items()},
+        mixture=None if mixture is None else Mixture.from_dict(mixture),
     )
     defaults = TRAINING_DEFAULTS | ({"do_predict": "test" in run.files} if run.files else {})
     training = {
@@ -123,9 +149,10 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     check_run(run)
     check_ranges({**training, **{key: getattr(run, key) for key in run_types}})
     check_training(run, training)
+    check_mixture(run, training)
     adapter = values.get("adapter")
     configs = tuple(as_configs({"kind": "none"} if adapter is None else adapter))
-    check_adapters(configs, training)
+    check_adapters(run, configs, training)
     return Experiment(run, configs, training)
 
 

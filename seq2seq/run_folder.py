@@ -4,8 +4,9 @@
         config.json          the resolved configuration           metrics.json      written last: the run is finished
         adapter/             adapter_config.json, .safetensors    parameters.json   what trains, by group and layer
         predictions_*.jsonl  source, target, prediction           curve.png         losses and metrics by step
-        README.md            the run on one page                  log.txt           what was logged
+        README.md            the run on one page                  history.json      the numbers of that curve
         checkpoints/         what an unfinished run resumes from  baselines.json    baselines measured so far
+        log.txt              what was logged                      failure.json      why a run of several ended early
 
 An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
 another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
@@ -15,6 +16,7 @@ another baseline). A run of another configuration is refused. ``overwrite`` puts
 import contextlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,13 +44,21 @@ class RunFolder:
         self.adapter = directory / "adapter"
         self.parameters = directory / "parameters.json"
         self.baselines = directory / "baselines.json"
+        self.failure = directory / "failure.json"
         self.curve = directory / "curve.png"
+        self.history = directory / "history.json"
         self.readme = directory / "README.md"
         self.log = directory / "log.txt"
         self.checkpoints = directory / "checkpoints"
 
     def check(self, experiment: Experiment) -> None:
-        """Refuse a folder that holds something else than this experiment; writes nothing."""
+        """Refuse a folder that cannot be made, or holds something else than this experiment; writes nothing."""
+        there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"Key 'output_root' names a place to write to; given was {experiment.run.output_root!r}, and {there} "
+                "is no directory that can be written to: choose another place."
+            )
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
         if not self._is_run():
@@ -74,7 +84,7 @@ class RunFolder:
         return set(splits) <= result["metrics"].keys() and set(experiment.run.baselines) <= result["baselines"].keys()
 
     def open(self, experiment: Experiment) -> None:
-        """Make the folder, put a run aside that ``overwrite`` replaces, write the configuration."""
+        """Make the folder, put a run aside that ``overwrite`` replaces, write the configuration, forget a failure."""
         if experiment.run.overwrite and self._is_run() and (self.metrics.is_file() or self._differing_key(experiment)):
             if self.replaced.exists():
                 shutil.rmtree(self.directory)
@@ -83,6 +93,7 @@ class RunFolder:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.config.is_file():
             write_json(self.config, experiment.to_dict())
+        self.failure.unlink(missing_ok=True)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write metrics.json, and let go of the run that this one replaces."""

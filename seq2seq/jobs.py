@@ -1,0 +1,290 @@
+"""Several runs by one command: each in a fresh process, N of them at once.
+
+    check_cells    every run is checked whole before the first one starts; nothing is written
+    run_cells      finished runs are kept, the others started or resumed; a run that fails does not stop the others
+    cells_table    name, state, metric, parameters and seconds of each
+
+A process of its own gives each run its own peak of memory, and lets a run that is killed, or takes its process with it,
+end alone: failure.json in its folder says why. The processes are forked from one that has imported everything already:
+a run does not pay for the imports. What a run prints goes to its log. Under torchrun, where the processes of a run are
+there already, the runs follow each other inside them, and the peak of memory is that of all runs so far.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from multiprocessing import connection
+from typing import Any, Literal
+
+import datasets
+import torch
+import transformers
+from tqdm.auto import tqdm
+
+from adapters import CheckpointError, ConfigurationError, MergeError
+from adapters.tables import render_table
+from seq2seq.arguments import Experiment
+from seq2seq.experiment import run_experiment
+from seq2seq.preparation import prepare
+from seq2seq.run_folder import RunFolder, read_json, write_json
+
+IN_ONE_SENTENCE = (ConfigurationError, CheckpointError, MergeError, OSError)
+"""Errors whose text says all; of others the log has the traceback."""
+
+WITHIN_RANGE = ("experiment_name", "output_root", "seed", "data_seed", "learning_rate")
+"""Keys of which reading the configuration has already checked all that can be wrong."""
+
+PATIENCE = 20.0
+"""Seconds that a worker has to stop in."""
+
+Run = Callable[[Experiment], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: its result where it has one, else the sentence that says why not."""
+
+    experiment: Experiment
+    state: Literal["kept", "finished", "failed"]
+    result: dict[str, Any] | None = None
+    sentence: str = ""
+    seconds: float | None = None
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse a number of runs at once that cannot be."""
+    if jobs < 1:
+        raise ConfigurationError(f"Option --jobs is the number of runs at once, from 1 on; given was {jobs}: mend it.")
+    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            f"Option --jobs is 1 under torchrun, whose processes share each run; given was {jobs}: leave it out."
+        )
+
+
+def check_cells(cells: Sequence[Experiment]) -> None:
+    """Check every run that is not finished, its folder, rows, backbone and adapters included; writes nothing.
+
+    Raises:
+        ConfigurationError: the first of them that is refused.
+    """
+    for cell in cells:
+        RunFolder(cell.run.directory).check(cell)
+        above = RunFolder(cell.run.directory.parent)
+        if above.config.exists():
+            raise ConfigurationError(
+                f"Key 'experiment_name' of a sweep names a folder of runs; {above.directory} is a run itself: "
+                "choose another name."
+            )
+    checked = []
+    with without_bars_of_datasets():
+        for cell in tqdm(cells, desc="check", leave=False, dynamic_ncols=True):
+            folder = RunFolder(cell.run.directory)
+            decisive = {key: value for key, value in cell.to_dict().items() if key not in WITHIN_RANGE}
+            if decisive not in checked and not folder.is_finished(cell):
+                prepare(cell, folder.adapter)
+                checked.append(decisive)
+
+
+@contextlib.contextmanager
+def without_bars_of_datasets() -> Generator[None]:
+    """No bar for each split of each run beside the one for all of them."""
+    hidden = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()
+
+
+def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experiment) -> list[Outcome]:
+    """Run what is not finished, ``jobs`` at once, and say what became of each, in the order of ``cells``.
+
+    Raises:
+        KeyboardInterrupt: the command was interrupted; the workers are stopped, and their runs resume another time.
+    """
+    waiting, outcomes = [], {}
+    for cell in cells:
+        folder = RunFolder(cell.run.directory)
+        if folder.is_finished(cell):
+            outcomes[cell.run.directory] = Outcome(cell, "kept", folder.read_result())
+        else:
+            waiting.append(cell)
+    several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run)
+    hidden = int(os.environ.get("RANK", "0")) > 0
+    bar = tqdm(total=len(cells), initial=len(outcomes), desc="runs", dynamic_ncols=True, disable=hidden)
+    with contextlib.closing(finished), bar:
+        for outcome in finished:
+            outcomes[outcome.experiment.run.directory] = outcome
+            if outcome.state == "failed":
+                bar.write(f"{cell_name(outcome.experiment)} failed: {outcome.sentence}", file=sys.stderr)
+            bar.update()
+    return [outcomes[cell.run.directory] for cell in cells]
+
+
+def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
+    """One run after the other in this process."""
+    for cell in cells:
+        started = time.perf_counter()
+        try:
+            result = run(cell)
+        except Exception as error:
+            traceback.print_exc()
+            if int(os.environ.get("RANK", "0")) == 0:
+                note_failure(cell, sentence_of(error))
+            yield Outcome(cell, "failed", None, sentence_of(error), time.perf_counter() - started)
+        else:
+            yield Outcome(cell, "finished", result, "", time.perf_counter() - started)
+
+
+def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generator[Outcome]:
+    """Each run in a fresh process, in the order in which they end."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "matplotlib.figure", "transformers.models.t5.modeling_t5"])
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting, working = list(cells), {}
+    try:
+        while waiting or working:
+            while waiting and len(working) < jobs:
+                cell = waiting.pop(0)
+                worker = context.Process(target=work, args=(cell, threads, run))
+                worker.start()
+                working[worker.sentinel] = (worker, cell, time.perf_counter())
+            for sentinel in connection.wait(working):
+                worker, cell, started = working.pop(sentinel)
+                worker.join()
+                yield outcome_of(cell, worker.exitcode, time.perf_counter() - started)
+    finally:
+        stop([worker for worker, _, _ in working.values()])
+
+
+def stop(workers: Sequence[multiprocessing.Process]) -> None:
+    """Ask workers to stop, and end those that do not."""
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(PATIENCE)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+def work(cell: Experiment, threads: int, run: Run) -> None:
+    """One run in a worker: its output to its log, its failure to failure.json, its exit status 0 or 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key press reaches all processes; the first one decides
+    signal.signal(signal.SIGTERM, interrupted)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        output_to_log(cell)
+        run(replace(cell, training={**cell.training, "disable_tqdm": True}))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, IN_ONE_SENTENCE):
+            traceback.print_exc()
+        note_failure(cell, sentence_of(error))
+        sys.exit(1)
+
+
+def interrupted(signal_number: int, frame: Any) -> None:
+    """Stop as if by a key press, so that everything open is closed."""
+    raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """Stop this process when the one that asked for it is gone."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def output_to_log(cell: Experiment) -> None:
+    """Let what is written to the screen go to the run's log, that of libraries and child processes too."""
+    folder = RunFolder(cell.run.directory)
+    folder.open(cell)
+    with open(folder.log, "a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+
+
+def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
+    """What a worker that ended with this exit status (negative: the signal that killed it) leaves behind."""
+    folder = RunFolder(cell.run.directory)
+    if status == 0:
+        return Outcome(cell, "finished", folder.read_result(), "", seconds)
+    if folder.failure.is_file():
+        sentence = read_json(folder.failure)["sentence"]
+    else:
+        sentence = how_it_ended(status)
+        note_failure(cell, sentence)
+    return Outcome(cell, "failed", None, sentence, seconds)
+
+
+def how_it_ended(status: int) -> str:
+    """A sentence about an exit status that no error explains."""
+    if status == -signal.SIGKILL:
+        return "The process was killed from outside, as the system does where memory runs out: try fewer jobs."
+    if status < 0:
+        return f"The process was ended by {signal.Signals(-status).name}: its log has what it said last."
+    return f"The process ended with status {status}: its log has what it said last."
+
+
+def sentence_of(error: Exception) -> str:
+    """What went wrong, on one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, IN_ONE_SENTENCE) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def note_failure(cell: Experiment, sentence: str) -> None:
+    """Write failure.json, where its folder can be written to: the sentence, and the time in UTC."""
+    folder = RunFolder(cell.run.directory)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):
+        folder.open(cell)
+        write_json(folder.failure, {"sentence": sentence, "time": now})
+
+
+def cell_name(cell: Experiment) -> str:
+    """A run's folder and the one above it, which is that of its sweep."""
+    return "/".join(cell.run.directory.parts[-2:])
+
+
+def main_metric(result: dict[str, Any]) -> float | None:
+    """average_metrics on the test split, else on the validation split."""
+    split = next((split for split in ("test", "validation") if split in result["metrics"]), None)
+    return None if split is None else result["metrics"][split]["average_metrics"]
+
+
+def cells_table(outcomes: Sequence[Outcome]) -> str:
+    """Name, state, metric, trainable parameters and seconds of each run, and why the failed ones failed."""
+    rows = []
+    for outcome in outcomes:
+        metric = None if outcome.result is None else main_metric(outcome.result)
+        trainable = None if outcome.result is None else outcome.result["parameters"]["trainable_parameters"]
+        rows.append(
+            [
+                cell_name(outcome.experiment),
+                outcome.state,
+                "-" if metric is None else f"{metric:.4f}",
+                "-" if trainable is None else f"{trainable:,}",
+                "-" if outcome.seconds is None else f"{outcome.seconds:.1f}",
+            ]
+        )
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("finished", "kept", "failed")}
+    title = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    table = render_table(f"Runs: {title}", ["run", "state", "metric", "trainable", "seconds"], rows)
+    failed = [f"{cell_name(o.experiment)}: {o.sentence}" for o in outcomes if o.state == "failed"]
+    return "\n".join([table, *([""] if failed else []), *failed])
