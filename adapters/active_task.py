@@ -11,7 +11,7 @@ from adapters.validation import ConfigurationError, nearest_name
 def set_active_task(model: nn.Module, task: str | None) -> None:
     """Let ``task``'s adapters act from now on, and those attached for all tasks where it has none of its own.
 
-    A merged model is merged again with the new task's adapters.
+    A merged model is merged again with the new task's adapters; nothing is done where they act already.
 
     Raises:
         ConfigurationError: adapters are attached by task and none for this one. The model is as it was.
@@ -24,6 +24,8 @@ def set_active_task(model: nn.Module, task: str | None) -> None:
         )
     controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
     before = [controller.active_task for controller in controllers]
+    if all(former == task for former in before):
+        return
     for controller in controllers:
         controller.active_task = task
     if is_merged(model):

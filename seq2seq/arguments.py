@@ -9,6 +9,8 @@ from transformers import Seq2SeqTrainingArguments
 
 from adapters import AdapterConfig, ConfigurationError
 from seq2seq import PROJECT
+from seq2seq.mixing import Mixture
+from seq2seq.tasks import OWN_FILES
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "do_train": True,
@@ -37,11 +39,13 @@ class RunArguments:
         output_root: the folder that holds the runs.
         model_name_or_path: a directory, or a name that transformers finds in its cache or on the hub.
         dtype: dtype of the frozen weights; adapters are float32 in either.
-        task_name: a task of ``seq2seq.tasks``; None for files of one's own.
-        data_dir: directory with the task's files; None for the project's own, the cache or the hub.
-        data_seed: decides the split and the order of rows; the number seeds nothing else.
+        task_name: a task of ``seq2seq.tasks``; None for a mixture or for files of one's own.
+        mixture: several tasks at once, see ``seq2seq.mixing``.
+        data_dir: directory with the task's files, or with the folders of a mixture's tasks; None for the project's own,
+            the cache or the hub.
+        data_seed: decides the split, the rows that a limit takes and their order; the number seeds nothing else.
         train_file, validation_file, test_file: files of one's own, with the columns ``source`` and ``target``.
-        max_train_samples, max_validation_samples, max_test_samples: how many rows are taken; None for all.
+        max_train_samples, max_validation_samples, max_test_samples: how many rows of each task are taken; None for all.
         max_source_length, max_target_length: longer texts are cut to so many tokens.
         adapter_path: a saved adapter to start from; None to start from the configuration's own start values.
         baselines: what is measured beside the result, see ``seq2seq.baselines``.
@@ -55,6 +59,7 @@ class RunArguments:
     model_name_or_path: str = "assets/small_world/backbone"
     dtype: Literal["float32", "bfloat16"] = "float32"
     task_name: str | None = None
+    mixture: Mixture | None = None
     data_dir: str | None = None
     data_seed: int = 42
     train_file: str | None = None
@@ -75,6 +80,23 @@ class RunArguments:
     def directory(self) -> Path:
         """The run's folder."""
         return Path(self.output_root).absolute() / self.experiment_name
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks by name; none where the files are one's own."""
+        if self.mixture is not None:
+            return self.mixture.tasks
+        return () if self.task_name is None else (self.task_name,)
+
+    @property
+    def task_label(self) -> str:
+        """What a table calls the run's task or tasks."""
+        return " + ".join(self.task_names) or OWN_FILES.name
+
+    @property
+    def adapters_per_task(self) -> bool:
+        """Whether each task has adapters of its own."""
+        return self.mixture is not None and self.mixture.adapters == "per_task"
 
     @property
     def files(self) -> dict[str, str]:
@@ -103,6 +125,7 @@ class Experiment:
         """The resolved configuration as JSON, which ``read_experiment`` reads back; ``overwrite`` is no part of it."""
         run = {f.name: getattr(self.run, f.name) for f in fields(self.run) if f.name != "overwrite"}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in run.items()}
+        plain["mixture"] = None if self.run.mixture is None else self.run.mixture.to_dict()
         return {**plain, "adapter": [config.to_dict() for config in self.adapters], **self.training}
 
     def training_arguments(self, **overrides: Any) -> Seq2SeqTrainingArguments:
@@ -118,6 +141,7 @@ class Experiment:
             "predict_with_generate": True,  # the metrics are those of generated texts
             "generation_max_length": self.run.max_target_length,
             "dataloader_pin_memory": torch.cuda.is_available(),
+            **({"ddp_find_unused_parameters": True} if self.run.adapters_per_task else {}),  # a step trains one task's
             **overrides,
         }
         try:

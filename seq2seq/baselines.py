@@ -6,6 +6,8 @@
     frozen_backbone    the pretrained model without an adapter
     random_backbone    the same adapter trained in the same way in a backbone that was never trained
 
+The first two are made for each task of a run on its own, the others once for all of them.
+
 A new baseline is one function and one line of BASELINES.
 """
 
@@ -14,6 +16,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from datasets import Dataset
 from sklearn.feature_extraction.text import CountVectorizer
@@ -21,10 +24,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from transformers import set_seed
 
-import adapters
 from seq2seq.backbone import load_backbone
-from seq2seq.metrics import split_metrics
-from seq2seq.preparation import Prepared
+from seq2seq.metrics import average_over_tasks, split_metrics
+from seq2seq.preparation import Prepared, attach_adapters
 from seq2seq.run_folder import RunFolder, read_json, write_json
 from seq2seq.tasks import TaskSpec, similarity_label
 from seq2seq.training import make_trainer, predict
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 def measure_baselines(prepared: Prepared, folder: RunFolder) -> dict[str, dict[str, float]]:
     """The metrics of each baseline asked for, on the test split (else validation); those measured before are kept."""
     found = read_json(folder.baselines) if folder.baselines.is_file() else {}
-    split = "test" if "test" in prepared.splits else "validation"
+    split = "test" if all("test" in task.splits for task in prepared.tasks.values()) else "validation"
     for name in prepared.experiment.run.baselines:
         if name in found:
             continue
@@ -84,7 +86,7 @@ def random_backbone(prepared: Prepared, split: str) -> dict[str, float]:
     arguments = copy.copy(prepared.arguments)  # a second object of its own would set up the processes anew
     arguments.report_to = []
     set_seed(arguments.seed)
-    model = adapters.attach(load_backbone(prepared.experiment, random=True), list(prepared.experiment.adapters))
+    model = attach_adapters(prepared.experiment, load_backbone(prepared.experiment, random=True))
     with tempfile.TemporaryDirectory() as directory:
         arguments.output_dir = directory
         trainer = make_trainer(prepared, model, arguments)
@@ -92,11 +94,18 @@ def random_backbone(prepared: Prepared, split: str) -> dict[str, float]:
         return predict(prepared, trainer, split)[0]
 
 
+def task_by_task(
+    prepared: Prepared, split: str, measure: Callable[[Dataset, Dataset, TaskSpec], dict[str, float]]
+) -> dict[str, float]:
+    """The metrics of a baseline that knows one task, made from each task's training rows."""
+    return average_over_tasks(
+        {name: measure(task.splits["train"], task.splits[split], task.spec) for name, task in prepared.tasks.items()}
+    )
+
+
 BASELINES: dict[str, Callable[[Prepared, str], dict[str, float]]] = {
-    "majority": lambda prepared, split: majority(prepared.splits["train"], prepared.splits[split], prepared.spec),
-    "bag_of_words": lambda prepared, split: bag_of_words(
-        prepared.splits["train"], prepared.splits[split], prepared.spec
-    ),
+    "majority": partial(task_by_task, measure=majority),
+    "bag_of_words": partial(task_by_task, measure=bag_of_words),
     "frozen_backbone": frozen_backbone,
     "random_backbone": random_backbone,
 }

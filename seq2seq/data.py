@@ -62,6 +62,11 @@ def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed
     return DatasetDict(make_splits(parts, data_seed))
 
 
+def is_task_folder(directory: str | Path) -> bool:
+    """Whether the files of a split lie in the directory itself."""
+    return any(_split_files(Path(directory).expanduser(), split) for split in FILE_NAMES)
+
+
 def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
     """Files of one's own as splits: `files` maps "train", "validation", "test" (or some of them) to paths.
 

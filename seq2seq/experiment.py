@@ -74,11 +74,13 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
 
     metrics = {}
     for split, asked in (("validation", training["do_eval"]), ("test", training["do_predict"])):
-        if asked and split in prepared.encoded:
+        if asked and all(split in task.encoded for task in prepared.tasks.values()):
             metrics[split], predictions = predict(prepared, trainer, split)
             tracker.log({f"{split}/{name}": value for name, value in metrics[split].items()})
             if main_process:
-                folder.write_predictions(split, prepared.splits[split], predictions)
+                for name, texts in predictions.items():
+                    suffix = split if len(predictions) == 1 else f"{split}_{name}"
+                    folder.write_predictions(suffix, prepared.tasks[name].splits[split], texts)
     result = describe_result(prepared, folder, trainer, counts)
     result["metrics"] |= metrics
     result["baselines"] |= measure_baselines(prepared, folder)
@@ -97,7 +99,7 @@ def describe_result(
     weights = folder.adapter / adapters.WEIGHTS_NAME
     return {
         "experiment_name": run.experiment_name,
-        "task": prepared.spec.name,
+        "task": run.task_label,
         "model": run.model_name_or_path,
         "adapter": [config.to_dict() for config in prepared.experiment.adapters],
         "metrics": before.get("metrics", {}),

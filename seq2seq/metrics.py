@@ -16,7 +16,7 @@ Three things are defined here that are often left to chance:
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import evaluate
 import numpy as np
@@ -207,6 +207,22 @@ def compute_metrics(
     results["constant_predictions"] = float(len(set(parsed)) == 1)
     if spec.labels is not None:
         results["invalid"] = parsed.count(None) / len(parsed)
+    return results
+
+
+def average_over_tasks(by_task: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of a run from those of its tasks.
+
+    Of one task they are the task's own. Of several they are each task's under "<task>/<metric>", and the means over the
+    tasks of `average_metrics` and, where it is there, of `loss`.
+    """
+    if len(by_task) == 1:
+        return dict(next(iter(by_task.values())))
+    results = {f"{task}/{name}": value for task, metrics in by_task.items() for name, value in metrics.items()}
+    for name in ("average_metrics", "loss"):
+        values = [metrics[name] for metrics in by_task.values() if name in metrics]
+        if values:
+            results[name] = float(np.mean(values))
     return results
 
 

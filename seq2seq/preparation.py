@@ -13,12 +13,15 @@ from adapters import ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq.arguments import Experiment
 from seq2seq.backbone import load_backbone, load_tokenizer, refusing
-from seq2seq.data import load_files, load_splits, tokenize
+from seq2seq.data import is_task_folder, load_files, load_splits, tokenize
+from seq2seq.metrics import average_over_tasks
+from seq2seq.mixing import MixtureSampler
 from seq2seq.splits import limit_rows
 from seq2seq.tasks import OWN_FILES, TaskSpec, get_task
 from seq2seq.tracking import check_tracking
 from third_party.models.t5 import T5ForConditionalGeneration
 from third_party.trainers import Seq2SeqTrainer
+from third_party.trainers.seq2seq_trainer import TASK_COLUMN
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +30,22 @@ MOST_UNKNOWN = 0.3
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a run needs: texts (``splits``), token ids (``encoded``), and the model with its adapters."""
+class TaskData:
+    """A task with its splits, as texts and as token ids."""
 
-    experiment: Experiment
-    arguments: Seq2SeqTrainingArguments
     spec: TaskSpec
     splits: DatasetDict
     encoded: DatasetDict
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs: its tasks by name, the model with its adapters, and who orders the rows of a mixture."""
+
+    experiment: Experiment
+    arguments: Seq2SeqTrainingArguments
+    tasks: dict[str, TaskData]
+    train_sampler: MixtureSampler | None
     tokenizer: PreTrainedTokenizerBase
     model: T5ForConditionalGeneration
 
@@ -57,15 +68,17 @@ def prepare(experiment: Experiment, trained: Path) -> Prepared:
             f"One process drives one GPU; this one sees {arguments.n_gpu}: start the run with torchrun "
             f"--nproc_per_node {arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
         )
-    spec = OWN_FILES if run.task_name is None else get_task(run.task_name)
-    check_task_settings(experiment, spec)
-    splits = load_rows(experiment, spec)
+    specs = [get_task(name) for name in run.task_names] or [OWN_FILES]
+    check_task_settings(experiment, specs)
+    splits = {spec.name: load_rows(experiment, spec) for spec in specs}
+    train_sampler = order_rows(experiment, arguments, splits)
     tokenizer = load_tokenizer(experiment)
-    encoded = encode(experiment, splits, tokenizer)
+    tasks = {
+        spec.name: TaskData(spec, splits[spec.name], encode(experiment, number, splits[spec.name], tokenizer))
+        for number, spec in enumerate(specs)
+    }
     set_seed(arguments.seed)
-    model = load_backbone(experiment)
-    with refusing("adapter", ", ".join(config.kind for config in experiment.adapters)):
-        adapters.attach(model, list(experiment.adapters))
+    model = attach_adapters(experiment, load_backbone(experiment))
     with refusing("optim", str(experiment.training.get("optim"))):
         Seq2SeqTrainer.get_optimizer_cls_and_kwargs(arguments, model)
     start_from = run.adapter_path
@@ -76,27 +89,54 @@ def prepare(experiment: Experiment, trained: Path) -> Prepared:
     if start_from is not None:
         with refusing("adapter_path", start_from):
             adapters.load(model, start_from)
-    return Prepared(experiment, arguments, spec, splits, encoded, tokenizer, model)
+    return Prepared(experiment, arguments, tasks, train_sampler, tokenizer, model)
 
 
-def check_task_settings(experiment: Experiment, spec: TaskSpec) -> None:
-    """Refuse what the task does not have: a metric to choose by, labels for a bag of words."""
+def check_task_settings(experiment: Experiment, specs: list[TaskSpec]) -> None:
+    """Refuse what the tasks do not have: a metric to choose by, labels for a bag of words."""
     chosen_by = experiment.training.get("metric_for_best_model", "average_metrics").removeprefix("eval_")
-    known = {*spec.metrics, "average_metrics", "loss"}
+    names = {spec.name: [*spec.metrics, "average_metrics", "loss"] for spec in specs}
+    known = set(average_over_tasks({name: dict.fromkeys(metrics, 0.0) for name, metrics in names.items()}))
     if chosen_by not in known:
         raise ConfigurationError(
-            f"Key 'metric_for_best_model' names a metric of task {spec.name!r}; given was {chosen_by!r}: "
-            f"{nearest_name(chosen_by, known)}"
+            f"Key 'metric_for_best_model' names a metric of task {experiment.run.task_label!r}; given was "
+            f"{chosen_by!r}: {nearest_name(chosen_by, known)}"
         )
-    if "bag_of_words" in experiment.run.baselines and spec.labels is None:
-        raise ConfigurationError(
-            "Key 'baselines' has a bag of words for tasks with labels only; the targets here are free text: drop it."
-        )
+    for spec in specs:
+        if "bag_of_words" in experiment.run.baselines and spec.labels is None:
+            raise ConfigurationError(
+                "Key 'baselines' has a bag of words for tasks with labels only; the targets of "
+                f"{spec.name!r} are free text: drop it."
+            )
+
+
+def attach_adapters(experiment: Experiment, model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+    """The model with the run's adapters: for all tasks, or once more for each task."""
+    with refusing("adapter", ", ".join(config.kind for config in experiment.adapters)):
+        for task in experiment.run.task_names if experiment.run.adapters_per_task else (None,):
+            adapters.attach(model, list(experiment.adapters), task)
+    return model
+
+
+def order_rows(
+    experiment: Experiment, arguments: Seq2SeqTrainingArguments, splits: dict[str, DatasetDict]
+) -> MixtureSampler | None:
+    """Who orders the training rows: the mixture's sampler, or None for transformers' own."""
+    if experiment.run.mixture is None:
+        return None
+    sizes = {name: len(parts["train"]) for name, parts in splits.items()}
+    step_rows = arguments.per_device_train_batch_size * arguments.world_size
+    return experiment.run.mixture.sampler(sizes, step_rows, experiment.run.data_seed)
 
 
 def load_rows(experiment: Experiment, spec: TaskSpec) -> DatasetDict:
     """The splits as texts, cut to as many rows as the run takes."""
     run = experiment.run
+    if run.mixture is not None and run.data_dir is not None and is_task_folder(run.data_dir):
+        raise ConfigurationError(
+            "Key 'data_dir' of a mixture names a directory that holds a folder for each task; given was "
+            f"{run.data_dir!r}, which holds rows itself: give the directory above it."
+        )
     key = "train_file, validation_file or test_file" if run.files else "task_name"
     with refusing(key, ", ".join(run.files.values()) or spec.name):
         if run.files:
@@ -106,18 +146,23 @@ def load_rows(experiment: Experiment, spec: TaskSpec) -> DatasetDict:
     limits = {"train": run.max_train_samples, "validation": run.max_validation_samples, "test": run.max_test_samples}
     for split, limit in limits.items():
         if split in splits:
-            with refusing(f"max_{split}_samples", str(limit)):
+            with refusing(f"max_{split}_samples", f"{limit} of task {spec.name}"):
                 splits = limit_rows(splits, {split: limit}, run.data_seed)
     return splits
 
 
-def encode(experiment: Experiment, splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
-    """The splits as token ids; refuses a tokenizer that does not know the words."""
+def encode(experiment: Experiment, number: int, splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
+    """The splits of the task of that number as token ids; refuses a tokenizer that does not know the words.
+
+    Where each task has its own adapters, a column ``task`` has the number.
+    """
     run = experiment.run
     encoded = DatasetDict()
     for split, rows in splits.items():
         ids, _ = tokenize(rows, tokenizer, run.max_source_length, run.max_target_length)
         encoded[split] = ids.select_columns(["input_ids", "labels"])
+        if run.adapters_per_task:
+            encoded[split] = encoded[split].add_column(TASK_COLUMN, [number] * len(ids))
         sample = torch.tensor([token for row in encoded[split][:100]["input_ids"] for token in row])
         unknown = (sample == tokenizer.unk_token_id).float().mean().item()
         if unknown > MOST_UNKNOWN:

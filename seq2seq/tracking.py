@@ -103,7 +103,7 @@ def main_settings(experiment: Experiment) -> dict[str, Any]:
         "seed",
     )
     return {
-        "task": experiment.run.task_name or "own files",
+        "task": experiment.run.task_label,
         "model": experiment.run.model_name_or_path,
         "adapter": [config.to_dict() for config in experiment.adapters],
         **{name: training[name] for name in names if name in training},

@@ -4,44 +4,71 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import concatenate_datasets
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
 import adapters
-from seq2seq.metrics import split_metrics
+from adapters.merging import non_linear_adapters
+from seq2seq.metrics import average_over_tasks, split_metrics
 from seq2seq.preparation import Prepared
 from third_party.models.t5 import T5ForConditionalGeneration
 from third_party.trainers import Seq2SeqTrainer
 
 
+class TaskTrainer(Seq2SeqTrainer):
+    """Evaluates each task of a run by its own metrics of generated texts; their mean chooses the best checkpoint."""
+
+    def __init__(self, prepared: Prepared, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.prepared = prepared
+
+    def answer(self, split: str) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
+        """Each task's metrics on a split, its loss among them, and each task's generated texts."""
+        metrics, texts = {}, {}
+        for name, task in self.prepared.tasks.items():
+            if self.task_names and adapters.attachments(self.model):
+                adapters.set_active_task(self.model, name)  # so that what is merged first is right
+            output = self.predict(task.encoded[split])
+            texts[name] = decode(self.prepared.tokenizer, output.predictions)
+            metrics[name] = split_metrics(task.spec, texts[name], task.splits[split])
+            metrics[name]["loss"] = output.metrics["test_loss"]
+        return metrics, texts
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Metrics on the validation split, as transformers wants them: logged, and named eval_..."""
+        by_task, _ = self.answer("validation")
+        metrics = {f"eval_{name}": value for name, value in average_over_tasks(by_task).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
 def make_trainer(
     prepared: Prepared, model: T5ForConditionalGeneration, arguments: Seq2SeqTrainingArguments
-) -> Seq2SeqTrainer:
-    """The trainer of ``model``; it chooses the best checkpoint by the metrics of generated validation texts."""
-
-    def compute_metrics(prediction: Any) -> dict[str, float]:
-        texts = decode(prepared.tokenizer, prediction.predictions)
-        return split_metrics(prepared.spec, texts, prepared.splits["validation"])
-
-    return Seq2SeqTrainer(
+) -> TaskTrainer:
+    """The trainer of ``model`` on the training rows of all tasks."""
+    encoded = {name: task.encoded for name, task in prepared.tasks.items()}
+    validation = {name: splits["validation"] for name, splits in encoded.items() if "validation" in splits}
+    train = [splits["train"] for splits in encoded.values() if "train" in splits]
+    return TaskTrainer(
+        prepared,
         model=model,
         args=arguments,
-        train_dataset=prepared.encoded.get("train"),
-        eval_dataset=prepared.encoded.get("validation"),
+        train_dataset=concatenate_datasets(train) if train else None,
+        eval_dataset=validation or None,
         data_collator=DataCollatorForSeq2Seq(prepared.tokenizer, model=model),
         processing_class=prepared.tokenizer,
-        compute_metrics=compute_metrics,
+        task_names=tuple(prepared.tasks) if prepared.experiment.run.adapters_per_task else (),
+        train_sampler=prepared.train_sampler,
     )
 
 
-def predict(prepared: Prepared, trainer: Seq2SeqTrainer, split: str) -> tuple[dict[str, float], list[str]]:
-    """Metrics of the generated texts of a split, and the texts."""
-    while_training, trainer.compute_metrics = trainer.compute_metrics, None  # that one is for the validation split
-    try:
-        output = trainer.predict(prepared.encoded[split])
-    finally:
-        trainer.compute_metrics = while_training
-    texts = decode(prepared.tokenizer, output.predictions)
-    return split_metrics(prepared.spec, texts, prepared.splits[split]), texts
+def predict(prepared: Prepared, trainer: TaskTrainer, split: str) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Metrics of the generated texts of a split, and the texts of each task."""
+    metrics, texts = trainer.answer(split)
+    for values in metrics.values():
+        del values["loss"]
+    return average_over_tasks(metrics), texts
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:
@@ -49,17 +76,23 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:
     return tokenizer.batch_decode(np.where(ids < 0, tokenizer.pad_token_id, ids), skip_special_tokens=True)
 
 
-def merge_difference(prepared: Prepared, trainer: Seq2SeqTrainer) -> float | None:
-    """Largest difference of merged and unmerged logits on one batch over the largest logit; None if not linear."""
+def merge_difference(prepared: Prepared, trainer: TaskTrainer) -> float | None:
+    """Largest difference of merged and unmerged logits over the largest logit; None if not linear.
+
+    Of one batch for each task; the largest one counts.
+    """
     model = prepared.model
-    if adapters.unmergeable(model) is not None:
+    if non_linear_adapters(model):
         return None
-    split = next(name for name in ("validation", "test", "train") if name in prepared.encoded)
-    rows = prepared.encoded[split].select(range(min(8, len(prepared.encoded[split]))))
-    batch = trainer.data_collator(list(rows)).to(model.device)
-    model.eval()
-    with torch.no_grad():
-        unmerged = model(**batch).logits.float()
-        with adapters.merged(model):
-            merged = model(**batch).logits.float()
-    return float((merged - unmerged).abs().max() / unmerged.abs().max())
+    differences = []
+    for task in prepared.tasks.values():
+        split = next(name for name in ("validation", "test", "train") if name in task.encoded)
+        rows = task.encoded[split].select(range(min(8, len(task.encoded[split]))))
+        batch = trainer.act_on_task(trainer.data_collator(list(rows)).to(model.device))
+        model.eval()
+        with torch.no_grad():
+            unmerged = model(**batch).logits.float()
+            with adapters.merged(model):
+                merged = model(**batch).logits.float()
+        differences.append(float((merged - unmerged).abs().max() / unmerged.abs().max()))
+    return max(differences)

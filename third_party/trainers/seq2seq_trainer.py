@@ -4,30 +4,41 @@ loss          summed cross-entropy / number of target tokens of the whole accumu
               give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
 evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error
 checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
+tasks         a batch's column ``task`` says whose adapters act on it
+order         the epoch's number reaches the sampler in every process, also when a run resumes within an epoch
 """
 
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import Seq2SeqTrainer as TransformersSeq2SeqTrainer
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 import adapters
+from adapters.merging import non_linear_adapters
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 
 logger = logging.getLogger(__name__)
 
 IGNORED_LABEL = -100
+TASK_COLUMN = "task"
 
 
 class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
-    """Trains what ``adapters.attach`` left trainable. Takes the arguments of transformers' Seq2SeqTrainer.
+    """Trains what ``adapters.attach`` left trainable. Takes the arguments of transformers' Seq2SeqTrainer and two more.
+
+    Args:
+        task_names: the tasks of adapters attached by task. Rows then have a column ``task``, the number of theirs in
+            this sequence, batches (batch,) of one task, and its adapters act on them, in training and in evaluation.
+        train_sampler: gives the order of the training rows instead of transformers' own sampler.
 
     Raises:
         ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
@@ -35,7 +46,11 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, task_names: Sequence[str] = (), train_sampler: Sampler[int] | None = None, **kwargs: Any
+    ) -> None:
+        self.task_names = tuple(task_names)
+        self.train_sampler = train_sampler
         super().__init__(*args, **kwargs)
         if self.args.n_gpu > 1:
             raise ValueError(
@@ -53,8 +68,9 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
                 "The loss is the cross-entropy of the targets, exact under accumulation; given was a "
                 "compute_loss_func, which nothing would call: override compute_loss in a subclass."
             )
-        self.measurement = MeasurementCallback()
+        self.measurement = MeasurementCallback(compiled=self.args.torch_compile)
         self.add_callback(self.measurement)
+        self.add_callback(EpochCallback())
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not self.args.disable_tqdm:
@@ -62,7 +78,30 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         self.measurement.count_tokens(inputs)
-        return super().training_step(model, inputs, num_items_in_batch)
+        return super().training_step(model, self.act_on_task(inputs), num_items_in_batch)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        return super().prediction_step(model, self.act_on_task(inputs), *args, **kwargs)
+
+    def act_on_task(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Let the adapters of a batch's task act, and give the batch without its column ``task``.
+
+        Raises:
+            ValueError: the batch has no such column, or rows of several tasks.
+        """
+        if not self.task_names:
+            return inputs
+        inputs = dict(inputs)
+        numbers = inputs.pop(TASK_COLUMN, None)
+        found = [] if numbers is None else sorted({self.task_names[number] for number in numbers.tolist()})
+        if len(found) != 1:
+            raise ValueError(
+                f"A batch is of one task where adapters are attached by task; given was one of {found or 'none'}: "
+                f"give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
+            )
+        if adapters.attachments(self.model):
+            adapters.set_active_task(self.model, found[0])
+        return inputs
 
     def compute_loss(
         self,
@@ -80,14 +119,15 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
         labels = inputs.pop("labels")
         if "decoder_input_ids" not in inputs:
             inputs["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels)
-        outputs = model(**inputs)
-        summed = F.cross_entropy(
-            outputs.logits.float().flatten(0, 1),  # (batch, target, vocabulary) -> (batch * target, vocabulary)
-            labels.flatten(),
-            ignore_index=IGNORED_LABEL,
-            reduction="sum",
-            label_smoothing=self.args.label_smoothing_factor,
-        )
+        with self.measurement.forward_pass(self.model):
+            outputs = model(**inputs)
+            summed = F.cross_entropy(
+                outputs.logits.float().flatten(0, 1),  # (batch, target, vocabulary) -> (batch * target, vocabulary)
+                labels.flatten(),
+                ignore_index=IGNORED_LABEL,
+                reduction="sum",
+                label_smoothing=self.args.label_smoothing_factor,
+            )
         if num_items_in_batch is None:
             loss = summed / (labels != IGNORED_LABEL).sum().clamp(min=1)
         else:
@@ -106,14 +146,25 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
     @contextlib.contextmanager
     def merged_for_evaluation(self) -> Iterator[None]:
-        """Merge for the body where that is possible; a kind that is not linear is evaluated as it is."""
-        not_linear = adapters.unmergeable(self.model)
-        if not_linear is not None:
-            logger.info("Evaluating unmerged because of %s.", not_linear)
+        """Merge for the body where that is possible; a kind that is not linear is evaluated as it is.
+
+        Where the body's batches are of several tasks, each switch merges the next task's adapters.
+        """
+        not_linear = non_linear_adapters(self.model)
+        if not_linear:
+            logger.info("Evaluating unmerged because of %s.", ", ".join(not_linear))
             yield
             return
         with adapters.merged(self.model):
             yield
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return super()._get_train_sampler(train_dataset) if self.train_sampler is None else self.train_sampler
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if self.task_names and TASK_COLUMN not in self._signature_columns:
+            self._signature_columns.append(TASK_COLUMN)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.args.should_save:
@@ -129,6 +180,19 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
     def _load_best_model(self) -> None:
         adapters.load(self.model, self.state.best_model_checkpoint)
+
+
+class EpochCallback(TrainerCallback):
+    """Tells the sampler the number of the epoch.
+
+    transformers tells the loader that skips the batches already seen, and under several processes nothing passes it on
+    from there; the whole loader, which has the same sampler, does.
+    """
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        loader = kwargs["train_dataloader"]
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(int(state.epoch))
 
 
 def last_complete_checkpoint(directory: str | Path) -> Path | None:
