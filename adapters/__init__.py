@@ -9,8 +9,15 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 
 from adapters.active_task import set_active_task
 from adapters.adapted_linear import AdaptedLinear
-from adapters.bottleneck import Bottleneck, BottleneckConfig, TensorTrainAdapter, TensorTrainAdapterConfig
+from adapters.bottleneck import (
+    Bottleneck,
+    BottleneckConfig,
+    LowRankConfig,
+    TensorTrainAdapter,
+    TensorTrainAdapterConfig,
+)
 from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
+from adapters.compacter import CompacterConfig, HypercomplexConfig
 from adapters.configuration import AdapterConfig
 from adapters.controller import AdapterController
 from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze, freezing_report
@@ -23,6 +30,7 @@ from adapters.layer_norm import (
     TensorTrainLayerNorm,
     TensorTrainLayerNormConfig,
 )
+from adapters.linear_forms import DenseLinear, HypercomplexLinear
 from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
 from adapters.summary import Summary, summary
@@ -46,10 +54,15 @@ __all__ = [
     "Bottleneck",
     "BottleneckConfig",
     "CheckpointError",
+    "CompacterConfig",
     "ConfigurationError",
+    "DenseLinear",
     "FreezingReport",
     "FullFineTuningConfig",
+    "HypercomplexConfig",
+    "HypercomplexLinear",
     "LayerNormConfig",
+    "LowRankConfig",
     "MergeError",
     "ScaleNorm",
     "ScaleNormConfig",

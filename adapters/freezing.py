@@ -2,7 +2,7 @@
 
 1. the model's own parameters are frozen,
 2. kinds of position "weights" (none, layer_norm) decide about those they name, the later attached one last,
-3. parameters of adapters train, but for frozen and disabled cores.
+3. parameters of adapters train, but for frozen and disabled cores, and what a module's ``fixed_parameters`` names.
 """
 
 from collections.abc import Sequence
@@ -120,14 +120,20 @@ def freeze(model: nn.Module) -> FreezingReport:
         reasons[name] = (trainable, f"adapter kind {config.kind!r} says so")
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in brought or reasons[name][0])
+    fixed: dict[nn.Parameter, str] = {}
     for module in model.modules():
         if isinstance(module, TTModule):
             module.freeze_cores()
+        elif hasattr(module, "fixed_parameters"):
+            fixed |= module.fixed_parameters()
+    for parameter in fixed:
+        parameter.requires_grad_(False)
     rows = []
     for name, parameter in parameters.items():
         if name in brought:
             trainable = parameter.requires_grad
-            reason = "belongs to an adapter" if trainable else "frozen or disabled core of an adapter"
+            held = fixed.get(parameter, "frozen or disabled core of an adapter")
+            reason = "belongs to an adapter" if trainable else held
         else:
             trainable, reason = reasons[name]
         rows.append(FreezingRow(name, parameter.numel(), trainable, reason))

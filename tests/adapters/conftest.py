@@ -21,6 +21,17 @@ LINEAR = {
 }
 NON_LINEAR = {
     "bottleneck": {"kind": "bottleneck", "reduction_factor": 4},
+    "low_rank": {"kind": "low_rank", "reduction_factor": 4, "rank": 2},
+    "phm": {"kind": "phm", "reduction_factor": 4, "n": 3},
+    "compacter": {"kind": "compacter", "reduction_factor": 4, "n": 2},
+    "compacter_shared": {
+        "kind": "compacter",
+        "reduction_factor": 4,
+        "n": 3,
+        "rank": 2,
+        "factorized_rules": True,
+        "shared_weights": True,
+    },
     "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "bias": "dense"},
     "core_activation": {"kind": "tt_lora", "rank": 2, "core_activation": "gelu"},
 }
