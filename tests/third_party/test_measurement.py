@@ -1,5 +1,6 @@
 """What the callback counts, against hand counts and closed forms; what the progress line says."""
 
+import contextlib
 import json
 import re
 import time
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from tests.third_party import tiny
-from third_party.trainers import MeasurementCallback, ProgressLineCallback
+from third_party.trainers import MeasurementCallback, ProgressLineCallback, Seq2SeqTrainer
+from third_party.trainers.activations import saved_activations
 from third_party.trainers.measurement import memory_by_layer, peak_memory_bytes, tensor_bytes
 
 
@@ -69,7 +71,7 @@ class TestRun:
             tensors[layer] = tensors.get(layer, 0) + parameter.requires_grad
         assert sorted(numbers) == ["decoder", "decoder 0", "decoder 1", "encoder", "encoder 0", "encoder 1", "shared"]
         assert min(trained["encoder 0"], trained["decoder 1"]) > 0
-        assert trainer.measurement.to_dict()["memory_by_layer"] == {
+        assert trainer.measurement.layers == {
             layer: {
                 "parameters": 4 * numbers[layer],
                 "gradients": 4 * trained[layer],
@@ -84,6 +86,85 @@ class TestRun:
             parameter.numel() for parameter in trainer.model.parameters()
         )
         assert {row["optimizer"] for row in layers.values()} == {0}
+
+
+class Recording(Seq2SeqTrainer):
+    """Keeps the micro-batches of its training."""
+
+    def training_step(self, model, inputs, *args):
+        self.seen = [*getattr(self, "seen", []), {name: tensor.clone() for name, tensor in inputs.items()}]
+        return super().training_step(model, inputs, *args)
+
+
+class TestActivations:
+    def test_they_are_those_of_the_second_micro_batch(self, bases, tmp_path):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, per_device_train_batch_size=2, max_steps=4)
+        trainer.__class__ = Recording
+        trainer.train()
+        rows = trainer.measurement.to_dict()["memory_by_layer"]
+        del rows["loss"]  # divided by other tokens below
+        expected = []
+        for batch in trainer.seen:
+            with saved_activations(trainer.model) as layers:
+                trainer.compute_loss(trainer.model, batch)
+            expected.append({layer: layers.get(layer, 0) for layer in rows})
+        assert {layer: row["activations"] for layer, row in rows.items()} == expected[1]
+        assert expected[1] not in (expected[0], *expected[2:])
+        assert trainer.measurement.to_dict()["activations_not_measured"] is None
+
+    def test_what_has_no_parameters_is_a_row_too(self, trainer):
+        loss = trainer.measurement.to_dict()["memory_by_layer"]["loss"]
+        assert {name for name, size in loss.items() if size} == {"activations"}
+
+    def test_losses_and_norms_are_the_same_bit_for_bit_without(self, bases, tmp_path, monkeypatch):
+        def history():
+            trainer = tiny.make_trainer(bases["dropout"], tmp_path, gradient_accumulation_steps=2)
+            trainer.train()
+            return trainer.measurement.activations is None, [
+                (entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry
+            ]
+
+        with_it = history()
+        monkeypatch.setattr(MeasurementCallback, "forward_pass", lambda self, model: contextlib.nullcontext())
+        assert with_it == (False, history()[1])
+
+    @pytest.mark.parametrize(
+        ("given", "reason"),
+        [
+            ({"max_steps": 1}, "there was no second micro-batch"),
+            ({"torch_compile": True, "torch_compile_backend": "eager"}, "torch.compile decides what is saved"),
+        ],
+        ids=["one micro-batch", "compiled"],
+    )
+    def test_what_was_not_measured_is_null_and_says_why(self, bases, tmp_path, given, reason):
+        measurement = tiny.make_trainer(bases["relu"], tmp_path, **given).measurement
+        measurement.layers = {"shared": {"parameters": 4, "gradients": 0, "optimizer": 0}}
+        for _ in range(given.get("max_steps", 2)):
+            measurement.count_tokens({"input_ids": torch.zeros(1, 1)})
+            with measurement.forward_pass(model := torch.nn.Linear(2, 2)):
+                model(torch.ones(1, 2)).sum()
+        costs = json.loads(json.dumps(measurement.to_dict(), allow_nan=False))
+        assert costs["activations_not_measured"] == reason
+        assert {row["activations"] for row in costs["memory_by_layer"].values()} == {None}
+
+    def test_evaluation_is_not_measured(self, bases, tmp_path):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, per_device_train_batch_size=2)
+        trainer.measurement.micro_batches = 1
+        trainer.measurement.count_tokens({"input_ids": torch.zeros(1, 1)})
+        trainer.evaluate()
+        assert trainer.measurement.activations is None
+
+    def test_checkpointed_activations_take_less_and_change_no_loss(self, bases, tmp_path):
+        plain, checkpointed = (
+            tiny.make_trainer(bases["relu"], tmp_path, max_steps=2, activation_checkpointing=on) for on in (False, True)
+        )
+        for trainer in (plain, checkpointed):
+            trainer.train()
+        assert tiny.losses(plain) == tiny.losses(checkpointed)
+        blocks = [layer for layer in plain.measurement.activations if " " in layer]
+        assert len(blocks) == 4
+        less = checkpointed.measurement.activations
+        assert [layer for layer in blocks if less.get(layer, 0) >= plain.measurement.activations[layer]] == []
 
 
 def test_bfloat16_parameters_take_half(bases):

@@ -1,13 +1,17 @@
 """What a training run costs: step time, tokens per second, peak memory, memory by layer; and one line that says so.
 
 Step times are wall-clock seconds of whole optimisation steps (all micro-batches and the update), without evaluation and
-checkpoints in between. The first step, which allocates and may compile, is not counted in the median.
+checkpoints in between. The first step, which allocates and may compile, is not counted in the median. Activations are
+those of the second micro-batch, after its forward pass, when most is held; the other memory is that after the first
+update.
 """
 
+import contextlib
 import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +20,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState
 
 from adapters.sublayers import layer_of
+from third_party.trainers.activations import saved_activations
 
 
 def tensor_bytes(tensor: Any) -> int:
@@ -46,19 +51,37 @@ def peak_memory_bytes() -> int:
 
 
 class MeasurementCallback(TrainerCallback):
-    """Collects the costs of a run; ``to_dict`` gives them in seconds, tokens and bytes."""
+    """Collects the costs of a run; ``to_dict`` gives them in seconds, tokens and bytes.
 
-    def __init__(self) -> None:
+    Args:
+        compiled: whether torch.compile decides what is saved for the backward pass: activations are not measured then.
+    """
+
+    def __init__(self, compiled: bool = False) -> None:
+        self.compiled = compiled
         self.step_seconds: list[float] = []
         self.tokens = 0
+        self.micro_batches = 0
         self.layers: dict[str, dict[str, int]] = {}
+        self.activations: dict[str, int] | None = None
         self._started = 0.0
         self._step_tokens = 0
 
     def count_tokens(self, inputs: dict[str, Tensor]) -> None:
-        """Add the source tokens of a micro-batch that are not padding."""
+        """Add the source tokens of a micro-batch of training that are not padding."""
+        self.micro_batches += 1
         mask = inputs.get("attention_mask")
         self._step_tokens += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+
+    @contextlib.contextmanager
+    def forward_pass(self, model: nn.Module) -> Iterator[None]:
+        """Around each forward pass, its loss included: measures the activations in the second one of training."""
+        if self.micro_batches != 2 or self.activations is not None or self.compiled or not torch.is_grad_enabled():
+            yield
+            return
+        with saved_activations(model) as layers:
+            yield
+        self.activations = layers
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._started = time.perf_counter()
@@ -94,13 +117,32 @@ class MeasurementCallback(TrainerCallback):
         ]
         return ", ".join(part for part in parts if part is not None)
 
+    def activations_not_measured(self) -> str | None:
+        """Why there are no activations; None where there are."""
+        if self.activations is not None:
+            return None
+        return "torch.compile decides what is saved" if self.compiled else "there was no second micro-batch"
+
+    def memory_by_layer(self) -> dict[str, dict[str, int | None]]:
+        """Bytes by layer; activations are None where they were not measured."""
+        measured = self.activations
+        nothing = {"parameters": 0, "gradients": 0, "optimizer": 0}
+        return {
+            layer: {
+                **self.layers.get(layer, nothing),
+                "activations": None if measured is None else measured.get(layer, 0),
+            }
+            for layer in dict.fromkeys([*self.layers, *(measured or ())])
+        }
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "steps_measured": len(self.step_seconds),
             "step_seconds_median": self.median_step_seconds(),
             "tokens_per_second": self.tokens_per_second(),
             "peak_memory_bytes": peak_memory_bytes(),
-            "memory_by_layer": self.layers,
+            "memory_by_layer": self.memory_by_layer(),
+            "activations_not_measured": self.activations_not_measured(),
         }
 
 

@@ -1,0 +1,61 @@
+"""Bytes that a forward pass keeps for its backward pass, by layer.
+
+    with saved_activations(model) as layers:
+        loss = compute_loss(model(**batch))
+    layers                                      {"encoder 0": 38912, ..., "lm_head": 4096, "loss": 7680}
+
+Counted is each storage that autograd saves, once and whole, for the layer that saves it first: "encoder 3" and "decoder
+3" for blocks, the part's own name outside them ("shared", "encoder" for the rest of a stack, "lm_head"), "loss" for
+what no module saves. Parameters and buffers are not counted, nor are views of them; a copy in another dtype is, for it
+is kept too. Where activations are checkpointed a block keeps its inputs alone, and these are what is counted; what it
+computes again during the backward pass is not. Nothing is changed: the hooks hand back the tensors they are given.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.sublayers import layer_of
+
+OUTSIDE = "loss"
+LAYER = re.compile(r"[^.]+(\.block\.\d+)?")
+"""Names of the modules that begin a layer: parts of the model, and blocks of its stacks."""
+
+
+@contextlib.contextmanager
+def saved_activations(model: nn.Module) -> Iterator[dict[str, int]]:
+    """Count, for the forward pass in the body, bytes by layer into the dictionary that this gives."""
+    layers: dict[str, int] = {}
+    entered = [OUTSIDE]
+    own = [*model.parameters(), *model.buffers()]
+    seen = {tensor.untyped_storage().data_ptr() for tensor in own}
+    held = []  # so that no address is used anew while storages are told apart by it
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            held.append(storage)
+            layers[entered[-1]] = layers.get(entered[-1], 0) + storage.nbytes()
+        return tensor
+
+    def enter(layer: str) -> Callable[..., None]:
+        return lambda *_: entered.append(layer)
+
+    def leave(*_: Any) -> None:
+        entered.pop()
+
+    hooks = []
+    for name, module in model.named_modules():
+        if LAYER.fullmatch(name):
+            hooks += [module.register_forward_pre_hook(enter(layer_of(name))), module.register_forward_hook(leave)]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            yield layers
+    finally:
+        for hook in hooks:
+            hook.remove()
