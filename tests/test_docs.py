@@ -1,0 +1,176 @@
+"""The pages are true: their code runs and prints what they show, their JSON loads, their links lead somewhere.
+
+```python   the blocks of a page run in order in one namespace, from a copy of the project's root
+```text     right after a python block: what it prints, compared literally
+```json     an adapter, a list of adapters, or a run (what a run must have besides is filled in)
+| tables |  of keys, tasks and kinds hold what the registries hold
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+import transformers
+
+import t3nsor
+from adapters import AdapterConfig, as_configs
+from adapters.injection import HOSTS
+from adapters.places import PLACES
+from seq2seq import baselines, metrics, tasks
+from seq2seq.configuration import read_experiment
+from seq2seq.sweep import expand
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REGISTRIES = (
+    AdapterConfig.kinds,
+    HOSTS,
+    PLACES,
+    t3nsor.FORMATS,
+    tasks.TASKS,
+    metrics.METRICS,
+    baselines.BASELINES,
+)
+LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}
+"""What a run that a page shows in part is completed with."""
+PROJECT_PATH = r"`((?:docs|configs|notebooks|assets|tests|t3nsor|adapters|third_party|seq2seq)/[\w./-]*)`"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, the line of the page that it begins on, the line after its end."""
+
+    language: str
+    text: str
+    line: int
+    end: int
+
+
+def blocks(text: str) -> list[Block]:
+    found = []
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, match.start()) + 2
+        found.append(Block(match[1], match[2], line, text.count("\n", 0, match.end()) + 2))
+    return found
+
+
+def wrong_outputs(text: str, name: str) -> list[tuple[int, str, str]]:
+    """Runs the python blocks of a page: (line, printed, shown) of each whose text block says otherwise."""
+    namespace = {"__name__": "page"}
+    found = []
+    for block, following in itertools.pairwise([*blocks(text), None]):
+        if block.language != "python":
+            continue
+        printed = io.StringIO()
+        code = compile("\n" * (block.line - 1) + block.text, name, "exec", dont_inherit=True)
+        with contextlib.redirect_stdout(printed):
+            exec(code, namespace)
+        shown = following is not None and following.language == "text"
+        between = "\n".join(text.splitlines()[block.end - 1 : following.line - 2]) if shown else ""
+        if shown and not between.strip() and printed.getvalue().strip("\n") != following.text.strip("\n"):
+            found.append((following.line, printed.getvalue(), following.text))
+    return found
+
+
+def load_json(text: str) -> None:
+    """Loads a JSON block as what it describes, and refuses what describes nothing."""
+    values = json.loads(text)
+    if isinstance(values, list) or "kind" in values:
+        as_configs(values)
+        return
+    has_rows = {"task_name", "mixture", "train_file"} & values.keys()
+    for cell in expand({**LEAST, **({} if has_rows else ANY_TASK), **values}):
+        read_experiment(cell)
+
+
+def missing_targets(text: str, folder: Path) -> list[str]:
+    """Link and image targets, and paths of the project in code font, that are not there; anchors that head nothing."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        page = folder / path
+        if not page.exists() or (anchor and anchor not in anchors(page.read_text() if path else text)):
+            missing.append(target)
+    return missing + [path for path in re.findall(PROJECT_PATH, prose) if not (ROOT / path).exists()]
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def table(page: str, first_heading: str) -> list[list[str]]:
+    """The rows of the tables of a page whose first column has this heading, without the marks of code font."""
+    rows, inside = [], False
+    for line in (ROOT / "docs" / page).read_text().splitlines():
+        cells = [cell.strip().replace("`", "").replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if not cells:
+            inside = False
+        elif inside and set(cells[0]) != {"-"}:
+            rows.append(cells)
+        elif cells[0] == first_heading:
+            inside = True
+    return rows
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder that looks like the project's root, in which a page may write; registries and random state return."""
+    for entry in ROOT.iterdir():
+        if entry.name != "outputs":
+            (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    verbosity = transformers.utils.logging.get_verbosity()
+    with contextlib.ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(mock.patch.dict(registry))
+        stack.enter_context(torch.random.fork_rng())
+        yield tmp_path
+    transformers.utils.logging.set_verbosity(verbosity)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_runs_and_prints_what_the_page_shows(page, project):
+    assert wrong_outputs(page.read_text(), page.name) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_json_loads(page, project):
+    for block in blocks(page.read_text()):
+        if block.language == "json":
+            load_json(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    assert missing_targets(page.read_text(), page.parent) == []
+
+
+def test_the_index_names_every_page():
+    linked = set(re.findall(r"\]\(([\w/]+\.md)", (ROOT / "docs" / "README.md").read_text()))
+    assert linked >= {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"}
+
+
+def test_the_checks_see_what_they_guard_against(project):
+    page = "```python\nx = 2\nprint(x)\n```\n\n```text\n3\n```\n"
+    assert wrong_outputs(page, "page") == [(7, "2\n", "3\n")]
+    assert wrong_outputs(page.replace("3", "2"), "page") == []
+    with pytest.raises(ValueError, match="kind"):
+        load_json('{"kind": "tt_lore"}')
+    with pytest.raises(ValueError, match="seeds"):
+        load_json('{"seeds": 1}')
+    assert missing_targets("[a](nowhere.md) [b](kinds.md#nothing) `seq2seq/nothing.py`", ROOT / "docs") == [
+        "nowhere.md",
+        "kinds.md#nothing",
+        "seq2seq/nothing.py",
+    ]
