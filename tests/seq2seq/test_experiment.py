@@ -31,6 +31,7 @@ FILES = [
     "baselines.json",
     "config.json",
     "curve.png",
+    "history.json",
     "log.txt",
     "metrics.json",
     "parameters.json",

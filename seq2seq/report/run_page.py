@@ -2,14 +2,15 @@
 
 result_table    the last thing on the screen
 draw_curve      curve.png: training loss, and on the validation split loss and average_metrics, by step
-write_report    curve.png and README.md in the run's folder
+write_report    curve.png, its numbers in history.json, and README.md in the run's folder
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
-from seq2seq.run_folder import RunFolder, write_text
+from seq2seq.run_folder import RunFolder, write_json, write_text
 
 FLAGS = ("average_metrics", "constant_predictions", "invalid")
 BASELINE_NAMES = {
@@ -83,10 +84,18 @@ def draw_curve(path: Path, history: list[dict[str, float]]) -> None:
     figure.savefig(path, dpi=150)
 
 
+def finite_numbers(entry: dict[str, float]) -> dict[str, float | None]:
+    """What JSON can hold of the numbers logged at a step: null stands for one that is not finite."""
+    return {
+        key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
+    }
+
+
 def write_report(folder: RunFolder, result: dict[str, Any], history: list[dict[str, float]]) -> None:
-    """curve.png, where the run trained, and README.md."""
+    """curve.png and history.json, where the run trained, and README.md."""
     trained = any("loss" in entry for entry in history)
     if trained:
+        write_json(folder.history, [finite_numbers(entry) for entry in history])
         draw_curve(folder.curve, history)
     rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(result))
     page = f"""# {result["experiment_name"]}
@@ -109,6 +118,7 @@ Again, from the project's folder:
 | metrics.json | every number above, and the memory by layer |
 | parameters.json | what trains and why, by group, by layer, by parameter |
 | adapter/ | `adapters.load(model, "{folder.adapter.name}")` reads it |
+| history.json | what was logged at which step |
 | predictions_*.jsonl | source, target and prediction of each row of a split |
 | log.txt | what was logged |
 """

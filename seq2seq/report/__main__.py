@@ -1,0 +1,35 @@
+"""Compare runs.
+
+    python -m seq2seq.report outputs/                   writes outputs/report/
+    python -m seq2seq.report outputs/ --out docs/results/demo
+
+Collects the runs below a directory and writes report.md, index.html (which needs no other file), results.csv (a row for
+each method and task), runs.csv (a row for each run) and the plots. Exit status 2: there is nothing to compare.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from adapters import ConfigurationError
+from seq2seq.report.page import write_comparison
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the report that the command line asks for and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seq2seq.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path, help="a directory with run folders somewhere below")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes; the default is ROOT/report")
+    options = parser.parse_args(arguments)
+    try:
+        print(write_comparison(options.root, options.out or options.root / "report"))
+    except ConfigurationError as refusal:
+        print(f"Refused: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""The plots of a comparison, each a PNG at page width.
+
+    draw_metric_by_parameters    metric against trainable parameters (log), the Pareto front, a name at each point
+    draw_learning_curves         validation metric by step: mean over seeds, and a band of one standard deviation
+    draw_low_resource            metric against the number of training rows (log), with standard deviations
+    draw_memory                  memory by layer: parameters, gradients, optimizer state, activations
+
+A method has one colour and one line style in all of them.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seq2seq.report.methods import Group, Method, Score, as_text, labels_of
+from seq2seq.report.tables import pareto_front, tasks_of
+
+WIDTH = 9.0
+"""Inches; with DPI the width of a page."""
+
+DPI = 150
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#b8860b", "#66ccee", "#aa3377", "#777777", "#e07b00", "#3b3b98", "#2a9d8f")
+LINES = ("-", "--", ":", "-.")
+PARTS = {"parameters": "#4477aa", "gradients": "#ee6677", "optimizer": "#ccbb44", "activations": "#228833"}
+MOST_PANELS = 12
+"""Methods in the plot of memory by layer, the best ones."""
+
+
+def styles_of(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and line style of each name."""
+    pairs = itertools.cycle((line, colour) for line in LINES for colour in COLOURS)
+    return {label: {"color": colour, "linestyle": line} for label, (line, colour) in zip(labels, pairs, strict=False)}
+
+
+def new_figure(height: float) -> Any:
+    """An empty figure that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
+    """So many axes, in two columns where there are several."""
+    columns = min(count, 2)
+    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False, **kwargs).flat)
+    for unused in axes[count:]:
+        unused.remove()
+    return axes[:count]
+
+
+def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
+    """One panel for the average over the tasks, or for the only task; False where no method has a score."""
+    tasks = tasks_of(methods)
+    complete = [method for method in methods if all(method.score(task) is not None for task in tasks)]
+    drawn = [(method, method.average()) for method in complete]
+    if not drawn:
+        return False
+    points = [(method.mean("trainable_parameters"), score.mean) for method, score in drawn]
+    figure = new_figure(5.5)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    for (x, y), (_, score) in zip(points, drawn, strict=True):
+        axes.errorbar(x, y, yerr=score.std, fmt="o", color=COLOURS[0], markersize=6, capsize=3, elinewidth=1)
+    front = [points[index] for index in pareto_front(points)]
+    axes.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1.2, zorder=1, label="Pareto front")
+    axes.set(
+        xlabel="trainable parameters",
+        ylabel="average_metrics" if len(tasks) == 1 else f"average_metrics, mean of {len(tasks)} tasks",
+        title=tasks[0] if len(tasks) == 1 else None,
+    )
+    axes.margins(x=0.12, y=0.15)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=8)
+    place_labels(axes, points, [method.label for method, _ in drawn])
+    save(figure, path)
+    return True
+
+
+def place_labels(axes: Any, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
+    """Write each name near its point, where it covers neither a point nor another name, with a line to the point."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()
+    renderer = axes.figure.canvas.get_renderer()
+    frame = axes.get_window_extent(renderer)
+    centres = axes.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in centres]
+    if axes.get_legend() is not None:
+        taken.append(axes.get_legend().get_window_extent(renderer))
+    for index in np.argsort(centres[:, 1]):
+        centre = centres[index]
+        text = axes.annotate(
+            labels[index],
+            points[index],
+            xytext=(0, 0),
+            textcoords="offset pixels",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 3},
+        )
+        size = Text.get_window_extent(text, renderer).size  # without the line to the point
+        best = min(offsets(size), key=lambda offset: cost(Bbox.from_bounds(*(centre + offset), *size), taken, frame))
+        text.set_position(tuple(best))
+        taken.append(Bbox.from_bounds(*(centre + best), *size))
+
+
+def offsets(size: np.ndarray) -> list[np.ndarray]:
+    """Where a text of this size may begin, seen from its point: around it, the nearest first."""
+    width, height = size
+    found = []
+    for radius in (12, 24, 40, 60, 85, 115, 150):
+        for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+            x, y = radius * np.cos(angle), radius * np.sin(angle)
+            found.append(np.array([x - (width if x < -1e-6 else 0), y - height / 2]))
+    return found
+
+
+def cost(box: Any, taken: Sequence[Any], frame: Any) -> float:
+    """Square pixels of a text that cover something else or stand outside the frame."""
+    covered = 0.0
+    for other in taken:
+        width = min(box.x1, other.x1) - max(box.x0, other.x0)
+        height = min(box.y1, other.y1) - max(box.y0, other.y0)
+        covered += max(width, 0.0) * max(height, 0.0)
+    inside_width = min(box.x1, frame.x1) - max(box.x0, frame.x0)
+    inside_height = min(box.y1, frame.y1) - max(box.y0, frame.y0)
+    return covered + box.width * box.height - max(inside_width, 0.0) * max(inside_height, 0.0)
+
+
+def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
+    """One panel for each task; False where no run has logged a validation metric."""
+    curves = defaultdict(list)
+    for method in methods:
+        seen = set()
+        for task, group in method.groups.items():
+            curve = mean_curve(group)
+            if curve is not None and id(group) not in seen:
+                name = task if len(group.metrics) == 1 else "mixture"
+                curves[name].append((method.label, curve))
+                seen.add(id(group))
+    if not curves:
+        return False
+    styles = styles_of([method.label for method in methods])
+    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.25 * (len(methods) // 2 + 1))
+    drawn = {}
+    for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
+        for label, (steps, mean, std) in lines:
+            (drawn[label],) = axes.plot(steps, mean, linewidth=1.5, **styles[label])
+            axes.fill_between(steps, mean - std, mean + std, color=styles[label]["color"], alpha=0.15, linewidth=0)
+        axes.set(title=task, xlabel="step", ylabel="validation average_metrics")
+        axes.grid(alpha=0.25)
+    legend_below(figure, drawn)
+    save(figure, path)
+    return True
+
+
+def mean_curve(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Steps, mean and standard deviation over the runs of a group, at the steps that all of them have."""
+    runs = [
+        {entry["step"]: entry["eval_average_metrics"] for entry in run.history if "eval_average_metrics" in entry}
+        for run in group.runs
+    ]
+    steps = sorted(set.intersection(*(set(run) for run in runs)))
+    if not steps:
+        return None
+    values = np.array([[run[step] for step in steps] for run in runs])
+    return np.array(steps), values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(len(steps))
+
+
+def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
+    """One panel for each task on which a method was trained on different numbers of rows; False where there is none."""
+    families = defaultdict(list)
+    for method in methods:
+        rest = {key: value for key, value in method.settings.items() if key != "max_train_samples"}
+        families[as_text(rest)].append((rest, method))
+    varied = [members for members in families.values() if len({method.train_rows for _, method in members}) > 1]
+    labels = labels_of([members[0][0] for members in varied])
+    curves: dict[str, dict[str, dict[int | None, Score]]] = defaultdict(dict)
+    for label, members in zip(labels, varied, strict=True):
+        for task in tasks_of(method for _, method in members):
+            scores = {method.train_rows: method.score(task) for _, method in members}
+            scores = {rows: score for rows, score in scores.items() if score is not None}
+            if len(scores) > 1:
+                curves[task][label] = scores
+    if not curves:
+        return False
+    styles = styles_of(labels)
+    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.25 * (len(labels) // 2 + 1))
+    drawn = {}
+    for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
+        numbers = sorted({rows for scores in lines.values() for rows in scores if rows is not None})
+        everything = 2 * numbers[-1]  # where the runs on all rows stand
+        for label, scores in lines.items():
+            points = sorted((rows or everything, score.mean, score.std or 0.0) for rows, score in scores.items())
+            drawn[label] = axes.errorbar(
+                *zip(*points, strict=True), marker="o", markersize=4, capsize=3, **styles[label]
+            )
+        axes.set_xscale("log")
+        ticks = {rows: str(rows) for rows in numbers}
+        if any(None in scores for scores in lines.values()):
+            ticks[everything] = "all"
+        axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set(title=task, xlabel="training rows", ylabel="average_metrics")
+        axes.grid(alpha=0.25)
+    legend_below(figure, drawn)
+    save(figure, path)
+    return True
+
+
+def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
+    """One panel for each of the best methods, one bar for each layer; False where no run has measured it."""
+    found = []
+    for method in methods:
+        runs = [run for group in method.groups.values() for run in group.runs]
+        layers = next((run.result.costs.memory_by_layer for run in runs if run.result.costs), None)
+        if layers:
+            found.append((method.label, layers))
+    found = found[:MOST_PANELS]
+    if not found:
+        return False
+    bars = max(len(layers) for _, layers in found)
+    figure = new_figure(-(-len(found) // 2) * (0.24 * bars + 1.1) + 0.4)
+    drawn = {}
+    for axes, (label, layers) in zip(panels(figure, len(found), sharex=True), found, strict=True):
+        left = np.zeros(len(layers))
+        for part, colour in PARTS.items():
+            sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
+            if sizes.any():
+                drawn[part] = axes.barh(list(layers), sizes, left=left, color=colour, height=0.8)
+                left += sizes
+        axes.invert_yaxis()
+        axes.set_title(label, fontsize=9)
+        axes.tick_params(labelsize=8, labelbottom=True)
+        axes.set_xlabel("MiB", fontsize=8)
+        axes.grid(alpha=0.25, axis="x")
+    legend_below(figure, drawn)
+    save(figure, path)
+    return True
+
+
+def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
+    """The names of all lines under the panels."""
+    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+
+
+def save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=DPI)
+
+
+PLOTS: dict[str, tuple[str, Callable[[Path, Sequence[Method]], bool]]] = {
+    "metric_by_parameters": ("Metric against trainable parameters", draw_metric_by_parameters),
+    "learning_curves": ("Learning curves", draw_learning_curves),
+    "low_resource": ("Metric against the number of training rows", draw_low_resource),
+    "memory_by_layer": ("Memory by layer", draw_memory),
+}
