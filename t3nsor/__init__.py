@@ -17,6 +17,7 @@ from .initializers import (
 from .linear import TTLinear
 from .normalization import ScaleNorm, TTLayerNorm
 from .shapes import factorize, suggest_shape, tt_shape
+from .tensor_basis import TensorBasis
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
 
@@ -27,6 +28,7 @@ __all__ = [
     "TTEmbedding",
     "TTLayerNorm",
     "TTLinear",
+    "TensorBasis",
     "TensorRing",
     "TensorTrain",
     "const_initializer",

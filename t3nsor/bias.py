@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .initializers import initialize_
 from .module import TTModule, vector_shape
 
 
@@ -39,7 +38,7 @@ class TTBias(TTModule):
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        initialize_(self.live_cores(), self.init)
+        self._draw(self.init)
 
     def full(self) -> Tensor:
         """The dense vector (features,), differentiable in the cores."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .contraction import gather_rows
-from .initializers import initialize_
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, factorize, index_below, positive_int, suggest_shape
 
@@ -59,7 +58,7 @@ class TTEmbedding(TTModule):
 
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
-        initialize_(self.live_cores(), self.init)
+        self._draw(self.init)
 
     def full(self) -> Tensor:
         """The table (num_embeddings, embedding_dim), without the rows that only pad the shape."""
@@ -78,7 +77,7 @@ class TTEmbedding(TTModule):
             raise TypeError(f"indices must be an int32 or int64 tensor, but {given} was given; convert them first.")
         if indices.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check_range(indices)
-        return self._zero_padding(gather_rows(self.tensor_train(), indices), indices)
+        return self._zero_padding(gather_rows(self.network(), indices), indices)
 
     def _check_range(self, indices: Tensor) -> None:
         outside = indices[(indices < 0) | (indices >= self.num_embeddings)]

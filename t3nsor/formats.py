@@ -1,5 +1,6 @@
 """The registry of formats: a new one is a subclass of `TensorNetwork` in a file of its own and one line here."""
 
+from .tensor_basis import TensorBasis
 from .tensor_network import TensorNetwork
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
@@ -7,6 +8,7 @@ from .tensor_train import TensorTrain
 FORMATS: dict[str, type[TensorNetwork]] = {
     "tensor_train": TensorTrain,
     "tensor_ring": TensorRing,
+    "tensor_basis": TensorBasis,
 }
 
 

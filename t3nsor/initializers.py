@@ -4,11 +4,14 @@ An entry of W is a sum over prod_k r_k paths of products of d independent core e
 
     Var[W_ij] = v^d prod_k r_k        core entries of deviation s^(1/d) prod_k r_k^(-1/(2d)) give Var[W_ij] = s^2
 
+Two paths differ in an entry of some core, so their products are uncorrelated. The product over r_k runs over the bonds
+k = 1..d: in a train r_d = 1; in a ring the trace sums over r_d = r_0 too, and the same formula holds.
+
 Were all core entries equal, the rank indices would be symmetric and the matrix would never leave rank 1 in training.
 In a constant start rank index 0 of each bond carries the constant; the other indices are random on the left of the bond
 and zero on its right, as in LoRA:
 
-    G_k[0, :, :, 0] = c,   G_k[0, :, :, 1:] random,   G_k[1:] = 0;   last core: G_d[0] = c', G_d[1:] = 0
+    G_k[0, :, :, 0] = c,   G_k[0, :, :, 1:] random,   G_k[1:] = 0;   last core: c' in place of c
 
 so full() is the constant, exactly, and every rank index has a gradient of its own.
 """
@@ -38,7 +41,7 @@ CONSTANTS = {
 
 
 def initialize_(cores: Sequence[Tensor], init: str | float) -> None:
-    """Fill a train's cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
+    """Fill cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
 
     "glorot", "he", "lecun": random with variance 2 / (in + out), 2 / in, 1 / in;   a positive number: random with that
     standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry.   ValueError for anything else.
@@ -69,13 +72,13 @@ def random_(cores: Sequence[Tensor], std: float) -> None:
 
 @torch.no_grad()
 def constant_(cores: Sequence[Tensor], value: float) -> None:
-    """Fill a train's cores in place so that every entry of the matrix is `value`; see the head of this file."""
+    """Fill cores in place so that every entry of the matrix is `value`; see the head of this file."""
     scale = abs(value) ** (1 / len(cores)) or 1.0
     for core in cores:
         core.zero_()
         core[0, :, :, 0] = scale
         core[0, :, :, 1:].normal_(0.0, scale / math.sqrt(core.shape[3]))
-    cores[-1][0] = value / scale ** (len(cores) - 1)
+    cores[-1][0, :, :, 0] = value / scale ** (len(cores) - 1)
 
 
 def random_matrix(

@@ -1,4 +1,4 @@
-"""A linear layer whose weight is a tensor train.
+"""A linear layer whose weight is a tensor network: a train, a ring, or a train mixed from a basis.
 
 y = x W^T + b      x (..., in) -> y (..., out),   W = full() (out, in) from cores (r_{k-1}, m_k, n_k, r_k)
 
@@ -7,7 +7,8 @@ Four things may be asked of single cores, by index:
     frozen      keeps its start value: requires_grad is False
     disabled    is held at the identity-like element E[a, i, j, b] = 1 where a = b and i = j, else 0, rectangular where
                 r_{k-1} != r_k or m_k != n_k: its factors pass through as they come, cut or padded with zeros (so an
-                outermost core, with r_0 = 1, passes rank index 0 of its bond and leaves the others without effect)
+                outermost core, with r_0 = 1, passes rank index 0 of its bond and leaves the others without effect; a
+                ring of disabled cores alone closes on itself r_0 times, and is r_0 times the identity)
     zero        starts at zero, so that W = 0 exactly while this core has a gradient
     shared      is read from elsewhere in the model: see `TTModule.share`
 """
@@ -20,22 +21,23 @@ from torch import Tensor, nn
 
 from .bias import TTBias
 from .contraction import choose_plan, matmul
-from .initializers import CONSTANTS, initialize_
+from .initializers import CONSTANTS
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, index_below, positive_int, tt_shape
-from .tensor_train import TensorTrain
+from .tensor_network import TensorNetwork
 
 CORE_ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
 
 
 class TTLinear(TTModule):
-    """y = x W^T + b with W a tensor train; a stand-in for `nn.Linear`.
+    """y = x W^T + b with W a tensor network; a stand-in for `nn.Linear`.
 
     Args:
         in_features, out_features: the last dimensions of x and y.
         bias: True or "dense" for a parameter (out,), "tt" for a `TTBias`, False or "none" for none; it starts at zero.
         d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
+        tt_rank: an int, clipped at each bond of a train to what the bond can use, or a list: the d - 1 interior ranks
+            of a train, refused if of no use, or the d ranks (r_0, ..., r_{d-1}) of a ring.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by `tt_shape` and shape_mode.
         shape_mode: how the sides are factorised, see `tt_shape`; read only where raw_shape is None.
         frozen_cores, disabled_cores: indices of cores, negative ones from the end; see the head of this file.
@@ -44,6 +46,8 @@ class TTLinear(TTModule):
         plan: "auto", "sequential" or "materialised"; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
         init: a start of `initialize_`. Where cores are disabled, the others are drawn as if none were.
         zero_core: the index of the core that starts at zero, or None.
+        format: a name in `FORMATS`: "tensor_train", "tensor_ring" or "tensor_basis".
+        basis_size: how many basis cores the format "tensor_basis" mixes each core from; None for 4.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range, or two of them exclude each other.
@@ -64,6 +68,8 @@ class TTLinear(TTModule):
         plan: str = "auto",
         init: str | float = "glorot",
         zero_core: int | None = None,
+        format: str = "tensor_train",
+        basis_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
@@ -74,11 +80,11 @@ class TTLinear(TTModule):
         raw_shape = check_raw_shape(raw_shape)
         check_product(raw_shape[0], out_features, "out_features")
         check_product(raw_shape[1], in_features, "in_features")
-        super().__init__(raw_shape, tt_rank, device, dtype, frozen_cores, disabled_cores)
+        super().__init__(raw_shape, tt_rank, device, dtype, frozen_cores, disabled_cores, format, basis_size)
         self.in_features, self.out_features = in_features, out_features
         self.core_activation, self.plan, self.init = _check_activation(core_activation), plan, init
-        choose_plan(1, TensorTrain(self.cores), plan, self._activation())
-        self.zero_core = None if zero_core is None else index_below(zero_core, len(self.cores), "zero_core")
+        choose_plan(1, super().network(), plan, self._activation())
+        self.zero_core = None if zero_core is None else index_below(zero_core, len(self.core_shapes), "zero_core")
         self._check_zero_core()
         self.bias = self._make_bias(bias, device, dtype)
         self.reset_parameters()
@@ -91,12 +97,12 @@ class TTLinear(TTModule):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place, those of shared cores included."""
+        self._draw(self.init)
         cores = self.live_cores()
-        initialize_(cores, self.init)
         for k in self.disabled_cores:
             _identity_(cores[k])
         if self.zero_core is not None:
-            cores[self.zero_core].zero_()
+            self.cores.zero(self.zero_core)
         if isinstance(self.bias, TTBias):
             self.bias.reset_parameters()
         elif self.bias is not None:
@@ -104,24 +110,24 @@ class TTLinear(TTModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the dtype that `matmul` gives."""
-        y = matmul(x, TensorTrain(self.live_cores()), self.plan, self._activation())
+        y = matmul(x, super().network(), self.plan, self._activation())
         if self.bias is None:
             return y
         bias = self.bias.full() if isinstance(self.bias, TTBias) else self.bias
         return y + bias.to(y.dtype)
 
-    def tensor_train(self) -> TensorTrain:
-        """The weight as a train over the live parameters; ValueError when the layer is not linear."""
+    def network(self) -> TensorNetwork:
+        """The weight as a network over the live parameters; ValueError when the layer is not linear."""
         if not self.is_linear:
             raise ValueError(
                 "Only a linear layer has a weight matrix and can be merged, but this one has core_activation="
                 f"{self.core_activation!r} between its cores; build it with core_activation=None."
             )
-        return super().tensor_train()
+        return super().network()
 
     def extra_repr(self) -> str:
         sizes = f"{self.in_features}, {self.out_features}"
-        return f"{sizes}, raw_shape={self.raw_shape}, ranks={self.ranks}, plan={self.plan!r}"
+        return f"{sizes}, raw_shape={self.raw_shape}, ranks={self.ranks}, format={self.format!r}, plan={self.plan!r}"
 
     def _activation(self) -> Callable[[Tensor], Tensor] | None:
         return CORE_ACTIVATIONS.get(self.core_activation, self.core_activation)
@@ -146,7 +152,7 @@ class TTLinear(TTModule):
         if bias is True or bias == "dense":
             return nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
         if bias == "tt":
-            return TTBias(self.out_features, d=len(self.cores), tt_rank=max(self.ranks), device=device, dtype=dtype)
+            return TTBias(self.out_features, len(self.core_shapes), max(self.ranks), device=device, dtype=dtype)
         raise ValueError(
             f"bias must be True, False, 'dense', 'tt' or 'none', but {bias!r} was given; choose one of them."
         )

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from .decompositions import tt_svd
-from .initializers import initialize_
 from .module import TTModule, vector_shape
 from .shapes import positive_int
 
@@ -72,8 +71,8 @@ class TTLayerNorm(TTModule):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set the start values, in place."""
+        self._draw(self.init)
         cores = self.live_cores()
-        initialize_(cores, self.init)
         for k in self.disabled_cores:
             r, _, _, s = cores[k].shape
             rank_identity = torch.eye(r, s, dtype=cores[k].dtype, device=cores[k].device)

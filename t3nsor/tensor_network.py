@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .contraction import contract, materialise, matmul
+from .cores import Cores
 from .shapes import RawShape
 
 
@@ -27,9 +28,17 @@ class TensorNetwork:
         ValueError: no core, a core that is not 4-dimensional or is empty, bonds that do not fit, devices that differ.
     """
 
+    storage: type[Cores] = Cores
+    """How a layer holds the cores of this format."""
+
     def __init__(self, cores: Iterable[Tensor]):
         self.cores = tuple(cores)
         self._check()
+
+    @classmethod
+    def free_bonds(cls, d: int) -> range:
+        """The k for which a list of ranks names r_k."""
+        raise NotImplementedError
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:

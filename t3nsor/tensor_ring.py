@@ -15,6 +15,11 @@ class TensorRing(TensorNetwork):
     """A matrix as a ring of cores of shape (r_{k-1}, m_k, n_k, r_k) with r_d = r_0; see `TensorNetwork`."""
 
     @classmethod
+    def free_bonds(cls, d: int) -> range:
+        """0 to d - 1; r_d is r_0."""
+        return range(d)
+
+    @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
         """(r_0, ..., r_{d-1}, r_0) for one int (every bond has it) or for the list of d ranks (r_0, ..., r_{d-1})."""
         d = len(raw_shape[0])

@@ -22,6 +22,11 @@ class TensorTrain(TensorNetwork):
     """A matrix as a train of cores of shape (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1; see `TensorNetwork`."""
 
     @classmethod
+    def free_bonds(cls, d: int) -> range:
+        """1 to d - 1, the interior ones."""
+        return range(1, d)
+
+    @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
         """(1, r_1, ..., r_{d-1}, 1): an int is clipped to what each bond can use, a list of d - 1 is checked."""
         return train_ranks(raw_shape, rank)

@@ -79,7 +79,8 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
 
     Args:
         layer: a layer whose weight is a network, such as a `TTLinear` (also on the meta device, where it takes no
-            memory), or a `TensorTrain` or `TensorRing`. A layer's bias is not counted, here or in the dense matrix.
+            memory), or a `TensorTrain` or `TensorRing`. A layer's bias is not counted, here or in the dense matrix; a
+            basis that it shares with others is.
         tokens: the vectors of one batch.
 
     Raises:
@@ -92,8 +93,12 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
             "pass e.g. t3.TTLinear(768, 3072, device='meta')."
         )
     plan, activation = (layer.plan, layer.core_activation) if isinstance(layer, TTLinear) else ("auto", None)
-    # TTLinear's own tensor_train refuses a layer with activations between its cores
-    network = layer if isinstance(layer, TensorNetwork) else TTModule.tensor_train(layer)
+    # TTLinear's own network() refuses a layer with activations between its cores
+    network = layer if isinstance(layer, TensorNetwork) else TTModule.network(layer)
+    parameters = network.param_count
+    if network is not layer:
+        numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.numbers(k)]
+        parameters = sum(parameter.numel() for parameter in numbers)
     M, N = network.shape
     costs, chosen = explain((tokens, N), network).costs, choose_plan(tokens, network, plan, activation)
     return Description(
@@ -101,7 +106,7 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         raw_shape=network.raw_shape,
         ranks=network.ranks,
         core_shapes=tuple(tuple(core.shape) for core in network.cores),
-        parameters=network.param_count,
+        parameters=parameters,
         tokens=tokens,
         dense=PlanCost("dense", 2 * tokens * M * N, tokens * M * network.dtype.itemsize),
         costs=costs if activation is None else tuple(cost for cost in costs if cost.plan == chosen),

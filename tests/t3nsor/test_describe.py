@@ -40,12 +40,12 @@ def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
     described = t3.describe(built)
     assert described.parameters == sum(parameter.numel() for parameter in built.cores)
     assert described.shape == tuple(built.full().shape)
-    assert described.costs == t3.explain((1024, sizes[0]), built.tensor_train()).costs
+    assert described.costs == t3.explain((1024, sizes[0]), built.network()).costs
 
 
 def test_a_network_and_its_layer_are_described_alike():
     built = t3.TTLinear(12, 8, d=2, tt_rank=3)
-    assert t3.describe(built) == t3.describe(built.tensor_train())
+    assert t3.describe(built) == t3.describe(built.network())
 
 
 def test_a_ring_counts_its_closing_rank():

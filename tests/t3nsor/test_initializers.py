@@ -90,12 +90,29 @@ def test_a_constant_start_learns_every_rank_and_an_equal_one_does_not():
     assert error > 0.3
 
 
+@pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
 @pytest.mark.parametrize(("init", "expected"), [("zero", 0.0), ("ones", 1.0), ("const", 1 / 120)])
-def test_constant_names(init, expected):
-    cores = t3.random_matrix(WIDE, 3).cores
-    initialize_(cores, init)
-    full = t3.TensorTrain(cores).full()
+@pytest.mark.parametrize("raw_shape", [WIDE, ((24,), (120,))])
+def test_constant_names(init, expected, format, raw_shape):
+    network = t3.random_matrix(raw_shape, 3, format=format)
+    initialize_(network.cores, init)
+    full = network.full()
     torch.testing.assert_close(full, torch.full_like(full, expected), rtol=1e-6, atol=0)
+
+
+def test_a_constant_ring_has_no_two_rank_indices_alike():
+    cores = [core.requires_grad_() for core in t3.random_matrix(WIDE, 3, format="tensor_ring").cores]
+    initialize_(cores, "ones")
+    for _ in range(2):
+        loss = (t3.TensorRing(cores).full() - torch.randn(24, 120)).square().sum()
+        gradients = torch.autograd.grad(loss, cores)
+        with torch.no_grad():
+            for core, gradient in zip(cores, gradients, strict=True):
+                core -= 1e-3 * gradient
+    for core in cores:
+        for index in (core.detach().flatten(1), core.detach().flatten(0, 2).T):  # (r, m n s) and (s, r m n)
+            differences = torch.cdist(index, index) + torch.eye(3)
+            assert differences.min() > 1e-4
 
 
 @pytest.mark.parametrize(

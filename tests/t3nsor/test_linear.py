@@ -11,20 +11,30 @@ from torch import nn
 
 import t3nsor as t3
 
+every_format = pytest.mark.parametrize("format", t3.FORMATS)
 
+
+@every_format
 @pytest.mark.parametrize("plan", ["auto", "sequential", "materialised"])
-@pytest.mark.parametrize("bias", [True, False, "dense", "tt", "none"])
-@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6])
-def test_forward_is_linear_with_the_full_weight(d, bias, plan, dense_of):
-    layer = t3.TTLinear(24, 36, bias=bias, d=d, tt_rank=3, plan=plan, dtype=torch.float64)
+@pytest.mark.parametrize("bias", [False, "dense", "tt"])
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_forward_is_linear_with_the_full_weight(d, bias, plan, format, dense_of):
+    layer = t3.TTLinear(24, 36, bias=bias, d=d, tt_rank=3, plan=plan, format=format, dtype=torch.float64)
     if layer.bias is not None:
         for parameter in layer.bias.parameters() if bias == "tt" else [layer.bias]:
             nn.init.normal_(parameter)
     x = torch.randn(2, 5, 24, dtype=torch.float64)
     offset = 0 if layer.bias is None else layer.bias.full() if bias == "tt" else layer.bias
-    expected = x @ dense_of(layer.cores).T + offset
-    torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(layer.full(), dense_of(layer.cores), rtol=1e-11, atol=1e-11)
+    matrix = dense_of(layer.live_cores())
+    torch.testing.assert_close(layer(x), x @ matrix.T + offset, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(layer.full(), matrix, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("bias", "other"), [(True, "dense"), (False, "none")])
+def test_the_two_names_of_a_bias(bias, other):
+    names = [[name for name, _ in t3.TTLinear(24, 36, bias=b).named_parameters()] for b in (bias, other)]
+    assert names[0] == names[1]
+    assert ("bias" in names[0]) == bias
 
 
 @pytest.mark.parametrize(("rank", "count"), [(2, 224), (4, 640), (8, 2048)])
@@ -51,25 +61,29 @@ def test_a_width_that_is_prime_is_no_obstacle():
     assert layer(torch.randn(2, 13)).shape == (2, 17)
 
 
+@every_format
 @pytest.mark.parametrize("init", ["glorot", "he", "lecun", 0.5])
 @pytest.mark.parametrize("zero_core", [0, 1, 2, -1])
-@pytest.mark.parametrize("bias", ["dense", "tt", "none"])
-def test_a_zero_core_makes_the_start_exactly_zero_and_learns(zero_core, init, bias):
-    layer = t3.TTLinear(24, 36, bias=bias, tt_rank=3, zero_core=zero_core, init=init)
+@pytest.mark.parametrize("bias", ["tt", "none"])
+def test_a_zero_core_makes_the_start_exactly_zero_and_learns(zero_core, init, bias, format):
+    layer = t3.TTLinear(24, 36, bias=bias, tt_rank=3, zero_core=zero_core, init=init, format=format)
     x = torch.randn(5, 24)
     assert torch.count_nonzero(layer.full()) == 0
     assert torch.count_nonzero(layer(x)) == 0
     layer(x).sum().backward()
-    for k, core in enumerate(layer.cores):
-        assert (core.grad.abs().sum() > 0) == (k == zero_core % 3)
+    for k in range(3):
+        assert any(parameter.grad.any() for parameter in layer.cores.numbers(k)) == (k == zero_core % 3)
 
 
 @pytest.mark.parametrize(
     "frozen", list(itertools.chain.from_iterable(itertools.combinations(range(3), n) for n in range(4)))
 )
-def test_frozen_cores_do_not_train(frozen):
-    layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[k - 3 for k in frozen])
-    assert [core.requires_grad for core in layer.cores] == [k not in frozen for k in range(3)]
+@every_format
+def test_frozen_cores_do_not_train(frozen, format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[k - 3 for k in frozen], format=format)
+    layer(torch.randn(5, 24)).sum().backward()
+    for k in range(3):
+        assert {parameter.grad is None for parameter in layer.cores.numbers(k)} == {k in frozen}
     assert layer.frozen_cores == frozen
 
 
@@ -82,14 +96,23 @@ def test_a_disabled_core_in_the_middle_is_a_kronecker_identity():
     torch.testing.assert_close(layer.full(), expected, rtol=1e-12, atol=1e-12)
 
 
+@every_format
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k):
-    layer = t3.TTLinear(60, 24, raw_shape=((2, 3, 4), (5, 4, 3)), tt_rank=[3, 2], disabled_cores=[k])
-    core = layer.cores[k]
+def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k, format):
+    ranks = [2, 3, 2] if format == "tensor_ring" else [3, 2]
+    layer = t3.TTLinear(60, 24, raw_shape=((2, 3, 4), (5, 4, 3)), tt_rank=ranks, disabled_cores=[k], format=format)
+    core = layer.live_cores()[k]
     for a, i, j, b in itertools.product(*map(range, core.shape)):
         assert core[a, i, j, b] == float(a == b and i == j)
     layer(torch.randn(2, 60)).sum().backward()
-    assert [parameter.grad is None for parameter in layer.cores] == [index == k for index in range(3)]
+    for index in range(3):
+        assert {parameter.grad is None for parameter in layer.cores.numbers(index)} == {index == k}
+
+
+@pytest.mark.parametrize(("format", "times"), [("tensor_train", 1), ("tensor_ring", 3)])
+def test_disabled_cores_alone_are_the_identity_for_each_outer_rank(format, times):
+    layer = t3.TTLinear(24, 24, raw_shape=((4, 6), (4, 6)), tt_rank=3, disabled_cores=[0, 1], format=format)
+    torch.testing.assert_close(layer.full(), times * torch.eye(24), rtol=0, atol=0)
 
 
 def test_with_every_core_disabled_the_layer_passes_its_input_through():
@@ -98,27 +121,30 @@ def test_with_every_core_disabled_the_layer_passes_its_input_through():
     assert torch.equal(layer(x), x)
 
 
+@every_format
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", torch.sin, nn.ELU()])
-def test_core_activation_makes_a_map_that_says_it_is_not_linear(activation):
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias=False, core_activation=activation, init=1.0)
+def test_core_activation_makes_a_map_that_says_it_is_not_linear(activation, format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias=False, core_activation=activation, init=1.0, format=format)
     x, other = torch.randn(5, 24), torch.randn(5, 24)
     assert not layer.is_linear
     assert not torch.allclose(layer(x + other), layer(x) + layer(other), rtol=0.1, atol=0.1)
-    for call in (layer.full, layer.tensor_train):
+    for call in (layer.full, layer.network):
         with pytest.raises(ValueError, match="Only a linear layer has a weight matrix and can be merged, but"):
             call()
     torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(x), layer(x), rtol=0, atol=0)
 
 
+@every_format
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
 @pytest.mark.parametrize("zero_core", [0, 1, 2])
-def test_core_activations_keep_the_zero_start(activation, zero_core):
-    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation=activation, zero_core=zero_core)
+def test_core_activations_keep_the_zero_start(activation, zero_core, format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation=activation, zero_core=zero_core, format=format)
     assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
 
 
-def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds():
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", disabled_cores=[1], zero_core=2)
+@every_format
+def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds(format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", disabled_cores=[1], zero_core=2, format=format)
     before = {name: (parameter, parameter.clone()) for name, parameter in layer.named_parameters()}
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -127,34 +153,44 @@ def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds():
     assert torch.count_nonzero(layer(torch.randn(2, 24))) == 0
     for name, parameter in layer.named_parameters():
         assert parameter is before[name][0]
-    assert not torch.equal(layer.cores[0], before["cores.0"][1])
-    assert torch.equal(layer.cores[1], before["cores.1"][1])
+    changed = {name: not torch.equal(parameter, before[name][1]) for name, parameter in layer.named_parameters()}
+    assert not changed.pop("cores.1")
+    assert any(changed.values())
 
 
-def test_const_init_takes_the_mean_of_the_inputs():
-    layer = t3.TTLinear(24, 36, bias=False, init="const", dtype=torch.float64)
+@pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
+def test_const_init_takes_the_mean_of_the_inputs(format):
+    layer = t3.TTLinear(24, 36, bias=False, init="const", format=format, dtype=torch.float64)
     x = torch.randn(5, 24, dtype=torch.float64)
     torch.testing.assert_close(layer(x), x.mean(-1, keepdim=True).expand(5, 36))
 
 
+@every_format
 @pytest.mark.parametrize("bias", ["dense", "tt"])
-def test_meta_construction_then_loading_with_assign(bias):
-    source = t3.TTLinear(24, 36, tt_rank=3, bias=bias, frozen_cores=[0], disabled_cores=[1])
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias, frozen_cores=[0], disabled_cores=[1], device="meta")
+def test_meta_construction_then_loading_with_assign(bias, format):
+    fields = {"tt_rank": 3, "bias": bias, "frozen_cores": [0], "disabled_cores": [1], "format": format}
+    source = t3.TTLinear(24, 36, **fields)
+    layer = t3.TTLinear(24, 36, **fields, device="meta")
     assert all(parameter.is_meta for parameter in layer.parameters())
     layer.load_state_dict(source.state_dict(), assign=True)
     x = torch.randn(5, 24)
     torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
     torch.testing.assert_close(layer.full(), source.full(), rtol=0, atol=0)
-    assert [core.requires_grad for core in layer.cores] == [False, False, True]
+    for k in range(3):
+        assert {parameter.requires_grad for parameter in layer.cores.numbers(k)} == {k == 2}
 
 
-def test_meta_construction_then_reset():
-    layer = t3.TTLinear(24, 36, tt_rank=3, disabled_cores=[1], zero_core=-1, device="meta").to_empty(device="cpu")
+@every_format
+def test_meta_construction_then_reset(format):
+    fields = {"tt_rank": 3, "disabled_cores": [1], "zero_core": -1, "format": format}
+    layer = t3.TTLinear(24, 36, **fields, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.fill_(float("nan"))
     layer.reset_parameters()
     assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
-    assert layer.cores[0].isfinite().all()
-    assert torch.equal(layer.cores[1], t3.TTLinear(24, 36, tt_rank=3, disabled_cores=[1]).cores[1])
+    assert all(parameter.isfinite().all() for parameter in layer.parameters())
+    assert torch.equal(layer.cores[1], t3.TTLinear(24, 36, **fields).cores[1])
 
 
 def test_state_dict_round_trip():
@@ -166,20 +202,23 @@ def test_state_dict_round_trip():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_copies_compute_the_same_and_are_independent(copied):
-    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation="gelu", bias="tt")
+@every_format
+def test_copies_compute_the_same_and_are_independent(copied, format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, core_activation="gelu", bias="tt", format=format)
     other = copied(layer)
     x = torch.randn(5, 24)
     expected = layer(x).detach()
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
-    nn.init.zeros_(layer.cores[0])
+    nn.init.zeros_(layer.cores.numbers(0)[-1])
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
+    assert not torch.equal(layer(x), expected)
 
 
+@every_format
 @pytest.mark.parametrize("plan", ["sequential", "materialised"])
 @pytest.mark.parametrize("bias", ["dense", "tt"])
-def test_gradcheck(plan, bias):
-    layer = t3.TTLinear(6, 4, d=2, tt_rank=2, bias=bias, plan=plan, dtype=torch.float64)
+def test_gradcheck(plan, bias, format):
+    layer = t3.TTLinear(6, 4, d=2, tt_rank=2, bias=bias, plan=plan, format=format, dtype=torch.float64)
     names, parameters = zip(*layer.named_parameters(), strict=True)
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
 
@@ -191,39 +230,45 @@ def test_gradcheck(plan, bias):
 
 @pytest.mark.parametrize("bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("x_dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_float32_parameters_serve_any_dtype_of_x(x_dtype, bias):
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias)
+@every_format
+def test_float32_parameters_serve_any_dtype_of_x(x_dtype, bias, format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias, format=format)
     x = torch.randn(5, 24).to(x_dtype)
     y = layer(x)
     assert y.dtype == x_dtype
     torch.testing.assert_close(y.float(), layer(x.float()), rtol=0.01, atol=0.01)
     y.sum().backward()
-    assert layer.cores[0].grad.dtype == torch.float32
+    assert {parameter.grad.dtype for parameter in layer.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("x_dtype", [torch.bfloat16, torch.float32])
-def test_autocast_follows_linear(x_dtype):
-    layer, dense = t3.TTLinear(24, 36, tt_rank=3, bias="tt"), nn.Linear(24, 36)
+@every_format
+def test_autocast_follows_linear(x_dtype, format):
+    layer, dense = t3.TTLinear(24, 36, tt_rank=3, bias="tt", format=format), nn.Linear(24, 36)
     x = torch.randn(5, 24).to(x_dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, expected = layer(x), dense(x)
         assert layer.full().dtype == torch.float32
     assert y.dtype == expected.dtype == torch.bfloat16
     y.float().sum().backward()
-    assert layer.cores[0].grad.dtype == torch.float32
+    assert {parameter.grad.dtype for parameter in layer.parameters()} == {torch.float32}
 
 
-def test_whole_layer_in_bfloat16():
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", dtype=torch.bfloat16)
+@every_format
+def test_whole_layer_in_bfloat16(format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", format=format, dtype=torch.bfloat16)
     assert layer(torch.randn(5, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert layer.full().dtype == torch.bfloat16
 
 
-def test_compiles_without_graph_breaks():
-    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt")
-    owner = nn.ParameterDict({"core": layer.cores[1].detach().clone()})
-    layer.share(1, owner, "core")
+@every_format
+def test_compiles_without_graph_breaks(format):
+    layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", format=format)
+    slot = list(layer.shareable())[1]
+    owner = nn.ParameterDict({"core": layer.shareable()[slot].detach().clone()})
+    layer.share(slot, owner, "core")
     x = torch.randn(5, 24)
+    torch._dynamo.reset()
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), layer(x))
 
@@ -258,6 +303,12 @@ BAD_ARGUMENTS = [
     ({"zero_core": True}, TypeError, "zero_core must be an integer, but True"),
     ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2 is frozen or disabled"),
     ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0 is frozen or disabled"),
+    ({"format": "tensor_tree"}, ValueError, "format must be one of tensor_train, tensor_ring, tensor_basis, but"),
+    ({"format": "tensor_ring", "tt_rank": [2, 2]}, ValueError, "must name r_0 to r_2"),
+    ({"format": "tensor_ring", "basis_size": 4}, ValueError, "basis_size is read by the format 'tensor_basis' only"),
+    ({"format": "tensor_basis", "basis_size": 0}, ValueError, "basis_size must be at least 1, but 0"),
+    ({"format": "tensor_basis", "basis_size": 2.0}, TypeError, "basis_size must be an integer, but 2.0"),
+    ({"format": "tensor_basis", "init": "ones"}, ValueError, "init='ones' was given with format='tensor_basis'"),
     ({"zero_core": 0, "init": "const"}, ValueError, "init='const' asks for a constant and zero_core = 0"),
 ]
 

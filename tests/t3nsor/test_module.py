@@ -120,8 +120,8 @@ def test_sharing_a_frozen_core_freezes_it(layer):
 
 OWNER = nn.ParameterDict({"core": torch.zeros(6, 3, 3, 12), "small": torch.zeros(1, 2)})
 BAD_CALLS = [
-    (5, OWNER, "core", ValueError, "index must lie between -3 and 2, but 5"),
-    ("1", OWNER, "core", TypeError, "index must be an integer, but '1'"),
+    (5, OWNER, "core", ValueError, "slot must lie between -3 and 2, but 5"),
+    ("1", OWNER, "core", TypeError, "slot must be an integer, but '1'"),
     (1, {"core": torch.zeros(6, 3, 3, 12)}, "core", TypeError, "owner must be an nn.ParameterDict, but it is a dict"),
     (1, OWNER, "other", KeyError, "but it has no 'other'"),
     (1, OWNER, "small", ValueError, r"the core that it replaces, \(6, 3, 3, 8\), but 'small' has \(1, 2\)"),
@@ -129,9 +129,9 @@ BAD_CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("index", "owner", "key", "error", "sentence"), BAD_CALLS)
-def test_bad_sharing_is_refused_with_a_sentence(index, owner, key, error, sentence):
+@pytest.mark.parametrize(("slot", "owner", "key", "error", "sentence"), BAD_CALLS)
+def test_bad_sharing_is_refused_with_a_sentence(slot, owner, key, error, sentence):
     layer = t3.TTLinear(24, 36, disabled_cores=[2])
     with pytest.raises(error, match=sentence):
-        layer.share(index, owner, key)
+        layer.share(slot, owner, key)
     assert all(core is not None for core in layer.cores)
