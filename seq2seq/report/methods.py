@@ -134,7 +134,7 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
                 by_task[task].append(group.settings)
         telling = {key for settings in by_task.values() for key in differing(settings)}
         for of_the_method, group in members:
-            settings = of_the_method | {key: group.settings.get(key) for key in sorted(telling)}
+            settings = of_the_method | {key: group.settings[key] for key in sorted(telling) if key in group.settings}
             _, groups = rows.setdefault(as_text(settings), (settings, {}))
             groups |= dict.fromkeys(group.metrics, group)
 
@@ -148,7 +148,8 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
 
 def _rank(method: Method) -> tuple[str, int, float, str]:
     average = method.average()
-    return method.model, -len(method.groups), 0.0 if average is None else -average.mean, method.label
+    measured = sum(method.score(task) is not None for task in method.groups)
+    return method.model, -measured, 0.0 if average is None else -average.mean, method.label
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
@@ -222,8 +223,8 @@ def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:
     labels = []
     for one in settings:
         short = short_label(one)
-        telling = [key for key in differing(alike[one.get("model_name_or_path"), short]) if not key.endswith(".rank")]
-        labels.append(", ".join([short, *(f"{short_name(key)}={shown(one.get(key))}" for key in telling)]))
+        telling = [key for key in differing(alike[one.get("model_name_or_path"), short]) if not key.endswith("rank")]
+        labels.append(", ".join([short, *(f"{short_name(key)}={shown(one[key])}" for key in telling if key in one)]))
     return labels
 
 
@@ -245,8 +246,6 @@ def short_name(key: str) -> str:
 
 def shown(value: Any) -> str:
     """A value in few characters."""
-    if value is None:
-        return "all"
     if isinstance(value, list):
         return "-".join(shown(part) for part in value) or "none"
     return value if isinstance(value, str) else json.dumps(value)

@@ -5,6 +5,7 @@ press on a column's head.
 """
 
 import base64
+import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ from adapters import ConfigurationError
 from adapters.files import replace_file
 from seq2seq.report.collect import STATES, Run, collect_runs
 from seq2seq.report.methods import Method, methods_of
-from seq2seq.report.plots import PLOTS
+from seq2seq.report.plots import PLOTS, draw_low_resource
 from seq2seq.report.tables import method_cells, results_frame, runs_frame
 from seq2seq.run_folder import write_text
 
@@ -42,12 +43,20 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Section:
-    """What a page has on one backbone: a table of text, and plots."""
+class Table:
+    """A table of text: what it compares, header and rows."""
 
-    model: str
+    title: str
     header: list[str]
     rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a page has on one backbone: a table for each number of training rows, and plots."""
+
+    model: str
+    tables: list[Table]
     plots: list[Plot]
 
 
@@ -68,8 +77,14 @@ def write_comparison(root: Path, out: Path) -> str:
     by_model = [(model, list(members)) for model, members in groupby(methods, key=lambda method: method.model)]
     sections = []
     for number, (model, members) in enumerate(by_model):
-        header, rows = method_cells(members, methods)
-        sections.append(Section(model, header, rows, draw_plots(out, members, f"_{number}" if number else "")))
+        tables = [
+            Table(
+                "All training rows" if rows is None else f"{rows} training rows of a task",
+                *method_cells([method for method in members if method.train_rows == rows], methods),
+            )
+            for rows in numbers_of_rows(members)
+        ]
+        sections.append(Section(model, tables, draw_plots(out, members, f"_{number}" if number else "")))
     counts = Counter(run.state for run in runs)
     sentence = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     for file, template in PAGES.items():
@@ -84,12 +99,21 @@ def write_comparison(root: Path, out: Path) -> str:
     return f"Runs: {sentence}. The report is in {out / 'index.html'} and {out / 'report.md'}."
 
 
+def numbers_of_rows(methods: list[Method]) -> list[int | None]:
+    """To how many training rows methods are limited, the most first; None is no limit."""
+    found = {method.train_rows for method in methods}
+    return sorted(found, key=lambda rows: -math.inf if rows is None else -rows)
+
+
 def draw_plots(out: Path, methods: list[Method], suffix: str) -> list[Plot]:
-    """The plots that there are numbers for."""
+    """The plots that there are numbers for; methods are compared on the number of rows that most of them have."""
+    counts = Counter(method.train_rows for method in methods)
+    most = max(numbers_of_rows(methods), key=counts.__getitem__)
+    compared = [method for method in methods if method.train_rows == most]
     plots = []
     for name, (title, draw) in PLOTS.items():
         path = out / f"{name}{suffix}.png"
-        if draw(path, methods):
+        if draw(path, methods if draw is draw_low_resource else compared):
             plots.append(Plot(title, path.name, base64.b64encode(path.read_bytes()).decode()))
         else:
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adapters.files import replace_file
 from seq2seq.report.methods import Group, Method, Score, as_text, labels_of
 from seq2seq.report.tables import pareto_front, tasks_of
 
@@ -30,6 +31,9 @@ MOST_PANELS = 12
 """Methods in the plot of memory by layer, the best ones."""
 
 
+Point = tuple[float, float]
+
+
 def styles_of(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour and line style of each name."""
     pairs = itertools.cycle((line, colour) for line in LINES for colour in COLOURS)
@@ -41,7 +45,7 @@ def new_figure(height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -56,10 +60,9 @@ def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
 
 
 def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
-    """One panel for the average over the tasks, or for the only task; False where no method has a score."""
+    """The average over the tasks of each method that has them all; False where none has."""
     tasks = tasks_of(methods)
-    complete = [method for method in methods if all(method.score(task) is not None for task in tasks)]
-    drawn = [(method, method.average()) for method in complete]
+    drawn = [(method, method.average()) for method in methods if all(method.score(task) for task in tasks)]
     if not drawn:
         return False
     points = [(method.mean("trainable_parameters"), score.mean) for method, score in drawn]
@@ -67,7 +70,7 @@ def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     for (x, y), (_, score) in zip(points, drawn, strict=True):
-        axes.errorbar(x, y, yerr=score.std, fmt="o", color=COLOURS[0], markersize=6, capsize=3, elinewidth=1)
+        axes.errorbar(x, y, yerr=score.std, fmt="o", color=COLOURS[0], markersize=5, capsize=2, elinewidth=0.8)
     front = [points[index] for index in pareto_front(points)]
     axes.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1.2, zorder=1, label="Pareto front")
     axes.set(
@@ -75,16 +78,26 @@ def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
         ylabel="average_metrics" if len(tasks) == 1 else f"average_metrics, mean of {len(tasks)} tasks",
         title=tasks[0] if len(tasks) == 1 else None,
     )
-    axes.margins(x=0.12, y=0.15)
+    axes.margins(x=0.12, y=0.12)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
-    place_labels(axes, points, [method.label for method, _ in drawn])
+    corners = [(x, y) for (_, y), (x, _) in itertools.pairwise(front)]
+    lines = [
+        *itertools.pairwise([point for pair in zip(front, [*corners, None], strict=True) for point in pair if point])
+    ]
+    bars = [
+        ((x, y - score.std), (x, y + score.std)) for (x, y), (_, score) in zip(points, drawn, strict=True) if score.std
+    ]
+    place_labels(axes, points, [method.label for method, _ in drawn], [*lines, *bars])
     save(figure, path)
     return True
 
 
-def place_labels(axes: Any, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Write each name near its point, where it covers neither a point nor another name, with a line to the point."""
+def place_labels(
+    axes: Any, points: Sequence[Point], labels: Sequence[str], lines: Sequence[tuple[Point, Point]] = ()
+) -> None:
+    """Write each name near its point, with a line to it, where it covers no point, no name and little of ``lines``."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -92,30 +105,32 @@ def place_labels(axes: Any, points: Sequence[tuple[float, float]], labels: Seque
     renderer = axes.figure.canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
     centres = axes.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in centres]
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres]
+    taken += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer))
-    for index in np.argsort(centres[:, 1]):
-        centre = centres[index]
+    for index in np.argsort(centres[:, 1], kind="stable"):
         text = axes.annotate(
             labels[index],
             points[index],
             xytext=(0, 0),
             textcoords="offset pixels",
-            fontsize=8,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 3},
+            fontsize=7.5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2},
         )
-        size = Text.get_window_extent(text, renderer).size  # without the line to the point
-        best = min(offsets(size), key=lambda offset: cost(Bbox.from_bounds(*(centre + offset), *size), taken, frame))
-        text.set_position(tuple(best))
-        taken.append(Bbox.from_bounds(*(centre + best), *size))
+        size = Text.get_window_extent(text, renderer).size  # of the words alone, without the line to the point
+        boxes = {tuple(offset): Bbox.from_bounds(*(centres[index] + offset), *size) for offset in offsets(size)}
+        best = min(boxes, key=lambda offset: cost(boxes[offset], taken, frame))
+        text.set_position(best)
+        taken.append(boxes[best])
 
 
 def offsets(size: np.ndarray) -> list[np.ndarray]:
     """Where a text of this size may begin, seen from its point: around it, the nearest first."""
     width, height = size
     found = []
-    for radius in (12, 24, 40, 60, 85, 115, 150):
+    for radius in (14, 24, 38, 55, 75, 100, 130, 165, 205):
         for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
             x, y = radius * np.cos(angle), radius * np.sin(angle)
             found.append(np.array([x - (width if x < -1e-6 else 0), y - height / 2]))
@@ -148,13 +163,14 @@ def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
     if not curves:
         return False
     styles = styles_of([method.label for method in methods])
-    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.25 * (len(methods) // 2 + 1))
+    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.17 * (len(methods) // 3 + 1))
     drawn = {}
     for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
         for label, (steps, mean, std) in lines:
             (drawn[label],) = axes.plot(steps, mean, linewidth=1.5, **styles[label])
             axes.fill_between(steps, mean - std, mean + std, color=styles[label]["color"], alpha=0.15, linewidth=0)
         axes.set(title=task, xlabel="step", ylabel="validation average_metrics")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
     legend_below(figure, drawn)
     save(figure, path)
@@ -192,7 +208,7 @@ def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
     if not curves:
         return False
     styles = styles_of(labels)
-    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.25 * (len(labels) // 2 + 1))
+    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.17 * (len(labels) // 3 + 1))
     drawn = {}
     for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
         numbers = sorted({rows for scores in lines.values() for rows in scores if rows is not None})
@@ -248,11 +264,11 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
 
 def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
     """The names of all lines under the panels."""
-    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
 
 
 def save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=DPI)
+    replace_file(path, lambda partial: figure.savefig(partial, format="png"))
 
 
 PLOTS: dict[str, tuple[str, Callable[[Path, Sequence[Method]], bool]]] = {

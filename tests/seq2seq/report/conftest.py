@@ -1,0 +1,75 @@
+"""Run folders as a finished, failed or stopped run leaves them, without the run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = {
+    "model_name_or_path": "backbone",
+    "dtype": "float32",
+    "task_name": "rte",
+    "max_train_samples": None,
+    "adapter": [{"kind": "tt_lora", "rank": 4, "dropout": 0.0}],
+    "learning_rate": 0.001,
+    "seed": 0,
+}
+
+LAYERS = {
+    "encoder 0": {"parameters": 4 * 2**20, "gradients": 2**18, "optimizer": 2**19, "activations": 2**21},
+    "decoder 0": {"parameters": 6 * 2**20, "gradients": 0, "optimizer": 0, "activations": None},
+}
+
+
+def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int, scale: float = 1.0) -> dict[str, Any]:
+    """What metrics.json holds of a run on a backbone of a million numbers."""
+    return {
+        "experiment_name": config["experiment_name"],
+        "task": config["task_name"] or "mixture",
+        "model": config["model_name_or_path"],
+        "adapter": config["adapter"],
+        "metrics": {"validation": metrics, "test": metrics},
+        "parameters": {"trainable_parameters": parameters, "base_parameters": 10**6, "share": parameters / 10**6},
+        "adapter_bytes": 4 * parameters,
+        "merge_difference": None,
+        "costs": {
+            "step_seconds_median": 0.1 * scale,
+            "tokens_per_second": 1000.0,
+            "peak_memory_bytes": int(2**28 * scale),
+            "memory_by_layer": LAYERS,
+        },
+        "baselines": {},
+    }
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes the folder of a run below tmp_path/outputs; without ``value`` the run is not finished."""
+
+    def write(
+        name: str,
+        value: float | None = None,
+        parameters: int = 1000,
+        scale: float = 1.0,
+        metrics: dict[str, float] | None = None,
+        failure: str | None = None,
+        **changes: Any,
+    ) -> Path:
+        folder = tmp_path / "outputs" / name
+        folder.mkdir(parents=True)
+        config = {**CONFIG, **changes, "experiment_name": folder.name, "output_root": str(folder.parent)}
+        (folder / "config.json").write_text(json.dumps(config))
+        if value is not None:
+            metrics = {"accuracy": value, "average_metrics": value}
+        if metrics is not None:
+            (folder / "metrics.json").write_text(json.dumps(result_of(config, metrics, parameters, scale)))
+            average = metrics["average_metrics"]
+            history = [{"step": step, "eval_average_metrics": average * step / 20} for step in (10, 20)]
+            (folder / "history.json").write_text(json.dumps([{"step": 1, "loss": 2.0}, *history]))
+        if failure is not None:
+            (folder / "failure.json").write_text(json.dumps({"sentence": failure, "time": "2026-01-01T00:00:00+00:00"}))
+        return folder
+
+    return write
