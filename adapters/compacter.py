@@ -44,7 +44,7 @@ class HypercomplexConfig(BottleneckConfig, kind="phm"):
         if common % self.n:
             divisors = ", ".join(str(n) for n in range(1, common + 1) if common % n == 0)
             sizes = f"{in_features} -> {out_features}"
-            self.refuse("n", "divides both sizes of a projection", f"{self.n} for {sizes}", f"choose of {divisors}")
+            self.refuse("n", "divides both sizes of a projection", f"{self.n} for {sizes}", f"choose one of {divisors}")
 
 
 @dataclass(frozen=True, kw_only=True)

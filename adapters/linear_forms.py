@@ -107,16 +107,16 @@ class HypercomplexLinear(nn.Module):
             self.live(self.block_names[0]).zero_()
         self.bias.zero_()
 
-    def tensor_train(self) -> t3.TensorTrain:
+    def network(self) -> t3.TensorTrain:
         """W as a train of the cores (1, n, n, n) and (n, out/n, in/n, 1): gradients flow into the parameters."""
         return t3.from_kronecker(self._stack(self.rule_names), self._stack(self.block_names))
 
     def full(self) -> Tensor:
         """W (out, in), differentiable."""
-        return self.tensor_train().full()
+        return self.network().full()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = t3.matmul(x, self.tensor_train())  # (..., in) -> (..., out)
+        y = t3.matmul(x, self.network())  # (..., in) -> (..., out)
         return y + self.bias.to(y.dtype)
 
     def live(self, name: str) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""Bottlenecks with dense and TT projections against the formula in float64, and their fields by their effects."""
+"""Bottlenecks of every linear form against the formula in float64, and their fields by their effects."""
 
 import pytest
 import torch
@@ -7,10 +7,13 @@ import torch.nn.functional as F
 from adapters import AdapterConfig, Bottleneck, ConfigurationError, TensorTrainAdapter
 
 D = 24
+KINDS = ["bottleneck", "low_rank", "phm", "compacter", "tt_adapter"]
+NUMBERS = {"bottleneck": lambda k: D * k, "low_rank": lambda k: D + k}  # of one projection, its bias aside
 
 
 def build(kind="bottleneck", **fields):
-    return AdapterConfig.from_dict({"kind": kind, **fields}).build(D, D)
+    n = {"n": 3} if kind in ("phm", "compacter") else {}
+    return AdapterConfig.from_dict({"kind": kind, **n, **fields}).build(D, D)
 
 
 def filled(module):
@@ -22,21 +25,21 @@ def filled(module):
 
 
 @pytest.mark.parametrize(("activation", "function"), [("relu", F.relu), ("silu", F.silu), ("gelu", F.gelu)])
-@pytest.mark.parametrize("kind", ["bottleneck", "tt_adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bottleneck_is_y_plus_up_of_activation_of_down(kind, activation, function, dense_of):
-    module = filled(build(kind, reduction_factor=3, activation=activation))
+    module = filled(build(kind, reduction_factor=4, activation=activation))
     y = torch.randn(2, 5, D, dtype=torch.float64)
-    if kind == "bottleneck":
-        down, up = module.down.weight, module.up.weight
-        hidden = function(y @ down.T + module.down.bias)
-        expected = y + hidden @ up.T + module.up.bias
-    else:
+    if kind == "tt_adapter":
         assert isinstance(module, TensorTrainAdapter)
         expected = y + function(y @ dense_of(module.down.cores).T) @ dense_of(module.up.cores).T
+    else:
+        down, up = (p.weight if kind == "bottleneck" else p.full() for p in (module.down, module.up))
+        hidden = function(y @ down.T + module.down.bias)
+        expected = y + hidden @ up.T + module.up.bias
     torch.testing.assert_close(module(y), expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "tt_adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bottleneck_starts_as_the_identity_and_learns(kind):
     module = build(kind, reduction_factor=4)
     y = torch.randn(3, D)
@@ -55,25 +58,27 @@ def test_a_bottleneck_starts_as_the_identity_and_learns(kind):
         ({"expansion_factor": 2}, 48),
     ],
 )
-@pytest.mark.parametrize("kind", ["bottleneck", "tt_adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_factors_set_the_width(kind, fields, width):
     module = build(kind, **fields)
     assert module(torch.randn(2, D)).shape == (2, D)
     assert (module.down.in_features, module.down.out_features) == (D, width)
     assert (module.up.in_features, module.up.out_features) == (width, D)
-    if kind == "bottleneck":
-        assert sum(p.numel() for p in module.parameters()) == 2 * D * width + width + D
+    if kind in NUMBERS:
+        assert sum(p.numel() for p in module.parameters()) == 2 * NUMBERS[kind](width) + width + D
 
 
-def test_reduction_by_32_is_the_default():
-    config = AdapterConfig.from_dict({"kind": "bottleneck"})
+@pytest.mark.parametrize("kind", KINDS)
+def test_reduction_by_32_is_the_default(kind):
+    config = AdapterConfig.from_dict({"kind": kind})
     assert (config.reduction_factor, config.expansion_factor) == (32, None)
     assert config.width(768) == 24
 
 
-def test_a_reduction_that_leaves_no_feature_is_refused():
-    with pytest.raises(ConfigurationError, match=r"'reduction_factor' of adapter kind 'bottleneck'.* 24 features.* 32"):
-        build(reduction_factor=32)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reduction_that_leaves_no_feature_is_refused(kind):
+    with pytest.raises(ConfigurationError, match=rf"'reduction_factor' of adapter kind '{kind}'.* 24 features.* 32"):
+        build(kind, reduction_factor=32)
 
 
 def test_an_explicit_shape_is_that_of_down_and_mirrored_for_up():
@@ -98,7 +103,7 @@ def test_core_fields_reach_both_projections():
         assert projection.core_activation == "tanh"
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "tt_adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_outputs_are_computed_in_float32(kind):
     module = build(kind, reduction_factor=4)
     with torch.no_grad():

@@ -83,7 +83,7 @@ def test_a_low_rank_layer_is_two_thin_products(rank, in_features, out_features):
 
 def test_a_low_rank_layer_costs_no_more_than_its_thin_products():
     module = low_rank_linear(768, 24, 2)
-    explained = t3.explain((1024, 768), t3.TensorTrain(module.cores))
+    explained = t3.explain((1024, 768), module.network())
     assert explained.chosen == "sequential"
     assert explained.costs[0].flops == 2 * 1024 * 2 * (768 + 24)
 
