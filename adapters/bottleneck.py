@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 import t3nsor as t3
-from adapters.configuration import AdapterConfig, SublayerKind, TensorTrainFields
+from adapters.configuration import AdapterConfig, SublayerKind
 from adapters.linear_forms import DenseLinear, low_rank_linear
+from adapters.tensor_train_fields import TensorTrainFields
 from adapters.validation import nearest_name
 
 

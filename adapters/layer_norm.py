@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import t3nsor as t3
-from adapters.configuration import AdapterConfig, check_cores, check_factors, resolve_shape
+from adapters.configuration import AdapterConfig
 from adapters.mergeable import Mergeable
 from adapters.sharing import Scope
 from adapters.sublayers import find_sublayers, select_sublayers
+from adapters.tensor_train_fields import check_cores, check_factors, check_sharing, resolve_shape
 from adapters.validation import ConfigurationError
 
 NormSublayer = Literal["self_attention", "cross_attention", "feed_forward", "final"]
@@ -80,7 +81,8 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
         init: "pretrained" decomposes the weight that is there, "ones" starts from scratch.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores held at E[a, i, 0, b] = 1 where a = b, so that w is constant along their factor of dim.
-        shared_cores: cores that are one and the same in every norm of a sublayer kind.
+        shared_cores: cores that several norms have in common; the others are each norm's own.
+        share_across: what those norms differ in: "layers", "sublayers" or "tasks", see ``adapters.sharing``.
 
     A pretrained weight is decomposed into cores of its own, so ``disabled_cores`` and ``shared_cores`` take "ones".
     """
@@ -95,6 +97,7 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
     shared_cores: tuple[int, ...] = ()
+    share_across: tuple[Literal["layers", "sublayers", "tasks"], ...] = ("layers",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,12 +106,13 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
             self.refuse("raw_shape", "takes factors of at least 1", given, "write for example [8, 8, 12]")
         resolve_shape(self, None if self.raw_shape is None else len(self.raw_shape))
         check_cores(self)
+        check_sharing(self)
         for name in ("disabled_cores", "shared_cores"):
             if getattr(self, name) and self.init != "ones":
                 self.refuse(name, "takes a start from ones", f"init={self.init!r}", 'write "init": "ones"')
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
-        return dict.fromkeys(self.shared_cores, frozenset({"layers"}))
+        return dict.fromkeys(self.shared_cores, frozenset(self.share_across))
 
     def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
         if self.raw_shape is not None:
@@ -170,27 +174,48 @@ class TensorTrainLayerNorm(t3.TTLayerNorm):
 
 
 class AdaptedLayerNorm(Mergeable, T5LayerNorm):
-    """T5's layer norm whose weight vector an adapter replaces; its own weight stays, frozen."""
+    """T5's layer norm with adapters: its own weight stays, frozen.
+
+    replacement    scale_norm, tt_layer_norm: a norm that acts in its place
+    shift          bitfit: a vector (dim,) added to what the norm gives
+    """
 
     def __init__(self, norm: T5LayerNorm) -> None:
         nn.Module.__init__(self)
         self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
+        self.register_parameter("bias", None)
         self.replacement = nn.ModuleDict()
+        self.shift = nn.ModuleDict()
         self.train(norm.training)
 
     def start(self, adapter: nn.Module) -> None:
-        adapter.start_from(self.base_tensor("weight"))
+        if any(adapter in controller.tasks.values() for controller in self.shift.values()):
+            adapter.reset_parameters()
+        else:
+            adapter.start_from(self.base_tensor("weight"))
 
     def active_adapter(self) -> nn.Module | None:
         """The norm that acts in place of the base's, or None."""
         return next((c.active for c in self.replacement.values() if c.active is not None), None)
 
     def forward(self, x: Tensor) -> Tensor:
-        adapter = None if self.is_merged else self.active_adapter()
-        return super().forward(x) if adapter is None else adapter(x)
+        if self.is_merged:
+            y = super().forward(x)
+            return y if self.bias is None else y + self.bias
+        adapter = self.active_adapter()
+        y = super().forward(x) if adapter is None else adapter(x)
+        for controller in self.shift.values():
+            if controller.active is not None:
+                y = y + controller(x).to(y.dtype)  # (..., dim) + (dim,)
+        return y
 
     @torch.no_grad()
-    def merged_weights(self) -> dict[str, Tensor | None]:
-        """The active adapter's weight vector (dim,) in the base's dtype."""
-        weight, adapter = self.base_tensor("weight"), self.active_adapter()
-        return {"weight": weight if adapter is None else adapter.dense_weight().to(weight.dtype).contiguous()}
+    def merged_weights(self) -> dict[str, Tensor]:
+        """The active replacement's weight vector (dim,), and the sum (dim,) of the active shifts, if there are any."""
+        dtype, adapter, merged = self.base_tensor("weight").dtype, self.active_adapter(), {}
+        if adapter is not None:
+            merged["weight"] = adapter.dense_weight().to(dtype).contiguous()
+        shifts = [c.active.delta_bias() for c in self.shift.values() if c.active is not None]
+        if shifts:
+            merged["bias"] = torch.stack(shifts).sum(0).to(dtype)
+        return merged

@@ -1,7 +1,8 @@
 """Parameters that several adapter modules have in common: one owner, many borrowers.
 
     model.shared_parameters    nn.ParameterDict, the one owner: in parameters(), in the state_dict, each tensor once
-    layer.shareable()          {slot: Parameter}, what a layer could borrow: a core by its index, a rule by its name
+    layer.shareable()          {slot: Parameter}, what a layer could borrow: a core by its index, a basis or a rule by
+                               its name
     layer.share(slot, owner, key)      from now on the layer reads owner[key] in place of its own
     config.shared_slots()      {slot: scopes}, what the configuration asks to be borrowed, and across what
 
@@ -14,7 +15,7 @@ Two layers share a slot where all that the scopes leave out is the same:
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -48,10 +49,10 @@ def plan_sharing(
         parameter, borrowers = planned.setdefault(key, (owned.get(key, own), []))
         if parameter.shape != own.shape:
             config.refuse(
-                "shared_cores" if isinstance(slot, int) else slot,
-                f"shares parameters of one shape across {', '.join(sorted(scopes))}",
+                "shared_cores" if isinstance(slot, int) else slot if hasattr(config, slot) else "share_across",
+                f"shares parameters of one shape across {in_words(scopes)}",
                 f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
-                "choose places of equal sizes",
+                _mend(config, slot, layer, scopes),
             )
         borrowers.append((layer, slot))
     return planned
@@ -65,6 +66,25 @@ def share(model: nn.Module, planned: Sharing) -> None:
         model.shared_parameters[key] = parameter
         for layer, slot in borrowers:
             layer.share(slot, model.shared_parameters, key)
+
+
+def in_words(scopes: frozenset[Scope]) -> str:
+    """ "layers, tasks": the scopes in the order of the list above."""
+    return ", ".join(scope for scope in get_args(Scope) if scope in scopes)
+
+
+def scopes_of(config: Any, key: str) -> frozenset[Scope]:
+    """Across what an entry of ``shared_parameters`` is shared; ``config`` is that of its attachment."""
+    return next(scopes for slot, scopes in config.shared_slots().items() if key.endswith(f"-{slot}"))
+
+
+def _mend(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:
+    """What would let layers share: a raw_shape for two of swapped sizes, else places that are alike."""
+    if isinstance(slot, int) and "projections" in scopes and hasattr(layer, "in_features"):
+        wide, narrow = sorted((layer.out_features, layer.in_features), reverse=True)
+        if (shape := config.shareable_raw_shape(wide, narrow)) is not None:
+            return f"choose places of equal sizes, or for {narrow} -> {wide} and back write raw_shape {shape}"
+    return "choose places of equal sizes"
 
 
 def _slots(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters.configuration import SublayerKind, TensorTrainFields
+from adapters.configuration import SublayerKind
+from adapters.tensor_train_fields import TensorTrainFields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ b = full() (features,)      cores (r_{k-1}, m_k, 1, r_k),  m_1 ... m_d = feature
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .cores import Slot
 from .module import TTModule, vector_shape
 
 
@@ -39,6 +40,10 @@ class TTBias(TTModule):
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place."""
         self._draw(self.init)
+
+    def shareable(self) -> dict[Slot, nn.Parameter]:
+        """Nothing: a bias is its layer's own, whatever is shared of the layer's weight."""
+        return {}
 
     def full(self) -> Tensor:
         """The dense vector (features,), differentiable in the cores."""

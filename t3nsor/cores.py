@@ -20,7 +20,7 @@ class Cores(nn.ParameterList):
     """One Parameter for each core; where a format keeps other numbers, it has a subclass.
 
     Args:
-        shapes: (r_{k-1}, m_k, n_k, r_k) of each core.
+        shapes: (r_{k-1}, m_k, n_k, r_k) of each core; none of them for a slice, which torch makes empty and fills.
         disabled: indices of the cores that are held at a fixed value, and so are plain Parameters in every format.
         basis_size: for formats that mix their cores from a basis; ValueError here.
     """
@@ -30,7 +30,7 @@ class Cores(nn.ParameterList):
 
     def __init__(
         self,
-        shapes: Sequence[tuple[int, ...]],
+        shapes: Sequence[tuple[int, ...]] = (),
         disabled: Iterable[int] = (),
         basis_size: int | None = None,
         device: torch.device | str | None = None,

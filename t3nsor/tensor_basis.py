@@ -24,27 +24,30 @@ from .cores import Cores, Slot
 from .shapes import positive_int
 from .tensor_train import TensorTrain
 
+BASIS_SIZE = 4
+"""The number of basis cores where nothing is said."""
+
 
 class MixedCores(Cores):
     """Cores that are mixed from a basis when they are read; the place of each here is None, but for a disabled one's.
 
     Args:
         shapes, disabled: as for `Cores`.
-        basis_size: how many basis cores there are for each core; 4 where it is None.
+        basis_size: how many basis cores there are for each core; `BASIS_SIZE` where it is None.
     """
 
     has_constant_start = False
 
     def __init__(
         self,
-        shapes: Sequence[tuple[int, ...]],
+        shapes: Sequence[tuple[int, ...]] = (),
         disabled: Iterable[int] = (),
         basis_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__(shapes, device=device, dtype=dtype)
-        size = positive_int(4 if basis_size is None else basis_size, "basis_size")
+        size = positive_int(BASIS_SIZE if basis_size is None else basis_size, "basis_size")
         mixed = [k not in disabled for k in range(len(shapes))]
         for k in range(len(shapes)):
             if mixed[k]:

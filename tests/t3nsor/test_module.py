@@ -44,6 +44,11 @@ def test_a_shared_core_has_one_owner():
     assert_shares(pair)
 
 
+def test_a_slice_of_the_cores_holds_the_same_parameters():
+    cores = t3.TTLinear(24, 36).cores
+    assert [id(core) for core in cores[1:]] == [id(cores[1]), id(cores[2])]
+
+
 def test_gradients_of_both_layers_meet_in_the_shared_core():
     pair = Pair()
     x = torch.randn(5, 24)
