@@ -20,12 +20,12 @@ def text(axes, x, y, words, size=9.5, **style):
     axes.text(x, y, words, ha=style.pop("ha", "center"), va="center", fontsize=size, color=INK, **style)
 
 
-def core(axes, x, y, name, legs=True, radius=0.36, colour=CORE):
+def core(axes, x, y, name, legs=True, radius=0.36):
     """A core as a disc with its row leg up and its column leg down."""
     if legs:
         line(axes, [x, x], [y + radius, y + radius + 0.5])
         line(axes, [x, x], [y - radius, y - radius - 0.5])
-    axes.add_patch(Circle((x, y), radius, fc=colour, ec=INK, lw=1.1, zorder=3))
+    axes.add_patch(Circle((x, y), radius, fc=CORE, ec=INK, lw=1.1, zorder=3))
     text(axes, x, y, name, 10.5, zorder=4)
 
 
@@ -116,7 +116,7 @@ def draw_relatives(axes):
     core(axes, 6.75, y, "$G_k$", radius=0.32)
     text(axes, 7.32, y, "=", 12)
     text(axes, 7.78, y, "$\\sum_b\\, c_b$", 10.5)
-    core(axes, 8.6, y, "$B_{kb}$", radius=0.36, colour=PLAIN)
+    core(axes, 8.6, y, "$B_{kb}$", radius=0.36)
     text(axes, 7.75, 0.45, "basis: cores mixed from those\nthat all layers share")
 
 

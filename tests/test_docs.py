@@ -11,7 +11,7 @@ import io
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from unittest import mock
 
@@ -24,7 +24,11 @@ from adapters import AdapterConfig, as_configs
 from adapters.injection import HOSTS
 from adapters.places import PLACES
 from seq2seq import baselines, metrics, tasks
+from seq2seq.argument_rules import DECIDED_HERE
+from seq2seq.arguments import TRAINING_DEFAULTS, RunArguments
 from seq2seq.configuration import read_experiment
+from seq2seq.mixing import Mixture
+from seq2seq.splits import SPLIT_POLICIES
 from seq2seq.sweep import expand
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,6 +127,11 @@ def table(page: str, first_heading: str) -> list[list[str]]:
     return rows
 
 
+def default_of(field: Field) -> str:
+    """A field's default as JSON, or "required"."""
+    return "required" if field.default is MISSING else json.dumps(field.default)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder that looks like the project's root, in which a page may write; registries and random state return."""
@@ -174,3 +183,29 @@ def test_the_checks_see_what_they_guard_against(project):
         "kinds.md#nothing",
         "seq2seq/nothing.py",
     ]
+
+
+def test_the_table_of_tasks_is_the_registry():
+    def answer(spec):
+        if spec.labels is None:
+            return "free text"
+        return "0.0, 0.2, ..., 5.0" if spec.is_similarity else ", ".join(spec.labels)
+
+    assert table("tasks.md", "task") == [
+        [spec.name, spec.source, answer(spec), ", ".join(spec.metrics), spec.split, spec.folder]
+        for spec in tasks.TASKS.values()
+    ]
+    assert [row[0] for row in table("tasks.md", "split")] == list(SPLIT_POLICIES)
+    assert [row[0] for row in table("tasks.md", "mixture key")] == [field.name for field in fields(Mixture)]
+
+
+def test_the_table_of_run_keys_is_the_run():
+    documented = {row[0]: row[1] for row in table("configs.md", "run key")}
+    actual = {field.name: default_of(field) for field in fields(RunArguments)}
+    assert documented == actual | {"adapter": '{"kind": "none"}'}
+
+
+def test_the_tables_of_training_arguments_are_the_defaults_and_the_refusals():
+    documented = {row[0]: row[1] for row in table("configs.md", "training argument")}
+    assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
+    assert dict(table("configs.md", "decided here")) == DECIDED_HERE
