@@ -8,7 +8,9 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 
 from adapters.active_task import set_active_task
+from adapters.adapted_input import AdaptedInput
 from adapters.adapted_linear import AdaptedLinear
+from adapters.bitfit import Bias, BitFitConfig
 from adapters.bottleneck import (
     Bottleneck,
     BottleneckConfig,
@@ -20,8 +22,9 @@ from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dic
 from adapters.compacter import CompacterConfig, HypercomplexConfig
 from adapters.configuration import AdapterConfig
 from adapters.controller import AdapterController
-from adapters.freezing import FreezingReport, FullFineTuningConfig, freeze, freezing_report
+from adapters.freezing import FreezingReport, FullFineTuningConfig, LMHeadConfig, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
+from adapters.intrinsic import IntrinsicDelta, IntrinsicSaidConfig
 from adapters.layer_norm import (
     AdaptedLayerNorm,
     LayerNormConfig,
@@ -33,6 +36,8 @@ from adapters.layer_norm import (
 from adapters.linear_forms import DenseLinear, HypercomplexLinear
 from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
+from adapters.peft_kinds import PeftKindConfig
+from adapters.prompt import Prompt, PromptConfig
 from adapters.summary import Summary, summary
 from adapters.tensor_train_linear import (
     TensorTrainLinear,
@@ -46,11 +51,14 @@ warn_of_other_package()
 
 __all__ = [
     "WEIGHTS_NAME",
+    "AdaptedInput",
     "AdaptedLayerNorm",
     "AdaptedLinear",
     "AdapterConfig",
     "AdapterController",
     "Attachment",
+    "Bias",
+    "BitFitConfig",
     "Bottleneck",
     "BottleneckConfig",
     "CheckpointError",
@@ -61,9 +69,15 @@ __all__ = [
     "FullFineTuningConfig",
     "HypercomplexConfig",
     "HypercomplexLinear",
+    "IntrinsicDelta",
+    "IntrinsicSaidConfig",
+    "LMHeadConfig",
     "LayerNormConfig",
     "LowRankConfig",
     "MergeError",
+    "PeftKindConfig",
+    "Prompt",
+    "PromptConfig",
     "ScaleNorm",
     "ScaleNormConfig",
     "Summary",

@@ -1,9 +1,10 @@
 """A frozen linear with adapters: the place where every linear change of the model happens.
 
-    y = W x + b + sum of beside(x)          then, one after another,    y = after(y)
+    y = around(x; W, b) + sum of beside(x)          then, one after another,    y = after(y)
 
     x (..., in)    W (out, in) and b (out,) frozen, under the same names and in the same storage as before
-    beside         tt_lora: maps x to a change of y
+    around         peft:<TYPE>: a map of its own from W and b; W x + b where there is none
+    beside         tt_lora, intrinsic_said: map x to a change of y;  bitfit: a change of b
     after          bottleneck, tt_adapter, tt_single: map y to the adapted y, at the last linear of a sublayer
 
 Merged (see ``adapters.mergeable``), W and b hold the dense weights of the whole map.
@@ -23,6 +24,7 @@ class AdaptedLinear(Mergeable, nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
+        self.around = nn.ModuleDict()
         self.beside = nn.ModuleDict()
         self.after = nn.ModuleDict()
         self.train(linear.training)
@@ -30,33 +32,49 @@ class AdaptedLinear(Mergeable, nn.Linear):
     def start(self, adapter: nn.Module) -> None:
         adapter.reset_parameters()
 
+    def active_around(self) -> nn.Module | None:
+        """The adapter that computes with the base's weight in its own way, or None."""
+        return next((c.active for c in self.around.values() if c.active is not None), None)
+
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight, self.bias)  # (..., in) -> (..., out)
+        around = None if self.is_merged else self.active_around()
+        y = (around or F.linear)(x, self.weight, self.bias)  # (..., in) -> (..., out)
         if self.is_merged:
             return y
         for controller in self.beside.values():
             if controller.active is not None:
-                y = y + controller(x)
+                y = y + controller(x).to(y.dtype)
         for controller in self.after.values():
             if controller.active is not None:
                 y = controller(y)
         return y
 
     @torch.no_grad()
-    def merged_weights(self) -> dict[str, Tensor | None]:
-        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's."""
+    def merged_weights(self) -> dict[str, Tensor]:
+        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's.
+
+        One that no adapter changes is left out: the weight of T5's lm_head is its embedding's too.
+        """
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         total, shift = weight.to(dtype), torch.zeros(self.out_features, dtype=dtype, device=weight.device)
         if bias is not None:
             shift = bias.to(dtype)
-        has_bias = bias is not None
+        has_bias, changed = bias is not None, set()
+
+        if (around := self.active_around()) is not None:
+            total, change = around.dense(total, shift if has_bias else None)
+            shift = shift if change is None else change
+            changed |= {"weight", "bias"} if has_bias else {"weight"}
 
         for controller in self.beside.values():
             if controller.active is not None:
-                total = total + controller.active.delta_weight()
+                if (change := controller.active.delta_weight()) is not None:
+                    total = total + change
+                    changed.add("weight")
                 if (change := controller.active.delta_bias()) is not None:
                     shift, has_bias = shift + change, True
+                    changed.add("bias")
         for controller in self.after.values():
             if controller.active is not None:
                 change = controller.active.delta_weight().to(dtype)
@@ -65,4 +83,6 @@ class AdaptedLinear(Mergeable, nn.Linear):
                     shift = shift + change @ shift  # (out, out) x (out,) -> (out,)
                 if (change := controller.active.delta_bias()) is not None:
                     shift, has_bias = shift + change, True
-        return {"weight": total.to(weight.dtype), "bias": shift.to(weight.dtype) if has_bias else None}
+                changed |= {"weight", "bias"} if has_bias else {"weight"}
+        merged = {"weight": total, "bias": shift}
+        return {name: merged[name].to(weight.dtype) for name in sorted(changed)}

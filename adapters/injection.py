@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapters.adapted_input import AdaptedInput
 from adapters.adapted_linear import AdaptedLinear
 from adapters.configuration import AdapterConfig
 from adapters.controller import ALL_TASKS, AdapterController
@@ -43,11 +44,14 @@ class Attachment:
 
 
 HOSTS: dict[str, type[Mergeable]] = {
+    "before": AdaptedInput,
+    "around": AdaptedLinear,
     "beside": AdaptedLinear,
     "after": AdaptedLinear,
     "replacement": AdaptedLayerNorm,
+    "shift": AdaptedLayerNorm,
 }
-"""By slot: the module that takes the place of the base's own and holds the adapters."""
+"""By slot: the module that holds the adapters, mostly in the place of the base's own."""
 
 
 def as_configs(config: Any) -> list[AdapterConfig]:
@@ -84,8 +88,9 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
             rule = "decides about the model's own weights, which all tasks share"
             entry.refuse("kind", rule, f"task {task!r}", "attach it without a task")
         attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
-        planned.append((attachment, [(place, _build(model, entry, place)) for place in entry.places(sublayers)]))
+        planned.append((attachment, _build_all(model, entry, entry.places(sublayers))))
     _check_norms(model, planned)
+    _one_name_each(model, planned, "around", "gives each linear one adapter around it")
     shared: Sharing = {}
     for attachment, modules in planned:
         shared |= plan_sharing(model, attachment.name, task or ALL_TASKS, attachment.config, modules)
@@ -98,6 +103,8 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     share(model, shared)
     model.adapter_attachments = [*attachments(model), *(attachment for attachment, _ in planned)]
     freeze(model)
+    for note in filter(None, (attachment.config.note(model) for attachment, _ in planned)):
+        logger.info(note)
     if names := non_linear_adapters(model):
         logger.info("Adapters that cannot be merged, for they are not linear: %s.", ", ".join(names))
     return model
@@ -113,20 +120,40 @@ def check_task_name(task: Any) -> None:
         )
 
 
+def _build_all(model: nn.Module, config: AdapterConfig, places: list[Place]) -> list[tuple[Place, nn.Module]]:
+    """The adapter modules of all places, each built by itself, or together where the configuration does so."""
+    if not hasattr(config, "build_together"):
+        return [(place, _build(model, config, place)) for place in places]
+    bases = {place.path: _base(model, config, place) for place in places}
+    modules = config.build_together(bases)
+    return [(place, modules[place.path].train(bases[place.path].training)) for place in places]
+
+
+def _base(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
+    """The model's module at a place, adapted or not; refused where it is of a class that adapters do not know."""
+    base = model.get_submodule(place.path)
+    if HOSTS[place.slot] is AdaptedLinear and type(base) not in (nn.Linear, AdaptedLinear):
+        key = "target_modules" if hasattr(config, "target_modules") else "sublayers"
+        given = f"a {type(base).__name__} at {place.path}"
+        config.refuse(key, "names plain nn.Linear modules", given, "load the model without quantisation")
+    return base
+
+
 def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
     """The adapter module of one place, on the device of the weight it stands at."""
-    base = model.get_submodule(place.path)
-    if place.slot != "replacement" and type(base) not in (nn.Linear, AdaptedLinear):
-        given = f"a {type(base).__name__} at {place.path}"
-        config.refuse("target_modules", "names plain nn.Linear modules", given, "load the model without quantisation")
+    base = _base(model, config, place)
+    if place.slot == "before":
+        base = base.embed_tokens
     weight = base.base_tensor("weight") if isinstance(base, Mergeable) else base.weight.detach()
     with torch.device(weight.device):
         if place.slot == "replacement":
             module = config.build(weight, base.variance_epsilon)
+        elif place.slot == "before":
+            module = config.build(weight)
         elif place.slot == "beside":
-            module = config.build(base.in_features, base.out_features)
+            module = config.build_at(place, base.in_features, base.out_features)
         else:
-            module = config.build(base.out_features, base.out_features)
+            module = config.build_at(place, weight.shape[0], weight.shape[0])
     return module.train(base.training)
 
 
@@ -150,18 +177,7 @@ def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planne
 
 def _check_norms(model: nn.Module, planned: list) -> None:
     """A norm has one replacement, and a replaced norm's own weight, which takes no part any more, does not train."""
-    replaced = {
-        path: next(iter(module.replacement))
-        for path, module in model.named_modules()
-        if isinstance(module, AdaptedLayerNorm)
-    }
-    for attachment, modules in planned:
-        if attachment.config.position == "norm":
-            for place, _ in modules:
-                other = replaced.setdefault(place.path, attachment.name)
-                if other != attachment.name:
-                    given = f"{place.path}, which has {other!r}"
-                    attachment.config.refuse("sublayers", "gives each layer norm one replacement", given, "drop one")
+    replaced = _one_name_each(model, planned, "replacement", "gives each layer norm one replacement")
     present = [*attachments(model), *(attachment for attachment, _ in planned)]
     rules = weight_rules(model, [attachment.config for attachment in present])
     for path, name in replaced.items():
@@ -170,13 +186,21 @@ def _check_norms(model: nn.Module, planned: list) -> None:
             config.refuse("kind", "trains norms that act", f"{path}, replaced by {name!r}", "choose one for each norm")
 
 
+def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dict[str, str]:
+    """By path: the one attachment that has modules in this slot of the place; a second one is refused."""
+    names = {path: next(iter(getattr(m, slot))) for path, m in model.named_modules() if getattr(m, slot, None)}
+    for attachment, modules in planned:
+        for place, _ in modules:
+            if place.slot == slot and (other := names.setdefault(place.path, attachment.name)) != attachment.name:
+                given = f"{place.path}, which has {other!r}"
+                attachment.config.refuse("kind", rule, given, "drop one")
+    return names
+
+
 def _controller(model: nn.Module, place: Place, name: str, active_task: str | None) -> AdapterController:
-    """The controller of an attachment at a place, made on first use; wraps the base's module if still plain."""
-    base, host = model.get_submodule(place.path), HOSTS[place.slot]
-    if not isinstance(base, host):
-        base = host(base)
-        model.set_submodule(place.path, base)
-    controllers = getattr(base, place.slot)
+    """The controller of an attachment at a place, made on first use, as is its host."""
+    host = HOSTS[place.slot].at(model, place.path)
+    controllers = getattr(host, place.slot)
     if name not in controllers:
-        controllers[name] = AdapterController(active_task).train(base.training)
+        controllers[name] = AdapterController(active_task).train(host.training)
     return controllers[name]

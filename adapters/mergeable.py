@@ -1,6 +1,6 @@
 """What every place with adapters can do: hold merged weights for a while and give the untouched base back.
 
-    set_merged   the Parameters hold the merged tensors; the base tensors are kept aside, untouched
+    set_merged   the Parameters hold the tensors that a merge changes; the base's are kept aside, untouched
     unmerge      the base tensors are put back, bit for bit, in any dtype, after any number of cycles
 
 ``state_dict`` is the base in every mode, so a checkpoint written in evaluation is right. Loading unmerges first, and so
@@ -20,6 +20,15 @@ class Mergeable(nn.Module):
 
     _base: dict[str, Tensor | None] | None = None
 
+    @classmethod
+    def at(cls, model: nn.Module, path: str) -> "Mergeable":
+        """The host at a path of ``model``; it takes the place of the base's own module on first use."""
+        base = model.get_submodule(path)
+        if not isinstance(base, cls):
+            base = cls(base)
+            model.set_submodule(path, base)
+        return base
+
     def named_controllers(self) -> list[tuple[str, AdapterController]]:
         """The adapters here, with their paths below this module."""
         return [(name, module) for name, module in self.named_modules() if isinstance(module, AdapterController)]
@@ -28,8 +37,8 @@ class Mergeable(nn.Module):
         """Give one adapter of this place its initial values, in place."""
         raise NotImplementedError
 
-    def merged_weights(self) -> dict[str, Tensor | None]:
-        """The dense tensors that do what the base and the active adapters do, by Parameter name."""
+    def merged_weights(self) -> dict[str, Tensor]:
+        """The dense tensors that do what base and active adapters do, where they are not the base's, by name."""
         raise NotImplementedError
 
     @property
@@ -38,15 +47,15 @@ class Mergeable(nn.Module):
 
     def base_tensor(self, name: str) -> Tensor | None:
         """The base's tensor, merged or not; None for a bias that is not there."""
-        if self._base is not None:
+        if self._base is not None and name in self._base:
             return self._base[name]
         parameter = getattr(self, name)
         return None if parameter is None else parameter.data
 
     def set_merged(self, tensors: dict[str, Tensor | None]) -> None:
         """Hold these tensors until ``unmerge``; a bias that the base lacks is made for the while."""
-        if self._base is None:
-            self._base = {name: self.base_tensor(name) for name in tensors}
+        self.unmerge()
+        self._base = {name: self.base_tensor(name) for name in tensors}
         self._hold(tensors)
 
     def unmerge(self) -> None:

@@ -1,5 +1,6 @@
 """Where in a model the modules of an adapter go.
 
+    position "before"    the input of the encoder                     -> AdaptedInput.before
     position "beside"    the linears named by target_modules          -> AdaptedLinear.beside
     position "after"     the linear at the end of the sublayer        -> AdaptedLinear.after
     position "norm"      the sublayer's layer norm                    -> AdaptedLayerNorm.replacement
@@ -25,12 +26,16 @@ class Place:
         slot: the attribute of its host that holds the adapters there.
         sublayer: the sublayer it belongs to.
         projection: the linear's name; "" for a place of the sublayer as a whole.
+        number: this place among all of the adapter's, counted from 0, for a kind whose places differ.
+        count: how many places there are, for a kind that divides something among them.
     """
 
     path: str
     slot: str
     sublayer: Sublayer
     projection: str = ""
+    number: int = 0
+    count: int = 1
 
 
 def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
@@ -55,6 +60,15 @@ def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
     ]
 
 
+def every_linear(config: Any, sublayers: list[Sublayer]) -> list[Place]:
+    """All linears of the chosen sublayers."""
+    return [
+        Place(path, "beside", sublayer, name)
+        for sublayer in select_sublayers(config, sublayers)
+        for name, path in sublayer.linears.items()
+    ]
+
+
 def ends_of_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Place]:
     """The last linear of each chosen sublayer."""
     return [Place(sublayer.output, "after", sublayer) for sublayer in select_sublayers(config, sublayers)]
@@ -65,7 +79,14 @@ def norms(config: Any, sublayers: list[Sublayer]) -> list[Place]:
     return [Place(sublayer.norm, "replacement", sublayer) for sublayer in select_sublayers(config, sublayers)]
 
 
+def inputs(config: Any, sublayers: list[Sublayer]) -> list[Place]:
+    """The input of each stack that the configuration names."""
+    ends = [sublayer for sublayer in sublayers if sublayer.kind == "final" and sublayer.stack in config.stacks]
+    return [Place(sublayer.stack_path, "before", sublayer) for sublayer in ends]
+
+
 PLACES: dict[str, Callable[[Any, list[Sublayer]], list[Place]]] = {
+    "before": inputs,
     "beside": linears_by_name,
     "after": ends_of_sublayers,
     "norm": norms,

@@ -4,6 +4,7 @@
     encoder.block.0.layer.1   feed_forward       linears wi wo | wi_0 wi_1 wo   norm layer_norm
     decoder.block.0.layer.1   cross_attention    linears q k v o                norm layer_norm
     encoder                   final                                             norm final_layer_norm
+    decoder                   final              linear lm_head (beside it)     norm final_layer_norm
 
 Any model whose stacks look like this will do: T5, T5 v1.1, flan-T5, mT5, and those that hold one.
 """
@@ -20,6 +21,7 @@ INNER_MODULES = {
     "EncDecAttention": "cross_attention",
     "DenseReluDense": "feed_forward",
 }
+LM_HEAD = "lm_head"
 LINEAR_NAMES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
 
 
@@ -32,6 +34,11 @@ class Sublayer:
     kind: str
     norm: str
     linears: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stack_path(self) -> str:
+        """Path of the stack that the sublayer belongs to."""
+        return self.norm.partition(".block.")[0].removesuffix(".final_layer_norm")
 
     @property
     def output(self) -> str:
@@ -63,7 +70,10 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
                 inner = getattr(sublayer, inner_name)
                 linears = {name: f"{path}.{inner_name}.{name}" for name in LINEAR_NAMES if hasattr(inner, name)}
                 found.append(Sublayer(stack_name, index, INNER_MODULES[inner_name], f"{path}.layer_norm", linears))
-        found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm"))
+        head_path = f"{stack_path.removesuffix(stack_name)}{LM_HEAD}"
+        has_head = stack_name == "decoder" and any(path == head_path for path, _ in model.named_modules())
+        head = {LM_HEAD: head_path} if has_head else {}
+        found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm", head))
     if not found:
         raise ConfigurationError(
             f"Adapters are attached to models with T5's encoder and decoder stacks; given was {type(model).__name__}: "

@@ -16,6 +16,9 @@ LINEAR = {
     "scale_norm": {"kind": "scale_norm"},
     "tt_layer_norm": {"kind": "tt_layer_norm", "rank": 2},
     "layer_norm": {"kind": "layer_norm"},
+    "bitfit": {"kind": "bitfit"},
+    "intrinsic_said": {"kind": "intrinsic_said", "dim": 200},
+    "lm_head": {"kind": "lm_head"},
     "shared": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
     "composed": [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_single", "rank": 2}, {"kind": "scale_norm"}],
 }
@@ -33,6 +36,7 @@ NON_LINEAR = {
         "shared_weights": True,
     },
     "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "bias": "dense"},
+    "prompt": {"kind": "prompt", "num_tokens": 5},
     "core_activation": {"kind": "tt_lora", "rank": 2, "core_activation": "gelu"},
 }
 

@@ -1,0 +1,87 @@
+"""Prompt tuning: trained vectors before the encoder's input (Lester et al. 2021, arXiv:2104.08691, section 2).
+
+    X (batch, length, d_model)  ->  [P; X] (batch, n + length, d_model)        P (n, d_model), the same for every row
+
+The padding masks of the encoder and of the decoder's attention to it are lengthened by n ones; the encoder's output is
+n longer, too. The prompt stands before the text, so texts should be padded at their ends, as T5's are: its positions
+are relative.
+
+Step 0 is not the base model: the input is another one. A prompt is no change of any weight and cannot be merged.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from adapters.configuration import AdapterConfig
+
+SPECIAL_PIECES = 3
+"""T5's vocabulary begins with padding, end of sequence and unknown."""
+COMMON_PIECES = 5_000
+"""Of what follows, sorted by frequency, the paper draws from so many (section 3.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig(AdapterConfig, kind="prompt"):
+    """Trained vectors before the input of the encoder.
+
+    Args:
+        stacks: the encoder; a decoder's input has no place for them.
+        num_tokens: n above.
+        init: "vocabulary" copies the embeddings of n of the 5,000 most common pieces, drawn with torch's seed, each
+            once where there are enough; "random" draws from the uniform distribution on [-0.5, 0.5]. Both as in
+            section 3.2 of the paper.
+    """
+
+    position = "before"
+
+    stacks: tuple[Literal["encoder"], ...] = ("encoder",)
+    num_tokens: int = 100
+    init: Literal["vocabulary", "random"] = "vocabulary"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers is not None:
+            given = list(self.layers)
+            self.refuse("layers", "has no choice, a prompt stands before the first", given, "leave it out")
+        if self.num_tokens < 1:
+            self.refuse("num_tokens", "is a whole number from 1 on", self.num_tokens, "100 is usual")
+
+    def build(self, embedding: Tensor) -> "Prompt":
+        prompt = Prompt(self.num_tokens, embedding.shape[1], self.init == "vocabulary")
+        prompt.start_from(embedding)
+        return prompt
+
+
+class Prompt(nn.Module):
+    """x (batch, length, d_model) -> [P; x] (batch, n + length, d_model) in the dtype of x; P is float32."""
+
+    is_linear = False
+    not_linear_because = "lengthens the input and is no change of a weight"
+
+    def __init__(self, num_tokens: int, d_model: int, from_vocabulary: bool) -> None:
+        super().__init__()
+        self.from_vocabulary = from_vocabulary
+        self.embeddings = nn.Parameter(torch.empty(num_tokens, d_model, dtype=torch.float32))
+
+    @torch.no_grad()
+    def start_from(self, embedding: Tensor) -> None:
+        """Set P to rows of ``embedding`` (vocabulary, d_model), or to random numbers."""
+        if embedding.is_meta:
+            return
+        if not self.from_vocabulary:
+            nn.init.uniform_(self.embeddings, -0.5, 0.5)
+            return
+        common = embedding[SPECIAL_PIECES:][:COMMON_PIECES]
+        equal = torch.ones(len(common), device="cpu")
+        drawn = torch.multinomial(equal, len(self.embeddings), replacement=len(common) < len(self.embeddings))
+        self.embeddings.copy_(common[drawn.to(common.device)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        prompt = self.embeddings.to(x.dtype).expand(x.shape[0], -1, -1)
+        return torch.cat([prompt, x], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.embeddings)} tokens, {self.embeddings.shape[1]} features"
