@@ -5,7 +5,7 @@ loss          summed cross-entropy / number of target tokens of the whole accumu
 evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error
 checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
 tasks         a batch's column ``task`` says whose adapters act on it
-order         the epoch's number reaches the sampler in every process, also when a run resumes within an epoch
+order         that of a sampler of one's own, which learns the epoch's number also when a run resumes within an epoch
 """
 
 import contextlib
@@ -38,7 +38,8 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
     Args:
         task_names: the tasks of adapters attached by task. Rows then have a column ``task``, the number of theirs in
             this sequence, batches (batch,) of one task, and its adapters act on them, in training and in evaluation.
-        train_sampler: gives the order of the training rows instead of transformers' own sampler.
+        train_sampler: gives the order of the training rows instead of transformers' own sampler; it has a method
+            ``set_epoch``, as that one has.
 
     Raises:
         ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
@@ -70,7 +71,8 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
             )
         self.measurement = MeasurementCallback(compiled=self.args.torch_compile)
         self.add_callback(self.measurement)
-        self.add_callback(EpochCallback())
+        if train_sampler is not None:
+            self.add_callback(EpochCallback(train_sampler))
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not self.args.disable_tqdm:
@@ -183,16 +185,17 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the sampler the number of the epoch.
+    """Tells a sampler the number of the epoch.
 
-    transformers tells the loader that skips the batches already seen, and under several processes nothing passes it on
-    from there; the whole loader, which has the same sampler, does.
+    A run that resumes within an epoch reads from a loader that skips the batches already seen; under several processes
+    that one does not pass the number on to a sampler that is not transformers' own.
     """
 
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        loader = kwargs["train_dataloader"]
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(int(state.epoch))
+        self.sampler.set_epoch(int(state.epoch))
 
 
 def last_complete_checkpoint(directory: str | Path) -> Path | None:
