@@ -9,6 +9,7 @@ The files are replaced one after the other, so a kill may leave new tensors besi
 shows. Loading compares hash, names, shapes and architecture before anything is touched, and reads no pickle.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adapters.configuration import AdapterConfig
+from adapters.controller import AdapterController
 from adapters.files import replace_file
 from adapters.freezing import adapter_parameters
 from adapters.injection import attach, attachments
@@ -55,7 +57,13 @@ def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
         if parameter.requires_grad:
             own[name] = parameter
     state = model.state_dict()
-    return {name: state[name].detach() for name in sorted(own)}
+    return {name: state[name].detach() for name in sorted({*own, *(adapter_buffers(model).keys() & state.keys())})}
+
+
+def adapter_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers of adapters by name, each once; PEFT keeps fixed projections there."""
+    below = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, AdapterController))
+    return {name: buffer for name, buffer in model.named_buffers() if name.startswith(below)}
 
 
 def architecture(model: nn.Module) -> dict[str, Any]:
@@ -140,20 +148,28 @@ def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], w
 
 @torch.no_grad()
 def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy checked tensors into the parameters of the same names; a merged model is merged anew."""
+    """Copy checked tensors into the parameters and buffers of the same names; a merged model is merged anew."""
     was_merged = is_merged(model)
     unmerge(model)
-    parameters = dict(model.named_parameters())
+    targets = {**dict(model.named_parameters()), **adapter_buffers(model)}
     for name, tensor in tensors.items():
-        parameters[name].copy_(tensor)
+        targets[name].copy_(tensor)
     if was_merged:
         merge(model)
 
 
 def _skeleton(model: nn.Module, saved: list[tuple[str | None, AdapterConfig]], directory: Path) -> nn.Module:
-    """The model's architecture on the meta device with the saved adapters attached: names and shapes without memory."""
-    with torch.device("meta"):
-        skeleton = type(model)(model.config)
+    """A model with the saved adapters attached, for their names and shapes.
+
+    It is the architecture on the meta device, without memory, or shares the model's own weights where adapters of the
+    saved kinds are made from them.
+    """
+    if any(config.reads_weights for _, config in saved):
+        own = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
+        skeleton = copy.deepcopy(model, own)
+    else:
+        with torch.device("meta"):
+            skeleton = type(model)(model.config)
     try:
         for task, config in saved:
             attach(skeleton, config, task)

@@ -26,7 +26,12 @@ class LentLinear(nn.Linear):
 
 
 class PeftAdapter(nn.Module):
-    """What both have in common: the layer of PEFT, without the module that PEFT wrapped."""
+    """What both have in common: the layer of PEFT, without the module that PEFT wrapped.
+
+    ``not_linear_because`` says why it has no dense weight, or is None.
+    """
+
+    not_linear_because: str | None = None
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -36,22 +41,21 @@ class PeftAdapter(nn.Module):
         self.layer = layer
         self.fixed = [parameter for parameter in layer.parameters() if not parameter.requires_grad]
 
+    @property
+    def is_linear(self) -> bool:
+        return self.not_linear_because is None
+
+    def forget_base(self) -> None:
+        """Let go of the weights that the layer was made from."""
+        self.layer.base_layer.weight = self.layer.base_layer.bias = None
+
     def fixed_parameters(self) -> dict[nn.Parameter, str]:
         """Parameters that PEFT's method holds at their values, and why."""
         return dict.fromkeys(self.fixed, "held by the method of PEFT")
 
 
 class PeftLinearAdapter(PeftAdapter):
-    """The map of an adapted linear, base included.
-
-    ``not_linear_because`` says why it has no dense weight, or is None.
-    """
-
-    not_linear_because: str | None = None
-
-    @property
-    def is_linear(self) -> bool:
-        return self.not_linear_because is None
+    """The map of an adapted linear, base included."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         base = self.layer.base_layer
@@ -65,7 +69,8 @@ class PeftLinearAdapter(PeftAdapter):
         base.weight = nn.Parameter(weight.clone(), requires_grad=False)
         base.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
         layer = copy.deepcopy(self.layer, {id(self.layer.base_layer): base})
-        layer.merge()
+        with torch.autocast(weight.device.type, enabled=False):
+            layer.merge()
         return base.weight.data, None if base.bias is None else base.bias.data
 
     def refusal_to_merge(self) -> str | None:
@@ -81,11 +86,12 @@ class PeftLinearAdapter(PeftAdapter):
 class PeftNormAdapter(PeftAdapter):
     """A layer norm in place of the base's."""
 
-    is_linear = True
-
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x).to(x.dtype)
 
     def dense_weight(self) -> Tensor:
         """The weight vector, (dim,)."""
         return self.layer.ln_tuning_layers[PEFT_NAME].weight
+
+    def refusal_to_merge(self) -> None:
+        """None: it always has a weight vector."""

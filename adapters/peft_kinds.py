@@ -142,13 +142,12 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         config = self.peft_config({path.rpartition(".")[2] for path in bases})
         with self._words_of_peft():
             tuner_class_of(self.peft_type)(stand_in, config, PEFT_NAME)
-            layers = {path: stand_in.get_submodule(path) for path in bases}
-            if self.peft_type in NORM_TYPES:
-                return {path: PeftNormAdapter(layer) for path, layer in layers.items()}
-            adapters = {path: PeftLinearAdapter(layer) for path, layer in layers.items()}
+        adapter_class = PeftNormAdapter if self.peft_type in NORM_TYPES else PeftLinearAdapter
+        adapters = {path: adapter_class(stand_in.get_submodule(path)) for path in bases}
         refusal = next(iter(adapters.values())).refusal_to_merge()
         for adapter in adapters.values():
             adapter.not_linear_because = refusal
+            adapter.forget_base()
         return adapters
 
     def _candidates(self, sublayers: list[Sublayer]) -> list[Place]:

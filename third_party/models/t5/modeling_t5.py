@@ -8,17 +8,26 @@ no forward is rewritten and a checkpoint's names stay what they are. Three ways 
     base checkpoint, adapters=...      loaded, then attached
     a checkpoint with its adapters     attached while empty (config.adapters), then all weights loaded
     config.adapters by hand            attached while empty, the base loaded, the missing adapters started after that
+
+Where a kind makes its adapters from the base's weights (those of PEFT), all are attached after the base is loaded, and
+their tensors are read after that.
 """
 
 import os
+from contextvars import ContextVar
 from typing import Any
 
+import torch
 from transformers import T5ForConditionalGeneration as TransformersT5
 
 import adapters
 from adapters import attach, attachments, freeze
 from adapters.freezing import adapter_parameters
 from third_party.models.t5.configuration_t5 import T5Config
+from third_party.models.t5.late_adapters import ADAPTER_TENSORS, attach_and_read, state_dict_without_repetition
+
+BASE_IS_AWAITED: ContextVar[bool] = ContextVar("base_is_awaited", default=False)
+"""Whether a model is built now whose weights come later."""
 
 
 class T5ForConditionalGeneration(TransformersT5):
@@ -29,7 +38,11 @@ class T5ForConditionalGeneration(TransformersT5):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
-        for task, adapter in config.attachments() if isinstance(config, T5Config) else []:
+        pairs = config.attachments() if isinstance(config, T5Config) else []
+        if BASE_IS_AWAITED.get() and any(adapter.reads_weights for _, adapter in pairs):
+            self._keys_to_ignore_on_load_unexpected = set(ADAPTER_TENSORS)
+            return
+        for task, adapter in pairs:
             adapters.attach(self, adapter, task)
 
     @classmethod
@@ -45,8 +58,14 @@ class T5ForConditionalGeneration(TransformersT5):
         """
         kwargs = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
         with_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        awaited = BASE_IS_AWAITED.set(True)
+        try:
+            model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        finally:
+            BASE_IS_AWAITED.reset(awaited)
         check_base_is_whole(model, set(info["missing_keys"]), str(path))
+        if not attachments(model) and model.config.adapters:
+            attach_and_read(model, path, kwargs)
         start_missing_adapters(model, set(info["missing_keys"]), str(path))
         if attachments(model):
             freeze(model)  # loading has put new Parameters, all of which would train
@@ -57,6 +76,8 @@ class T5ForConditionalGeneration(TransformersT5):
     def save_pretrained(self, directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """As transformers', unmerged, with what is attached written into config.json."""
         self.config.adapters = [attachment.to_dict() for attachment in adapters.attachments(self)] or None
+        if any(attachment.config.reads_weights for attachment in adapters.attachments(self)):
+            kwargs.setdefault("state_dict", state_dict_without_repetition(self))
         return super().save_pretrained(directory, *args, **kwargs)
 
     def set_active_task(self, task: str | None) -> None:
@@ -76,16 +97,24 @@ def check_base_is_whole(model: T5ForConditionalGeneration, missing: set[str], pa
 
 def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
     """Give adapters that the checkpoint did not hold their initial values; refuse one that it holds in part."""
-    shared_missing = any(name.startswith("shared_parameters.") for name in missing)
+    shared = {name: p for name, p in model.named_parameters() if name.startswith("shared_parameters.")}
+    loaded = {name: parameter.detach().clone() for name, parameter in shared.items() if name not in missing}
     for place, module in adapters.adapted_modules(model):
         for controller_name, controller in module.named_controllers():
             for task, adapter in controller.tasks.items():
                 prefix = f"{place}.{controller_name}.tasks.{task}."
                 own = {prefix + name for name, _ in adapter.named_parameters()}
-                if own & missing and not own <= missing:
+                layers = [layer for layer in adapter.modules() if hasattr(layer, "shareable")]
+                read = {id(parameter) for layer in layers for parameter in layer.shareable().values()}
+                borrowed = {name for name, parameter in shared.items() if id(parameter) in read}
+                lacking = own & missing or borrowed & missing
+                if lacking and own - missing:
                     raise OSError(
-                        f"A checkpoint holds an adapter whole or not at all; {path} lacks {min(own & missing)!r}: "
+                        f"A checkpoint holds an adapter whole or not at all; {path} lacks {min(lacking)!r}: "
                         "load it with the adapters it was saved with."
                     )
-                if own & missing or shared_missing:
+                if lacking:
                     module.start(adapter)
+    with torch.no_grad():
+        for name, value in loaded.items():  # a start draws shared values anew, also for other tasks
+            model.get_parameter(name).copy_(value)
