@@ -196,6 +196,23 @@ def test_a_form_keeps_the_dtype_of_its_input_and_lowers_under_autocast(form):
     assert {p.grad.dtype for p in module.parameters()} == {torch.float32}
 
 
+def test_factors_are_multiplied_in_float32_also_under_autocast():
+    module, whole = HypercomplexLinear(384, 96, 8, rank=2), HypercomplexLinear(384, 96, 8)
+    with torch.no_grad():
+        whole.rules.copy_(module.rules)
+        whole.blocks.copy_(torch.einsum("ipr,irq->ipq", module.blocks_left, module.blocks_right))
+    x = torch.randn(64, 384)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(x), whole(x))
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_only_the_factor_met_last_starts_at_zero(form):
+    module = form(zero=True)
+    zero = {name for name, parameter in module.named_parameters() if not parameter.any()}
+    assert zero - {"bias"} in ({"cores.1"}, {"blocks"}, {"blocks_left"})
+
+
 def a_pair():
     """Two hypercomplex layers whose rules have one owner."""
     pair = nn.Module()
