@@ -24,6 +24,7 @@ class WithoutChoice(AdapterConfig):
     """Base of the kinds that name no stacks and layers."""
 
     position = "weights"
+    reads_weights = True  # which of them are one tensor, the architecture does not say
     trains: ClassVar[str]
 
     def __post_init__(self) -> None:

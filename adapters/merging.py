@@ -1,7 +1,7 @@
 """merge and unmerge: evaluation at the dense model's cost.
 
     linear      W' = A_m ... A_1 (W + sum of deltas),    b' likewise      (A_i = 1 + delta of the i-th after it)
-    layer norm  w' = the vector that the adapter makes
+    layer norm  w' = the vector that the adapter makes,     b' = sum of shifts
 
 All new weights are computed and checked before the first is put in place; a refusal leaves the model as it was. The
 base tensors are kept, not subtracted back to, so unmerging is exact and costs nothing.
@@ -27,11 +27,14 @@ def adapted_modules(model: nn.Module) -> list[tuple[str, Mergeable]]:
 
 def unmergeable(model: nn.Module) -> str | None:
     """Path of the first active adapter that is not linear and so cannot be merged, or None."""
+    return next((path for path, _ in _active_and_not_linear(model)), None)
+
+
+def _active_and_not_linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in adapted_modules(model):
         for name, controller in module.named_controllers():
             if controller.active is not None and not controller.active.is_linear:
-                return f"{path}.{name}"
-    return None
+                yield f"{path}.{name}", controller.active
 
 
 def non_linear_adapters(model: nn.Module) -> list[str]:
@@ -56,16 +59,16 @@ def merge(model: nn.Module) -> None:
     Raises:
         MergeError: an active adapter is not linear, or a merged weight would not be finite. The model is as it was.
     """
-    refused = unmergeable(model)
-    if refused is not None:
+    for path, adapter in _active_and_not_linear(model):
+        reason = getattr(adapter, "not_linear_because", "has an activation inside")
         raise MergeError(
-            f"Only linear adapters have a dense weight to merge; {refused} has an activation inside: "
+            f"Only linear adapters have a dense weight to merge; {path} {reason}: "
             "evaluate it unmerged, or choose tt_lora or tt_single without core_activation."
         )
     planned = []
     for path, module in adapted_modules(model):
         weights = module.merged_weights()
-        if not all(bool(torch.isfinite(weight).all()) for weight in weights.values() if weight is not None):
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             raise MergeError(
                 f"A merged weight is finite; at {path} it has infinities or NaN: "
                 "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
