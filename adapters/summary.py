@@ -1,13 +1,16 @@
-"""summary: how many numbers train, where, how many bytes they take, and what cannot be merged."""
+"""summary: how many numbers train, where, how many bytes they take, how each core is set, what cannot be merged."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
+from adapters.configuration import AdapterConfig
+from adapters.core_settings import HEADER, CoreSetting, core_settings, settings_rows
 from adapters.freezing import adapter_parameters, model_parameters
 from adapters.injection import attachments
 from adapters.merging import non_linear_adapters
+from adapters.sharing import in_words, scopes_of
 from adapters.sublayers import layer_of
 from adapters.tables import render_table
 
@@ -33,8 +36,10 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a model: in all, of its base alone, by group (base, layer norms, each adapter) and by layer.
+    """Counts of a model: in all, of its base alone, by group and by layer.
 
+    Groups are the base, its layer norms, each adapter, and, in rows of their own, what modules of an adapter share.
+    ``cores`` are the settings of the cores of tensor-train adapters, each with the number of modules that have it;
     ``cannot_be_merged`` names the adapters with an activation inside.
     """
 
@@ -43,6 +48,7 @@ class Summary:
     groups: dict[str, ParameterCount]
     layers: dict[str, ParameterCount]
     cannot_be_merged: list[str]
+    cores: dict[CoreSetting, int] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -59,6 +65,7 @@ class Summary:
             "cannot_be_merged": self.cannot_be_merged,
             "groups": {name: vars(count) for name, count in self.groups.items()},
             "layers": {name: vars(count) for name, count in self.layers.items()},
+            "cores": [{**asdict(setting), "modules": modules} for setting, modules in self.cores.items()],
         }
 
     def __str__(self) -> str:
@@ -67,6 +74,8 @@ class Summary:
         by_layer = render_table("Parameters by layer", header, [self._row(*item) for item in self.layers.items()])
         total = render_table("In all", header, [self._row("model", self.total)])
         parts = [by_group, by_layer, total]
+        if self.cores:
+            parts.append(render_table("Cores", HEADER, settings_rows(self.cores)))
         if self.cannot_be_merged:
             parts.append(f"Cannot be merged: {', '.join(self.cannot_be_merged)}")
         return "\n\n".join(parts)
@@ -79,21 +88,27 @@ class Summary:
 def summary(model: nn.Module) -> Summary:
     """Count the parameters of ``model``; a parameter that stands in several places is counted once, at the first."""
     brought = adapter_parameters(model)
-    names = sorted((attachment.name for attachment in attachments(model)), key=len, reverse=True)
+    configs = {a.name: a.config for a in attachments(model) if a.config.position != "weights"}
     total, base = ParameterCount(), ParameterCount()
     groups: dict[str, ParameterCount] = {}
     layers: dict[str, ParameterCount] = {}
     for name, parameter in model_parameters(model).items():
-        group = _group(name, names) if name in brought else ("layer norms" if "layer_norm" in name else "base weights")
+        group = (
+            _group(name, configs) if name in brought else ("layer norms" if "layer_norm" in name else "base weights")
+        )
         total = total.plus(parameter)
         if name not in brought:
             base = base.plus(parameter)
         groups[group] = groups.get(group, ParameterCount()).plus(parameter)
         layer = layer_of(name)
         layers[layer] = layers.get(layer, ParameterCount()).plus(parameter)
-    return Summary(total, base, groups, layers, non_linear_adapters(model))
+    return Summary(total, base, groups, layers, non_linear_adapters(model), core_settings(model))
 
 
-def _group(name: str, adapter_names: list[str]) -> str:
-    parts = name.replace("-", ".").split(".")
-    return next(adapter for adapter in adapter_names if adapter in parts)
+def _group(name: str, configs: dict[str, AdapterConfig]) -> str:
+    """The adapter that a parameter belongs to, the first in its path: a task may have the name of another adapter."""
+    if name.startswith("shared_parameters."):
+        key = name.partition(".")[2]
+        adapter = key.partition("-")[0]
+        return f"{adapter}, shared across {in_words(scopes_of(configs[adapter], key))}"
+    return next(part for part in name.split(".") if part in configs)

@@ -20,6 +20,8 @@ LINEAR = {
     "intrinsic_said": {"kind": "intrinsic_said", "dim": 200},
     "lm_head": {"kind": "lm_head"},
     "shared": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
+    "tensor_ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "bias": "tt"},
+    "tensor_basis": {"kind": "tt_lora", "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
     "composed": [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_single", "rank": 2}, {"kind": "scale_norm"}],
 }
 NON_LINEAR = {
@@ -38,6 +40,8 @@ NON_LINEAR = {
     "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "bias": "dense"},
     "prompt": {"kind": "prompt", "num_tokens": 5},
     "core_activation": {"kind": "tt_lora", "rank": 2, "core_activation": "gelu"},
+    "ring_activation": {"kind": "tt_single", "rank": 2, "format": "tensor_ring", "core_activation": "tanh"},
+    "basis_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "format": "tensor_basis"},
 }
 
 

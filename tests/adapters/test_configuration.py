@@ -24,11 +24,19 @@ def tensor_train_fields(draw, vector=False):
     d = draw(st.integers(1, 5))
     trained = draw(st.integers(0, d - 1))
     lists = draw(st.lists(st.sampled_from(["", "frozen_cores", "disabled_cores"]), min_size=d, max_size=d))
-    fields = {"rank": draw(st.integers(1, 9) | st.lists(st.integers(1, 9), min_size=d - 1, max_size=d - 1)), "d": d}
+    format = "tensor_train" if vector else draw(st.sampled_from(["tensor_train", "tensor_ring", "tensor_basis"]))
+    bonds = d if format == "tensor_ring" else d - 1
+    fields = {"rank": draw(st.integers(1, 9) | st.lists(st.integers(1, 9), min_size=bonds, max_size=bonds)), "d": d}
     for name in ("frozen_cores", "disabled_cores"):
         chosen = [k for k in range(d) if k != trained and lists[k] == name]
         fields[name] = [draw(st.sampled_from([k, k - d])) for k in chosen]
-    fields["shared_cores"] = draw(some_of([k for k in range(d) if k == trained or lists[k] != "disabled_cores"]))
+    if format == "tensor_basis":
+        fields["basis_size"] = draw(st.integers(1, 9))
+    else:
+        fields["shared_cores"] = draw(some_of([k for k in range(d) if k == trained or lists[k] != "disabled_cores"]))
+        fields["share_across"] = draw(some_of(["layers", "sublayers"]))
+    if not vector:
+        fields["format"] = format
     factors = st.lists(st.integers(1, 9), min_size=d, max_size=d)
     if vector:
         return fields | {"init": "ones", "raw_shape": draw(st.none() | factors)}
@@ -118,9 +126,12 @@ def test_as_configs_takes_one_or_many_in_either_form():
         ({"d": 4, "frozen_cores": [3]}, 2),
         ({"d": 4, "frozen_cores": [-1], "disabled_cores": [2]}, 1),
         ({"d": 2, "disabled_cores": [1]}, 0),
+        ({"shared_cores": [2]}, 2),
+        ({"shared_cores": [2], "share_across": ["layers", "tasks"]}, 1),
+        ({"format": "tensor_basis", "share_across": ["tasks"]}, 2),
     ],
 )
-def test_the_last_core_that_trains_starts_at_zero(fields, zero_core):
+def test_the_last_core_that_trains_and_no_tasks_share_starts_at_zero(fields, zero_core):
     assert AdapterConfig.from_dict({"kind": "tt_lora", **fields}).zero_core == zero_core
 
 

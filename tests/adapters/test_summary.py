@@ -36,6 +36,11 @@ def t5_base(tiny_t5):
         ({"kind": "tt_layer_norm", "rank": 4}, 62 * (8 * 4 + 4 * 8 * 4 + 4 * 12)),
         ({"kind": "tt_lora", "rank": 8}, 2 * 24 * WI_RANK_8),
         ({"kind": "tt_lora", "rank": 8, "shared_cores": [1]}, 2 * 24 * WI_RANK_8 - 2 * 23 * 8 * 16 * 8 * 8),
+        (
+            {"kind": "tt_lora", "rank": 8, "shared_cores": [1], "share_across": ["layers"], "format": "tensor_ring"},
+            2 * (24 * (8 * 96 * 8 + 8 * 192 * 8) + 8 * 128 * 8),
+        ),
+        ({"kind": "tt_lora", "rank": 8, "format": "tensor_basis", "basis_size": 6}, 2 * (6 * WI_RANK_8 + 24 * 3 * 6)),
         ({"kind": "tt_lora", "rank": 8, "frozen_cores": [0]}, 2 * 24 * (WI_RANK_8 - 12 * 8 * 8)),
         ({"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"]}, 24 * (384 + 2048 + 768 + 3072)),
         ({"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"]}, 36 * 4 * (24 * 24 + 32 * 32)),
@@ -74,12 +79,59 @@ def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
     assert counts.layers["encoder"].trainable == 1
 
 
-def test_shared_cores_belong_to_their_adapter_and_stand_by_themselves(tiny_t5):
+def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
     description = [{"kind": "tt_lora", "rank": 2, "shared_cores": [0]}, {"kind": "tt_lora", "rank": 2}]
-    counts = adapters.summary(adapters.attach(tiny_t5(), description, "sst-2"))
-    core = 6 * 2
-    assert counts.groups["tt_lora_2"].trainable - counts.groups["tt_lora"].trainable == (8 - 2) * core
+    counts = adapters.summary(adapters.attach(tiny_t5(), description, "tt_lora_2"))
+    core, rest = 6 * 2, 2 * 12 * 2 + 2 * 16
+    assert counts.groups["tt_lora"].trainable == 8 * rest
+    assert counts.groups["tt_lora, shared across layers"].trainable == 2 * core
+    assert counts.groups["tt_lora_2"].trainable == 8 * (core + rest)
     assert counts.layers["shared_parameters"].trainable == 2 * core
+
+
+def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
+    description = [
+        {
+            "kind": "tt_lora",
+            "rank": 2,
+            "target_modules": ["wi"],
+            "shared_cores": [0],
+            "frozen_cores": [0, 1],
+            "bias": "tt",
+        },
+        {"kind": "tt_lora", "rank": 2, "target_modules": ["wo"], "format": "tensor_basis", "basis_size": 3}
+        | {"disabled_cores": [1], "core_activation": "gelu", "share_across": ["layers", "tasks"]},
+        {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "d": 2, "format": "tensor_ring"}
+        | {"sublayers": ["feed_forward"], "layers": [0]},
+        {"kind": "tt_layer_norm", "rank": 2, "sublayers": ["final"], "d": 2},
+    ]
+    model = adapters.attach(adapters.attach(tiny_t5(), description[1], "b"), description[1], "a")
+    adapters.attach(model, [description[0], *description[2:]])
+    basis = "trains, from 3 basis cores, shared across layers, tasks"
+    rows = [
+        # adapter, place, format, core, shape, modules, state
+        ("tt_lora", "wo", "tensor_basis, gelu", 0, (1, 2, 3, 2), 8, basis),
+        ("tt_lora", "wo", "tensor_basis, gelu", 1, (2, 3, 4, 2), 8, "disabled"),
+        ("tt_lora", "wo", "tensor_basis, gelu", 2, (2, 4, 4, 1), 8, basis),
+        ("tt_lora_2", "wi", "tensor_train", 0, (1, 3, 2, 2), 4, "frozen, shared across layers"),
+        ("tt_lora_2", "wi", "tensor_train", 1, (2, 4, 3, 2), 4, "frozen"),
+        ("tt_lora_2", "wi", "tensor_train", 2, (2, 4, 4, 1), 4, "trains"),
+        ("tt_lora_2", "wi bias", "tensor_train", 0, (1, 3, 1, 2), 4, "trains"),
+        ("tt_lora_2", "wi bias", "tensor_train", 1, (2, 4, 1, 2), 4, "trains"),
+        ("tt_lora_2", "wi bias", "tensor_train", 2, (2, 4, 1, 1), 4, "trains"),
+        ("tt_adapter", "wo down", "tensor_ring", 0, (2, 2, 4, 2), 2, "trains"),
+        ("tt_adapter", "wo down", "tensor_ring", 1, (2, 3, 6, 2), 2, "trains"),
+        ("tt_adapter", "wo up", "tensor_ring", 0, (2, 4, 2, 2), 2, "trains"),
+        ("tt_adapter", "wo up", "tensor_ring", 1, (2, 6, 3, 2), 2, "trains"),
+        ("tt_layer_norm", "final_layer_norm", "tensor_train", 0, (1, 4, 1, 2), 2, "trains"),
+        ("tt_layer_norm", "final_layer_norm", "tensor_train", 1, (2, 6, 1, 1), 2, "trains"),
+    ]
+    counts = adapters.summary(model)
+    names = ("adapter", "place", "format", "core", "shape", "modules", "state")
+    assert [tuple(row[name] for name in names) for row in counts.to_dict()["cores"]] == rows
+    lines = [" ".join(line.split()) for line in str(counts).splitlines()]
+    assert "tt_lora wo tensor_basis, gelu 1 2x3x4x2 8 disabled" in lines
+    assert "tt_lora_2 wi tensor_train 0 1x3x2x2 4 frozen, shared across layers" in lines
 
 
 def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
