@@ -143,7 +143,7 @@ def readable(value: Any) -> str:
         return "-".join(readable(part) for part in value)
     if isinstance(value, str):
         return re.sub("__+", "_", re.sub(r"[^A-Za-z0-9._-]+", "-", value)).strip("-._")
-    return "none" if value is None else json.dumps(value)
+    return "none" if value is None else json.dumps(value).replace("+", "")  # of 1e+16
 
 
 def digest(value: Any) -> str:

@@ -17,7 +17,10 @@ from typing import Any
 from seq2seq.report.collect import Result, Run
 from seq2seq.run_folder import FOLLOWING_A_RUN
 
-NOT_OF_THE_METHOD = {"experiment_name", "seed", "baselines", "do_eval", "do_predict", *FOLLOWING_A_RUN}
+NOT_OF_THE_METHOD = {
+    *("experiment_name", "seed", "baselines", "measure_expressivity", "do_eval", "do_predict"),
+    *FOLLOWING_A_RUN,
+}
 """Keys in which runs of one group may differ."""
 
 OF_THE_METHOD = ("model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
@@ -223,7 +226,7 @@ def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:
     labels = []
     for one in settings:
         short = short_label(one)
-        telling = [key for key in differing(alike[one.get("model_name_or_path"), short]) if not key.endswith("rank")]
+        telling = [key for key in differing(alike[one.get("model_name_or_path"), short]) if not key.endswith(".rank")]
         labels.append(", ".join([short, *(f"{short_name(key)}={shown(one[key])}" for key in telling if key in one)]))
     return labels
 

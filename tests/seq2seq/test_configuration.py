@@ -8,6 +8,7 @@ from adapters import AdapterConfig
 from seq2seq import PROJECT
 from seq2seq.arguments import TRAINING_DEFAULTS
 from seq2seq.configuration import load_experiment, override, read_experiment
+from seq2seq.sweep import load_cells
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):
@@ -90,4 +91,4 @@ def test_every_configuration_of_the_project_is_right():
     paths = sorted((PROJECT / "configs").rglob("*.json"))
     assert paths
     for path in paths:
-        assert load_experiment(path).run.experiment_name
+        assert load_cells([path])
