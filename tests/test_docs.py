@@ -209,3 +209,23 @@ def test_the_tables_of_training_arguments_are_the_defaults_and_the_refusals():
     documented = {row[0]: row[1] for row in table("configs.md", "training argument")}
     assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
     assert dict(table("configs.md", "decided here")) == DECIDED_HERE
+
+
+def test_the_table_of_kinds_is_the_registry():
+    assert sorted(row[0] for row in table("kinds.md", "kind")) == sorted(AdapterConfig.kinds)
+    assert sorted(row[0] for row in table("kinds.md", "format")) == sorted(t3nsor.FORMATS)
+
+
+def test_the_table_of_fields_is_that_of_the_kinds():
+    kinds = {name: config for name, config in AdapterConfig.kinds.items() if not name.startswith("peft:")}
+    documented = {
+        (field, kind): default
+        for field, default, named, _ in table("configs.md", "field")
+        for kind in (set(kinds) - named_kinds(named) if named.startswith("all") else named_kinds(named))
+    }
+    actual = {(field.name, kind): default_of(field) for kind, config in kinds.items() for field in fields(config)}
+    assert documented == actual
+
+
+def named_kinds(cell: str) -> set[str]:
+    return set(re.findall(r"\w+", cell)) - {"all", "but"}
