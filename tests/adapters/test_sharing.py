@@ -327,8 +327,6 @@ def test_what_cannot_be_is_refused_by_name(description, named):
 def test_a_basis_of_layers_of_other_sizes_is_refused(tiny_t5, snapshot):
     model = tiny_t5()
     before = snapshot(model)
-    with pytest.raises(
-        ConfigurationError, match=r"'share_across' .* one shape across layers, projections"
-    ):
+    with pytest.raises(ConfigurationError, match=r"'share_across' .* one shape across layers, projections"):
         adapters.attach(model, {**BASIS, "target_modules": ["wi", "wo"], "share_across": ["layers", "projections"]})
     assert snapshot(model) == before
