@@ -49,6 +49,8 @@ class RunArguments:
         max_source_length, max_target_length: longer texts are cut to so many tokens.
         adapter_path: a saved adapter to start from; None to start from the configuration's own start values.
         baselines: what is measured beside the result, see ``seq2seq.baselines``.
+        measure_expressivity: whether trajectory lengths are measured before and after training, see
+            ``seq2seq.expressivity``.
         log_to_wandb: whether wandb follows the run; WANDB_MODE=offline needs no account.
         wandb_project: its project there.
         overwrite: whether a finished or different run of this name is thrown away.
@@ -72,6 +74,7 @@ class RunArguments:
     max_target_length: int = 16
     adapter_path: str | None = None
     baselines: tuple[Literal["majority", "bag_of_words", "frozen_backbone", "random_backbone"], ...] = ()
+    measure_expressivity: bool = False
     log_to_wandb: bool = False
     wandb_project: str = "tensorized-adapters"
     overwrite: bool = False
@@ -141,6 +144,8 @@ class Experiment:
             "predict_with_generate": True,  # the metrics are those of generated texts
             "generation_max_length": self.run.max_target_length,
             "dataloader_pin_memory": torch.cuda.is_available(),
+            # where there is nothing else, several processes find each other only if told that they are on a CPU
+            "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),
             **({"ddp_find_unused_parameters": True} if self.run.adapters_per_task else {}),  # a step trains one task's
             **overrides,
         }

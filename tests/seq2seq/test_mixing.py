@@ -323,7 +323,7 @@ def test_two_processes_are_one_and_resume_within_an_epoch(setting, values, tmp_p
     """Checkpoint 4 of 6 lies within the second epoch of three steps."""
     values = with_setting(values, setting) | {"do_eval": False, "logging_steps": 1, "save_total_limit": 9}
     values |= {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
-    values |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    values |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 4}
     curves = {}
     for name in ("two", "again"):
         path = tmp_path / f"{name}.json"

@@ -2,7 +2,8 @@
 
 loss          summed cross-entropy / number of target tokens of the whole accumulated batch, so that n micro-steps
               give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
-evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error
+evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error; each
+              row counts once, however many processes share them
 checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
 tasks         a batch's column ``task`` says whose adapters act on it
 order         that of a sampler of one's own, which learns the epoch's number also when a run resumes within an epoch
@@ -145,6 +146,11 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         with self.merged_for_evaluation():
             return super().predict(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own, without the rows by which several processes fill up their last batch."""
+        self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
 
     @contextlib.contextmanager
     def merged_for_evaluation(self) -> Iterator[None]:
