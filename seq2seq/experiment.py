@@ -17,10 +17,11 @@ import adapters
 from seq2seq.arguments import Experiment
 from seq2seq.backbone import refusing
 from seq2seq.baselines import measure_baselines
+from seq2seq.expressivity import measure, record, source_pairs, summary
 from seq2seq.preparation import Prepared, prepare
 from seq2seq.report import write_report
 from seq2seq.run_folder import RunFolder, write_json
-from seq2seq.tracking import Tracker, TrackingCallback, make_tracker
+from seq2seq.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.training import make_trainer, merge_difference, predict
 from third_party.trainers import Seq2SeqTrainer, last_complete_checkpoint
 
@@ -40,6 +41,8 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
         logger.warning("The run in %s is finished and kept; set overwrite=true to do it again.", folder.directory)
         return folder.read_result()
     prepared = prepare(experiment, folder.adapter)
+    if experiment.run.measure_expressivity:
+        source_pairs(prepared)  # refuses what cannot be measured
     main_process = prepared.arguments.process_index == 0
     with prepared.arguments.main_process_first(desc="opening the run's folder"):
         if main_process:
@@ -64,6 +67,8 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
         freezing = [vars(row) for row in adapters.freezing_report(prepared.model).rows]
         write_json(folder.parameters, {**counts.to_dict(), "freezing": freezing})
 
+    measuring = main_process and prepared.experiment.run.measure_expressivity
+    lengths_before = measure(prepared) if measuring and training["do_train"] else None
     if training["do_train"]:
         checkpoint = last_complete_checkpoint(folder.checkpoints)
         if checkpoint is not None:
@@ -84,8 +89,11 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
     result = describe_result(prepared, folder, trainer, counts)
     result["metrics"] |= metrics
     result["baselines"] |= measure_baselines(prepared, folder)
+    if measuring:
+        result["expressivity"] = summary(record(folder, lengths_before, measure(prepared)))
     if main_process:
         write_report(folder, result, trainer.state.log_history)
+        log_report(tracker, folder, result)
         folder.finish(result)
     return result
 
@@ -108,4 +116,5 @@ def describe_result(
         "merge_difference": merge_difference(prepared, trainer),
         "costs": trainer.measurement.to_dict() if trained else before.get("costs"),
         "baselines": before.get("baselines", {}),
+        "expressivity": before.get("expressivity"),
     }

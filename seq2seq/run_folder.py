@@ -7,6 +7,7 @@
         README.md            the run on one page                  history.json      the numbers of that curve
         checkpoints/         what an unfinished run resumes from  baselines.json    baselines measured so far
         log.txt              what was logged                      failure.json      why a run of several ended early
+        memory.png           memory by layer                      expressivity.*    trajectory lengths, where asked for
 
 An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
 another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
@@ -28,7 +29,7 @@ from adapters import ConfigurationError
 from adapters.files import replace_file
 from seq2seq.arguments import Experiment
 
-ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "baselines", "adapter_path")
+ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "baselines", "measure_expressivity", "adapter_path")
 FOLLOWING_A_RUN = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
 FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
@@ -47,6 +48,9 @@ class RunFolder:
         self.failure = directory / "failure.json"
         self.curve = directory / "curve.png"
         self.history = directory / "history.json"
+        self.memory_plot = directory / "memory.png"
+        self.expressivity = directory / "expressivity.json"
+        self.expressivity_plot = directory / "expressivity.png"
         self.readme = directory / "README.md"
         self.log = directory / "log.txt"
         self.checkpoints = directory / "checkpoints"
@@ -81,7 +85,11 @@ class RunFolder:
         splits = [split for split, asked in (("validation", "do_eval"), ("test", "do_predict")) if training[asked]]
         if experiment.run.files:
             splits = [split for split in splits if split in experiment.run.files]
-        return set(splits) <= result["metrics"].keys() and set(experiment.run.baselines) <= result["baselines"].keys()
+        return (
+            set(splits) <= result["metrics"].keys()
+            and set(experiment.run.baselines) <= result["baselines"].keys()
+            and (not experiment.run.measure_expressivity or result.get("expressivity") is not None)
+        )
 
     def open(self, experiment: Experiment) -> None:
         """Make the folder, put a run aside that ``overwrite`` replaces, write the configuration, forget a failure."""

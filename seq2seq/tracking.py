@@ -1,6 +1,8 @@
-"""Following a run: wandb where asked for, otherwise nothing, behind the same two methods.
+"""Following a run: wandb where asked for, otherwise nothing, behind the same methods.
 
     tracker.log({"train/loss": 0.41}, step=20)
+    tracker.log_image("curve", path)
+    tracker.log_table("memory_by_layer", ["layer", "bytes"], [["encoder 0", 4096]])
     tracker.finish()
 
 wandb is imported only when it is used. WANDB_MODE=offline needs neither network nor account.
@@ -10,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +20,9 @@ from transformers import TrainerCallback, TrainerState
 
 from adapters import ConfigurationError
 from seq2seq.arguments import Experiment
+from seq2seq.report.memory import memory_cells
+from seq2seq.report.plots import PARTS
+from seq2seq.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +33,12 @@ class Tracker(Protocol):
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         """Note numbers, at a training step where ``step`` is given."""
 
+    def log_image(self, name: str, path: Path) -> None:
+        """Note a picture."""
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Note a table."""
+
     def finish(self) -> None:
         """Close the record."""
 
@@ -35,6 +47,12 @@ class NullTracker:
     """Follows nothing."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
+        pass
+
+    def log_image(self, name: str, path: Path) -> None:
+        pass
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         pass
 
     def finish(self) -> None:
@@ -55,6 +73,16 @@ class WandbTracker:
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         self.run.log(values, step=step)
 
+    def log_image(self, name: str, path: Path) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path))})
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Table(columns=list(header), data=[list(row) for row in rows])})
+
     def finish(self) -> None:
         self.run.finish()
 
@@ -64,6 +92,16 @@ def make_tracker(experiment: Experiment, directory: Path, main_process: bool) ->
     if experiment.run.log_to_wandb and main_process:
         return WandbTracker(experiment, directory)
     return NullTracker()
+
+
+def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any]) -> None:
+    """Pass on what a run has drawn, and its memory by layer."""
+    for picture in (folder.curve, folder.memory_plot, folder.expressivity_plot):
+        if picture.is_file():
+            tracker.log_image(picture.stem, picture)
+    layers = (result["costs"] or {}).get("memory_by_layer")
+    if layers:
+        tracker.log_table("memory_by_layer", ["layer", *PARTS], memory_cells(layers))
 
 
 def check_tracking(experiment: Experiment) -> None:

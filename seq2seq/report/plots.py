@@ -10,7 +10,7 @@ A method has one colour and one line style in all of them.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -246,20 +246,26 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
     figure = new_figure(-(-len(found) // 2) * (0.24 * bars + 1.1) + 0.4)
     drawn = {}
     for axes, (label, layers) in zip(panels(figure, len(found), sharex=True), found, strict=True):
-        left = np.zeros(len(layers))
-        for part, colour in PARTS.items():
-            sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
-            if sizes.any():
-                drawn[part] = axes.barh(list(layers), sizes, left=left, color=colour, height=0.8)
-                left += sizes
-        axes.invert_yaxis()
+        drawn |= draw_layers(axes, layers)
         axes.set_title(label, fontsize=9)
-        axes.tick_params(labelsize=8, labelbottom=True)
-        axes.set_xlabel("MiB", fontsize=8)
-        axes.grid(alpha=0.25, axis="x")
     legend_below(figure, drawn)
     save(figure, path)
     return True
+
+
+def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> dict[str, Any]:
+    """A stacked bar of MiB for each layer; the bars by part."""
+    drawn, left = {}, np.zeros(len(layers))
+    for part, colour in PARTS.items():
+        sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
+        if sizes.any():
+            drawn[part] = axes.barh(list(layers), sizes, left=left, color=colour, height=0.8)
+            left += sizes
+    axes.invert_yaxis()
+    axes.tick_params(labelsize=8, labelbottom=True)
+    axes.set_xlabel("MiB", fontsize=8)
+    axes.grid(alpha=0.25, axis="x")
+    return drawn
 
 
 def legend_below(figure: Any, drawn: dict[str, Any]) -> None:

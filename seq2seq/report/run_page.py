@@ -2,7 +2,7 @@
 
 result_table    the last thing on the screen
 draw_curve      curve.png: training loss, and on the validation split loss and average_metrics, by step
-write_report    curve.png, its numbers in history.json, and README.md in the run's folder
+write_report    curve.png, its numbers in history.json, memory.png, and README.md in the run's folder
 """
 
 import math
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
+from seq2seq.report.memory import draw_memory, memory_table
 from seq2seq.run_folder import RunFolder, write_json, write_text
 
 FLAGS = ("average_metrics", "constant_predictions", "invalid")
@@ -20,16 +21,34 @@ BASELINE_NAMES = {
     "random_backbone": "same adapter, random backbone",
 }
 
+EXPRESSIVITY = """
+How far a curve between two sources is stretched, layer by layer (the numbers are in expressivity.json):
+
+![trajectory lengths](expressivity.png)
+"""
+
+
+def shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics without flags; of several tasks, each one's and the mean over them."""
+    several = any("/" in name for name in metrics)
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name.rpartition("/")[2] not in FLAGS or (several and name == "average_metrics")
+    }
+
 
 def result_rows(result: dict[str, Any]) -> list[list[str]]:
     """The rows of the table: what was measured, and its value."""
     rows = []
     for split, metrics in result["metrics"].items():
-        rows += [[f"{split} {name}", f"{value:.4f}"] for name, value in metrics.items() if name not in FLAGS]
-        if metrics.get("invalid"):
-            rows.append([f"{split} answers that are no label", f"{metrics['invalid']:.2%}"])
+        rows += [[f"{split} {name}", f"{value:.4f}"] for name, value in shown_metrics(metrics).items()]
+        for name, value in metrics.items():
+            task, _, flag = name.rpartition("/")
+            if flag == "invalid" and value:
+                rows.append([" ".join(filter(None, (split, task, "answers that are no label"))), f"{value:.2%}"])
     for name, metrics in result["baselines"].items():
-        shown = ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items() if metric not in FLAGS)
+        shown = ", ".join(f"{metric} {value:.4f}" for metric, value in shown_metrics(metrics).items())
         rows.append([f"  {BASELINE_NAMES[name]}", shown])
     parameters = result["parameters"]
     rows.append(
@@ -44,6 +63,9 @@ def result_rows(result: dict[str, Any]) -> list[list[str]]:
             rows.append(["step time, median", f"{1000 * costs['step_seconds_median']:.1f} ms"])
             rows.append(["source tokens per second", f"{costs['tokens_per_second']:,.0f}"])
         rows.append(["peak memory", f"{costs['peak_memory_bytes'] / 2**20:,.0f} MiB"])
+    for stack, lengths in (result.get("expressivity") or {}).items():
+        shown = ", ".join(f"{value:.3f} {moment}" for moment, value in lengths.items() if value is not None)
+        rows.append([f"growth of a trajectory, {stack}", f"{shown} training"])
     difference = result["merge_difference"]
     shown = "not merged: the adapter is not linear" if difference is None else f"{difference:.1e} of the largest logit"
     rows.append(["merged against unmerged", shown])
@@ -92,11 +114,14 @@ def finite_numbers(entry: dict[str, float]) -> dict[str, float | None]:
 
 
 def write_report(folder: RunFolder, result: dict[str, Any], history: list[dict[str, float]]) -> None:
-    """curve.png and history.json, where the run trained, and README.md."""
+    """curve.png, history.json and memory.png, where the run trained, and README.md."""
     trained = any("loss" in entry for entry in history)
     if trained:
         write_json(folder.history, [finite_numbers(entry) for entry in history])
         draw_curve(folder.curve, history)
+    layers = (result["costs"] or {}).get("memory_by_layer")
+    if layers:
+        draw_memory(folder.memory_plot, layers)
     rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(result))
     page = f"""# {result["experiment_name"]}
 
@@ -108,6 +133,7 @@ Task `{result["task"]}`, backbone `{result["model"]}`, adapter {", ".join(f"`{c[
 
 {"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
 
+{memory_section(result["costs"]) if layers else ""}{EXPRESSIVITY if result.get("expressivity") else ""}
 Again, from the project's folder:
 
     python run_seq2seq.py {folder.config} overwrite=true
@@ -123,3 +149,15 @@ Again, from the project's folder:
 | log.txt | what was logged |
 """
     write_text(folder.readme, page)
+
+
+def memory_section(costs: dict[str, Any]) -> str:
+    """The table and the plot of memory by layer."""
+    missing = costs.get("activations_not_measured")
+    note = f"\nActivations were not measured: {missing}.\n" if missing else ""
+    return f"""```
+{memory_table(costs["memory_by_layer"])}
+```
+{note}
+![memory by layer](memory.png)
+"""

@@ -33,6 +33,7 @@ FILES = [
     "curve.png",
     "history.json",
     "log.txt",
+    "memory.png",
     "metrics.json",
     "parameters.json",
     "predictions_test.jsonl",

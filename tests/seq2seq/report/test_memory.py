@@ -1,0 +1,68 @@
+"""Memory of one run by layer: its sums, what was not measured, and the bars."""
+
+import pytest
+
+from seq2seq.report.memory import draw_memory, memory_cells, memory_table
+from seq2seq.report.plots import draw_layers, new_figure
+from seq2seq.report.run_page import write_report
+from seq2seq.run_folder import RunFolder
+
+LAYERS = {
+    "encoder 0": {"parameters": 4096, "gradients": 64, "optimizer": 128, "activations": 2**20},
+    "loss": {"parameters": 0, "gradients": 0, "optimizer": 0, "activations": 512},
+}
+UNMEASURED = {layer: {**row, "activations": None} for layer, row in LAYERS.items()}
+
+
+def test_the_last_row_is_the_sum():
+    last = memory_table(LAYERS).splitlines()[-1].split()
+    assert last == ["all", "4,096", "64", "128", f"{2**20 + 512:,}"]
+
+
+@pytest.mark.parametrize("layers", [UNMEASURED, {"encoder 0": {"parameters": 1, "gradients": 2, "optimizer": 3}}])
+def test_what_was_not_measured_is_a_dash_and_not_a_zero(layers):
+    assert {line.split()[-1] for line in memory_table(layers).splitlines()[4:]} == {"-"}
+    assert memory_cells(layers)[0][-1] is None
+
+
+def test_bars_are_mebibytes_stacked_in_the_order_of_the_parts():
+    drawn = draw_layers(new_figure(3).add_subplot(), LAYERS)
+    bars = {part: container[0] for part, container in drawn.items()}
+    assert list(bars) == ["parameters", "gradients", "optimizer", "activations"]
+    assert [bar.get_width() * 2**20 for bar in bars.values()] == pytest.approx([4096, 64, 128, 2**20])
+    assert [bar.get_x() * 2**20 for bar in bars.values()] == pytest.approx([0, 4096, 4160, 4288])
+
+
+def test_what_was_not_measured_has_no_bar(tmp_path):
+    assert "activations" not in draw_layers(new_figure(3).add_subplot(), UNMEASURED)
+    draw_memory(tmp_path / "memory.png", UNMEASURED)
+    assert (tmp_path / "memory.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason", "sentence"),
+    [
+        (LAYERS, None, None),
+        (UNMEASURED, "torch.compile decides what is saved", "not measured: torch.compile decides what is saved."),
+        ({}, None, None),
+    ],
+    ids=["measured", "compiled", "not trained"],
+)
+def test_the_page_of_a_run_shows_it(tmp_path, layers, reason, sentence):
+    costs = {
+        "step_seconds_median": None,
+        "peak_memory_bytes": 2**20,
+        "memory_by_layer": layers,
+        "activations_not_measured": reason,
+    }
+    counts = {"trainable_parameters": 1, "base_parameters": 2, "share": 0.5}
+    result = {
+        **{"experiment_name": "x", "task": "t", "model": "m", "adapter": [{"kind": "none"}], "metrics": {}},
+        **{"baselines": {}, "parameters": counts, "adapter_bytes": None, "costs": costs, "merge_difference": None},
+    }
+    write_report(RunFolder(tmp_path), result, [])
+    page = (tmp_path / "README.md").read_text()
+    assert ("![memory by layer](memory.png)" in page) is bool(layers)
+    assert (tmp_path / "memory.png").is_file() is bool(layers)
+    assert ("Activations were not measured" in page) is (sentence is not None)
+    assert sentence is None or sentence in page
