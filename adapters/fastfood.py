@@ -82,16 +82,6 @@ class Fastfood:
     @torch.compiler.disable
     def _draw(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shape = self.blocks, self.length
-        if device.type == "meta":
-            return tuple(
-                torch.empty(size, dtype=dtype, device=device)
-                for size, dtype in (
-                    (shape, torch.int8),
-                    (shape, torch.float32),
-                    (self.blocks * self.length, torch.int32),
-                    ((self.blocks, 1), torch.float32),
-                )
-            )
         with torch.device("cpu"):
             generator = torch.Generator().manual_seed(self.seed)
             signs = 2 * torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) - 1

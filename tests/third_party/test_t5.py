@@ -38,6 +38,9 @@ NOTHING_CHANGES_AT_FIRST = {
     "tt_single": {"kind": "tt_single", "rank": 3, "sublayers": ALL_SUBLAYERS, "bias": "dense"},
     "bottleneck": tiny.BOTTLENECK,
     "layer_norm": {"kind": "layer_norm"},
+    "bitfit": {"kind": "bitfit"},
+    "intrinsic_said": {"kind": "intrinsic_said", "dim": 100},
+    "lm_head": {"kind": "lm_head"},
     "none": {"kind": "none"},
     "composed": [{"kind": "tt_lora"}, {"kind": "tt_lora", "rank": 1}, tiny.BOTTLENECK, {"kind": "layer_norm"}],
 }
@@ -136,7 +139,7 @@ def test_both_ways_train_the_same_parameters(bases, kind):
     assert trains[0] == trains[1]
     assert any(trains[0].values())
     base = {name: trains for name, trains in trains[0].items() if not any(c in name for c in ("tasks", "shared_parameters"))}
-    assert any(base.values()) == (kind in ("layer_norm", "none", "composed"))
+    assert any(base.values()) == (kind in ("layer_norm", "lm_head", "none", "composed"))
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
