@@ -149,3 +149,12 @@ def test_tasks_share_no_core(tiny_t5):
     model = adapters.attach(adapters.attach(tiny_t5(), description, "a"), description, "b")
     assert len(model.shared_parameters) == 4  # wi and wo, twice
     assert len({parameter.data_ptr() for parameter in model.shared_parameters.values()}) == 4
+
+
+def test_the_task_that_acts_already_is_not_merged_again(two_tasks, monkeypatch):
+    model = two_tasks()
+    adapters.set_active_task(model, "a")
+    adapters.merge(model)
+    monkeypatch.setattr("adapters.active_task.merge", lambda model: pytest.fail("merged again"))
+    adapters.set_active_task(model, "a")
+    assert adapters.is_merged(model)

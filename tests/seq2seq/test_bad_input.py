@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 
 from run_seq2seq import main
+from seq2seq import PROJECT
 
 LORA = {"kind": "tt_lora"}
+PAIR = ["world_sentiment", "world_similarity"]
+
+
+def mixed(**values):
+    """What makes a right configuration one of a mixture."""
+    files = dict.fromkeys(("train_file", "validation_file", "test_file"))
+    return {**files, "mixture": {"tasks": PAIR, **values}}
+
 
 # (what is set in an otherwise right configuration, words that the sentence must have)
 CASES = {
@@ -132,6 +141,55 @@ CASES = {
     "unknown activation": ({"adapter": {"kind": "bottleneck", "activation": "gelo"}}, ["activation", "gelo", "gelu"]),
     "the same adapter twice": ({"adapter": [LORA, LORA]}, ["kind", "once"]),
     "two forms of one norm": ({"adapter": [{"kind": "scale_norm"}, {"kind": "tt_layer_norm"}]}, ["sublayers", "one"]),
+    "mixture as a list": ({**mixed(), "mixture": PAIR}, ["mixture", "world_sentiment", "object"]),
+    "mixture and files": ({"mixture": {"tasks": PAIR}}, ["task_name", "mixture", "world_sentiment", "train_file"]),
+    "mixture and task": ({**mixed(), "task_name": "rte"}, ["task_name", "'rte'", "mixture"]),
+    "unknown key of the mixture": (mixed(weight="equal"), ["mixture", "weight", "weights"]),
+    "mixture without tasks": ({**mixed(), "mixture": {"weights": "equal"}}, ["tasks", "weights"]),
+    "mixture of one task": (mixed(tasks=["rte"]), ["tasks", "rte", "two", "task_name"]),
+    "unknown task of the mixture": (mixed(tasks=["rte", "world_sentimant"]), ["tasks", "world_sentiment"]),
+    "a task twice": (mixed(tasks=["rte", "rte"]), ["tasks", "'rte' twice", "weight"]),
+    "unknown weights": (mixed(weights="equals"), ["weights", "equals", "'proportional'"]),
+    "no weight for a task": (mixed(weights={"world_sentiment": 1}), ["weights", "world_similarity"]),
+    "weight of another task": (mixed(weights={**dict.fromkeys(PAIR, 1), "rte": 1}), ["weights", "rte"]),
+    "negative weight": (mixed(weights=dict.fromkeys(PAIR, -1)), ["weights", "-1", "above 0"]),
+    "temperature without its rule": (mixed(temperature=2), ["temperature", "2", "proportional"]),
+    "the rule without a temperature": (mixed(weights="temperature"), ["temperature", "None"]),
+    "temperature of zero": (mixed(weights="temperature", temperature=0), ["temperature", "0", "above 0"]),
+    "unknown batches": (mixed(batches="one"), ["batches", "'one'", "'one_task'"]),
+    "own adapters in mixed batches": (mixed(adapters="per_task"), ["batches", "'mixed'", "'one_task'"]),
+    "own adapters of a kind for all": (
+        {**mixed(adapters="per_task", batches="one_task"), "adapter": [LORA, {"kind": "layer_norm"}]},
+        ["adapters", "per_task", "layer_norm", "share"],
+    ),
+    "mixture with a sampling of its own": (
+        {**mixed(), "train_sampling_strategy": "sequential"},
+        ["train_sampling_strategy", "sequential", "mixture"],
+    ),
+    "batches of one task in a size to be found": (
+        {**mixed(batches="one_task"), "auto_find_batch_size": True},
+        ["auto_find_batch_size", "one task"],
+    ),
+    "own adapters with unused parameters unlooked for": (
+        {**mixed(batches="one_task", adapters="per_task"), "ddp_find_unused_parameters": False},
+        ["ddp_find_unused_parameters", "False"],
+    ),
+    "metric of no task of the mixture": (
+        {**mixed(), "metric_for_best_model": "world_sentiment/f1"},
+        ["metric_for_best_model", "world_sentiment/f1", "world_sentiment/accuracy"],
+    ),
+    "bag of words of free text in a mixture": (
+        {**mixed(tasks=["world_sentiment", "squad"]), "baselines": ["bag_of_words"]},
+        ["baselines", "squad", "free text"],
+    ),
+    "folder of one task for a mixture": (
+        {**mixed(), "data_dir": str(PROJECT / "assets/small_world/tasks/sentiment")},
+        ["data_dir", "sentiment", "above"],
+    ),
+    "a task without a batch": (
+        {**mixed(weights=dict(zip(PAIR, (1, 1000), strict=True)), batches="one_task"), "max_train_samples": 20},
+        ["weights", "world_sentiment", "16 rows"],
+    ),
     "nothing trains": ({"adapter": {"kind": "layer_norm", "trainable": False}}, ["adapter", "train"]),
 }
 

@@ -229,6 +229,9 @@ def test_a_run_on_several_tasks(setting, values, tmp_path):
             predictions, targets = [row["prediction"] for row in rows], [row["target"] for row in rows]
             by_task[name] = compute_metrics(TASKS[name], predictions, targets)
         assert result["metrics"][split] == average_over_tasks(by_task)
+    page = (tmp_path / "mixed" / "README.md").read_text()
+    assert f"| test average_metrics | {result['metrics']['test']['average_metrics']:.4f} |" in page
+    assert "constant_predictions" not in page
     assert set(result["baselines"]["majority"]) == set(result["metrics"]["test"])
     assert set(result["baselines"]["frozen_backbone"]) == set(result["metrics"]["test"])
 
@@ -318,11 +321,10 @@ def test_a_limit_above_the_rows_of_one_task_is_refused_by_its_name(values, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_two_processes_are_one_and_resume_within_an_epoch(setting, values, tmp_path):
+def test_two_processes_are_one_and_resume_within_an_epoch(values, tmp_path):
     """Checkpoint 4 of 6 lies within the second epoch of three steps."""
-    values = with_setting(values, setting) | {"do_eval": False, "logging_steps": 1, "save_total_limit": 9}
-    values |= {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    values = with_setting(values, "per_task") | {"save_strategy": "steps", "save_steps": 2, "logging_steps": 1} | QUIET
+    values |= {"do_eval": False, "save_total_limit": 9}
     values |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 4}
     curves = {}
     for name in ("two", "again"):

@@ -47,6 +47,7 @@ FORMS = {
     "mt5": (MT5ForConditionalGeneration, MT5Config, {"feed_forward_proj": "gated-gelu"}),
 }
 LORA = {"kind": "tt_lora", "rank": 2}
+OF_THE_TRAINER = ("compute_metrics", "callbacks", "compute_loss_func", "task_names", "train_sampler")
 BOTTLENECK = {"kind": "bottleneck", "reduction_factor": 4}
 
 
@@ -118,7 +119,7 @@ def make_trainer(
     base: str | Path, output_dir: str | Path, adapter: Any = LORA, count: int = 16, **values: Any
 ) -> Seq2SeqTrainer:
     """A trainer of a fresh adapted model; what is no argument of training goes to the trainer itself."""
-    own = {key: values.pop(key) for key in ("compute_metrics", "callbacks", "compute_loss_func") if key in values}
+    own = {key: values.pop(key) for key in OF_THE_TRAINER if key in values}
     model = adapted_model(base, adapter)
     return Seq2SeqTrainer(
         model=model,
