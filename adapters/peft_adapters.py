@@ -11,18 +11,10 @@ base's parameters keep their names, and every bit of their values.
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 PEFT_NAME = "default"
 """PEFT keys the tensors of a layer by the name of an adapter; each layer here has one."""
-
-
-class LentLinear(nn.Linear):
-    """The linear that a layer of PEFT wraps: it computes in the dtype of the weight lent to it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)  # (..., in) -> (..., out)
 
 
 class PeftAdapter(nn.Module):
@@ -65,7 +57,7 @@ class PeftLinearAdapter(PeftAdapter):
     @torch.no_grad()
     def dense(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Weight (out, in) and bias (out,) of the whole map, in the dtype of the weight given."""
-        base = LentLinear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        base = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
         base.weight = nn.Parameter(weight.clone(), requires_grad=False)
         base.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
         layer = copy.deepcopy(self.layer, {id(self.layer.base_layer): base})

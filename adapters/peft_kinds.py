@@ -9,7 +9,9 @@ after PEFT has accepted everything; ``adapters.peft_adapters`` says how its laye
 PEFT is an optional dependency, imported when the first such kind is read.
 """
 
+import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -21,7 +23,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from adapters.configuration import AdapterConfig
 from adapters.mergeable import Mergeable
-from adapters.peft_adapters import PEFT_NAME, LentLinear, PeftAdapter, PeftLinearAdapter, PeftNormAdapter
+from adapters.peft_adapters import PEFT_NAME, PeftAdapter, PeftLinearAdapter, PeftNormAdapter
 from adapters.peft_types import (
     FAMILY,
     PREFIX,
@@ -34,6 +36,8 @@ from adapters.peft_types import (
 from adapters.places import Place
 from adapters.sublayers import Sublayer, select_sublayers
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
+
+logger = logging.getLogger(__name__)
 
 NORM_TYPES = ("LN_TUNING",)
 FEED_FORWARD = ("wi", "wi_0", "wi_1", "wo")
@@ -154,7 +158,12 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         chosen = select_sublayers(self, sublayers)
         if self.peft_type in NORM_TYPES:
             return [Place(sublayer.norm, "replacement", sublayer) for sublayer in chosen]
-        return [Place(path, "around", sublayer, name) for sublayer in chosen for name, path in sublayer.linears.items()]
+        return [
+            Place(path, "around", sublayer, name)
+            for sublayer in chosen
+            if sublayer.kind != "final"  # the head's weight may be the embedding's too
+            for name, path in sublayer.linears.items()
+        ]
 
     def _default_targets(self, names: set[str]) -> list[str]:
         if self.peft_type in NORM_TYPES:
@@ -173,11 +182,14 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
 
     @contextmanager
     def _words_of_peft(self) -> Iterator[None]:
-        """Turn what PEFT raises about values and sizes into one sentence."""
+        """Turn what PEFT raises about values and sizes into one sentence, and its warnings into lines of the log."""
+        level = logging.INFO if self.peft_type in NORM_TYPES else logging.WARNING  # it does not know T5's norm
         try:
-            yield
-        except ConfigurationError:
-            raise
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                yield
+            for message in dict.fromkeys(str(warning.message) for warning in warned):
+                logger.log(level, "PEFT about adapter kind %r: %s", self.kind, message)
         except Exception as error:
             words = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
@@ -189,7 +201,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
 def _copy_of(base: nn.Module) -> nn.Module:
     """A plain module with the base's untouched tensors, float32 at least, so that PEFT's own become float32 too."""
     if isinstance(base, nn.Linear):
-        copy = LentLinear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
+        copy = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
     else:
         copy = T5LayerNorm(len(base.weight), base.variance_epsilon)
     for name in [name for name, _ in copy.named_parameters()]:

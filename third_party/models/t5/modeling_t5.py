@@ -64,7 +64,7 @@ class T5ForConditionalGeneration(TransformersT5):
         finally:
             BASE_IS_AWAITED.reset(awaited)
         check_base_is_whole(model, set(info["missing_keys"]), str(path))
-        if not attachments(model) and model.config.adapters:
+        if not attachments(model) and getattr(model.config, "adapters", None):
             attach_and_read(model, path, kwargs)
         start_missing_adapters(model, set(info["missing_keys"]), str(path))
         if attachments(model):
