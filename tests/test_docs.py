@@ -143,7 +143,7 @@ def project(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
         for registry in REGISTRIES:
             stack.enter_context(mock.patch.dict(registry))
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         yield tmp_path
     transformers.utils.logging.set_verbosity(verbosity)
 
