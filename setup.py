@@ -8,7 +8,7 @@ WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
 PEFT = ["peft>=0.19"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
-DEVELOP = ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9", "scipy>=1.14", "tensorly>=0.9"]
+DEVELOP = ["hypothesis>=6.100", "psutil>=5.9", "pytest>=8", "ruff>=0.9", "scipy>=1.14", "tensorly>=0.9"]
 
 setup(
     name="tensorized-adapters",
@@ -19,15 +19,18 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
+    package_data={"seq2seq.report": ["templates/*.jinja"]},
     py_modules=["run_seq2seq"],
     install_requires=[
         "accelerate>=1.1",
         "datasets>=4",
         "evaluate>=0.4.4",
         "huggingface_hub>=1",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "numpy>=1.26",
         "omegaconf>=2.3",
+        "pandas>=2.2",
         "protobuf>=4.25",
         "pydantic>=2.9",
         "rich>=13",

@@ -5,6 +5,7 @@ runs_frame       a row for each run, whatever its state
 method_cells     the table of one backbone: header and rows of text, a dash where there is nothing
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -24,10 +25,10 @@ def tasks_of(methods: Iterable[Method]) -> list[str]:
 
 
 def reference_of(method: Method, task: str, methods: Iterable[Method]) -> Method | None:
-    """Full fine-tuning of the same backbone on the same task: on as many rows, where there is such a run."""
+    """Full fine-tuning of the same backbone on the same task: on as many rows, else on the most."""
     full = [other for other in methods if other.is_full and other.model == method.model and task in other.groups]
     same = [other for other in full if other.train_rows == method.train_rows]
-    return next(iter(same or full), None)
+    return max(same or full, key=lambda other: math.inf if other.train_rows is None else other.train_rows, default=None)
 
 
 def ratio(method: Method, number: str, task: str, methods: Sequence[Method]) -> float | None:

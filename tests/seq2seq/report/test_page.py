@@ -1,0 +1,153 @@
+"""The report as files: what is in them, and that the page needs nothing else."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from seq2seq.report.__main__ import main
+from seq2seq.report.collect import collect_runs
+from seq2seq.report.methods import methods_of
+from seq2seq.report.tables import results_frame
+
+FILES = {"report.md", "index.html", "results.csv", "runs.csv"}
+
+
+@pytest.fixture
+def outputs(write_run, tmp_path):
+    """Two methods with two seeds, one failed run, one with a broken result, one that is not finished."""
+    for seed in (0, 1):
+        write_run(f"full/seed-{seed}", 0.8 + seed / 10, 10**6, adapter=[{"kind": "none"}], seed=seed)
+        write_run(f"lora/seed-{seed}", 0.6 + seed / 10, seed=seed)
+    write_run("failed", failure="A weight is <infinite> | lost.")
+    write_run("unfinished", seed=9)
+    (write_run("broken", 0.5, seed=8) / "metrics.json").write_text(json.dumps({"task": 3}))
+    return tmp_path / "outputs"
+
+
+class Page(HTMLParser):
+    """Text, and every address that the page names."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.addresses, self.open = [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(outputs, capsys):
+    assert main([str(outputs)]) == 0
+    source = (outputs / "report" / "index.html").read_text()
+    page = Page(source)
+    text = " ".join(page.text)
+    assert page.open == []
+    for words in ("full fine-tuning", "tt_lora r4", "0.6500 ± 0.0707", "lora/seed-1", "A weight is <infinite> | lost."):
+        assert words in text
+    assert page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not re.search(r"https?:|url\(|@import", source)
+    shown = capsys.readouterr().out
+    assert "4 finished, 1 failed, 1 broken, 1 running" in shown
+    assert str(outputs / "report" / "index.html") in shown
+
+
+def test_the_files_of_a_report(outputs, tmp_path):
+    assert main([str(outputs), "--out", str(tmp_path / "results")]) == 0
+    written = {path.name for path in (tmp_path / "results").iterdir()}
+    pictures = {"metric_by_parameters.png", "learning_curves.png", "memory_by_layer.png"}
+    assert written == FILES | pictures
+    page = (tmp_path / "results" / "report.md").read_text()
+    assert set(re.findall(r"\]\((.*?)\)", page)) == pictures
+    assert "| failed | failed | – | A weight is <infinite> \\| lost. |" in page
+    assert "metrics.json cannot be read at task" in page
+
+
+def test_the_markdown_tables_are_whole(outputs):
+    main([str(outputs)])
+    lines = (outputs / "report" / "report.md").read_text().splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
+    rules = [number for number, line in enumerate(tables) if set(line) <= set("|-")]
+    assert len(rules) == 2
+    for start, end in ((0, rules[1] - 1), (rules[1] - 1, len(tables))):
+        assert len(set(widths[start:end])) == 1
+
+
+def test_the_csv_files_read_back(outputs):
+    main([str(outputs)])
+    results = pd.read_csv(outputs / "report" / "results.csv")
+    runs = pd.read_csv(outputs / "report" / "runs.csv")
+    expected = results_frame(methods_of(collect_runs(outputs)))
+    assert list(results.columns) == list(expected.columns)
+    assert results["mean"].tolist() == expected["mean"].tolist()
+    assert results["std"].tolist() == pytest.approx([0.05 * 2**0.5] * 2)
+    assert runs["run"].tolist() == [
+        "broken",
+        "failed",
+        "full/seed-0",
+        "full/seed-1",
+        "lora/seed-0",
+        "lora/seed-1",
+        "unfinished",
+    ]
+
+
+def test_a_second_report_replaces_the_first(outputs, write_run):
+    main([str(outputs)])
+    first = {path.name: path.read_bytes() for path in (outputs / "report").iterdir()}
+    main([str(outputs)])
+    assert {path.name: path.read_bytes() for path in (outputs / "report").iterdir()} == first
+    write_run("third", 0.1, adapter=[{"kind": "bitfit"}])
+    main([str(outputs)])
+    assert "bitfit" in (outputs / "report" / "report.md").read_text()
+
+
+def test_runs_of_two_backbones_have_a_table_each(outputs, write_run):
+    write_run("other", 0.3, model_name_or_path="t5-base")
+    main([str(outputs)])
+    page = (outputs / "report" / "report.md").read_text()
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["backbone", "t5-base", "Runs"]
+    assert (outputs / "report" / "metric_by_parameters_1.png").is_file()
+
+
+def test_numbers_of_training_rows_have_a_table_each(write_run, tmp_path):
+    for rows in (100, 500, None):
+        write_run(f"n{rows}", 0.5, max_train_samples=rows)
+    main([str(tmp_path / "outputs")])
+    page = (tmp_path / "outputs" / "report" / "report.md").read_text()
+    headings = [line for line in re.findall(r"^### (.*)$", page, re.MULTILINE) if "rows" in line]
+    assert headings[:3] == ["All training rows", "500 training rows of a task", "100 training rows of a task"]
+    assert "![Metric against the number of training rows](low_resource.png)" in page
+
+
+def test_only_failed_runs_still_make_a_report(write_run, tmp_path):
+    write_run("failed", failure="It was too large.")
+    assert main([str(tmp_path / "outputs")]) == 0
+    assert "It was too large." in (tmp_path / "outputs" / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("case", ["nowhere", "empty", "file"])
+def test_nothing_to_report_is_refused(case, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / case)]) == 2
+    assert capsys.readouterr().err.startswith("Refused: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(outputs, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(outputs), "--out", str(tmp_path / "file")]) == 2
+    assert "Refused: Option --out" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""The plots: what is on them, by matplotlib's own account, and that names do not cover each other."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from seq2seq.report import plots
+from seq2seq.report.collect import collect_runs
+from seq2seq.report.methods import methods_of
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    figures = []
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    return figures
+
+
+@pytest.fixture
+def methods(tmp_path):
+    """The methods of all runs written so far."""
+    return lambda: methods_of(collect_runs(tmp_path / "outputs"))
+
+
+def test_names_cover_neither_points_nor_each_other(write_run, methods, drawn, tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        parameters = int(10 ** generator.uniform(3, 4))
+        write_run(
+            f"run{number}", float(generator.uniform(0.6, 0.65)), parameters, adapter=[{"kind": f"method_{number}"}]
+        )
+    assert plots.draw_metric_by_parameters(tmp_path / "plot.png", methods())
+    (figure,) = drawn
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    boxes = {text.get_text(): super(type(text), text).get_window_extent(renderer) for text in axes.texts}
+    assert set(boxes) == {f"method_{number}" for number in range(20)}
+    for first, second in itertools.combinations(boxes.values(), 2):
+        assert not first.overlaps(second)
+    points = [axes.transData.transform(line.get_xydata())[0] for line in axes.lines if len(line.get_xydata()) == 1]
+    assert not [point for point in points for box in boxes.values() if box.contains(*point)]
+    frame = axes.get_window_extent(renderer)
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes.values())
+    assert imread(tmp_path / "plot.png").shape[1] == plots.WIDTH * plots.DPI
+
+
+def test_the_pareto_front_is_drawn_through_its_points(write_run, methods, drawn, tmp_path):
+    for parameters, value in ((10, 0.2), (100, 0.1), (1000, 0.7)):
+        write_run(f"run{parameters}", value, parameters, adapter=[{"kind": f"k{parameters}"}])
+    plots.draw_metric_by_parameters(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
+    assert axes.get_xscale() == "log"
+    np.testing.assert_allclose(front.get_xydata(), [(10, 0.2), (1000, 0.7)])
+
+
+def test_a_learning_curve_is_mean_and_band_over_seeds(write_run, methods, drawn, tmp_path):
+    values = [0.4, 0.6, 0.8]
+    for seed, value in enumerate(values):
+        write_run(f"run{seed}", value, seed=seed)
+    assert plots.draw_learning_curves(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(10, 0.3), (20, 0.6)])
+    band = axes.collections[0].get_paths()[0].vertices
+    final = band[band[:, 0] == 20][:, 1]
+    np.testing.assert_allclose([final.min(), final.max()], 0.6 + np.array([-1, 1]) * np.std(values, ddof=1))
+    assert axes.get_title() == "rte"
+
+
+def test_low_resource_curves_go_from_few_rows_to_all(write_run, methods, drawn, tmp_path):
+    for rows, seed in itertools.product((100, 400, None), (0, 1)):
+        write_run(f"n{rows}-{seed}", (rows or 1000) / 2000 + seed / 10, max_train_samples=rows, seed=seed)
+    write_run("other", 0.5, adapter=[{"kind": "bitfit"}])
+    assert plots.draw_low_resource(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(100, 0.1), (400, 0.25), (800, 0.55)])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "400", "all"]
+    assert [text.get_text() for text in drawn[0].legends[0].texts] == ["tt_lora r4"]
+
+
+def test_memory_is_stacked_by_layer(write_run, methods, drawn, tmp_path):
+    write_run("run", 0.5)
+    assert plots.draw_memory(tmp_path / "plot.png", methods())
+    (axes,) = drawn[0].axes
+    bars = sorted((round(bar.get_y()), bar.get_x(), bar.get_width()) for bar in axes.patches if bar.get_width())
+    assert bars == [(0, 0, 4), (0, 4, 0.25), (0, 4.25, 0.5), (0, 4.75, 2), (1, 0, 6)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["encoder 0", "decoder 0"]
+
+
+@pytest.mark.parametrize("name", plots.PLOTS)
+def test_what_was_not_measured_is_not_drawn(name, write_run, methods, tmp_path):
+    folder = write_run("run", 0.5)
+    (folder / "history.json").unlink()
+    result = json.loads((folder / "metrics.json").read_text())
+    result |= {"metrics": {"test": {"accuracy": 0.5, "average_metrics": None}}, "costs": None}
+    (folder / "metrics.json").write_text(json.dumps(result))
+    assert not plots.PLOTS[name][1](tmp_path / "plot.png", methods())
+    assert not (tmp_path / "plot.png").exists()
+
+
+def test_every_method_has_a_style_of_its_own():
+    styles = plots.styles_of([str(number) for number in range(40)])
+    assert len({tuple(style.values()) for style in styles.values()}) == 40
