@@ -45,6 +45,7 @@ REGISTRIES = (
 LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}
 """What a run that a page shows in part is completed with."""
 PROJECT_PATH = r"`((?:docs|configs|notebooks|assets|tests|t3nsor|adapters|third_party|seq2seq)/[\w./-]*)`"
+"""A path in code font that must be there; outputs/ and the like are made by a run."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def table(page: str, first_heading: str) -> list[list[str]]:
     """The rows of the tables of a page whose first column has this heading, without the marks of code font."""
     rows, inside = [], False
     for line in (ROOT / "docs" / page).read_text().splitlines():
-        cells = [cell.strip().replace("`", "").replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        cells = [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
         if not cells:
             inside = False
         elif inside and set(cells[0]) != {"-"}:
@@ -125,6 +126,11 @@ def table(page: str, first_heading: str) -> list[list[str]]:
         elif cells[0] == first_heading:
             inside = True
     return rows
+
+
+def named_kinds(cell: str) -> set[str]:
+    """The kinds that a cell such as "all but `prompt`" names."""
+    return set(re.findall(r"\w+", cell)) - {"all", "but"}
 
 
 def default_of(field: Field) -> str:
@@ -225,7 +231,3 @@ def test_the_table_of_fields_is_that_of_the_kinds():
     }
     actual = {(field.name, kind): default_of(field) for kind, config in kinds.items() for field in fields(config)}
     assert documented == actual
-
-
-def named_kinds(cell: str) -> set[str]:
-    return set(re.findall(r"\w+", cell)) - {"all", "but"}
