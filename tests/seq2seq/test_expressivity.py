@@ -36,7 +36,8 @@ def finished(tmp_path_factory, request):
         "max_target_length": 4,
         "adapter": ADAPTER,
         "measure_expressivity": True,
-        "max_train_samples": 32,
+        "max_train_samples": 16,
+        "max_validation_samples": 4,
         "per_device_train_batch_size": 16,
         "num_train_epochs": 1,
         "learning_rate": 0.01,
@@ -106,8 +107,9 @@ class TestRun:
         assert (tmp_path / "stretched" / name).read_bytes() == (folder / name).read_bytes()
 
     def test_a_finished_run_is_asked_for_it_without_training_again(self, values, tmp_path):
-        run_experiment(read_experiment({**values, "num_train_epochs": 1}))
-        asked = {**values, "num_train_epochs": 1, "measure_expressivity": True}
+        small = {**values, "num_train_epochs": 1, "max_train_samples": 16, "max_validation_samples": 4}
+        run_experiment(read_experiment(small))
+        asked = {**small, "measure_expressivity": True}
         result = run_experiment(read_experiment({**asked, "do_train": False}))
         measured = read(tmp_path / "outputs" / "colours")
         assert measured["before"] is None
