@@ -164,6 +164,23 @@ def test_each_task_has_its_own_biases(tiny_t5, trained, logits):
         torch.testing.assert_close(logits(model), results[task], rtol=1e-5, atol=1e-5)
 
 
+def test_a_merge_for_the_next_task_undoes_what_only_the_last_one_changed(tiny_t5, trained, logits):
+    model = tiny_t5()
+    kinds = {"weights": {"kind": "tt_lora", "rank": 2}, "biases": BITFIT, "norms": {"kind": "scale_norm"}}
+    for task, description in kinds.items():
+        adapters.attach(model, description, task)
+    trained(model)
+    expected = {}
+    for task in kinds:
+        adapters.set_active_task(model, task)
+        expected[task] = logits(model)
+    adapters.merge(model)
+    for task in ("weights", "biases", "norms", "biases", "weights", "norms"):
+        adapters.set_active_task(model, task)
+        assert adapters.is_merged(model)
+        torch.testing.assert_close(logits(model), expected[task], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", [transformers.T5EncoderModel, transformers.T5Model])
 def test_a_model_without_output_projection_is_refused_unless_told_so(architecture):
     config = transformers.T5Config(

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from adapters import AdapterConfig, ConfigurationError, as_configs
 
-KINDS = ("tt_lora", "tt_adapter", "tt_single", "tt_layer_norm", "scale_norm", "layer_norm", "bottleneck", "none")
+KINDS = (
+    *("tt_lora", "tt_adapter", "tt_single", "tt_layer_norm", "scale_norm", "layer_norm", "bottleneck"),
+    *("bitfit", "intrinsic_said", "prompt", "lm_head", "none"),
+)
 SUBLAYERS = ("self_attention", "cross_attention", "feed_forward")
 
 
@@ -58,8 +61,11 @@ def tensor_train_fields(draw, vector=False):
 def descriptions(draw):
     """A valid adapter of any kind, as a person might write it."""
     kind = draw(st.sampled_from(KINDS))
-    if kind == "none":
+    if kind in ("none", "lm_head"):
         return {"kind": kind}
+    if kind == "prompt":
+        init = draw(st.sampled_from(["vocabulary", "random"]))
+        return {"kind": kind, "num_tokens": draw(st.integers(1, 200)), "init": init}
     places = {"stacks": draw(some_of(("encoder", "decoder")))}
     places["layers"] = draw(st.none() | st.lists(st.integers(0, 11), min_size=1))
     places["sublayers"] = draw(some_of((*SUBLAYERS, "final") if "norm" in kind else SUBLAYERS))
@@ -75,6 +81,10 @@ def descriptions(draw):
         values["activation"] = draw(st.sampled_from(["gelu_new", "relu", "silu"]))
     if kind == "layer_norm":
         values["trainable"] = draw(st.booleans())
+    if kind == "bitfit":
+        values["lm_head"] = draw(st.booleans())
+    if kind == "intrinsic_said":
+        values |= {"dim": draw(st.integers(2, 10**6)), "projection_seed": draw(st.integers(0, 2**32 - 1))}
     return values
 
 
