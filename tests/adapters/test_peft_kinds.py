@@ -345,9 +345,11 @@ def test_what_a_method_of_peft_holds_fixed_stays_frozen_and_is_counted_so(base):
     assert adapters.summary(model).groups["peft:LORA"].trainable == 48 * 4
 
 
-def test_the_names_of_the_base_are_those_of_transformers_own_t5(base):
+def test_the_names_of_the_base_are_those_of_transformers_own_t5(base, logits):
     model = adapters.attach(base(), kind("LORA"))
+    logits(model)
     own = base(ours=False).state_dict().keys()
     assert isinstance(base(ours=False), transformers.T5ForConditionalGeneration)
     assert own <= model.state_dict().keys()
-    assert all(".around.peft:LORA." in name for name in model.state_dict().keys() - own)
+    assert model.state_dict().keys() - own == adapters.adapter_state_dict(model).keys()
+    assert all(".around.peft:LORA." in name for name in adapters.adapter_state_dict(model))
