@@ -1,0 +1,64 @@
+"""Every JSON file in configs/ is a valid experiment, and every one of the demo family trains."""
+
+import math
+
+import pytest
+import torch
+
+import adapters
+from seq2seq import PROJECT
+from seq2seq.configuration import load_experiment
+from seq2seq.experiment import run_experiment
+from third_party.models.t5 import T5Config, T5ForConditionalGeneration
+
+CONFIGS = sorted((PROJECT / "configs").rglob("*.json"))
+DEMO = sorted((PROJECT / "configs" / "demo").glob("*.json"))
+GLUE = sorted((PROJECT / "configs" / "glue").glob("*.json"))
+
+
+def named(paths):
+    return [pytest.param(path, id=path.stem) for path in paths]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_loads_and_is_named_as_its_run(path):
+    experiment = load_experiment(path)
+    assert experiment.run.experiment_name == path.stem
+
+
+def test_both_families_have_every_method():
+    methods = [path.stem for path in DEMO]
+    assert methods == [path.stem for path in GLUE]
+    kinds = {config.kind for path in DEMO for config in load_experiment(path).adapters}
+    assert kinds >= {kind for kind in adapters.AdapterConfig.kinds if not kind.startswith("peft:")}
+
+
+@pytest.mark.parametrize("family", [DEMO, GLUE], ids=["demo", "glue"])
+def test_a_family_has_one_task_and_one_model(family):
+    runs = [load_experiment(path).run for path in family]
+    assert len({(run.task_name, run.model_name_or_path) for run in runs}) == 1
+
+
+@pytest.mark.parametrize("path", named(GLUE))
+def test_every_method_fits_t5_base(path):
+    with torch.device("meta"):
+        model = T5ForConditionalGeneration(
+            T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, dropout_rate=0.0)
+        )
+        adapters.attach(model, list(load_experiment(path).adapters))
+    counts = adapters.summary(model)
+    assert (counts.total.trainable > 0) == (path.stem != "layer_norm_frozen")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", named(DEMO))
+def test_every_demo_trains_for_two_steps(path, tmp_path):
+    overrides = ["max_train_samples=16", "max_validation_samples=8", "max_test_samples=8"]
+    if load_experiment(path).training["do_train"]:
+        overrides += ["max_steps=2", "eval_steps=2", "save_steps=2"]
+    result = run_experiment(load_experiment(path, [f"output_root={tmp_path}", *overrides]))
+    assert math.isfinite(result["metrics"]["test"]["average_metrics"])
+    if result["costs"]:
+        assert result["costs"]["steps_measured"] == 2
+    else:
+        assert path.stem == "layer_norm_frozen"
