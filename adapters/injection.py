@@ -193,7 +193,8 @@ def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dic
         for place, _ in modules:
             if place.slot == slot and (other := names.setdefault(place.path, attachment.name)) != attachment.name:
                 given = f"{place.path}, which has {other!r}"
-                attachment.config.refuse("kind", rule, given, "drop one")
+                key = "sublayers" if slot == "replacement" else "kind"
+                attachment.config.refuse(key, rule, given, "drop one")
     return names
 
 
