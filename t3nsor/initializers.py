@@ -67,7 +67,8 @@ def random_(cores: Sequence[Tensor], std: float) -> None:
     d = len(cores)
     paths = math.prod(core.shape[3] for core in cores)
     for core in cores:
-        core.normal_(0.0, std ** (1 / d) * paths ** (-1 / (2 * d)))
+        if not core.is_meta:  # which torch fills with nothing, and slowly
+            core.normal_(0.0, std ** (1 / d) * paths ** (-1 / (2 * d)))
 
 
 @torch.no_grad()
