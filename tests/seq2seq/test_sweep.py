@@ -64,10 +64,10 @@ def test_a_cell_is_called_by_what_varies(case):
 
 
 def test_values_that_look_alike_are_told_apart():
-    names = cell_names({"task_name": ["a/b", "a-b", "c"]})
+    names = cell_names({"task_name": ["a/b", "A-b", "c"]})
     assert names[2] == "task_name-c"
-    assert all(re.fullmatch(r"task_name-a-b-[0-9a-f]{8}", name) for name in names[:2])
-    assert names[0] != names[1]
+    assert all(re.fullmatch(r"task_name-[aA]-b-[0-9a-f]{8}", name) for name in names[:2])
+    assert names[0].casefold() != names[1].casefold()
 
 
 def test_each_cell_is_an_ordinary_run_in_the_folder_of_the_sweep(values, tmp_path):

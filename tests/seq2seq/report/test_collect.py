@@ -66,6 +66,7 @@ def test_a_run_with_a_broken_file_is_named(case, write_run, tmp_path):
     bad, good = collect_runs(tmp_path / "outputs")
     assert (bad.name, bad.state, good.state) == ("bad", "broken", "finished")
     assert word in bad.sentence
+    assert "\n" not in bad.sentence
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"loss": 1}]'])
