@@ -232,6 +232,7 @@ def test_a_model_that_is_an_encoder_alone_takes_one(padded):
     assert outputs.last_hidden_state.shape == (2, N + 7, D)
 
 
+@pytest.mark.slow
 def test_torch_compile_gives_the_same(tiny_t5, padded):
     model = adapters.attach(tiny_t5(num_layers=1, num_decoder_layers=1), PROMPT)
     with torch.no_grad():
