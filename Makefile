@@ -16,11 +16,14 @@ export OMP_WAIT_POLICY := PASSIVE
 quickstart: $(VENV)/complete
 	$(VENV)/bin/python run_seq2seq.py configs/quickstart.json
 
+# A process for each core, up to four, with one thread each; a file's tests stay in one process.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/complete
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/complete
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/complete
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
