@@ -65,7 +65,10 @@ class Summary:
             "cannot_be_merged": self.cannot_be_merged,
             "groups": {name: vars(count) for name, count in self.groups.items()},
             "layers": {name: vars(count) for name, count in self.layers.items()},
-            "cores": [{**asdict(setting), "modules": modules} for setting, modules in self.cores.items()],
+            "cores": [
+                {**asdict(setting), "shape": list(setting.shape), "modules": modules}
+                for setting, modules in self.cores.items()
+            ],
         }
 
     def __str__(self) -> str:

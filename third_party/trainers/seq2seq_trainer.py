@@ -2,8 +2,8 @@
 
 loss          summed cross-entropy / number of target tokens of the whole accumulated batch, so that n micro-steps
               give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
-evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error; each
-              row counts once, however many processes share them
+evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error; a
+              row counts once, however many processes share the rows
 checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
 tasks         a batch's column ``task`` says whose adapters act on it
 order         that of a sampler of one's own, which learns the epoch's number also when a run resumes within an epoch
