@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from adapters import CheckpointError, ConfigurationError, MergeError
     from seq2seq.experiment import run_experiment
-    from seq2seq.jobs import cells_table, check_cells, check_jobs, run_cells
+    from seq2seq.jobs import check_cells, check_jobs, run_cells
+    from seq2seq.outcomes import cells_table
     from seq2seq.report import result_table
     from seq2seq.sweep import load_cells
 

@@ -8,7 +8,15 @@ WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
 PEFT = ["peft>=0.19"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
-DEVELOP = ["hypothesis>=6.100", "psutil>=5.9", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scipy>=1.14", "tensorly>=0.9"]
+DEVELOP = [
+    "hypothesis>=6.100",
+    "psutil>=5.9",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+    "scipy>=1.14",
+    "tensorly>=0.9",
+]
 
 setup(
     name="tensorized-adapters",

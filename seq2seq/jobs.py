@@ -2,7 +2,6 @@
 
     check_cells    every run is checked whole before the first one starts; nothing is written
     run_cells      finished runs are kept, the others started or resumed; a run that fails does not stop the others
-    cells_table    name, state, metric, parameters and seconds of each
 
 A process of its own gives each run its own peak of memory, and lets a run that is killed, or takes its process with it,
 end alone: failure.json in its folder says why. The processes are forked from one that has imported everything already:
@@ -19,25 +18,21 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from multiprocessing import connection
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import torch
 import transformers
 from tqdm.auto import tqdm
 
-from adapters import CheckpointError, ConfigurationError, MergeError
-from adapters.tables import render_table
+from adapters import ConfigurationError
 from seq2seq.arguments import Experiment
 from seq2seq.experiment import run_experiment
+from seq2seq.outcomes import IN_ONE_SENTENCE, Outcome, cell_name, how_it_ended, note_failure, sentence_of
 from seq2seq.preparation import prepare
-from seq2seq.run_folder import RunFolder, read_json, write_json
-
-IN_ONE_SENTENCE = (ConfigurationError, CheckpointError, MergeError, OSError)
-"""Errors whose text says all; of others the log has the traceback."""
+from seq2seq.run_folder import RunFolder, read_json
 
 WITHIN_RANGE = ("experiment_name", "output_root", "seed", "data_seed", "learning_rate")
 """Keys of which reading the configuration has already checked all that can be wrong."""
@@ -46,17 +41,6 @@ PATIENCE = 20.0
 """Seconds that a worker has to stop in."""
 
 Run = Callable[[Experiment], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run: its result where it has one, else the sentence that says why not."""
-
-    experiment: Experiment
-    state: Literal["kept", "finished", "failed"]
-    result: dict[str, Any] | None = None
-    sentence: str = ""
-    seconds: float | None = None
 
 
 def check_jobs(jobs: int) -> None:
@@ -231,60 +215,3 @@ def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
         sentence = how_it_ended(status)
         note_failure(cell, sentence)
     return Outcome(cell, "failed", None, sentence, seconds)
-
-
-def how_it_ended(status: int) -> str:
-    """A sentence about an exit status that no error explains."""
-    if status == -signal.SIGKILL:
-        return "The process was killed from outside, as the system does where memory runs out: try fewer jobs."
-    if status < 0:
-        return f"The process was ended by {signal.Signals(-status).name}: its log has what it said last."
-    return f"The process ended with status {status}: its log has what it said last."
-
-
-def sentence_of(error: Exception) -> str:
-    """What went wrong, on one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, IN_ONE_SENTENCE) and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def note_failure(cell: Experiment, sentence: str) -> None:
-    """Write failure.json, where its folder can be written to: the sentence, and the time in UTC."""
-    folder = RunFolder(cell.run.directory)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError):
-        folder.open(cell)
-        write_json(folder.failure, {"sentence": sentence, "time": now})
-
-
-def cell_name(cell: Experiment) -> str:
-    """A run's folder and the one above it, which is that of its sweep."""
-    return "/".join(cell.run.directory.parts[-2:])
-
-
-def main_metric(result: dict[str, Any]) -> float | None:
-    """average_metrics on the test split, else on the validation split."""
-    split = next((split for split in ("test", "validation") if split in result["metrics"]), None)
-    return None if split is None else result["metrics"][split]["average_metrics"]
-
-
-def cells_table(outcomes: Sequence[Outcome]) -> str:
-    """Name, state, metric, trainable parameters and seconds of each run, and why the failed ones failed."""
-    rows = []
-    for outcome in outcomes:
-        metric = None if outcome.result is None else main_metric(outcome.result)
-        trainable = None if outcome.result is None else outcome.result["parameters"]["trainable_parameters"]
-        rows.append(
-            [
-                cell_name(outcome.experiment),
-                outcome.state,
-                "-" if metric is None else f"{metric:.4f}",
-                "-" if trainable is None else f"{trainable:,}",
-                "-" if outcome.seconds is None else f"{outcome.seconds:.1f}",
-            ]
-        )
-    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("finished", "kept", "failed")}
-    title = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    table = render_table(f"Runs: {title}", ["run", "state", "metric", "trainable", "seconds"], rows)
-    failed = [f"{cell_name(o.experiment)}: {o.sentence}" for o in outcomes if o.state == "failed"]
-    return "\n".join([table, *([""] if failed else []), *failed])

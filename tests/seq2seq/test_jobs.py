@@ -18,7 +18,8 @@ from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.configuration import read_experiment
-from seq2seq.jobs import Outcome, cells_table, check_cells, how_it_ended, run_cells, sentence_of
+from seq2seq.jobs import check_cells, run_cells
+from seq2seq.outcomes import how_it_ended
 from seq2seq.run_folder import RunFolder
 from seq2seq.sweep import expand
 
@@ -158,26 +159,6 @@ def test_a_folder_that_holds_another_run_is_refused(cells, stub):
     other = replace(cells[0], training={**cells[0].training, "learning_rate": 0.5})
     with pytest.raises(ConfigurationError, match=r"'learning_rate' differs"):
         check_cells([other])
-
-
-def test_an_error_is_said_in_one_line():
-    assert sentence_of(ConfigurationError("Key 'x'\nis wrong.")) == "Key 'x' is wrong."
-    assert sentence_of(RuntimeError("out of\nmemory")) == "RuntimeError: out of memory"
-    assert sentence_of(MemoryError()) == "MemoryError"
-
-
-def test_the_table_names_every_run_and_why_it_failed(cells, stub):
-    outcomes = [
-        Outcome(cells[0], "kept", {**stub.result(5), "metrics": {"validation": {"average_metrics": 0.25}}}),
-        Outcome(cells[1], "finished", {**stub.result(6000), "metrics": {}}, "", 12.34),
-        Outcome(cells[2], "failed", None, "It was too large.", 0.5),
-    ]
-    lines = cells_table(outcomes).splitlines()
-    cell = {line.split()[0]: line.split()[1:] for line in lines if line.strip().startswith("colours/")}
-    assert lines[0] == "Runs: 1 finished, 1 kept, 1 failed"
-    assert cell["colours/seed-0"] == ["kept", "0.2500", "5", "-"]
-    assert cell["colours/seed-1"] == ["finished", "-", "6,000", "12.3"]
-    assert lines[-1] == "colours/seed-2: It was too large."
 
 
 def test_a_sweep_of_real_runs(config_file, tmp_path, capsys):

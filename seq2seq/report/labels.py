@@ -1,0 +1,68 @@
+"""Names beside the points of a plot, where they cover nothing.
+
+One after the other, from the lowest point up, each name takes the place around its point at which it covers least of
+what is there already: points, lines, the legend, other names, the edge of the plot. All lengths are pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Point = tuple[float, float]
+
+
+def place_labels(
+    axes: Any, points: Sequence[Point], labels: Sequence[str], lines: Sequence[tuple[Point, Point]] = ()
+) -> None:
+    """Write each name near its point, with a line to it, where it covers no point, no name and little of ``lines``."""
+    from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()
+    renderer = axes.figure.canvas.get_renderer()
+    frame = axes.get_window_extent(renderer)
+    centres = axes.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres]
+    taken += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
+    if axes.get_legend() is not None:
+        taken.append(axes.get_legend().get_window_extent(renderer))
+    for index in np.argsort(centres[:, 1], kind="stable"):
+        text = axes.annotate(
+            labels[index],
+            points[index],
+            xytext=(0, 0),
+            textcoords="offset pixels",
+            fontsize=7.5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2},
+        )
+        size = Text.get_window_extent(text, renderer).size  # of the words alone, without the line to the point
+        boxes = {tuple(offset): Bbox.from_bounds(*(centres[index] + offset), *size) for offset in offsets(size)}
+        best = min(boxes, key=lambda offset: cost(boxes[offset], taken, frame))
+        text.set_position(best)
+        taken.append(boxes[best])
+
+
+def offsets(size: np.ndarray) -> list[np.ndarray]:
+    """Where a text of this size may begin, seen from its point: around it, the nearest first."""
+    width, height = size
+    found = []
+    for radius in (14, 24, 38, 55, 75, 100, 130, 165, 205):
+        for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+            x, y = radius * np.cos(angle), radius * np.sin(angle)
+            found.append(np.array([x - (width if x < -1e-6 else 0), y - height / 2]))
+    return found
+
+
+def cost(box: Any, taken: Sequence[Any], frame: Any) -> float:
+    """Square pixels of a text that cover something else or stand outside the frame."""
+    covered = 0.0
+    for other in taken:
+        width = min(box.x1, other.x1) - max(box.x0, other.x0)
+        height = min(box.y1, other.y1) - max(box.y0, other.y0)
+        covered += max(width, 0.0) * max(height, 0.0)
+    inside_width = min(box.x1, frame.x1) - max(box.x0, frame.x0)
+    inside_height = min(box.y1, frame.y1) - max(box.y0, frame.y0)
+    return covered + box.width * box.height - max(inside_width, 0.0) * max(inside_height, 0.0)
