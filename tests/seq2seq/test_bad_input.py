@@ -101,7 +101,7 @@ CASES = {
     "field of another kind": ({"adapter": {**LORA, "reduction_factor": 4}}, ["reduction_factor", "tt_lora"]),
     "rank zero": ({"adapter": {**LORA, "rank": 0}}, ["rank", "0", "from 1"]),
     "rank as a string": ({"adapter": {**LORA, "rank": "eight"}}, ["rank", "eight", "integer"]),
-    "rank list of a wrong length": ({"adapter": {**LORA, "rank": [2, 2, 2]}}, ["rank", "[2, 2, 2]", "2 interior"]),
+    "rank list of a wrong length": ({"adapter": {**LORA, "rank": [2, 2, 2]}}, ["rank", "[2, 2, 2]", "2 ranks"]),
     "no cores": ({"adapter": {**LORA, "d": 0}}, ["'d'", "0", "at least 1"]),
     "shape that does not factor": (
         {"adapter": {**LORA, "target_modules": ["wi"], "raw_shape": [[4, 5], [4, 8]]}},
