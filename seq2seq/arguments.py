@@ -13,6 +13,7 @@ from seq2seq.mixing import Mixture
 from seq2seq.tasks import OWN_FILES
 
 TRAINING_DEFAULTS: dict[str, Any] = {
+    "seed": 42,
     "do_train": True,
     "do_eval": True,
     "do_predict": True,
@@ -43,7 +44,7 @@ class RunArguments:
         mixture: several tasks at once, see ``seq2seq.mixing``.
         data_dir: directory with the task's files, or with the folders of a mixture's tasks; None for the project's own,
             the cache or the hub.
-        data_seed: decides the split, the rows that a limit takes and their order; the number seeds nothing else.
+        data_seed: decides the split and the rows that a limit takes; their order, as the start values, is that of ``seed``.
         train_file, validation_file, test_file: files of one's own, with the columns ``source`` and ``target``.
         max_train_samples, max_validation_samples, max_test_samples: how many rows of each task are taken; None for all.
         max_source_length, max_target_length: longer texts are cut to so many tokens.
@@ -140,7 +141,7 @@ class Experiment:
         values = {
             **self.training,
             "output_dir": str(self.run.directory / "checkpoints"),
-            "data_seed": self.run.data_seed,
+            "data_seed": self.training["seed"],  # of the order of rows
             "predict_with_generate": True,  # the metrics are those of generated texts
             "generation_max_length": self.run.max_target_length,
             "dataloader_pin_memory": torch.cuda.is_available(),

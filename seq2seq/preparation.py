@@ -126,7 +126,7 @@ def order_rows(
         return None
     sizes = {name: len(parts["train"]) for name, parts in splits.items()}
     step_rows = arguments.per_device_train_batch_size * arguments.world_size
-    return experiment.run.mixture.sampler(sizes, step_rows, experiment.run.data_seed)
+    return experiment.run.mixture.sampler(sizes, step_rows, experiment.training["seed"])
 
 
 def load_rows(experiment: Experiment, spec: TaskSpec) -> DatasetDict:
