@@ -7,10 +7,10 @@ failed       failure.json is there                 running   neither: the run go
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters import ConfigurationError
 from seq2seq.run_folder import RunFolder, read_json
@@ -35,7 +35,9 @@ class Costs(BaseModel):
 
 
 class Result(BaseModel):
-    """What the report reads of metrics.json; what else is there is left alone."""
+    """What the report reads of metrics.json; what else is there is left alone. Numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     task: str
     model: str
@@ -60,6 +62,11 @@ class Run:
     def seed(self) -> int:
         """The seed of training; that of transformers where none was given."""
         return self.config.get("seed", 42)
+
+    @property
+    def sweep(self) -> str | None:
+        """The experiment whose cell this run is: the name of the folder around it, None below the root."""
+        return PurePosixPath(self.name).parent.name or None
 
 
 def collect_runs(root: Path) -> list[Run]:
@@ -94,6 +101,8 @@ def read_run(directory: Path, root: Path) -> Run:
         config = read_json(folder.config)
     except (OSError, ValueError) as error:
         return Run(name, "broken", {}, f"config.json cannot be read: {error}.")
+    if "model_name_or_path" not in config:
+        return Run(name, "broken", config, "config.json names no model.")
     if folder.metrics.is_file():
         try:
             result = Result.model_validate(read_json(folder.metrics))
@@ -119,9 +128,9 @@ def read_history(path: Path) -> list[dict[str, float]]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    entries = entries if isinstance(entries, list) else []
-    return [
+    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    numbers = [
         {key: value for key, value in entry.items() if isinstance(value, int | float) and math.isfinite(value)}
         for entry in entries
-        if isinstance(entry, dict) and "step" in entry
     ]
+    return [entry for entry in numbers if "step" in entry]

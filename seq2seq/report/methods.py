@@ -4,7 +4,8 @@
     method    groups of the same backbone, adapter and number of rows on different tasks: a row
 
 Settings that differ from task to task (a longer target, another learning rate) leave a method one row; where groups on
-one task differ in a setting, that setting tells methods apart and stands in their names.
+one task differ in a setting, that setting tells methods apart and stands in their names. A method that is the whole of
+one experiment's sweep has the experiment's name.
 """
 
 import json
@@ -141,12 +142,23 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
             _, groups = rows.setdefault(as_text(settings), (settings, {}))
             groups |= dict.fromkeys(group.metrics, group)
 
-    labels = labels_of([settings for settings, _ in rows.values()])
+    described = labels_of([settings for settings, _ in rows.values()])
+    sweeps = [sweep_of(groups.values()) for _, groups in rows.values()]
+    labels = [
+        sweep if sweep and sweeps.count(sweep) == 1 else description
+        for sweep, description in zip(sweeps, described, strict=True)
+    ]
     methods = [
         Method(label, settings["model_name_or_path"], settings, groups)
         for label, (settings, groups) in zip(labels, rows.values(), strict=True)
     ]
     return sorted(methods, key=_rank)
+
+
+def sweep_of(groups: Iterable[Group]) -> str | None:
+    """The one experiment whose cells all these runs are, or None."""
+    found = {run.sweep for group in groups for run in group.runs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _rank(method: Method) -> tuple[str, int, float, str]:

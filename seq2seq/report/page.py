@@ -71,7 +71,9 @@ def write_comparison(root: Path, out: Path) -> str:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"Option --out names a directory; {str(out)!r} cannot be made ({error}).") from None
+        raise ConfigurationError(
+            f"Option --out names a directory; {str(out)!r} cannot be made ({error}): choose another."
+        ) from None
     replace_file(out / "results.csv", lambda path: results_frame(methods).to_csv(path, index=False))
     replace_file(out / "runs.csv", lambda path: runs_frame(runs, methods).to_csv(path, index=False))
     by_model = [(model, list(members)) for model, members in groupby(methods, key=lambda method: method.model)]

@@ -30,6 +30,8 @@ LINES = ("-", "--", ":", "-.")
 PARTS = {"parameters": "#4477aa", "gradients": "#ee6677", "optimizer": "#ccbb44", "activations": "#228833"}
 MOST_PANELS = 12
 """Methods in the plot of memory by layer, the best ones."""
+MOST_CURVES = len(COLOURS)
+"""Methods in the plot of learning curves, the best ones: each has a colour of its own."""
 
 
 def styles_of(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -92,7 +94,8 @@ def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
 
 
 def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
-    """One panel for each task; False where no run has logged a validation metric."""
+    """One panel for each task, the best methods in each; False where no run has logged a validation metric."""
+    methods = methods[:MOST_CURVES]
     curves = defaultdict(list)
     for method in methods:
         seen = set()

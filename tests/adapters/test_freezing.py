@@ -18,6 +18,9 @@ def test_only_adapters_train(tiny_t5, any_adapter):
         expected = {name for name in base if "layer_norm" in name}
     if any_adapter == {"kind": "lm_head"}:
         expected = {"shared.weight"}
+    if "frozen_cores" in any_adapter:
+        assert any_adapter["frozen_cores"] == [0]
+        expected = {name for name in expected if not name.endswith(("coefficients.0", "basis_0"))}
     assert expected
     assert trainable(model) == expected
 

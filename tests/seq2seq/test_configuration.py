@@ -19,6 +19,11 @@ def test_a_configuration_is_read_into_its_three_parts(values):
     assert experiment.training["save_strategy"] == TRAINING_DEFAULTS["save_strategy"]
 
 
+def test_the_order_of_rows_is_that_of_the_seed(values):
+    arguments = read_experiment({**values, "seed": 7, "data_seed": 3}).training_arguments()
+    assert (arguments.seed, arguments.data_seed) == (7, 7)
+
+
 def test_no_adapter_means_full_fine_tuning(values):
     del values["adapter"]
     assert [config.kind for config in read_experiment(values).adapters] == ["none"]

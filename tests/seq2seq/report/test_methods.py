@@ -93,6 +93,14 @@ def test_a_method_is_called_by_what_it_is_and_what_tells_it_apart(case, write_ru
     assert "|".join(method.label for method in methods()) == labels
 
 
+def test_the_cells_of_one_experiment_are_called_by_its_name(write_run, methods):
+    for number in range(2):
+        write_run(f"pfeiffer/seed-{number}", 0.9, adapter=kind("bottleneck"), seed=number)
+        write_run(f"ranks/rank-{number}", 0.5 - number / 10, adapter=kind("tt_lora", rank=number + 1))
+    write_run("alone", 0.2, adapter=kind("prompt"))
+    assert [method.label for method in methods()] == ["pfeiffer", "tt_lora r1", "tt_lora r2", "prompt"]
+
+
 def test_the_best_average_is_first_and_more_tasks_before_fewer(write_run, methods):
     write_run("one", 0.9, adapter=kind("prompt"))
     for task in ("rte", "cola"):
