@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapters.configuration import AdapterConfig, SublayerKind
 from adapters.fastfood import Fastfood
 from adapters.places import Place, every_linear
-from adapters.sharing import Scope
+from adapters.sharing import Borrower, Scope
 from adapters.sublayers import Sublayer
 
 SEEDS = 2**32
@@ -67,10 +67,11 @@ class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
         return IntrinsicDelta(in_features, out_features, self.dim - place.count, int(seeds[-1]))
 
 
-class IntrinsicDelta(nn.Module):
+class IntrinsicDelta(Borrower):
     """The change alone: x (..., in) -> lambda P(theta) x (..., out); theta (dim,) and lambda () are float32."""
 
     is_linear = True
+    shareable_names = ("theta",)
 
     def __init__(self, in_features: int, out_features: int, dim: int, seed: int) -> None:
         super().__init__()
@@ -78,32 +79,16 @@ class IntrinsicDelta(nn.Module):
         self.projection = Fastfood(out_features * in_features, dim, seed)
         self.theta = nn.Parameter(torch.empty(dim, dtype=torch.float32))
         self.scale = nn.Parameter(torch.empty((), dtype=torch.float32))
-        self._borrowed: tuple[nn.ParameterDict, str] | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Zero the subspace's coordinates, those that others share included, and set the scale to one."""
-        nn.init.zeros_(self.live_theta())
+        nn.init.zeros_(self.live("theta"))
         nn.init.ones_(self.scale)
-
-    def live_theta(self) -> nn.Parameter:
-        """theta as it is now, its own or the shared one."""
-        if self._borrowed is None:
-            return self.theta
-        owner, key = self._borrowed
-        return owner[key]
-
-    def shareable(self) -> dict[str, nn.Parameter]:
-        return {"theta": self.live_theta()}
-
-    def share(self, slot: str, owner: nn.ParameterDict, key: str) -> None:
-        """From now on read theta from ``owner[key]``; see ``adapters.sharing``."""
-        self.theta = None
-        self._borrowed = (owner, key)
 
     def delta_weight(self) -> Tensor:
         """lambda P(theta), (out, in)."""
-        return self.scale * self.projection(self.live_theta()).reshape(self.out_features, self.in_features)
+        return self.scale * self.projection(self.live("theta")).reshape(self.out_features, self.in_features)
 
     def delta_bias(self) -> None:
         """A change of the weight alone."""

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import t3nsor as t3
+from adapters.sharing import Borrower
 from t3nsor.contraction import contract
 
 RULES = ("rules", "rules_left", "rules_right")
@@ -63,7 +64,7 @@ def low_rank_linear(in_features: int, out_features: int, rank: int, zero: bool =
     )
 
 
-class HypercomplexLinear(nn.Module):
+class HypercomplexLinear(Borrower):
     """y = x W^T + b with W = sum_i A_i (x) B_i, float32; any of its tensors but the bias can be shared.
 
     It starts with Var[A_i] = 1/n, whatever the sizes of the layer, so that rules can be common to layers of all sizes,
@@ -94,8 +95,8 @@ class HypercomplexLinear(nn.Module):
         self.zero = zero
         self.rule_names = self._make_stack(RULES, n, n, rule_rank, learnable_rules)
         self.block_names = self._make_stack(BLOCKS, out_features // n, in_features // n, rank, True)
+        self.shareable_names = (*self.rule_names, *self.block_names)
         self.bias = nn.Parameter(torch.empty(out_features, dtype=torch.float32))
-        self._borrowed: dict[str, tuple[nn.ParameterDict, str]] = {}
         self.reset_parameters()
 
     @torch.no_grad()
@@ -118,22 +119,6 @@ class HypercomplexLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = t3.matmul(x, self.network())  # (..., in) -> (..., out)
         return y + self.bias.to(y.dtype)
-
-    def live(self, name: str) -> nn.Parameter:
-        """The tensor of this name as it is now, its own or a shared one."""
-        if name in self._borrowed:
-            owner, key = self._borrowed[name]
-            return owner[key]
-        return getattr(self, name)
-
-    def shareable(self) -> dict[str, nn.Parameter]:
-        """Rules and blocks, by name."""
-        return {name: self.live(name) for name in (*self.rule_names, *self.block_names)}
-
-    def share(self, name: str, owner: nn.ParameterDict, key: str) -> None:
-        """From now on read the tensor ``name`` from ``owner[key]``; see ``adapters.sharing``."""
-        setattr(self, name, None)
-        self._borrowed[name] = (owner, key)
 
     def fixed_parameters(self) -> dict[nn.Parameter, str]:
         """The parameters that do not train, each with the reason why."""

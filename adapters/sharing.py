@@ -3,7 +3,8 @@
     model.shared_parameters    nn.ParameterDict, the one owner: in parameters(), in the state_dict, each tensor once
     layer.shareable()          {slot: Parameter}, what a layer could borrow: a core by its index, a basis or a rule by
                                its name
-    layer.share(slot, owner, key)      from now on the layer reads owner[key] in place of its own
+    layer.share(slot, owner, key)      from now on the layer reads owner[key] in place of its own; ``Borrower`` has it,
+                               and ``t3nsor.module.TTModule`` for cores
     config.shared_slots()      {slot: scopes}, what the configuration asks to be borrowed, and across what
 
 Two layers share a slot where all that the scopes leave out is the same:
@@ -24,6 +25,32 @@ from adapters.places import Place
 Scope = Literal["layers", "sublayers", "projections", "tasks"]
 Sharing = dict[str, tuple[nn.Parameter, list[tuple[nn.Module, Any]]]]
 """For each key of ``shared_parameters``: the Parameter, and the (layer, slot) pairs that borrow it."""
+
+
+class Borrower(nn.Module):
+    """A module with Parameters that can be read from elsewhere in the model; ``shareable_names`` says which."""
+
+    shareable_names: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._borrowed: dict[str, tuple[nn.ParameterDict, str]] = {}
+
+    def live(self, name: str) -> nn.Parameter:
+        """The Parameter of this name as it is now, its own or a shared one."""
+        if name in self._borrowed:
+            owner, key = self._borrowed[name]
+            return owner[key]
+        return getattr(self, name)
+
+    def shareable(self) -> dict[str, nn.Parameter]:
+        """What could be shared, by name."""
+        return {name: self.live(name) for name in self.shareable_names}
+
+    def share(self, name: str, owner: nn.ParameterDict, key: str) -> None:
+        """From now on read the Parameter ``name`` from ``owner[key]``, and hold nothing there."""
+        setattr(self, name, None)
+        self._borrowed[name] = (owner, key)
 
 
 def plan_sharing(

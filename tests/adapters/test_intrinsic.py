@@ -54,7 +54,7 @@ def test_dim_counts_everything_that_trains(tiny_t5, fields, matrices):
     assert theta.shape == (200 - matrices,)
     assert adapters.summary(model).total.trainable == 200
     for path, delta in deltas(model).items():
-        assert delta.live_theta() is theta
+        assert delta.live("theta") is theta
         assert [name for name, _ in delta.named_parameters()] == ["scale"]
         assert delta.delta_weight().shape == model.get_submodule(path).weight.shape
 
@@ -105,7 +105,7 @@ def test_tasks_have_vectors_of_their_own_in_the_same_subspace(tiny_t5):
     for _, module in adapters.adapted_modules(model):
         a, b = module.beside["intrinsic_said"].tasks.values()
         assert a.projection.seed == b.projection.seed
-        assert a.live_theta() is not b.live_theta()
+        assert a.live("theta") is not b.live("theta")
 
 
 def test_a_checkpoint_holds_the_numbers_and_the_maps_are_drawn_again(tiny_t5, trained, logits, tmp_path):
