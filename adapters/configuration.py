@@ -96,7 +96,7 @@ class AdapterConfig:
         if cls is None:
             raise ConfigurationError(
                 f"Key 'kind' of an adapter names what is trained; given was {kind!r}: "
-                f"{nearest_name(str(kind), AdapterConfig.kinds)}"
+                f"{nearest_name(kind if isinstance(kind, str) else '', AdapterConfig.kinds)}"
             )
         return cls.from_fields(kind, values)
 

@@ -82,6 +82,8 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         for key in ("target_modules", "exclude_modules"):
             if isinstance(pattern := self.options.get(key), str):
                 self._check_pattern(key, pattern)
+        if self.options.get("target_modules") == []:
+            self.refuse("target_modules", "takes at least one name", "an empty list", "leave it out for the default")
         self.peft_config({"wo"})
 
     @classmethod

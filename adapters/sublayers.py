@@ -104,6 +104,7 @@ def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
         and (config.layers is None or sublayer.layer in config.layers)
     ]
     if not chosen:
-        given = f"{list(config.sublayers)} in {list(config.stacks)}"
-        config.refuse("sublayers", "leaves a place in the model", given, "cross_attention stands in the decoder only")
+        where = f"{'' if config.layers is None else f'layers {list(config.layers)} of '}{list(config.stacks)}"
+        mend = "cross_attention stands in the decoder only, a final norm in no layer"
+        config.refuse("sublayers", "leaves a place in the model", f"{list(config.sublayers)} in {where}", mend)
     return chosen

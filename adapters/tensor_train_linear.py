@@ -8,6 +8,7 @@ T (out, in) is a TT matrix with one core at zero, c the optional bias, s the ``s
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -61,11 +62,13 @@ class TensorTrainSingleConfig(TensorTrainDeltaFields, kind="tt_single"):
 
     Args:
         sublayers: after which sublayers it sits.
+        share_across: what the modules that share cores differ in; a sublayer has one projection, so not "projections".
     """
 
     position = "after"
 
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
+    share_across: tuple[Literal["layers", "sublayers", "tasks"], ...] = ("layers",)
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainSingle":
         return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)

@@ -154,7 +154,8 @@ REFUSED = [
     # what was written, what the sentence names
     ({"kind": "tt_lorra"}, ["'kind'", "'tt_lorra'", "'tt_lora'"]),
     ({"kind": ["tt_lora"]}, ["'kind'", "['tt_lora']"]),
-    ({"rank": 4}, ["'kind'", "None"]),
+    ({"rank": 4}, ["'kind'", "None: known are"]),
+    ({"kind": None}, ["'kind'", "None: known are"]),
     ("tt_lora", ["'kind'", "'tt_lora'"]),
     (7, ["'kind'", "7"]),
     ({"kind": "tt_lora", "rnak": 4}, ["'rnak'", "'rank'"]),

@@ -249,6 +249,7 @@ def test_gated_forms_take_both_inner_linears(base):
         ({"kind": "peft:LORA", "eva_config": {}}, "Key 'eva_config' .* takes an object of PEFT"),
         ({"kind": "peft:LORA", "init_lora_weights": "pissa"}, "'init_lora_weights' .* leaves the base model's weights"),
         ({"kind": "peft:LORA", "target_modules": ["wi", "woo"]}, "names modules .*'woo': did you mean 'wo'"),
+        ({"kind": "peft:LORA", "target_modules": []}, "'target_modules' .* takes at least one name; .* an empty list"),
         ({"kind": "peft:LORA", "target_modules": "wi"}, "a pattern for whole paths .*'wi', which finds none"),
         ({"kind": "peft:LORA", "target_modules": "*wi"}, "regular expression .*nothing to repeat"),
         ({"kind": "peft:LORA", "layers": [9]}, "Key 'layers' .* counts blocks"),

@@ -307,6 +307,10 @@ def test_the_suggested_shape_has_equal_factors_where_it_should(sizes, d, shared)
         ({"kind": "tt_lora", "share_across": ["tasks"]}, ["'share_across'", "['tasks']", "shared_cores"]),
         ({"kind": "tt_layer_norm", "share_across": ["tasks"]}, ["'share_across'", "shared_cores"]),
         ({"kind": "tt_layer_norm", "share_across": ["projections"]}, ["'share_across'", "'sublayers'"]),
+        (
+            {"kind": "tt_single", "shared_cores": [0], "share_across": ["projections"]},
+            ["'share_across'", "'sublayers'"],
+        ),
         ({**BASIS, "shared_cores": [0]}, ["'shared_cores'", "tensor_basis", "[0]"]),
         ({"kind": "tt_lora", "basis_size": 4}, ["'basis_size'", "tensor_train"]),
         ({**BASIS, "basis_size": 0}, ["'basis_size'", "0"]),
