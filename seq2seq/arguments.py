@@ -44,7 +44,7 @@ class RunArguments:
         mixture: several tasks at once, see ``seq2seq.mixing``.
         data_dir: directory with the task's files, or with the folders of a mixture's tasks; None for the project's own,
             the cache or the hub.
-        data_seed: decides the split and the rows that a limit takes; their order is that of ``seed``, as start values are.
+        data_seed: decides the split and the rows that a limit takes; their order is that of ``seed``.
         train_file, validation_file, test_file: files of one's own, with the columns ``source`` and ``target``.
         max_train_samples, max_validation_samples, max_test_samples: how many rows of each task are taken; None for all.
         max_source_length, max_target_length: longer texts are cut to so many tokens.
