@@ -9,6 +9,7 @@ import adapters
 from seq2seq import PROJECT
 from seq2seq.configuration import load_experiment
 from seq2seq.experiment import run_experiment
+from seq2seq.sweep import load_cells
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 CONFIGS = sorted((PROJECT / "configs").rglob("*.json"))
@@ -21,9 +22,9 @@ def named(paths):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_file_loads_and_is_named_as_its_run(path):
-    experiment = load_experiment(path)
-    assert experiment.run.experiment_name == path.stem
+def test_every_file_loads_and_is_named_as_its_experiment(path):
+    for cell in load_cells([path]):
+        assert path.stem in (cell.run.experiment_name, cell.run.directory.parent.name)
 
 
 def test_both_families_have_every_method():
