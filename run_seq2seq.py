@@ -49,9 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_jobs(options.jobs)
         cells = load_cells([options.config, *more_configs], overrides)
-        torch.set_flush_denormal(
-            True
-        )  # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
+        # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
+        torch.set_flush_denormal(True)
         if len(cells) > 1:
             check_cells(cells)
             outcomes = run_cells(cells, options.jobs)

@@ -20,7 +20,7 @@ import adapters
 from adapters import CheckpointError, ConfigurationError
 from adapters.tables import render_table
 from adapters.validation import nearest_name
-from seq2seq.configuration import read_experiment
+from seq2seq.configuration import load_values, read_experiment
 from seq2seq.preparation import Prepared, prepare
 from seq2seq.report.plots import COLOURS, legend_below, new_figure, save
 from seq2seq.run_folder import RunFolder, read_json, write_json
@@ -170,7 +170,7 @@ def measure_finished(directory: Path, curve: str, chords: int) -> dict[str, Any]
             f"Expressivity is measured of runs that have trained; given was {directory}, and {lacking} is not there: "
             "name the folder of a finished run."
         )
-    experiment = read_experiment({**read_json(folder.config), "log_to_wandb": False})
+    experiment = read_experiment({**load_values(folder.config), "log_to_wandb": False})
     prepared = prepare(experiment, trained=directory / "none")  # the adapter as it starts
     before = measure(prepared, curve, chords)
     adapters.load(prepared.model, folder.adapter)
@@ -195,6 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigurationError(f"Option --curve is a name; given was {options.curve!r}: {refused}")
         if options.chords < 1:
             raise ConfigurationError(f"Option --chords is at least 1; given was {options.chords}: give more.")
+        if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
+            raise ConfigurationError(
+                f"Option --out names a file in a directory that is there; given was {str(options.out)!r}: choose one."
+            )
         by_run = {}
         for directory in options.runs:
             by_run[str(directory)] = measure_finished(directory, options.curve, options.chords)

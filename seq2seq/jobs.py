@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from adapters import ConfigurationError
 from seq2seq.arguments import Experiment
 from seq2seq.experiment import run_experiment
+from seq2seq.expressivity import source_pairs
 from seq2seq.outcomes import IN_ONE_SENTENCE, Outcome, cell_name, how_it_ended, note_failure, sentence_of
 from seq2seq.preparation import prepare
 from seq2seq.run_folder import RunFolder, read_json
@@ -73,7 +74,9 @@ def check_cells(cells: Sequence[Experiment]) -> None:
             folder = RunFolder(cell.run.directory)
             decisive = {key: value for key, value in cell.to_dict().items() if key not in WITHIN_RANGE}
             if decisive not in checked and not folder.is_finished(cell):
-                prepare(cell, folder.adapter)
+                prepared = prepare(cell, folder.adapter)
+                if cell.run.measure_expressivity:
+                    source_pairs(prepared)  # refuses what cannot be measured
                 checked.append(decisive)
 
 

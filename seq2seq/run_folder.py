@@ -110,8 +110,22 @@ class RunFolder:
             shutil.rmtree(self.replaced)
 
     def read_result(self) -> dict[str, Any]:
-        """What metrics.json holds."""
-        return read_json(self.metrics)
+        """What metrics.json holds.
+
+        Raises:
+            ConfigurationError: it is not what a run writes.
+        """
+        try:
+            result = read_json(self.metrics)
+            reason = None if {"metrics", "baselines"} <= result.keys() else "it holds no result"
+        except (OSError, ValueError, AttributeError) as error:
+            reason = str(error)
+        if reason is not None:
+            raise ConfigurationError(
+                f"The metrics.json of a finished run is its result; {self.metrics} cannot be read ({reason}): "
+                "delete it to let the run go on from its checkpoints, or set overwrite to true."
+            )
+        return result
 
     def write_predictions(self, split: str, rows: Dataset, predictions: list[str]) -> None:
         """source, target and prediction of each row of a split, a line each."""

@@ -41,7 +41,7 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
     """The runs that JSON files describe, those of a file with a ``sweep`` being its cells; the overrides apply to each.
 
     Raises:
-        ConfigurationError: one of the runs is refused, or two of them would lie in one folder.
+        ConfigurationError: one of the runs is refused, or two of them would lie in one folder or one in another.
     """
     cells = []
     for path in paths:
@@ -49,12 +49,20 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
         swept = values.get("sweep") if isinstance(values.get("sweep"), dict) else {}
         for text in overrides:
             key, _, value = text.partition("=")
-            if key in swept:
+            axis = next((axis for axis in swept if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
+            if axis is not None:
+                mend = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
                 raise ConfigurationError(
-                    f"Key {key!r} is varied by the sweep of {path}; the override {text!r} would change nothing: "
-                    f"write sweep.{key}=[{value}]."
+                    f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: "
+                    f"{mend}."
                 )
         cells += [read_experiment(cell) for cell in expand(values)]
+    check_folders(cells)
+    return cells
+
+
+def check_folders(cells: Sequence[Experiment]) -> None:
+    """Refuse runs of which two would lie in one folder, or one inside another."""
     folders = Counter(cell.run.directory for cell in cells)
     for folder, runs in folders.items():
         if runs > 1:
@@ -62,7 +70,11 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
                 f"Key 'experiment_name' names a folder for each run; {runs} runs would lie in {folder}: "
                 "give each file a name of its own."
             )
-    return cells
+        if folder.parent in folders:
+            raise ConfigurationError(
+                f"Key 'experiment_name' of a sweep names a folder of runs; {folder.parent} would be a run itself: "
+                "give each file a name of its own."
+            )
 
 
 def expand(values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -233,6 +233,10 @@ class TestCommand:
         shutil.rmtree(copied / "adapter")
         assert main([str(copied)]) == 2
         assert "adapter is not there" in capsys.readouterr().err
+        (copied / "adapter").mkdir()
+        (copied / "config.json").write_text("{")
+        assert main([str(copied)]) == 2
+        assert "config.json cannot be read" in capsys.readouterr().err
 
     def test_an_adapter_that_cannot_be_read_is_a_sentence(self, copied, capsys):
         (copied / "adapter" / "adapter_model.safetensors").write_bytes(b"\x00")
@@ -244,6 +248,8 @@ class TestCommand:
         [
             (["--curve", "arch"], "Option --curve is a name; given was 'arch': .*arc"),
             (["--chords", "0"], "Option --chords is at least 1; given was 0"),
+            (["--out", "not/there/plot.png"], "Option --out names a file in a directory .* 'not/there/plot.png'"),
+            (["--out", "/"], "Option --out names a file in a directory .* '/'"),
         ],
     )
     def test_bad_options_are_sentences(self, finished, options, sentence, capsys):

@@ -161,6 +161,14 @@ def test_a_folder_that_holds_another_run_is_refused(cells, stub):
         check_cells([other])
 
 
+@pytest.mark.parametrize("content", ["", '{"metr', "[]", "{}"])
+def test_a_result_that_cannot_be_read_is_refused_before_anything_runs(content, cells, stub):
+    run_cells(cells[:1], run=stub.finish)
+    RunFolder(cells[0].run.directory).metrics.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"metrics.json cannot be read .*: delete it .*, or set overwrite"):
+        check_cells(cells)
+
+
 def test_a_sweep_of_real_runs(config_file, tmp_path, capsys):
     """Two runs learn, one diverges; the second time only that one is tried again."""
     sweep = ["sweep.adapter.scaling=[1.0,1e18]", "optim=sgd", "max_grad_norm=0", "learning_rate=1", "max_steps=2"]

@@ -138,6 +138,21 @@ REFUSED = {
     "one value of a wrong type": ({"seed": [0, "one"]}, [], ["seed", "'one'", "integer"]),
     "one value out of range": ({"adapter.rank": [4, 0]}, [], ["rank", "0", "from 1"]),
     "an override of what varies": ({"seed": [0, 1]}, ["seed=5"], ["seed", "seed=5", "sweep.seed=[5]"]),
+    "an override inside what varies": (
+        {"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]},
+        ["adapter.rank=4"],
+        ["'adapter' is varied", "adapter.rank=4", "alternatives of 'adapter'"],
+    ),
+    "an override in a list that varies": (
+        {"adapter": [[{"kind": "tt_lora"}], [{"kind": "bitfit"}]]},
+        ["adapter[0].rank=4"],
+        ["'adapter' is varied", "adapter[0].rank=4"],
+    ),
+    "an expressivity without a curve": (
+        {"seed": [0, 1]},
+        ["measure_expressivity=true", "max_validation_samples=1"],
+        ["measure_expressivity", "1 different"],
+    ),
     "a name with a slash": ({"seed": [0]}, ["experiment_name=a/b"], ["experiment_name", "'a/b'"]),
     "what does not fit the backbone": ({"adapter.layers": [[0], [2]]}, [], ["layers", "2", "0 to 1"]),
     "more rows than there are": ({"max_train_samples": [10, 1000]}, [], ["max_train_samples", "1000", "96"]),
@@ -155,6 +170,19 @@ def test_two_files_of_one_name_are_refused(config_file, values, tmp_path, capsys
     (tmp_path / "again.json").write_text(json.dumps({**values, "seed": 3}))
     words = ["experiment_name", "2 runs", "colours"]
     assert_refused([str(config_file), str(tmp_path / "again.json")], words, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("first", ["sweep", "run"])
+def test_a_run_in_the_folder_of_a_sweep_beside_it_is_refused(first, config_file, values, tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text(json.dumps({**values, "sweep": {"seed": [0, 1]}}))
+    files = [str(tmp_path / "sweep.json"), str(config_file)]
+    words = ["experiment_name", "colours would be a run itself"]
+    assert_refused(files if first == "sweep" else files[::-1], words, tmp_path, capsys)
+
+
+def test_an_override_of_what_begins_alike_is_none_of_what_varies(config_file):
+    cells = load_cells([config_file], ["sweep.seed=[0,1]", "adapter.rank=4", "data_seed=3"])
+    assert {(cell.run.data_seed, cell.adapters[0].rank) for cell in cells} == {(3, 4)}
 
 
 def test_a_sweep_into_the_folder_of_a_run_is_refused(config_file, values, tmp_path, capsys):

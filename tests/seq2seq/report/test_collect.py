@@ -52,6 +52,19 @@ BROKEN = {
         ),
         "metrics.test.accuracy",
     ),
+    "a metric that is not finite": (
+        "metrics.json",
+        json.dumps(
+            {
+                "task": "rte",
+                "model": "m",
+                "metrics": {"test": {"average_metrics": float("nan")}},
+                "parameters": {"trainable_parameters": 1, "base_parameters": 2, "share": 0.5},
+            }
+        ),
+        "metrics.test.average_metrics",
+    ),
+    "a configuration without a model": ("config.json", '{"experiment_name": "bad"}', "model"),
     "bytes that are no text": ("metrics.json", b"\xff\xfe\x00", "metrics.json"),
     "a broken configuration": ("config.json", "{", "config.json"),
 }
@@ -69,7 +82,7 @@ def test_a_run_with_a_broken_file_is_named(case, write_run, tmp_path):
     assert "\n" not in bad.sentence
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"loss": 1}]'])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"loss": 1}]', '[{"step": null}, {"step": "1", "loss": 2}]'])
 def test_a_broken_history_is_no_history(content, write_run, tmp_path):
     (write_run("run", 0.5) / "history.json").write_text(content)
     assert collect_runs(tmp_path / "outputs")[0].history == []

@@ -53,7 +53,8 @@ def test_the_page_holds_everything_and_asks_for_nothing(outputs, capsys):
     page = Page(source)
     text = " ".join(page.text)
     assert page.open == []
-    for words in ("full fine-tuning", "tt_lora r4", "0.6500 ± 0.0707", "lora/seed-1", "A weight is <infinite> | lost."):
+    assert "lora" in page.text  # the method, which has the name of its sweep
+    for words in ("full fine-tuning", "0.6500 ± 0.0707", "lora/seed-1", "A weight is <infinite> | lost."):
         assert words in text
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
@@ -150,4 +151,6 @@ def test_nothing_to_report_is_refused(case, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_to_is_refused(outputs, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([str(outputs), "--out", str(tmp_path / "file")]) == 2
-    assert "Refused: Option --out" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Refused: Option --out" in err
+    assert err.endswith(": choose another.\n")
