@@ -17,7 +17,7 @@ quickstart: $(VENV)/complete
 	$(VENV)/bin/python run_seq2seq.py configs/quickstart.json
 
 # A process for each core, up to four, with one thread each; a file's tests stay in one process.
-PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test: $(VENV)/complete
 	$(PYTEST)
