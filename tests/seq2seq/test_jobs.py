@@ -113,13 +113,18 @@ def test_each_run_has_its_own_process_and_its_share_of_the_threads(cells, stub):
     assert torch.get_num_threads() == before
 
 
+@pytest.fixture
+def heeding_interrupts():
+    """This process and those it starts heed SIGINT, which a background process of a shell ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupt_stops_the_workers_and_is_no_failure(cells, stub):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process of a shell ignores it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_cells(cells, jobs=1, run=stub.interrupt)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, jobs=1, run=stub.interrupt)
     process = int((cells[0].run.directory / "process.txt").read_text())
     assert not psutil.pid_exists(process)
     assert not RunFolder(cells[0].run.directory).failure.exists()
@@ -188,6 +193,7 @@ def test_a_sweep_of_real_runs(config_file, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_command_however_it_ends(how, config_file, tmp_path):
     command = [sys.executable, str(PROJECT / "run_seq2seq.py"), str(config_file), "--jobs", "2", "num_train_epochs=200"]
