@@ -8,7 +8,7 @@
 
 The first two are made for each task of a run on its own, the others once for all of them.
 
-A new baseline is one function and one line of BASELINES.
+A new baseline is one function, one line of BASELINES, and its name among those that ``RunArguments.baselines`` takes.
 """
 
 import copy

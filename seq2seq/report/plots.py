@@ -215,7 +215,15 @@ def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> di
 
 def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
     """The names of all lines under the panels."""
-    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(
+        list(drawn.values()),
+        list(drawn),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        handlelength=3,
+    )
 
 
 def save(figure: Any, path: Path) -> None:
