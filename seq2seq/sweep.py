@@ -88,6 +88,7 @@ def expand(values: dict[str, Any]) -> list[dict[str, Any]]:
     if axes is None:
         return [values]
     check_axes(axes)
+    axes = dict(sorted(axes.items()))  # the same cells have the same names, in whatever order the axes were given
     name = check_type("experiment_name", values.get("experiment_name"), str, "the run")
     check_experiment_name(name)
     root = check_type("output_root", values.get("output_root", "outputs"), str, "the run")

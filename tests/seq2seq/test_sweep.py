@@ -92,8 +92,8 @@ def test_an_axis_inside_another_varies_what_that_one_sets(values):
     cells = [read_experiment(cell) for cell in expand(values)]
     assert [(cell.adapters[0].kind, cell.adapters[0].stacks) for cell in cells] == [
         ("tt_lora", ("encoder",)),
-        ("bottleneck", ("encoder",)),
         ("tt_lora", ("decoder",)),
+        ("bottleneck", ("encoder",)),
         ("bottleneck", ("decoder",)),
     ]
 
@@ -105,11 +105,14 @@ def test_a_file_without_a_sweep_is_one_run(config_file, values):
 def test_a_sweep_can_be_given_and_taken_out_on_the_command_line(config_file):
     cells = load_cells([config_file], ["sweep.seed=[3,4]", "sweep.adapter.rank=[1,[2,3]]", "num_train_epochs=1"])
     assert [cell.run.experiment_name for cell in cells] == [
-        "seed-3__rank-1",
-        "seed-3__rank-2-3",
-        "seed-4__rank-1",
-        "seed-4__rank-2-3",
+        "rank-1__seed-3",
+        "rank-1__seed-4",
+        "rank-2-3__seed-3",
+        "rank-2-3__seed-4",
     ]
+    assert (
+        load_cells([config_file], ["sweep.adapter.rank=[1,[2,3]]", "sweep.seed=[3,4]", "num_train_epochs=1"]) == cells
+    )
     assert {cell.training["num_train_epochs"] for cell in cells} == {1.0}
     assert len(load_cells([config_file], ["sweep.seed=[3,4]", "sweep=null"])) == 1
 
