@@ -4,7 +4,8 @@
 
     x (..., in)    W (out, in) and b (out,) frozen, under the same names and in the same storage as before
     around         peft:<TYPE>: a map of its own from W and b; W x + b where there is none
-    beside         tt_lora, intrinsic_said: map x to a change of y;  bitfit: a change of b
+    beside         tt_lora, intrinsic_said: map x to a change of y;  bitfit: a change of b;  the first that can is
+                   computed together with W (``onto``)
     after          bottleneck, tt_adapter, tt_single: map y to the adapted y, at the last linear of a sublayer
 
 Merged (see ``adapters.mergeable``), W and b hold the dense weights of the whole map.
@@ -37,13 +38,18 @@ class AdaptedLinear(Mergeable, nn.Linear):
         return next((c.active for c in self.around.values() if c.active is not None), None)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = None if self.is_merged else self.active_around()
-        y = (around or F.linear)(x, self.weight, self.bias)  # (..., in) -> (..., out)
         if self.is_merged:
-            return y
-        for controller in self.beside.values():
-            if controller.active is not None:
-                y = y + controller(x).to(y.dtype)
+            return F.linear(x, self.weight, self.bias)  # (..., in) -> (..., out)
+        beside = [controller.active for controller in self.beside.values() if controller.active is not None]
+        around = self.active_around()
+        fused = next((adapter for adapter in beside if getattr(adapter, "fuses", False)), None)
+        if around is not None or fused is None:
+            fused, y = None, (around or F.linear)(x, self.weight, self.bias)
+        else:
+            y = fused.onto(x, self.weight, self.bias)
+        for adapter in beside:
+            if adapter is not fused:
+                y = y + adapter(x).to(y.dtype)
         for controller in self.after.values():
             if controller.active is not None:
                 y = controller(y)

@@ -18,6 +18,8 @@ from adapters.sharing import Scope
 from adapters.validation import ConfigurationError, nearest_name
 from t3nsor.tensor_basis import BASIS_SIZE
 
+ShapeMode = Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only", "cheapest"]
+
 DEFAULT_CORES = 3
 """The number of cores where neither ``d`` nor ``raw_shape`` says it."""
 
@@ -35,7 +37,8 @@ class TensorTrainFields(AdapterConfig):
         d: number of cores; 3 where neither it nor raw_shape is given.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; a linear whose sizes are these
             swapped takes them swapped. None to choose by ``shape_mode``.
-        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``; "ascending" where nothing is said.
+        shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``, or "cheapest", see
+            ``t3nsor.cheapest_shape``; "ascending" where nothing is said.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
             matrix would have.
         frozen_cores: cores that keep their initial value.
@@ -53,7 +56,7 @@ class TensorTrainFields(AdapterConfig):
     rank: int | tuple[int, ...] = 8
     d: int | None = None
     raw_shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    shape_mode: Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"] | None = None
+    shape_mode: ShapeMode | None = None
     init: Literal["glorot", "he", "lecun"] | float = "glorot"
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()

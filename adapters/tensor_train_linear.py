@@ -36,6 +36,14 @@ class TensorTrainDeltaFields(TensorTrainFields):
         if not 0 <= self.dropout < 1:
             self.refuse("dropout", "is a probability from 0 up to, not including, 1", self.dropout, "0.1 is usual")
 
+    def note(self, model: nn.Module) -> str | None:
+        if self.position != "beside" or not self.dropout:
+            return super().note(model)
+        return (
+            f"Adapter kind {self.kind!r} with dropout={self.dropout}: while training, the delta has an input of its "
+            "own and is computed beside the frozen weight instead of together with it, which is slower."
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
@@ -96,13 +104,27 @@ class TensorTrainLinear(nn.Module):
 
     def delta_bias(self) -> Tensor | None:
         """s c, (out,), or None without a bias."""
-        bias = self.linear.bias
-        if bias is None:
-            return None
-        return self.scaling * (bias.full() if isinstance(bias, t3.TTBias) else bias)
+        bias = self.linear.full_bias()
+        return None if bias is None else self.scaling * bias
+
+    @property
+    def fuses(self) -> bool:
+        """Whether ``onto`` can be used now: not while dropout changes x for T alone, nor with activations inside."""
+        return self.is_linear and not (self.training and self.dropout.p > 0)
+
+    def onto(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """W x + b + s (T x + c) with the frozen W (out, in) and b (out,), as one contraction; only where ``fuses``."""
+        change = self.delta_bias()
+        if bias is not None and change is not None:
+            change = bias + change.to(bias.dtype)
+        network = self.linear.network()
+        if self.scaling != 1:
+            network = network * self.scaling
+        return t3.matmul(x, network, self.linear.plan, weight=weight, bias=bias if change is None else change)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scaling * self.linear(self.dropout(x))
+        change = self.linear(self.dropout(x))
+        return change if self.scaling == 1 else self.scaling * change
 
     def extra_repr(self) -> str:
         return f"scaling={self.scaling}"

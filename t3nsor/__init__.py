@@ -1,6 +1,7 @@
 """Tensor networks in PyTorch: formats, decompositions, initializers, contraction, and layers made of them."""
 
 from .bias import TTBias
+from .cheap_shapes import cheapest_shape
 from .contraction import explain, matmul
 from .decompositions import from_kronecker, to_kronecker, tr_svd, tt_svd
 from .describe import describe
@@ -31,6 +32,7 @@ __all__ = [
     "TensorBasis",
     "TensorRing",
     "TensorTrain",
+    "cheapest_shape",
     "const_initializer",
     "describe",
     "explain",

@@ -77,7 +77,7 @@ class TTEmbedding(TTModule):
             raise TypeError(f"indices must be an int32 or int64 tensor, but {given} was given; convert them first.")
         if indices.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check_range(indices)
-        return self._zero_padding(gather_rows(self.network(), indices), indices)
+        return self._zero_padding(gather_rows(self.live_cores(), indices), indices)
 
     def _check_range(self, indices: Tensor) -> None:
         outside = indices[(indices < 0) | (indices >= self.num_embeddings)]

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bias import TTBias
-from .contraction import choose_plan, matmul
+from .cheap_shapes import cheapest_shape
+from .contraction import check_plan, matmul
 from .initializers import CONSTANTS
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, index_below, positive_int, tt_shape
@@ -38,12 +39,13 @@ class TTLinear(TTModule):
         d: the number of cores; read only where raw_shape is None.
         tt_rank: an int, clipped at each bond of a train to what the bond can use, or a list: the d - 1 interior ranks
             of a train, refused if of no use, or the d ranks (r_0, ..., r_{d-1}) of a ring.
-        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by `tt_shape` and shape_mode.
-        shape_mode: how the sides are factorised, see `tt_shape`; read only where raw_shape is None.
+        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by shape_mode.
+        shape_mode: how the sides are factorised, a mode of `tt_shape`, or "cheapest", see `cheapest_shape`; read only
+            where raw_shape is None.
         frozen_cores, disabled_cores: indices of cores, negative ones from the end; see the head of this file.
         core_activation: "relu", "gelu", "silu", "tanh" or a callable (with f(0) = 0 where zero_core is used), applied
             between the cores; the layer then has no weight matrix, and `is_linear` is False.
-        plan: "auto", "sequential" or "materialised"; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
+        plan: "auto", "timed", or the name of a way; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
         init: a start of `initialize_`. Where cores are disabled, the others are drawn as if none were.
         zero_core: the index of the core that starts at zero, or None.
         format: a name in `FORMATS`: "tensor_train", "tensor_ring" or "tensor_basis".
@@ -76,14 +78,17 @@ class TTLinear(TTModule):
         in_features = positive_int(in_features, "in_features")
         out_features = positive_int(out_features, "out_features")
         if raw_shape is None:
-            raw_shape = tt_shape(in_features, out_features, d, shape_mode)
+            if shape_mode == "cheapest":
+                raw_shape = cheapest_shape(in_features, out_features, d, tt_rank)
+            else:
+                raw_shape = tt_shape(in_features, out_features, d, shape_mode)
         raw_shape = check_raw_shape(raw_shape)
         check_product(raw_shape[0], out_features, "out_features")
         check_product(raw_shape[1], in_features, "in_features")
         super().__init__(raw_shape, tt_rank, device, dtype, frozen_cores, disabled_cores, format, basis_size)
         self.in_features, self.out_features = in_features, out_features
         self.core_activation, self.plan, self.init = _check_activation(core_activation), plan, init
-        choose_plan(1, super().network(), plan, self._activation())
+        self.plan = check_plan(plan, len(self.core_shapes), self._activation())
         self.zero_core = None if zero_core is None else index_below(zero_core, len(self.core_shapes), "zero_core")
         self._check_zero_core()
         self.bias = self._make_bias(bias, device, dtype)
@@ -110,11 +115,11 @@ class TTLinear(TTModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the dtype that `matmul` gives."""
-        y = matmul(x, super().network(), self.plan, self._activation())
-        if self.bias is None:
-            return y
-        bias = self.bias.full() if isinstance(self.bias, TTBias) else self.bias
-        return y + bias.to(y.dtype)
+        return matmul(x, super().network(), self.plan, self._activation(), bias=self.full_bias())
+
+    def full_bias(self) -> Tensor | None:
+        """The bias (out,), differentiable in what it is made of; None without one."""
+        return self.bias.full() if isinstance(self.bias, TTBias) else self.bias
 
     def network(self) -> TensorNetwork:
         """The weight as a network over the live parameters; ValueError when the layer is not linear."""

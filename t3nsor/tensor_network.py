@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .contraction import contract, materialise, matmul
+from .contraction import autocast_off, contract, dense, matmul
 from .cores import Cores
 from .shapes import RawShape
 
@@ -125,7 +125,8 @@ class TensorNetwork:
 
     def full(self) -> Tensor:
         """The dense matrix (M, N), in the cores' dtype (autocast does not lower it)."""
-        return materialise(self)
+        with autocast_off(self.device.type):
+            return dense(self.cores)
 
     @property
     def T(self) -> "TensorNetwork":  # noqa: N802 - the name that torch and numpy use

@@ -4,13 +4,14 @@
     python -m t3nsor.describe 768 3072 --rank 4 8 --d 2 3                         a table with a row for each choice
 
 W (M, N) from cores (r_{k-1}, m_k, n_k, r_k):  parameters = sum_k r_{k-1} m_k n_k r_k,  compression = M N / parameters.
-Costs are those of the forward product with a bias left out, per token, that is per vector of length N; a plan that
-builds W first shares that among the tokens of a batch.
+Costs are those of the product alone, with a bias left out, per token, that is per vector of length N: what depends on
+the cores alone is shared among the tokens of a batch. See `t3.explain` for the gradients, and for seconds.
 """
 
 from typing import Any, NamedTuple
 
-from ..contraction import PlanCost, choose_plan, explain
+from ..contraction import Plan, WayCost, explain
+from ..contraction.work import Product
 from ..linear import TTLinear
 from ..module import TTModule
 from ..shapes import RawShape, positive_int
@@ -26,8 +27,8 @@ class Description(NamedTuple):
     core_shapes: tuple[tuple[int, ...], ...]
     parameters: int
     tokens: int
-    dense: PlanCost
-    costs: tuple[PlanCost, ...]
+    dense: WayCost
+    costs: tuple[WayCost, ...]
     chosen: str
 
     @property
@@ -52,7 +53,7 @@ class Description(NamedTuple):
             "compression": self.compression,
             "tokens": self.tokens,
             "per_token": {
-                cost.plan: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
+                cost.way: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
                 for cost in (self.dense, *self.costs)
             },
             "chosen": self.chosen,
@@ -65,12 +66,12 @@ class Description(NamedTuple):
             f"cores            {'   '.join(by(shape) for shape in self.core_shapes)}",
             f"parameters       {self.parameters:,} of {self.dense_parameters:,}, {self.compression:,.1f} times fewer",
             "",
-            f"{f'{self.tokens:,} tokens':<14}{'flops/token':>18}{'bytes/token':>18}{'against dense':>16}",
+            f"{f'{self.tokens:,} tokens':<20}{'flops/token':>18}{'bytes/token':>18}{'against dense':>16}",
         ]
         for cost in (self.dense, *self.costs):
             flops, size = cost.flops / self.tokens, cost.bytes / self.tokens
-            mark = "  <- taken" if cost.plan == self.chosen else ""
-            lines.append(f"{cost.plan:<14}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}")
+            mark = "  <- taken" if cost.way == self.chosen else ""
+            lines.append(f"{cost.way:<20}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}")
         return "\n".join(lines)
 
 
@@ -100,7 +101,12 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.numbers(k)]
         parameters = sum(parameter.numel() for parameter in numbers)
     M, N = network.shape
-    costs, chosen = explain((tokens, N), network).costs, choose_plan(tokens, network, plan, activation)
+    product = Product(tokens, N, M)
+    explanation = explain((tokens, N), network)
+    chosen = "sequential" if activation is not None else str(explanation.plan.product)
+    if plan not in ("auto", "timed"):
+        chosen = str(Plan.parse(plan, len(network.cores)).product).replace("fused", "materialised")
+    costs = explanation.product
     return Description(
         shape=network.shape,
         raw_shape=network.raw_shape,
@@ -108,8 +114,8 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         core_shapes=tuple(tuple(core.shape) for core in network.cores),
         parameters=parameters,
         tokens=tokens,
-        dense=PlanCost("dense", 2 * tokens * M * N, tokens * M * network.dtype.itemsize),
-        costs=costs if activation is None else tuple(cost for cost in costs if cost.plan == chosen),
+        dense=WayCost("dense", product.flops, product.moved * network.dtype.itemsize, 1, 0.0),
+        costs=costs if activation is None else tuple(cost for cost in costs if cost.way == chosen),
         chosen=chosen,
     )
 

@@ -3,7 +3,8 @@
     python -m t3nsor.describe 768 3072
     python -m t3nsor.describe 768 3072 --d 2 3 4 --rank 4 8 16 --shape-mode ascending mixed --tokens 4096
 
-Flops are those of one token in a batch of so many tokens; "taken" is the plan with the fewest.
+Flops are those of one token in a batch of so many tokens by the way that is taken, the one that is expected to be the
+fastest.
 """
 
 import argparse
@@ -25,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out_features", type=int)
     parser.add_argument("--d", type=int, nargs="+", default=[2, 3, 4], help="numbers of cores")
     parser.add_argument("--rank", type=int, nargs="+", default=[2, 4, 8, 16], help="ranks, clipped to what is of use")
-    parser.add_argument("--shape-mode", nargs="+", default=["ascending"], choices=SHAPE_MODES, metavar="MODE")
+    parser.add_argument(
+        "--shape-mode", nargs="+", default=["ascending"], choices=[*SHAPE_MODES, "cheapest"], metavar="MODE"
+    )
     parser.add_argument("--tokens", type=int, default=1024, help="vectors of one batch")
     options = parser.parse_args(arguments)
     try:
@@ -55,21 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def choices_table(described: Sequence[tuple[str, Description]]) -> str:
     """Pairs of a shape mode and a description of one layer as aligned text, the dense layer first."""
     first = described[0][1]
-    plans = [cost.plan for cost in first.costs]
     header = [
         "shape mode",
         "out x in",
         "ranks",
         "parameters",
         "compression",
-        *(f"{plan} flops" for plan in plans),
+        "flops",
         "taken",
     ]
     M, N = first.shape
-    dense = ["dense", f"{M} x {N}", "", f"{first.dense_parameters:,}", "1.0"]
-    rows = [[*dense, *[f"{first.dense.flops / first.tokens:,.0f}"] * len(plans), ""]]
+    rows = [
+        [
+            "dense",
+            f"{M} x {N}",
+            "",
+            f"{first.dense_parameters:,}",
+            "1.0",
+            f"{first.dense.flops / first.tokens:,.0f}",
+            "",
+        ]
+    ]
     for mode, description in described:
         m, n = description.raw_shape
+        taken = next(cost for cost in description.costs if cost.way == description.chosen)
         rows.append(
             [
                 mode,
@@ -77,12 +89,12 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
                 ",".join(map(str, description.ranks)),
                 f"{description.parameters:,}",
                 f"{description.compression:,.1f}",
-                *(f"{cost.flops / description.tokens:,.0f}" for cost in description.costs),
-                description.chosen,
+                f"{taken.flops / description.tokens:,.0f}",
+                taken.way,
             ]
         )
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    numeric = range(3, 5 + len(plans))
+    numeric = range(3, 6)
     return "\n".join(
         "  ".join(
             cell.rjust(width) if column in numeric else cell.ljust(width)

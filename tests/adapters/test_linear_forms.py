@@ -81,11 +81,12 @@ def test_a_low_rank_layer_is_two_thin_products(rank, in_features, out_features):
     assert sum(p.numel() for p in module.parameters()) == rank * (IN + OUT) + out_features
 
 
-def test_a_low_rank_layer_costs_no_more_than_its_thin_products():
+def test_a_low_rank_layer_can_be_had_for_its_thin_products():
     module = low_rank_linear(768, 24, 2)
     explained = t3.explain((1024, 768), module.network())
-    assert explained.chosen == "sequential"
-    assert explained.costs[0].flops == 2 * 1024 * 2 * (768 + 24)
+    fewest = min(explained.product, key=lambda cost: cost.flops)
+    assert fewest.flops == 2 * 1024 * 2 * (768 + 24)
+    assert explained.product[0].seconds <= fewest.seconds
 
 
 @pytest.mark.parametrize(

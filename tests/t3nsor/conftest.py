@@ -24,3 +24,9 @@ def dense_of():
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _shipped_coefficients(monkeypatch, tmp_path_factory):
+    """What was measured on a machine that runs the tests has no part in them."""
+    monkeypatch.setenv("T3NSOR_CACHE", str(tmp_path_factory.getbasetemp() / "nothing_measured"))

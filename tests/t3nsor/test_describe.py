@@ -19,18 +19,27 @@ def layer(**arguments):
 
 
 def test_two_cores_have_the_closed_form():
-    """(m1 n1 + m2 n2) r parameters; N n2-wise: 2 r (M1 n1 n2 + M1 n2 M2) flops a token, core by core."""
+    """(m1 n1 + m2 n2) r parameters; 2 r m1 n2 (n1 + m2) flops a token core by core, 2 r n1 m2 (n2 + m1) reversed."""
     described = t3.describe(layer(d=2, tt_rank=4), tokens=10)
     (m1, m2), (n1, n2) = described.raw_shape
     assert (m1, m2, n1, n2) == (48, 64, 24, 32)
     assert described.core_shapes == ((1, 48, 24, 4), (4, 64, 32, 1))
     assert described.parameters == 4 * (m1 * n1 + m2 * n2)
     assert described.compression == 768 * 3072 / (4 * (m1 * n1 + m2 * n2))
-    costs = {cost.plan: cost for cost in described.costs}
+    costs = {cost.way: cost for cost in described.costs}
     assert costs["sequential"].flops == 10 * 2 * 4 * (m1 * n1 * n2 + m1 * n2 * m2)
-    assert costs["materialised"].flops == 2 * 768 * 3072 * 4 + 2 * m1 * n1 * 4 + 10 * 2 * 768 * 3072
-    assert described.dense == ("dense", 10 * 2 * 768 * 3072, 10 * 3072 * 4)
-    assert described.chosen == "sequential"
+    assert costs["sequential_reversed"].flops == costs["halves@1"].flops == 10 * 2 * 4 * (n1 * n2 * m2 + n1 * m2 * m1)
+    assert costs["materialised"].flops == 2 * 768 * 3072 * 4 + 10 * 2 * 768 * 3072
+    assert described.dense.way == "dense"
+    assert described.dense.flops == 10 * 2 * 768 * 3072
+    assert described.dense.bytes == 4 * (10 * 768 + 768 * 3072 + 10 * 3072)
+
+
+@pytest.mark.parametrize("tokens", [1, 1024, 10**6])
+def test_the_way_that_is_taken_is_the_one_of_explain(tokens):
+    described = t3.describe(layer(), tokens)
+    assert described.chosen == str(t3.explain((tokens, 768), layer().network()).plan.product)
+    assert described.chosen in {cost.way for cost in described.costs}
 
 
 @settings(max_examples=25, deadline=None)
@@ -40,7 +49,7 @@ def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
     described = t3.describe(built)
     assert described.parameters == sum(parameter.numel() for parameter in built.cores)
     assert described.shape == tuple(built.full().shape)
-    assert described.costs == t3.explain((1024, sizes[0]), built.network()).costs
+    assert described.costs == t3.explain((1024, sizes[0]), built.network()).product
 
 
 def test_a_network_and_its_layer_are_described_alike():
@@ -54,20 +63,31 @@ def test_a_ring_counts_its_closing_rank():
     assert t3.describe(ring).ranks == (3, 3, 3)
 
 
-def test_a_layer_with_a_plan_of_its_own_takes_it():
-    assert t3.describe(layer(plan="materialised")).chosen == "materialised"
-    assert t3.describe(layer()).chosen == "sequential"
+@pytest.mark.parametrize(
+    ("plan", "chosen"),
+    [("materialised", "materialised"), ("halves@2", "halves@2"), ("sequential, fused, halves@1", "sequential")],
+)
+def test_a_layer_with_a_plan_of_its_own_takes_it(plan, chosen):
+    described = t3.describe(layer(plan=plan))
+    assert described.chosen == chosen
+    assert [line.split()[0] for line in str(described).splitlines() if line.endswith("<- taken")] == [chosen]
+
+
+@pytest.mark.parametrize("plan", ["auto", "timed"])
+def test_a_plan_that_is_chosen_is_shown_by_its_estimate(plan):
+    assert t3.describe(layer(plan=plan)) == t3.describe(layer())
 
 
 def test_activations_between_the_cores_leave_one_plan():
     described = t3.describe(layer(core_activation="relu"))
-    assert [cost.plan for cost in described.costs] == ["sequential"]
+    assert [cost.way for cost in described.costs] == ["sequential"]
     assert described.chosen == "sequential"
 
 
 def test_bytes_are_those_of_the_cores_dtype():
     single, double = (t3.describe(layer(dtype=dtype)) for dtype in (torch.float32, torch.float64))
-    assert [2 * cost.bytes for cost in single.costs] == [cost.bytes for cost in double.costs]
+    doubled = {cost.way: cost.bytes for cost in double.costs}
+    assert {cost.way: 2 * cost.bytes for cost in single.costs} == doubled
     assert 2 * single.dense.bytes == double.dense.bytes
 
 

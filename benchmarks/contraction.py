@@ -1,0 +1,157 @@
+"""How fast a tensor-train delta on one frozen layer is, by each way, by the plan that "auto" takes, and beside others.
+
+    python -m benchmarks.contraction                         the whole grid; about half an hour on two cores
+    python -m benchmarks.contraction --quick                 a corner of it, in a minute or two
+    python -m benchmarks.contraction --device cuda           the same on a GPU
+    python -m benchmarks.contraction --layers 768x3072 --tokens 1024 --d 3 --rank 4 --dtypes float32
+
+Each cell times forward and backward of one layer: y, and the gradients of x and of all that is trained. Times are
+medians of interleaved rounds; ratios are to the frozen layer (its product and the gradient of its input) and to PEFT's
+LoRA of rank 8 in the same rounds. A way that takes over 1.5 times the fastest in the first round is not timed further.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import t3nsor as t3
+from benchmarks import peers
+from benchmarks.machine import describe_machine
+from benchmarks.timing import interleaved
+from t3nsor.contraction.device import coefficients
+from t3nsor.contraction.planner import HOPELESS, Problem, estimates, fastest
+
+LAYERS = ("768x3072", "3072x768", "1024x4096", "512x2048")
+TOKENS = (256, 1024, 4096, 16384)
+CORES = (2, 3, 4, 5)
+RANKS = (2, 4, 8, 16)
+MODES = ("cheapest", "ascending")
+DTYPES = ("float32", "bfloat16")
+QUICK = {"layers": LAYERS[:1], "tokens": TOKENS[1:2], "d": (3,), "rank": (4, 8), "modes": MODES, "dtypes": DTYPES[:1]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the grid that the command line asks for, print it, and write JSON and plots."""
+    options = parse(arguments)
+    device = torch.device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cells = list(
+        itertools.product(options.dtypes, options.layers, options.tokens, options.modes, options.d, options.rank)
+    )
+    measured: list[dict[str, Any]] = []
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = {"machine": describe_machine(device), "rounds": options.rounds, "cells": measured}
+    for cell in tqdm(cells, desc="cells", disable=None):
+        measured.append(measure_cell(*cell, rounds=options.rounds, device=device))
+        (options.out / "contraction.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    from benchmarks.contraction_tables import show
+
+    show(record, options.out)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with what `--quick` stands for filled in."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.contraction",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a corner of the grid")
+    parser.add_argument("--layers", nargs="+", metavar="INxOUT")
+    parser.add_argument("--tokens", type=int, nargs="+")
+    parser.add_argument("--d", type=int, nargs="+", help="numbers of cores")
+    parser.add_argument("--rank", type=int, nargs="+")
+    parser.add_argument("--modes", nargs="+", help="how shapes are chosen")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
+    options = parser.parse_args(arguments)
+    whole = {"layers": LAYERS, "tokens": TOKENS, "d": CORES, "rank": RANKS, "modes": MODES, "dtypes": DTYPES}
+    for name, values in (QUICK if options.quick else whole).items():
+        if getattr(options, name) is None:
+            setattr(options, name, values)
+    return options
+
+
+def measure_cell(
+    dtype: str, layer: str, tokens: int, mode: str, d: int, rank: int, rounds: int, device: torch.device
+) -> dict[str, Any]:
+    """The times of one cell, by name of the candidate, with what was chosen and counted."""
+    torch.manual_seed(0)
+    in_features, out_features = map(int, layer.split("x"))
+    options = {"device": device, "dtype": getattr(torch, dtype)}
+    linear = nn.Linear(in_features, out_features, bias=False, **options).requires_grad_(False)
+    delta = t3.TTLinear(in_features, out_features, False, d=d, tt_rank=rank, shape_mode=mode, device=device)
+    x = torch.randn(tokens, in_features, **options).requires_grad_()
+    g = torch.randn(tokens, out_features, **options)
+    problem = Problem.of(x, delta.live_cores(), linear.weight)
+    plan = fastest(problem)
+    single = single_ways(problem)
+    candidates = {"frozen": peers.frozen(linear), "auto": peers.tensor_train(linear, delta, "auto")}
+    candidates |= {f"way {name}": peers.tensor_train(linear, delta, name) for name in single}
+    if peers.installed("peft"):
+        candidates["PEFT LoRA"] = peers.peft(linear, "LoRA")
+    with_others = (d, rank, mode) == (3, 8, "ascending")
+    if with_others:
+        candidates["full"] = peers.fully_trained(linear)
+        candidates["core after core"] = peers.core_after_core(linear, delta)
+        if peers.installed("peft"):
+            candidates |= {f"PEFT {kind}": peers.peft(linear, kind) for kind in ("LoKr", "LoHa", "IA3")}
+        if peers.installed("tltorch") and dtype == "float32":
+            for implementation in ("factorized", "reconstructed"):
+                candidates[f"tensorly-torch {implementation}"] = peers.tensorly_torch(linear, delta, implementation)
+    contenders = {f"way {name}" for name in single}
+    steps = {name: step(candidate, x, g) for name, candidate in candidates.items()}
+    timings = interleaved(steps, rounds, device, contenders)
+    return {
+        "dtype": dtype,
+        "layer": layer,
+        "tokens": tokens,
+        "mode": mode,
+        "d": d,
+        "rank": rank,
+        "raw_shape": [list(side) for side in delta.raw_shape],
+        "plan": str(plan),
+        "parameters": {name: candidate.parameters for name, candidate in candidates.items()},
+        "seconds": {name: list(timing) for name, timing in timings.items()},
+    }
+
+
+def single_ways(problem: Problem) -> list[str]:
+    """Plans of one way: the same for the product and the gradient of x, and for the cores' gradients where it can.
+
+    The fused way has none of its own for the cores: it is combined with each of the others. What is expected to take
+    over `HOPELESS` times the fastest is left out: states between cores can need more memory than there is.
+    """
+    product, for_x, for_cores, both = estimates(problem, coefficients(problem.device_type, problem.dtype))
+    expected = {str(way): product[way] + seconds for way, seconds in both.items()}
+    for way in product:
+        if way not in both:
+            expected |= {f"{way}, {way}, {b}": product[way] + for_x[way] + for_cores[b] for b in for_cores}
+    best = min(expected.values())
+    return [name for name, seconds in expected.items() if seconds <= HOPELESS * best]
+
+
+def step(candidate: peers.Candidate, x: Tensor, g: Tensor):
+    """A function that computes y and all gradients once."""
+
+    def run() -> None:
+        torch.autograd.grad(candidate.product(x), [x, *candidate.trainable], g)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

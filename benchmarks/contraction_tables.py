@@ -1,0 +1,178 @@
+"""The table and the plots of `benchmarks.contraction`, from its JSON.
+
+python -m benchmarks.contraction_tables outputs/benchmarks/contraction.json
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+LORA = "PEFT LoRA"
+CLOSE, FAR = 1.05, 1.15
+"""The bars of "auto" against the best single way: nearly always within the first, never beyond the second."""
+FEW = 1 / 5
+"""Of LoRA's trainable parameters."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables of a file and draw its plot beside it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contraction_tables", description=__doc__)
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    show(json.loads(options.file.read_text(encoding="utf-8")), options.file.parent)
+    return 0
+
+
+def show(record: dict[str, Any], folder: Path) -> None:
+    """Print the tables, write them as Markdown, and draw the plot."""
+    cells = record["cells"]
+    tables = [summary(cells), by_layer(cells)]
+    if any(len(cell["seconds"]) > len(ways(cell)) + 3 for cell in cells):
+        tables.append(others(cells))
+    console = Console()
+    for table in tables:
+        console.print(table)
+    (folder / "contraction.md").write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8")
+    draw(cells, folder / "contraction.png")
+    console.print(f"Written: {folder}/contraction.json, contraction.md, contraction.png")
+
+
+def ways(cell: dict[str, Any]) -> dict[str, float]:
+    """Median seconds of the single ways."""
+    return {name: times[0] for name, times in cell["seconds"].items() if name.startswith("way ")}
+
+
+def regret(cell: dict[str, Any]) -> float:
+    """How many times the best single way "auto" takes; exactly one where it takes that very plan."""
+    single = ways(cell)
+    names = f"way {cell['plan']}", f"way {', '.join([cell['plan']] * 3)}"
+    same = [single[name] for name in names if name in single]
+    return min([cell["seconds"]["auto"][0], *same]) / min(single.values())
+
+
+def ratio(cell: dict[str, Any], name: str, to: str = "frozen") -> float:
+    """Median seconds of one candidate as a multiple of another's."""
+    return cell["seconds"][name][0] / cell["seconds"][to][0]
+
+
+def is_small(cell: dict[str, Any]) -> bool:
+    """Whether the delta has at most a fifth of LoRA's parameters."""
+    return cell["parameters"]["auto"] <= FEW * cell["parameters"].get(LORA, 0)
+
+
+def summary(cells: list[dict[str, Any]]) -> Table:
+    """The bars: how near "auto" is to the best way, and to LoRA with a fifth of its parameters."""
+    table = Table("dtype", "shapes", "cells", "within 5 %", "worst", "against LoRA*", "worst*", title="auto")
+    for dtype, mode in dict.fromkeys((cell["dtype"], cell["mode"]) for cell in cells):
+        some = [cell for cell in cells if (cell["dtype"], cell["mode"]) == (dtype, mode)]
+        regrets = [regret(cell) for cell in some]
+        share = sum(value <= CLOSE for value in regrets) / len(regrets)
+        small = [ratio(cell, "auto", LORA) for cell in some if is_small(cell) and cell["tokens"] >= 1024]
+        table.add_row(
+            dtype,
+            mode,
+            str(len(some)),
+            f"{share:.0%}",
+            f"{max(regrets):.2f}",
+            f"{statistics.median(small):.2f}" if small else "",
+            f"{max(small):.2f}" if small else "",
+        )
+    table.caption = "* cells with at most a fifth of LoRA's parameters and at least 1,024 tokens"
+    return table
+
+
+def by_layer(cells: list[dict[str, Any]]) -> Table:
+    """For each layer and number of tokens the median ratio to the frozen layer, over numbers of cores, by rank."""
+    ranks = sorted({cell["rank"] for cell in cells})
+    columns = [f"rank {rank}" for rank in ranks]
+    table = Table("dtype", "layer", "tokens", "frozen ms", "LoRA r=8", "shapes", *columns, title="ratios to frozen")
+    keys = dict.fromkeys((cell["dtype"], cell["layer"], cell["tokens"], cell["mode"]) for cell in cells)
+    for key in keys:
+        some = [c for c in cells if (c["dtype"], c["layer"], c["tokens"], c["mode"]) == key]
+        dtype, layer, tokens, mode = key
+        frozen = statistics.median(cell["seconds"]["frozen"][0] for cell in some)
+        lora = [ratio(cell, LORA) for cell in some if LORA in cell["seconds"]]
+        table.add_row(
+            dtype,
+            layer,
+            f"{tokens:,}",
+            f"{frozen * 1e3:,.1f}",
+            f"{statistics.median(lora):.2f}" if lora else "",
+            mode,
+            *(f"{statistics.median(ratio(c, 'auto') for c in some if c['rank'] == rank):.2f}" for rank in ranks),
+        )
+    return table
+
+
+def others(cells: list[dict[str, Any]]) -> Table:
+    """Other libraries and the usual code, as ratios to the frozen layer, where they were measured."""
+    names = list(dict.fromkeys(n for c in cells for n in c["seconds"] if not n.startswith("way ") and n != "frozen"))
+    table = Table("dtype", "layer", "tokens", *names, title="ratios to frozen, d = 3, rank 8, ascending")
+    for cell in cells:
+        if "core after core" in cell["seconds"]:
+            values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
+            table.add_row(cell["dtype"], cell["layer"], f"{cell['tokens']:,}", *values)
+    return table
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown."""
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    rows = list(zip(*columns, strict=True))
+    lines = [line(row) for row in rows]
+    lines.insert(1, line(["---"] * len(columns)))
+    return "\n".join([f"**{table.title}**", "", *lines, *(["", str(table.caption)] if table.caption else [])])
+
+
+def line(values: Iterable[str]) -> str:
+    """One row of Markdown."""
+    return f"| {' | '.join(values)} |"
+
+
+def draw(cells: list[dict[str, Any]], path: Path) -> None:
+    """Time against trainable parameters, one panel for each dtype and number of tokens."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    dtypes, tokens = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ("dtype", "tokens"))
+    size = (3.4 * len(tokens), 3.1 * len(dtypes))
+    figure, axes = plt.subplots(len(dtypes), len(tokens), figsize=size, squeeze=False, sharex=True, sharey="row")
+    colours = {"cheapest": "tab:blue", "ascending": "tab:orange"}
+    for row, dtype in zip(axes, dtypes, strict=True):
+        for axis, count in zip(row, tokens, strict=True):
+            some = [cell for cell in cells if (cell["dtype"], cell["tokens"]) == (dtype, count)]
+            for mode in dict.fromkeys(cell["mode"] for cell in some):
+                chosen = [cell for cell in some if cell["mode"] == mode]
+                x = [cell["parameters"]["auto"] / cell["parameters"].get(LORA, 1) for cell in chosen]
+                y = [ratio(cell, "auto") for cell in chosen]
+                axis.scatter(x, y, s=9, alpha=0.7, color=colours.get(mode), label=f"tensor train, {mode} shapes")
+            lora = [ratio(cell, LORA) for cell in some if LORA in cell["seconds"]]
+            if lora:
+                axis.axhline(statistics.median(lora), color="black", lw=0.8, ls="--", label="PEFT's LoRA, r = 8")
+            axis.axhline(1, color="grey", lw=0.8, label="frozen layer")
+            axis.axvspan(0, FEW, color="tab:green", alpha=0.08)
+            axis.set(xscale="log", yscale="log", title=f"{dtype}, {count:,} tokens")
+            axis.set_yticks([1, 1.2, 1.5, 2, 3], ["1", "1.2", "1.5", "2", "3"])
+            axis.minorticks_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("parameters / LoRA's")
+    for row in axes:
+        row[0].set_ylabel("time / frozen layer")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""One frozen linear layer with a trainable change, as this library and as others compute it.
+
+Each entry is a function from the layer to (the adapted product, what is trained), so that all of them get the same x
+and the same gradient of y. A library that is not installed is left out.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import t3nsor as t3
+
+
+class Candidate(NamedTuple):
+    """An adapted layer: x (T, in) -> y (T, out), and its trainable parameters."""
+
+    product: Callable[[Tensor], Tensor]
+    trainable: list[Tensor]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for parameter in self.trainable)
+
+
+def frozen(linear: nn.Linear) -> Candidate:
+    """The floor: the layer and the gradient of its input, with nothing trained."""
+    return Candidate(linear, [])
+
+
+def fully_trained(linear: nn.Linear) -> Candidate:
+    """The layer with a weight of its own that is trained."""
+    weight = linear.weight.detach().clone().requires_grad_()
+    return Candidate(lambda x: F.linear(x, weight), [weight])
+
+
+def tensor_train(linear: nn.Linear, layer: t3.TTLinear, plan: str) -> Candidate:
+    """A tensor-train delta by one plan."""
+    product = lambda x: t3.matmul(x, layer.network(), plan, weight=linear.weight)  # noqa: E731
+    return Candidate(product, layer.live_cores())
+
+
+def core_after_core(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
+    """The usual code: core after core by einsum, with torch's own gradients, added to the layer's output."""
+    cores = layer.live_cores()
+
+    def product(x: Tensor) -> Tensor:
+        state = x.reshape(x.shape[0], 1, 1, -1)  # (T, M, r, N)
+        for core in cores:
+            r, _, n, s = core.shape
+            state = state.reshape(x.shape[0], state.shape[1], r, n, -1)
+            state = torch.einsum("bMrnN,rmns->bMmsN", state, core.to(x.dtype))
+            state = state.reshape(x.shape[0], -1, s, state.shape[4])
+        return linear(x) + state.reshape(x.shape[0], -1)
+
+    return Candidate(product, cores)
+
+
+def peft(linear: nn.Linear, kind: str) -> Candidate:
+    """LoRA, LoKr, LoHa or IA3 of rank 8 by PEFT, without dropout."""
+    from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+
+    configs = {
+        "LoRA": lambda: LoraConfig(r=8, target_modules=["0"], lora_dropout=0.0),
+        "LoKr": lambda: LoKrConfig(r=8, target_modules=["0"]),
+        "LoHa": lambda: LoHaConfig(r=8, target_modules=["0"]),
+        "IA3": lambda: IA3Config(target_modules=["0"], feedforward_modules=[]),
+    }
+    own = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
+    own.weight = linear.weight
+    model = get_peft_model(nn.Sequential(own), configs[kind]()).to(linear.weight.device)
+    return Candidate(model.base_model.model, [p for p in model.parameters() if p.requires_grad])
+
+
+def tensorly_torch(linear: nn.Linear, layer: t3.TTLinear, implementation: str) -> Candidate:
+    """tensorly-torch's factorized linear, in its block tensor-train form, of the same shape and rank."""
+    from tltorch import FactorizedLinear
+
+    (rows, columns), ranks = layer.raw_shape, layer.ranks
+    module = FactorizedLinear(
+        in_tensorized_features=columns,
+        out_tensorized_features=rows,
+        bias=False,
+        factorization="blocktt",
+        rank=list(ranks),
+        implementation=implementation,
+        dtype=linear.weight.dtype,
+        device=linear.weight.device,
+    )
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    return Candidate(lambda x: linear(x) + module(x), list(module.parameters()))
+
+
+def installed(package: str) -> bool:
+    """Whether a peer is there to be measured."""
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,87 @@
+"""Measure what this machine is worth to the cost model of contractions, once.
+
+    python -m t3nsor.calibrate            measures the CPU, and the GPU where there is one, in a few seconds
+    python -m t3nsor.calibrate --show     prints what is used now
+
+What is kept, and where, says `t3nsor.contraction.device`.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from .contraction.device import coefficients, save
+from .contraction.work import LARGE, Device
+
+
+def calibrate(device_type: str, dtype: torch.dtype) -> Device:
+    """Measure the coefficients of a device with a handful of products and copies."""
+    options = {"device": device_type, "dtype": dtype}
+    tokens, wide, narrow = 2048, 2048, 8
+    x, weight = torch.randn(tokens, wide, **options), torch.randn(wide, wide, **options)
+    thin, onto = torch.randn(wide, narrow, **options), torch.zeros(tokens, wide, **options)
+    between, tiny = torch.randn(tokens, narrow, **options), torch.zeros(8, **options)
+    itemsize = dtype.itemsize
+    large = 2 * LARGE // itemsize
+    kept = torch.zeros(large, **options)
+    fresh = _seconds(lambda: torch.zeros(large, **options), device_type)
+    paged = max(fresh - _seconds(kept.zero_, device_type), 1e-9)
+
+    flops = 2 * tokens * wide * wide / _seconds(lambda: x @ weight, device_type)
+    inner = _seconds(lambda: x @ thin, device_type)
+    half = max(narrow * (flops * inner / (2 * tokens * wide * narrow) - 1), 0.0)
+    outer = _seconds(lambda: onto.addmm_(between, thin.T), device_type)
+    permuted = _seconds(lambda: x.view(tokens, wide // 8, 8).transpose(1, 2).contiguous(), device_type)
+    return Device(
+        flops=flops,
+        half=half,
+        bandwidth=2 * tokens * wide * itemsize / outer,
+        copying=2 * tokens * wide * itemsize / permuted,
+        paging=large * itemsize / paged,
+        launch=_seconds(lambda: tiny.add_(1), device_type),
+    )
+
+
+def _seconds(run: Callable[[], object], device_type: str, rounds: int = 15) -> float:
+    """The median time of a function, in seconds, once it has run twice."""
+    wait = torch.cuda.synchronize if device_type == "cuda" else lambda: None
+    times = []
+    for _ in range(rounds + 2):
+        wait()
+        start = time.perf_counter()
+        run()
+        wait()
+        times.append(time.perf_counter() - start)
+    return sorted(times[2:])[rounds // 2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure or show the coefficients; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m t3nsor.calibrate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--show", action="store_true", help="print what is used now and measure nothing")
+    options = parser.parse_args(arguments)
+    types = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    keys = [(device_type, dtype) for device_type in types for dtype in (torch.float32, torch.bfloat16)]
+    if options.show:
+        shown = {key: coefficients(*key) for key in keys}
+    else:
+        shown = {key: calibrate(*key) for key in keys}
+        print(f"kept in {save(shown)}")
+    print(
+        f"{'device':<8}{'dtype':<16}{'GFLOP/s':>12}{'half':>8}{'GB/s':>8}{'copying':>10}{'paging':>9}{'launch us':>11}"
+    )
+    for (device_type, dtype), c in shown.items():
+        numbers = f"{c.flops / 1e9:>12,.0f}{c.half:>8.1f}{c.bandwidth / 1e9:>8.1f}{c.copying / 1e9:>10.1f}{c.paging / 1e9:>9.1f}"
+        print(f"{device_type:<8}{dtype!s:<16}{numbers}{c.launch * 1e6:>11.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Products of neighbouring cores, the dense matrix of a chain, and the gradients that flow back into the cores.
+
+    chain(G_i .. G_k)   (r_{i-1}, M, N, r_k)                   M = m_i ... m_k, N = n_i ... n_k, both in C order
+    halves at bond k    left (M1, N1, R), right (R, M2, N2)    W[(i1, i2), (j1, j2)] = sum_R left[i1, j1] right[i2, j2]
+    dense               W (M, N)                               M = M1 M2, N = N1 N2
+
+A ring closes through the outer rank c = r_0 = r_d. The two halves meet in it too, so R = c r_k, and c = 1 in a train.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .work import Product, Work
+
+
+class Sizes(NamedTuple):
+    """What the cost of a contraction depends on: raw shape ((m_1..m_d), (n_1..n_d)) and ranks (r_0, ..., r_d)."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, cores: Sequence[Tensor]) -> "Sizes":
+        """Those of a chain of cores."""
+        ranks = (cores[0].shape[0], *(core.shape[3] for core in cores))
+        return cls(tuple(core.shape[1] for core in cores), tuple(core.shape[2] for core in cores), ranks)
+
+    @property
+    def transposed(self) -> "Sizes":
+        """Those of the transposed matrix."""
+        return Sizes(self.columns, self.rows, self.ranks)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, N)."""
+        return _product(self.rows), _product(self.columns)
+
+    def split(self, bond: int) -> tuple[int, int, int, int, int]:
+        """(M1, N1, M2, N2, R) of the halves at a bond."""
+        M1, N1 = _product(self.rows[:bond]), _product(self.columns[:bond])
+        M, N = self.shape
+        return M1, N1, M // M1, N // N1, self.ranks[0] * self.ranks[bond]
+
+    def best_bond(self) -> int | None:
+        """The interior bond at which building the dense matrix is cheapest; None with a single core.
+
+        Where N1 = 1 or M2 = 1 the product of the halves has the order of the matrix already and nothing is permuted.
+        """
+        costs = [self._cost_of_dense(bond) for bond in range(1, len(self.rows))]
+        return costs.index(min(costs)) + 1 if costs else None
+
+    def _cost_of_dense(self, bond: int) -> int:
+        M1, N1, M2, N2, R = self.split(bond)
+        permuted = 0 if N1 == 1 or M2 == 1 else 32
+        return M1 * N1 * M2 * N2 * (R + permuted) + 32 * R * (M1 * N1 + M2 * N2)
+
+
+def _product(factors: Sequence[int]) -> int:
+    product = 1
+    for factor in factors:
+        product *= factor
+    return product
+
+
+def transpose(cores: Sequence[Tensor]) -> list[Tensor]:
+    """The cores of the transposed matrix."""
+    return [core.transpose(1, 2) for core in cores]
+
+
+def chain(cores: Sequence[Tensor]) -> Tensor:
+    """The product of neighbouring cores, (r_{i-1}, M, N, r_k)."""
+    product = cores[0]
+    for core in cores[1:]:
+        r, M, N, s = product.shape
+        _, m, n, t = core.shape
+        product = product.reshape(r * M * N, s) @ core.reshape(s, m * n * t)  # (r M N, s) x (s, m n t)
+        product = product.reshape(r, M, N, m, n, t).transpose(2, 3).reshape(r, M * m, N * n, t)
+    return product
+
+
+def chain_work(sizes: Sizes, first: int, last: int) -> Work:
+    """That of `chain` for the cores from `first` up to, not including, `last`."""
+    work, size = Work(), sizes.ranks[first] * sizes.rows[first] * sizes.columns[first]
+    for k in range(first + 1, last):
+        added = sizes.rows[k] * sizes.columns[k] * sizes.ranks[k + 1]
+        work += Work((Product(size, sizes.ranks[k], added),), copies=(size * added,), launches=1)
+        size *= sizes.rows[k] * sizes.columns[k]
+    return work
+
+
+def chain_gradients(cores: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
+    """The gradients of the cores, given that of their chain (r_{i-1}, M, N, r_k): half by half, down to one core."""
+    if len(cores) == 1:
+        return [gradient]
+    middle = len(cores) // 2
+    left, right = chain(cores[:middle]), chain(cores[middle:])
+    r, M, N, s = left.shape
+    _, m, n, t = right.shape
+    whole = gradient.reshape(r, M, m, N, n, t).transpose(2, 3).reshape(r * M * N, m * n * t)
+    for_left = whole @ right.reshape(s, -1).T  # (r M N, m n t) x (m n t, s) -> (r M N, s)
+    for_right = left.reshape(-1, s).T @ whole  # (s, r M N) x (r M N, m n t) -> (s, m n t)
+    return [
+        *chain_gradients(cores[:middle], for_left.reshape(left.shape)),
+        *chain_gradients(cores[middle:], for_right.reshape(right.shape)),
+    ]
+
+
+def chain_gradients_work(sizes: Sizes, first: int, last: int) -> Work:
+    """That of `chain_gradients` for the cores from `first` up to, not including, `last`."""
+    if last - first == 1:
+        return Work()
+    middle = first + (last - first) // 2
+    left = sizes.ranks[first] * _product(sizes.rows[first:middle]) * _product(sizes.columns[first:middle])
+    right = sizes.ranks[last] * _product(sizes.rows[middle:last]) * _product(sizes.columns[middle:last])
+    bond = sizes.ranks[middle]
+    work = Work((Product(left, right, bond), Product(bond, left, right)), copies=(left * right,), launches=1)
+    for half in ((first, middle), (middle, last)):
+        work += chain_work(sizes, *half) + chain_gradients_work(sizes, *half)
+    return work
+
+
+def halves(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
+    """Left (M1, N1, R) and right (R, M2, N2) of a chain that is cut at an interior bond."""
+    left, right = chain(cores[:bond]), chain(cores[bond:])  # (c, M1, N1, r), (r, M2, N2, c)
+    c, M1, N1, r = left.shape
+    if c == 1:
+        return left[0], right[..., 0]
+    _, M2, N2, _ = right.shape
+    return left.permute(1, 2, 0, 3).reshape(M1, N1, c * r), right.permute(3, 0, 1, 2).reshape(c * r, M2, N2)
+
+
+def halves_gradients(cores: Sequence[Tensor], bond: int, for_left: Tensor, for_right: Tensor) -> list[Tensor]:
+    """The gradients of the cores, given those of the halves, (M1, N1, R) and (R, M2, N2)."""
+    c, r = cores[0].shape[0], cores[bond].shape[0]
+    M1, N1, _ = for_left.shape
+    _, M2, N2 = for_right.shape
+    for_left = for_left.reshape(M1, N1, c, r).permute(2, 0, 1, 3)  # (c, M1, N1, r)
+    for_right = for_right.reshape(c, r, M2, N2).permute(1, 2, 3, 0)  # (r, M2, N2, c)
+    return [*chain_gradients(cores[:bond], for_left), *chain_gradients(cores[bond:], for_right)]
+
+
+def dense(cores: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
+    """The matrix (M, N) of a chain, in the cores' dtype; `base` (M, N) of that dtype is added in the same pass."""
+    sizes = Sizes.of(cores)
+    bond = sizes.best_bond()
+    if bond is None:
+        matrix = cores[0].diagonal(dim1=0, dim2=3).sum(-1)  # (c, M, N, c) -> (M, N)
+        return matrix if base is None else base + matrix
+    M1, N1, M2, N2, R = sizes.split(bond)
+    left, right = halves(cores, bond)
+    left, right = left.reshape(M1 * N1, R), right.reshape(R, M2 * N2)
+    if N1 == 1 or M2 == 1:  # (M1 N1, R) x (R, M2 N2) is in the order of the matrix
+        if base is None:
+            return (left @ right).reshape(M1 * M2, N1 * N2)
+        return torch.addmm(base.reshape(M1 * N1, M2 * N2), left, right).reshape(M1 * M2, N1 * N2)
+    matrix = (left @ right).reshape(M1, N1, M2, N2).transpose(1, 2)  # (M1, M2, N1, N2)
+    if base is None:
+        return matrix.reshape(M1 * M2, N1 * N2)
+    return (base.reshape(M1, M2, N1, N2) + matrix).reshape(M1 * M2, N1 * N2)
+
+
+def dense_gradients(cores: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
+    """The gradients of the cores, given that of the matrix (M, N)."""
+    sizes = Sizes.of(cores)
+    bond = sizes.best_bond()
+    if bond is None:
+        closing = torch.eye(sizes.ranks[0], dtype=gradient.dtype, device=gradient.device)
+        return [torch.einsum("cr,mn->cmnr", closing, gradient)]  # (c, r) x (M, N) -> (c, M, N, r)
+    M1, N1, M2, N2, R = sizes.split(bond)
+    left, right = halves(cores, bond)
+    whole = gradient.reshape(M1, M2, N1, N2).transpose(1, 2).reshape(M1 * N1, M2 * N2)
+    for_left = whole @ right.reshape(R, M2 * N2).T  # (M1 N1, M2 N2) x (M2 N2, R) -> (M1 N1, R)
+    for_right = left.reshape(M1 * N1, R).T @ whole  # (R, M1 N1) x (M1 N1, M2 N2) -> (R, M2 N2)
+    return halves_gradients(cores, bond, for_left.reshape(M1, N1, R), for_right.reshape(R, M2, N2))

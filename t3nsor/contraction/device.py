@@ -1,0 +1,69 @@
+"""The coefficients of the cost model for a device: those that are shipped, or those that were measured here.
+
+`python -m t3nsor.calibrate` measures them, once. Until then the shipped ones are used, and a plan depends on nothing
+but sizes and code: what a run takes, it takes again when it is resumed. The file is `$T3NSOR_CACHE/devices.json`, by
+default in `~/.cache/t3nsor`.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from .work import Device
+
+SHIPPED = {
+    ("cpu", torch.float32): Device(
+        flops=2.7e11, half=20.0, bandwidth=6.0e10, copying=2.0e10, paging=3.2e9, launch=3.4e-6
+    ),
+    ("cpu", torch.bfloat16): Device(
+        flops=1.5e12, half=32.0, bandwidth=2.2e10, copying=1.4e10, paging=3.1e9, launch=3.4e-6
+    ),
+    ("cuda", torch.float32): Device(
+        flops=5.0e13, half=24.0, bandwidth=2.0e12, copying=1.0e12, paging=1.0e15, launch=8.0e-6
+    ),
+    ("cuda", torch.bfloat16): Device(
+        flops=5.0e14, half=64.0, bandwidth=2.0e12, copying=1.0e12, paging=1.0e15, launch=8.0e-6
+    ),
+}
+"""By type of device and dtype: those of the CPU were measured on two cores of an Intel Xeon with AMX, see
+docs/performance.md; those of CUDA are half of the figures that are published for an H100."""
+
+
+def coefficients(device_type: str, dtype: torch.dtype) -> Device:
+    """The coefficients for products in a dtype; one that is not known counts as bfloat16 or float32, by its size."""
+    known = {**SHIPPED, **_measured(cache_file())}
+    wide = dtype if (device_type, dtype) in known else torch.float32 if dtype.itemsize >= 4 else torch.bfloat16
+    return known.get((device_type, wide), known["cuda" if device_type not in ("cpu", "meta") else "cpu", wide])
+
+
+def cache_file() -> Path:
+    """Where measured coefficients are kept."""
+    folder = os.environ.get("T3NSOR_CACHE") or Path.home() / ".cache" / "t3nsor"
+    return Path(folder) / "devices.json"
+
+
+@lru_cache
+def _measured(path: Path) -> dict[tuple[str, torch.dtype], Device]:
+    """The coefficients in a file; none where there is no such file or it holds something else."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {(row.pop("device"), getattr(torch, row.pop("dtype"))): Device(**row) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def save(measured: dict[tuple[str, torch.dtype], Device]) -> Path:
+    """Write coefficients to the file, whole or not at all, and return its path."""
+    path = cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"device": d, "dtype": str(t).removeprefix("torch."), **asdict(c)} for (d, t), c in measured.items()]
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        json.dump(rows, file, indent=2)
+    os.replace(file.name, path)
+    _measured.cache_clear()
+    return path

@@ -1,0 +1,123 @@
+"""The product with a chain of cores as one differentiable operation that saves its inputs and nothing else.
+
+    y = x (B + W)^T + b       saved for the gradients: x, the cores, B;  halves, states and B + W are made anew
+
+Eager code calls an autograd.Function; compiled code calls the same kernels as the custom operator
+`torch.ops.t3nsor.network_product`, which the compiler takes as a whole: it does not look into it and does not break.
+Both choose their plan when they run, by the sizes of that call.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .planner import resolve
+from .precision import autocast_off
+
+
+def network_product(
+    x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str
+) -> Tensor:
+    """x (T, N), cores (r, m, n, s), weight (M, N), bias (M,) -> y (T, M) in the dtype of x; weight has no gradient."""
+    if torch.compiler.is_compiling():
+        return torch.ops.t3nsor.network_product(x, list(cores), weight, bias, plan)
+    return _NetworkProduct.apply(x, weight, bias, plan, *cores)
+
+
+def _product(x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str) -> Tensor:
+    with autocast_off(x.device.type):
+        way = resolve(plan, x, cores, weight).product
+        return way.product(x, cores, weight, None if bias is None else bias.to(x.dtype))
+
+
+def _gradients(
+    g: Tensor, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, plan: str, for_x: bool, for_cores: bool
+) -> tuple[Tensor | None, list[Tensor] | None]:
+    with autocast_off(x.device.type):
+        chosen = resolve(plan, x, cores, weight)
+        if for_x and for_cores and chosen.input_gradient == chosen.core_gradients:
+            return chosen.input_gradient.gradients(x, g, cores, weight, True, True)
+        for_input = chosen.input_gradient.gradients(x, g, cores, weight, True, False)[0] if for_x else None
+        gradients = chosen.core_gradients.gradients(x, g, cores, weight, False, True)[1] if for_cores else None
+        return for_input, gradients
+
+
+class _NetworkProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
+        return _product(x, cores, weight, bias, plan)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, plan, *cores = inputs
+        ctx.save_for_backward(x, weight, *cores)
+        ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *cores = ctx.saved_tensors
+        for_x, _, for_bias, _, *for_cores = ctx.needs_input_grad
+        for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores))
+        kept = [g if wanted else None for g, wanted in zip(gradients or for_cores, for_cores, strict=True)]
+        return for_input, None, g.sum(0).to(ctx.bias_dtype) if for_bias else None, None, *kept
+
+
+@torch.library.custom_op(
+    "t3nsor::network_product",
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] cores, Tensor? weight, Tensor? bias, str plan) -> Tensor",
+)
+def _product_operator(x, cores, weight, bias, plan):
+    return _product(x, cores, weight, bias, plan)
+
+
+@_product_operator.register_fake
+def _(x, cores, weight, bias, plan):
+    rows = 1
+    for core in cores:
+        rows *= core.shape[1]
+    return x.new_empty(x.shape[0], rows)
+
+
+@torch.library.custom_op(
+    "t3nsor::network_product_gradients",
+    mutates_args=(),
+    schema="(Tensor g, Tensor x, Tensor[] cores, Tensor? weight, str plan, bool for_x, bool for_cores) -> Tensor[]",
+)
+def _gradients_operator(g, x, cores, weight, plan, for_x, for_cores):
+    for_input, gradients = _gradients(g, x, cores, weight, plan, for_x, for_cores)
+    return [t.contiguous() for t in ([for_input] if for_x else []) + (gradients or [])]
+
+
+@_gradients_operator.register_fake
+def _(g, x, cores, weight, plan, for_x, for_cores):
+    made = [torch.empty_like(x, memory_format=torch.contiguous_format)] if for_x else []
+    return made + [torch.empty_like(c, memory_format=torch.contiguous_format) for c in cores if for_cores]
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    x, cores, weight, bias, plan = inputs
+    ctx.save_for_backward(x, weight, *cores)
+    ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+
+
+def _backward(ctx, g):
+    x, weight, *cores = ctx.saved_tensors
+    for_x, for_cores, _, for_bias, _ = ctx.needs_input_grad
+    gradients: list = [None] * len(cores)
+    made = []
+    if for_x or any(for_cores):
+        made = list(
+            torch.ops.t3nsor.network_product_gradients(
+                g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores)
+            )
+        )
+    for_input = made.pop(0) if for_x else None
+    if any(for_cores):
+        gradients = [gradient if wanted else None for gradient, wanted in zip(made, for_cores, strict=True)]
+    return for_input, gradients, None, g.sum(0).to(ctx.bias_dtype) if for_bias else None, None
+
+
+_product_operator.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,172 @@
+"""How a plan is chosen: by name, by the cost model of the device, or by timing the ways once.
+
+    "auto"     the fastest by `Device.seconds`; depends on sizes, dtype and device alone, so a resumed run takes it too
+    "timed"    the fastest by the clock, measured once for these sizes (tokens rounded up to a power of two) and kept
+
+The gradient of x and those of the cores are chosen together: where both take one way, it makes what they share once.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .chains import Sizes
+from .device import coefficients
+from .materialised import Materialised
+from .plans import Plan, ways
+from .way import Way
+from .work import Device
+
+ROUNDS = 5
+"""How often a way is timed; the fastest time counts."""
+
+HOPELESS = 4.0
+"""A way that is expected to take so many times the fastest is not timed: it may need more memory than there is."""
+
+
+class Problem(NamedTuple):
+    """What a plan is chosen for: so many vectors, the sizes of the cores, and what is frozen beside them."""
+
+    tokens: int
+    sizes: Sizes
+    dtype: torch.dtype
+    device_type: str
+    has_weight: bool
+    fusable: bool
+
+    @classmethod
+    def of(cls, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> "Problem":
+        """That of x (T, N) and these cores.
+
+        A weight in 16 bits is not fused: what is far smaller than the weight would be rounded away.
+        """
+        fusable = weight is not None and min(x.dtype.itemsize, weight.dtype.itemsize) >= 4
+        return cls(x.shape[0], Sizes.of(cores), x.dtype, x.device.type, weight is not None, fusable)
+
+
+def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> Plan:
+    """The plan that `plan` stands for with this input; without any vectors there is nothing to choose."""
+    if x.shape[0] == 0:
+        return Plan.parse("materialised", len(cores))
+    if plan == "auto":
+        return fastest(Problem.of(x, cores, weight))
+    if plan == "timed":
+        problem = Problem.of(x, cores, weight)
+        return timed(problem._replace(tokens=1 << (max(problem.tokens, 1) - 1).bit_length()), x.device)
+    return Plan.parse(plan, len(cores))
+
+
+class Seconds(NamedTuple):
+    """Of each way: the product, the gradient of x, those of the cores, and both gradients together."""
+
+    product: dict[Way, float]
+    input_gradient: dict[Way, float]
+    core_gradients: dict[Way, float]
+    both: dict[Way, float]
+
+    def plan(self) -> Plan:
+        """The fastest one."""
+        pairs = {(a, b): s + t for a, s in self.input_gradient.items() for b, t in self.core_gradients.items()}
+        pairs |= {(way, way): seconds for way, seconds in self.both.items()}
+        return Plan(min(self.product, key=self.product.get), *min(pairs, key=pairs.get))
+
+
+def fastest(problem: Problem) -> Plan:
+    """The plan that the cost model of the device expects to be fastest."""
+    return _fastest(problem, coefficients(problem.device_type, problem.dtype))
+
+
+@lru_cache(maxsize=4096)
+def _fastest(problem: Problem, device: Device) -> Plan:
+    return estimates(problem, device).plan()
+
+
+def estimates(problem: Problem, device: Device) -> Seconds:
+    """By the cost model."""
+    tokens, sizes, dtype, _, has_weight, _ = problem
+    return _each_way(
+        problem,
+        lambda way: device.seconds(way.product_work(tokens, sizes, has_weight), dtype.itemsize),
+        lambda way, *wanted: device.seconds(way.gradient_work(tokens, sizes, has_weight, *wanted), dtype.itemsize),
+    )
+
+
+@lru_cache(maxsize=256)
+def timed(problem: Problem, device: torch.device) -> Plan:
+    """The plan that the clock finds fastest, on random numbers of these sizes."""
+    return timings(problem, device).plan()
+
+
+def timings(problem: Problem, device: torch.device) -> Seconds:
+    """By the clock, on random numbers; without the hopeless ways."""
+    expected = estimates(problem, coefficients(problem.device_type, problem.dtype))
+    tokens, sizes, dtype, _, has_weight, _ = problem
+    M, N = sizes.shape
+    options = {"device": device, "dtype": dtype}
+    x, g = torch.randn(tokens, N, **options), torch.randn(tokens, M, **options)
+    weight = torch.randn(M, N, **options) if has_weight else None
+    wide = {"device": device, "dtype": torch.promote_types(dtype, torch.float32)}
+    shapes = zip(sizes.ranks[:-1], sizes.rows, sizes.columns, sizes.ranks[1:], strict=True)
+    cores = [torch.randn(shape, **wide) for shape in shapes]
+    with torch.no_grad():
+        return _each_way(
+            problem,
+            lambda way: measure(lambda: way.product(x, cores, weight, None), device),
+            lambda way, *wanted: measure(lambda: way.gradients(x, g, cores, weight, *wanted), device),
+            expected,
+        )
+
+
+def _each_way(
+    problem: Problem,
+    product: Callable[[Way], float],
+    gradients: Callable[[Way, bool, bool], float],
+    expected: Seconds | None = None,
+) -> Seconds:
+    dense_ways, core_ways = product_ways(problem), gradient_ways(problem)
+    both = [way for way in dense_ways if way in core_ways]
+    listed = (dense_ways, dense_ways, core_ways, both)
+    if expected is not None:
+        listed = tuple(
+            [way for way in ways if seconds[way] <= HOPELESS * min(seconds.values())]
+            for ways, seconds in zip(listed, expected, strict=True)
+        )
+    products, inputs, cores, both = listed
+    return Seconds(
+        {way: product(way) for way in products},
+        {way: gradients(way, True, False) for way in inputs},
+        {way: gradients(way, False, True) for way in cores},
+        {way: gradients(way, True, True) for way in both},
+    )
+
+
+def product_ways(problem: Problem) -> list[Way]:
+    """The ways for the product and for the gradient of x."""
+    return ways(problem.sizes, problem.fusable)
+
+
+def gradient_ways(problem: Problem) -> list[Way]:
+    """The ways for the gradients of the cores."""
+    return [*ways(problem.sizes, fusable=False)[:-1], Materialised()]
+
+
+def measure(run: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
+    """The shortest of some times that a function takes, in seconds, once it has run."""
+    run()
+    times = []
+    for _ in range(rounds):
+        _wait(device)
+        start = time.perf_counter()
+        run()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

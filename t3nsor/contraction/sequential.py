@@ -1,0 +1,122 @@
+"""Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .chains import Sizes, transpose
+from .way import Gradients, Way, add
+from .work import Product, Work
+
+
+@dataclass(frozen=True)
+class Sequential(Way):
+    """Core by core. In a state (b, a, ., ., z) the columns left and the rows done stand on the two sides of a core.
+
+    In a ring the outer rank is carried along in b, and the trace closes it at the end.
+    """
+
+    reverse: bool = False
+
+    @property
+    def name(self) -> str:
+        return "sequential_reversed" if self.reverse else "sequential"
+
+    def add(self, x: Tensor, cores: Sequence[Tensor], onto: Tensor | None) -> Tensor:
+        T, c = x.shape[0], cores[0].shape[0]
+        *_, state = self._states(x, [core.to(x.dtype) for core in cores])
+        if self.reverse:
+            return add(onto, torch.einsum("bccM->bM", state.reshape(T, c, c, -1)))  # (T, c, r, M) -> (T, M)
+        return add(onto, torch.einsum("bcMc->bM", state.reshape(T, c, -1, c)))  # (T, c, M, s) -> (T, M)
+
+    def add_gradients(
+        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, for_x: bool, for_cores: bool
+    ) -> Gradients:
+        if not for_cores:
+            return self.add(g, transpose(cores), onto), None
+        T, c = x.shape[0], cores[0].shape[0]
+        lowered = [core.to(x.dtype) for core in cores]
+        *states, _ = self._states(x, lowered)
+        before, after = self._indices
+        closing = torch.eye(c, dtype=x.dtype, device=x.device)
+        flow = torch.einsum("bM,cr->bcrM" if self.reverse else "bM,cr->bcMr", g, closing)  # of the last state
+        gradients: list[Tensor] = [*cores]
+        for k, state in zip(reversed(self._order(cores)), reversed(states), strict=True):
+            r, m, _, s = cores[k].shape
+            flow = flow.reshape(T * c, state.shape[1], *((r, m) if self.reverse else (m, s)), state.shape[4])
+            gradients[k] = torch.einsum(f"{before},{after}->rmns", state, flow).to(cores[k].dtype)
+            flow = torch.einsum(f"{after},rmns->{before}", flow, lowered[k])  # (b, a, ., ., z), as the state before
+        if not for_x:
+            return None, gradients
+        if self.reverse:
+            return add(onto, torch.einsum("bcNc->bN", flow.reshape(T, c, -1, c))), gradients  # (T, c, N, s) -> (T, N)
+        return add(onto, torch.einsum("bccN->bN", flow.reshape(T, c, c, -1))), gradients  # (T, c, r, N) -> (T, N)
+
+    def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
+        M, _ = sizes.shape
+        work = Work(copies=(tokens * M,) if added else (), launches=2)
+        for rows, inner, columns in self._products(tokens, sizes):
+            # a state is permuted before its product and after it
+            work += Work((Product(rows, inner, columns),), copies=(rows * inner, rows * columns), launches=2)
+        return work
+
+    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, for_x: bool, for_cores: bool) -> Work:
+        if not for_cores:
+            return self.add_work(tokens, sizes.transposed, added)
+        work = self.add_work(tokens, sizes, for_x and added)
+        for rows, inner, columns in self._products(tokens, sizes):
+            products = (Product(inner, rows, columns), Product(rows, columns, inner))
+            work += Work(products, copies=(rows * inner, rows * columns) * 2, launches=4)
+        return work
+
+    @property
+    def _indices(self) -> tuple[str, str]:
+        """Of a state before and after its product with a core rmns: M counts the rows done, N the columns left."""
+        return ("bNnsM", "bNrmM") if self.reverse else ("bMrnN", "bMmsN")
+
+    def _order(self, cores: Sequence[Tensor]) -> list[int]:
+        return list(range(len(cores)))[:: -1 if self.reverse else 1]
+
+    def _states(self, x: Tensor, cores: Sequence[Tensor]) -> list[Tensor]:
+        """The state before each core, (T c, M, r, n, N) or reversed (T c, N, n, s, M), and the one after the last."""
+        T, c, left = x.shape[0], cores[0].shape[0], x.shape[1]
+        before, after = self._indices
+        closing = torch.eye(c, dtype=x.dtype, device=x.device)
+        state = torch.einsum("bN,cs->bcNs" if self.reverse else "bN,cs->bcsN", x, closing)  # (T, N) x (c, c)
+        states, done = [], 1
+        for k in self._order(cores):
+            r, m, n, s = cores[k].shape
+            left //= n
+            state = state.reshape((T * c, left, n, s, done) if self.reverse else (T * c, done, r, n, left))
+            states.append(state)
+            state = torch.einsum(f"{before},rmns->{after}", state, cores[k])  # (T c, N, r, m, M) or (T c, M, m, s, N)
+            done *= m
+        return [*states, state]
+
+    def _products(self, tokens: int, sizes: Sizes) -> list[tuple[int, int, int]]:
+        """(rows, inner, columns) of the product with each core, in order."""
+        products, vectors = [], tokens * sizes.ranks[0] * sizes.shape[1]
+        d = len(sizes.rows)
+        for k in range(d)[:: -1 if self.reverse else 1]:
+            entered, left = sizes.ranks[k : k + 2][:: -1 if self.reverse else 1]
+            vectors //= sizes.columns[k]
+            products.append((vectors, entered * sizes.columns[k], left * sizes.rows[k]))
+            vectors *= sizes.rows[k]
+        return products
+
+
+def activated_product(x: Tensor, cores: Sequence[Tensor], activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """(T, N) and cores of the same dtype -> (T, M), with a function after every core but the last one."""
+    T, c = x.shape[0], cores[0].shape[0]
+    closing = torch.eye(c, dtype=x.dtype, device=x.device)
+    state = torch.einsum("bN,cr->bcrN", x, closing).reshape(T * c, 1, c, x.shape[1])  # (T c, M, r, N)
+    for k, core in enumerate(cores):
+        r, m, n, s = core.shape
+        M, N = state.shape[1], state.shape[3] // n
+        state = torch.einsum("bMrnN,rmns->bMmsN", state.reshape(T * c, M, r, n, N), core)  # -> (T c, M, m, s, N)
+        state = state.reshape(T * c, M * m, s, N)
+        if k < len(cores) - 1:
+            state = activation(state)
+    return torch.einsum("bcMc->bM", state.reshape(T, c, -1, c))  # (T, c, M, c) -> (T, M)

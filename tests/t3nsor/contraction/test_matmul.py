@@ -1,0 +1,306 @@
+"""The product and its gradients by every way and every choice, against dense algebra in float64."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import t3nsor as t3
+from t3nsor.contraction import Plan
+
+PLANS = ["auto", "timed", "sequential", "halves@1", "materialised", "fused, halves@2, sequential_reversed"]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_way_is_dense_algebra_with_all_gradients(
+    raw_shape, format, frozen, random_network, ways_of, step, dense_step
+):
+    network = random_network(raw_shape, 3 if format == "tensor_train" else 2, format)
+    M, N = network.shape
+    x, g, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, N), (7, M), (M,)))
+    weight = torch.randn(M, N, dtype=torch.float64) if frozen else None
+    expected = dense_step(network, x, g, weight, bias)
+    for plan in [*ways_of(len(network.cores)), "auto", "timed"]:
+        torch.testing.assert_close(
+            step(plan, network, x, g, weight, bias), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
+        )
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_mixed_plan_is_dense_algebra_with_all_gradients(
+    format, frozen, random_network, ways_of, step, dense_step
+):
+    network = random_network(((2, 3), (4, 2)), 3, format)
+    x, g = torch.randn(5, 8, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
+    weight = torch.randn(6, 8, dtype=torch.float64) if frozen else None
+    expected = dense_step(network, x, g, weight)
+    for ways in itertools.product(ways_of(2), repeat=3):
+        plan = ", ".join(ways)
+        torch.testing.assert_close(
+            step(plan, network, x, g, weight), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
+        )
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("rank", [1, 50])
+def test_the_smallest_and_the_largest_rank(rank, plan, random_network, step, dense_step):
+    network = random_network(rank=rank)
+    x, g = torch.randn(4, 12, dtype=torch.float64), torch.randn(4, 24, dtype=torch.float64)
+    torch.testing.assert_close(step(plan, network, x, g), dense_step(network, x, g), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (2, 1, 4), (0,), (3, 0)])
+def test_any_batch_dimensions(batch, plan, frozen, biased, random_network, step, dense_step):
+    network = random_network()
+    x, g = torch.randn(*batch, 12, dtype=torch.float64), torch.randn(*batch, 24, dtype=torch.float64)
+    weight = torch.randn(24, 12, dtype=torch.float64) if frozen else None
+    bias = torch.randn(24, dtype=torch.float64) if biased else None
+    torch.testing.assert_close(
+        step(plan, network, x, g, weight, bias), dense_step(network, x, g, weight, bias), rtol=1e-10, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    "strided",
+    [
+        lambda x: x.transpose(0, 1),
+        lambda x: x[::2, :, :],
+        lambda x: x[:, :1].expand(-1, 5, -1),
+        lambda x: x.flip(-1),
+        lambda x: x[..., :1].expand(x.shape),
+        lambda x: torch.randn(x.shape[-1], 4, 3, dtype=torch.float64).permute(2, 1, 0),
+        lambda x: torch.randn(x.shape[-1], 5, dtype=torch.float64).T,
+    ],
+)
+def test_any_strides(strided, plan, random_network, step, dense_step):
+    cores = [core.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) for core in random_network().cores]
+    assert not cores[1].is_contiguous()
+    x, g = (strided(torch.randn(4, 3, size, dtype=torch.float64)) for size in (12, 24))
+    weight = torch.randn(12, 24, dtype=torch.float64).T
+    bias = torch.randn(48, dtype=torch.float64)[::2]
+    network = t3.TensorTrain(cores)
+    torch.testing.assert_close(
+        step(plan, network, x, g, weight, bias), dense_step(network, x, g, weight, bias), rtol=1e-10, atol=1e-10
+    )
+
+
+def layers(sizes):
+    return [(*size, d, rank) for size in sizes for d in (2, 3, 4, 5) for rank in (2, 4, 8, 16)]
+
+
+def largest_error(layer, dtype, step, dense_step, relative_error):
+    """Of y and all gradients, by "auto" with a frozen weight: x, y and weight in the dtype, cores in float32."""
+    columns, rows, d, rank = layer
+    network = t3.random_matrix(t3.tt_shape(columns, rows, d), rank)
+    x, g = torch.randn(256, columns).to(dtype), torch.randn(256, rows).to(dtype)
+    weight = (torch.randn(rows, columns) / columns**0.5).to(dtype)
+    bias = torch.randn(rows).to(dtype)
+    found, truth = step("auto", network, x, g, weight, bias), dense_step(network, x, g, weight, bias)
+    return max(map(relative_error, found, truth))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("layer", layers([(48, 96), (96, 48)]), ids=str)
+def test_accuracy(layer, dtype, tolerance, step, dense_step, relative_error):
+    assert largest_error(layer, dtype, step, dense_step, relative_error) < tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("layer", layers([(768, 3072), (3072, 768), (512, 2048)]), ids=str)
+def test_accuracy_of_large_layers(layer, dtype, tolerance, step, dense_step, relative_error):
+    assert largest_error(layer, dtype, step, dense_step, relative_error) < tolerance
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("cores_dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_the_result_has_the_dtype_of_x_and_is_computed_in_the_wider_one(
+    x_dtype, cores_dtype, plan, random_network, dense_of
+):
+    network = random_network(dtype=cores_dtype)
+    x = torch.randn(5, 12).to(x_dtype)
+    y = t3.matmul(x, network, plan)
+    assert y.dtype == x_dtype
+    wider = torch.promote_types(x_dtype, cores_dtype)
+    rounded_once, accumulated = torch.finfo(x_dtype).eps, 32 * torch.finfo(wider).eps
+    expected = x.double() @ dense_of(network.cores).T
+    torch.testing.assert_close(y.double(), expected, rtol=rounded_once, atol=accumulated)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("cores_dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_beside_a_weight_every_gradient_has_the_dtype_of_what_it_is_of(
+    x_dtype, cores_dtype, plan, random_network, step, dense_step, relative_error
+):
+    network = random_network(dtype=cores_dtype)
+    x, g, weight = (torch.randn(*shape).to(x_dtype) for shape in ((5, 12), (5, 24), (24, 12)))
+    bias = torch.randn(24, dtype=torch.float32)
+    found, truth = step(plan, network, x, g, weight, bias), dense_step(network, x, g, weight, bias)
+    assert [t.dtype for t in found] == [x_dtype, x_dtype, *[cores_dtype] * 3, torch.float32]
+    rounded = max(torch.finfo(dtype).eps for dtype in (x_dtype, cores_dtype, torch.float32))
+    assert max(map(relative_error, found, truth)) < 8 * rounded
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_autocast_gives_the_dtype_that_linear_gives(x_dtype, plan, frozen, random_network, dense_of):
+    network = random_network(dtype=torch.float32)
+    x = torch.randn(5, 12, dtype=x_dtype)
+    matrix = dense_of(network.cores)
+    weight = torch.randn(24, 12, dtype=x_dtype) if frozen else None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = t3.matmul(x, network, plan, weight=weight)
+        linear = F.linear(x, (matrix + (weight if frozen else 0)).to(x_dtype))
+    assert y.dtype == linear.dtype
+    torch.testing.assert_close(y, linear, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("backward_inside", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+def test_gradients_under_autocast_are_near_those_of_float32(
+    plan, backward_inside, frozen, random_network, step, dense_step, relative_error
+):
+    network = random_network(dtype=torch.float32)
+    x, g, bias = torch.randn(64, 12), torch.randn(64, 24), torch.randn(24)
+    weight = torch.randn(24, 12) if frozen else None
+    leaves = [t.detach().requires_grad_() for t in (x, *network.cores, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = t3.matmul(leaves[0], t3.TensorTrain(leaves[1:4]), plan, weight=weight, bias=leaves[4])
+    assert y.dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=backward_inside):
+        gradients = torch.autograd.grad(y, leaves, g.bfloat16())
+    assert [t.dtype for t in gradients] == [torch.float32] * 5
+    truth = dense_step(network, x, g, weight, bias)
+    assert max(map(relative_error, [y, *gradients], truth)) < 0.02
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tokens", [1, 64, 4096])
+def test_a_change_far_smaller_than_a_weight_in_16_bits_still_acts(tokens, dtype, autocast, dense_of, relative_error):
+    """Only where x leaves the weight's part of y empty is the change seen in 16 bits."""
+    network = t3.random_matrix(t3.tt_shape(24, 48, 3), 4)
+    weight = torch.randn(48, 24)
+    network = network * (weight.abs().mean() / network.full().abs().mean() / 1000).item()
+    weight[:, 12:] = weight[:, :12]
+    x = torch.randn(tokens, 12)
+    x = torch.cat([x, -x], dim=1)
+    if not autocast:
+        x, weight = x.to(dtype), weight.to(dtype)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        y = t3.matmul(x, network, weight=weight)
+    truth = x.to(dtype).double() @ dense_of(network.cores).T
+    assert y.dtype == dtype
+    assert relative_error(y, truth) < 0.02
+
+
+def test_autocast_does_not_touch_the_algebra_of_cores(random_network, dense_of):
+    tt = random_network(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        full, dot, product, rounded = tt.full(), tt.dot(tt), tt @ tt.T, tt.round()
+    dense = dense_of(tt.cores).float()
+    for result, expected in [
+        (full, dense),
+        (dot, (dense * dense).sum()),
+        (product.full(), dense @ dense.T),
+        (rounded.full(), dense),
+    ]:
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_weight_that_is_trained_has_its_gradient(plan, biased, random_network, dense_of):
+    network = random_network()
+    x, g = torch.randn(5, 12, dtype=torch.float64), torch.randn(5, 24, dtype=torch.float64)
+    weight = torch.randn(24, 12, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(24, dtype=torch.float64, requires_grad=True) if biased else None
+    y = t3.matmul(x, network, plan, weight=weight, bias=bias)
+    expected = F.linear(x, weight.detach() + dense_of(network.cores), bias)
+    torch.testing.assert_close(y, expected, rtol=1e-11, atol=1e-11)
+    y.backward(g)
+    torch.testing.assert_close(weight.grad, g.T @ x, rtol=1e-11, atol=1e-11)
+    if biased:
+        torch.testing.assert_close(bias.grad, g.sum(0), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_float32_bias_serves_a_weight_in_16_bits(trained, random_network, dense_of, relative_error):
+    network = random_network(dtype=torch.float32)
+    x, bias = torch.randn(5, 12).bfloat16(), torch.randn(24)
+    weight = torch.randn(24, 12).bfloat16().requires_grad_(trained)
+    y = t3.matmul(x, network, weight=weight, bias=bias)
+    truth = x.double() @ (weight.detach().double() + dense_of(network.cores)).T + bias
+    assert y.dtype == torch.bfloat16
+    assert relative_error(y.detach(), truth) < 0.01
+
+
+@pytest.mark.parametrize("plan", ["auto", "timed", "sequential"])
+def test_core_activation_acts_after_every_core_but_the_last(plan, random_network):
+    tt = random_network(((2, 3), (4, 2)))
+    x, bias = torch.randn(5, 8, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    first, last = tt.cores[0][0], tt.cores[1][..., 0]
+    between = torch.tanh(torch.einsum("bin,mis->bmsn", x.reshape(5, 4, 2), first))
+    expected = torch.einsum("bmsn,sln->bml", between, last).reshape(5, 6)
+    torch.testing.assert_close(t3.matmul(x, tt, plan, torch.tanh), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(t3.matmul(x, tt, plan, torch.tanh, bias=bias), expected + bias, rtol=1e-12, atol=1e-12)
+
+
+def test_core_activation_has_gradients(format, random_network):
+    network = random_network(((2, 2), (2, 3)), 2, format)
+    x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    cores = [core.requires_grad_() for core in network.cores]
+    assert torch.autograd.gradcheck(lambda x, *c: t3.matmul(x, type(network)(c), "auto", torch.tanh), (x, *cores))
+
+
+def test_a_plan_may_be_given_as_such(random_network, step, dense_step):
+    network = random_network()
+    x, g = torch.randn(4, 12, dtype=torch.float64), torch.randn(4, 24, dtype=torch.float64)
+    plan = Plan.parse("halves@1, materialised, sequential", 3)
+    torch.testing.assert_close(step(plan, network, x, g), dense_step(network, x, g), rtol=1e-10, atol=1e-10)
+
+
+BAD_CALLS = [
+    (lambda tt: t3.matmul(torch.ones(2, 11), tt), ValueError, r"must be 12, but its shape is \(2, 11\)"),
+    (lambda tt: t3.matmul(torch.tensor(1.0), tt), ValueError, r"but its shape is \(\)"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, dtype=torch.int64), tt), TypeError, "but torch.int64 was given"),
+    (lambda tt: t3.matmul([1.0] * 12, tt), TypeError, "but list was given"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, device="meta"), tt), ValueError, "it is on meta and they on cpu"),
+    (lambda tt: t3.matmul(torch.ones(2, 12), tt, "fast"), ValueError, "plan must be one of auto, timed, sequential, "),
+    (lambda tt: t3.matmul(torch.ones(2, 12), tt, "materialised", torch.relu), ValueError, "needs them one by one"),
+    (
+        lambda tt: t3.matmul(torch.ones(2, 12), tt, "auto", torch.relu, weight=torch.ones(24, 12)),
+        ValueError,
+        "cannot be added to a weight, but both",
+    ),
+    (
+        lambda tt: t3.matmul(torch.ones(2, 12), tt, weight=torch.ones(12, 24)),
+        ValueError,
+        r"The weight must have the shape \(24, 12\), but it is \(12, 24\)",
+    ),
+    (
+        lambda tt: t3.matmul(torch.ones(2, 12), tt, bias=torch.ones(12)),
+        ValueError,
+        r"The bias must have the shape \(24,\), but it is \(12,\)",
+    ),
+    (
+        lambda tt: t3.matmul(torch.ones(2, 12), tt, weight=torch.ones(24, 12, dtype=torch.bfloat16)),
+        ValueError,
+        "must have one dtype where autocast does not lower them, but they are torch.float32 and torch.bfloat16",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "sentence"), BAD_CALLS)
+def test_bad_input_is_refused_with_a_sentence(call, error, sentence, random_network):
+    with pytest.raises(error, match=sentence):
+        call(random_network(dtype=torch.float32))

@@ -1,0 +1,191 @@
+"""The choice of a plan: the cheapest by the model or by a clock, the same for the same sizes."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import t3nsor as t3
+from t3nsor.contraction import Plan, planner
+from t3nsor.contraction.chains import Sizes
+from t3nsor.contraction.planner import Problem, Seconds, estimates, fastest, resolve
+from t3nsor.contraction.work import Device
+
+SEQUENTIAL, HALVES, MATERIALISED = (Plan.parse(name, 2).product for name in ("sequential", "halves@1", "materialised"))
+DEVICES = [
+    Device(flops=1e11, half=12.0, bandwidth=1e10, copying=1e10, paging=1e15, launch=1e-6),
+    Device(flops=1e14, half=64.0, bandwidth=1e12, copying=1e12, paging=1e15, launch=1e-5),
+]
+SIZES = [
+    Sizes((5,), (4,), (1, 1)),
+    Sizes((24, 1), (1, 48), (1, 3, 1)),
+    Sizes((48, 64), (24, 32), (1, 8, 1)),
+    Sizes((12, 16, 16), (8, 8, 12), (1, 8, 8, 1)),
+    Sizes((2, 3, 4, 5), (5, 4, 3, 2), (2, 3, 3, 3, 2)),
+]
+
+
+def seconds(both):
+    return Seconds(
+        product={SEQUENTIAL: 3.0, HALVES: 1.0, MATERIALISED: 2.0},
+        input_gradient={SEQUENTIAL: 2.0, HALVES: 3.0, MATERIALISED: 1.0},
+        core_gradients={SEQUENTIAL: 2.0, HALVES: 1.0, MATERIALISED: 3.0},
+        both=both,
+    )
+
+
+@pytest.mark.parametrize(
+    ("both", "gradients"),
+    [
+        ({}, (MATERIALISED, HALVES)),
+        ({SEQUENTIAL: 2.5, HALVES: 2.5, MATERIALISED: 2.5}, (MATERIALISED, HALVES)),
+        ({SEQUENTIAL: 1.5, HALVES: 2.5, MATERIALISED: 2.5}, (SEQUENTIAL, SEQUENTIAL)),
+        ({HALVES: 1.9, MATERIALISED: 1.8}, (MATERIALISED, MATERIALISED)),
+    ],
+)
+def test_both_gradients_are_made_together_where_that_is_cheaper(both, gradients):
+    assert seconds(both).plan() == Plan(HALVES, *gradients)
+
+
+def test_both_together_are_taken_at_their_own_cost_and_not_at_the_sum():
+    together = seconds({})._replace(both={MATERIALISED: 9.0}, core_gradients={MATERIALISED: 1.0, HALVES: 1.5})
+    assert together.plan() == Plan(HALVES, MATERIALISED, HALVES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.integers(1, 10**6),
+    sizes=st.sampled_from(SIZES),
+    device=st.sampled_from(DEVICES),
+    frozen=st.sampled_from([(False, False), (True, False), (True, True)]),
+)
+def test_auto_takes_the_plan_that_is_expected_to_be_fastest(tokens, sizes, device, frozen):
+    problem = Problem(tokens, sizes, torch.float32, "cpu", *frozen)
+    plan = estimates(problem, device).plan()
+
+    def product(way):
+        return device.seconds(way.product_work(tokens, sizes, frozen[0]), 4)
+
+    def gradients(for_x, for_cores):
+        if for_x == for_cores:
+            return device.seconds(for_x.gradient_work(tokens, sizes, frozen[0], True, True), 4)
+        apart = (for_x.gradient_work(tokens, sizes, frozen[0], True, False),)
+        apart += (for_cores.gradient_work(tokens, sizes, frozen[0], False, True),)
+        return sum(device.seconds(work, 4) for work in apart)
+
+    names = ["sequential", "sequential_reversed", *(f"halves@{k}" for k in range(1, len(sizes.rows)))]
+    core_ways = [Plan.parse(name, len(sizes.rows)).product for name in [*names, "materialised"]]
+    dense_ways = [*core_ways[:-1], Plan.parse("fused" if frozen[1] else "materialised", len(sizes.rows)).product]
+    assert product(plan.product) <= 1.0001 * min(map(product, dense_ways))
+    cheapest = min(gradients(*pair) for pair in itertools.product(dense_ways, core_ways))
+    assert gradients(plan.input_gradient, plan.core_gradients) <= 1.0001 * cheapest
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_a_batch_may_have_any_length(sizes, dtype, frozen):
+    names = {*estimates(Problem(1, sizes, dtype, "cpu", frozen, frozen), DEVICES[0]).product}
+    for tokens in [0, 1, 2, 3, *(10**k + 1 for k in range(1, 9))]:
+        for device_type in ("cpu", "cuda", "meta"):
+            plan = fastest(Problem(tokens, sizes, dtype, device_type, frozen, frozen))
+            assert {plan.product, plan.input_gradient} <= names
+
+
+def test_lengthening_a_batch_on_the_meta_device_never_raises():
+    network = t3.random_matrix(((12, 16, 16), (8, 8, 12)), 8, device="meta")
+    weight = torch.empty(3072, 768, device="meta")
+    for tokens in (0, 1, 10, 1000, 10**5, 10**6):
+        x = torch.empty(tokens, 768, device="meta", requires_grad=True)
+        t3.matmul(x, network, weight=weight).sum().backward()
+        assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "weight_dtype", "fusable"),
+    [
+        (torch.float32, None, False),
+        (torch.float32, torch.float32, True),
+        (torch.float64, torch.float64, True),
+        (torch.bfloat16, torch.bfloat16, False),
+        (torch.float16, torch.float16, False),
+        (torch.bfloat16, torch.float32, False),
+        (torch.float32, torch.bfloat16, False),
+    ],
+)
+def test_a_weight_in_16_bits_is_never_fused(x_dtype, weight_dtype, fusable, random_network):
+    cores = random_network(dtype=torch.float32).cores
+    weight = None if weight_dtype is None else torch.randn(24, 12).to(weight_dtype)
+    for tokens in (1, 16, 4096):
+        x = torch.empty(tokens, 12, dtype=x_dtype)
+        assert Problem.of(x, cores, weight).fusable == fusable
+        for plan in ("auto", "timed") if tokens < 4096 else ("auto",):
+            names = str(resolve(plan, x, cores, weight))
+            assert fusable or "fused" not in names
+
+
+def test_a_large_batch_through_a_float32_weight_is_fused():
+    cores = t3.random_matrix(((48, 64), (24, 32)), 8, device="meta").cores
+    x, weight = torch.empty(10**5, 768, device="meta"), torch.empty(3072, 768, device="meta")
+    plan = resolve("auto", x, cores, weight)
+    assert [str(way) for way in plan.ways[:2]] == ["fused", "fused"]
+    assert str(plan.core_gradients) != "fused"
+
+
+@pytest.mark.parametrize("plan", ["auto", "timed", "halves@1"])
+def test_without_vectors_there_is_nothing_to_choose(plan, random_network):
+    assert resolve(plan, torch.empty(0, 12), random_network().cores, None) == Plan.parse("materialised", 3)
+
+
+def test_a_named_plan_is_taken_as_it_is(random_network):
+    cores, x = random_network().cores, torch.empty(4, 12)
+    for text in ("sequential", "fused, halves@1, sequential_reversed"):
+        assert resolve(text, x, cores, None) == Plan.parse(text, 3)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that finds one way the fastest and keeps the names of what it was asked to time."""
+    asked = []
+
+    def timings(problem, device):
+        asked.append(problem.tokens)
+        real = estimates(problem, DEVICES[0])
+        return Seconds(*({way: float(str(way) != "halves@2") for way in costs} for costs in real))
+
+    planner.timed.cache_clear()
+    monkeypatch.setattr(planner, "timings", timings)
+    yield asked
+    planner.timed.cache_clear()
+
+
+def test_timed_takes_what_the_clock_finds_fastest_and_asks_it_once(clock, random_network):
+    cores = random_network().cores
+    for tokens in (5, 6, 7, 8, 5):
+        assert resolve("timed", torch.empty(tokens, 12), cores, None) == Plan.parse("halves@2", 3)
+    assert clock == [8]
+    resolve("timed", torch.empty(9, 12), cores, None)
+    resolve("timed", torch.empty(1, 12), cores, None)
+    assert clock == [8, 16, 1]
+
+
+def test_auto_asks_no_clock(clock, random_network):
+    resolve("auto", torch.empty(5, 12), random_network().cores, None)
+    assert clock == []
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_way_is_timed_on_numbers_of_these_sizes(frozen, format, random_network, monkeypatch):
+    cores = random_network(format=format, rank=2).cores
+    runs = []
+    monkeypatch.setattr(planner, "measure", lambda run, device: runs.append(run()) or float(len(runs)))
+    problem = Problem(4, Sizes.of(cores), torch.float32, "cpu", frozen, frozen)
+    timed = planner.timings(problem, torch.device("cpu"))
+    assert [*map(list, timed)] == [*map(list, estimates(problem, DEVICES[0]))]
+    assert len(runs) == sum(map(len, timed))
+    products = runs[: len(timed.product)]
+    assert {tuple(y.shape) for y in products} == {(4, 24)}
+    assert all(torch.allclose(y, products[0], rtol=1e-4, atol=1e-4) for y in products)
+    assert {tuple(r[0].shape) for r in runs[len(products) :] if r[0] is not None} == {(4, 12)}

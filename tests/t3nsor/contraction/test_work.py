@@ -1,0 +1,108 @@
+"""What the ways are said to cost, against the operations that torch counts and closed forms."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import t3nsor as t3
+from t3nsor.contraction import Plan
+from t3nsor.contraction.chains import Sizes
+from t3nsor.contraction.work import Device, Product, Work
+
+TOKENS = 128
+LAYERS = [
+    (((12, 16, 16), (8, 8, 12)), 4),
+    (((384, 8), (4, 192)), 2),
+    (((64, 48, 1, 1), (1, 1, 24, 32)), 4),
+    (((3072,), (768,)), 1),
+    (((16, 12, 4, 4), (4, 4, 6, 8)), 8),
+    (((4, 4, 4, 4, 3), (3, 4, 4, 4, 4)), 2),
+]
+
+
+def counted(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("raw_shape", "rank"), LAYERS, ids=str)
+def test_flops_are_those_that_torch_counts(raw_shape, rank, format, ways_of):
+    """Without a frozen weight: torch does not count a product that is added in place."""
+    network = t3.random_matrix(raw_shape, rank, format=format, device="meta")
+    cores, sizes = network.cores, Sizes.of(network.cores)
+    M, N = network.shape
+    x, g = torch.empty(TOKENS, N, device="meta"), torch.empty(TOKENS, M, device="meta")
+    for name in ways_of(len(cores)):
+        way = Plan.parse(name, len(cores)).product
+        flops = way.product_work(TOKENS, sizes, False).flops
+        assert flops == pytest.approx(counted(lambda w=way: w.product(x, cores, None, None)), rel=0.01), name
+        for wanted in ((True, False), (False, True), (True, True)):
+            flops = way.gradient_work(TOKENS, sizes, False, *wanted).flops
+            true = counted(lambda w=way, a=wanted: w.gradients(x, g, cores, None, *a))
+            assert flops == pytest.approx(true, rel=0.01), (name, wanted)
+
+
+@pytest.mark.parametrize(("raw_shape", "rank"), LAYERS, ids=str)
+def test_a_frozen_weight_is_one_product_more_unless_it_is_fused(raw_shape, rank, ways_of):
+    network = t3.random_matrix(raw_shape, rank, device="meta")
+    sizes = Sizes.of(network.cores)
+    M, N = network.shape
+    for name in ways_of(len(network.cores)):
+        way = Plan.parse(name, len(network.cores)).product
+        frozen = 0 if name == "fused" else 2 * TOKENS * M * N
+        assert way.product_work(TOKENS, sizes, True).flops - way.product_work(TOKENS, sizes, False).flops == frozen
+        for wanted in ((True, False), (False, True), (True, True)):
+            more = [way.gradient_work(TOKENS, sizes, has, *wanted).flops for has in (True, False)]
+            assert more[0] - more[1] == (frozen if wanted[0] else 0), (name, wanted)
+
+
+def test_halves_of_two_thin_factors_have_the_closed_form():
+    """As LoRA: T N r and T r M multiplications, and for the gradients of the factors each once more and T N r anew."""
+    way, sizes = Plan.parse("halves@1", 2).product, Sizes((3072, 1), (1, 768), (1, 8, 1))
+    down, up = 2 * TOKENS * 768 * 8, 2 * TOKENS * 8 * 3072
+    assert way.product_work(TOKENS, sizes, False).flops == down + up
+    assert way.gradient_work(TOKENS, sizes, False, True, False).flops == down + up
+    assert way.gradient_work(TOKENS, sizes, False, True, True).flops == 3 * down + 2 * up
+
+
+def test_a_product_counts_each_number_once_and_one_that_is_added_twice():
+    assert Product(2, 3, 5).flops == 60
+    assert Product(2, 3, 5).moved == 6 + 15 + 10
+    assert Product(2, 3, 5, added=True).moved == 6 + 15 + 20
+
+
+def test_work_adds_up():
+    work = Work((Product(2, 3, 5),), copies=(7,), launches=1) + Work((Product(1, 1, 1),), copies=(1,), launches=2)
+    assert work == Work((Product(2, 3, 5), Product(1, 1, 1)), copies=(7, 1), launches=3)
+    assert work.flops == 60 + 2
+    assert work.moved == 31 + 3 + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds"),
+    [
+        (Work(), 0.0),
+        (Work(launches=3), 3 * 0.5),
+        (Work(copies=(50,)), 2 * 50 * 4 / 10),
+        (Work((Product(200, 200, 200),)), 0.5 + 2 * 200**3 / (1000 * 200 / 220)),  # by its operations
+        (Work((Product(20, 200, 200),)), 0.5 + 2 * 20 * 200**2 / 500),  # half of the peak with a side of `half`
+        (Work((Product(1, 1, 1),)), 0.5 + 3 * 4 / 4),  # by its bytes
+    ],
+)
+def test_seconds_have_the_closed_form(work, seconds):
+    device = Device(flops=1000.0, half=20.0, bandwidth=4.0, copying=10.0, paging=1e15, launch=0.5)
+    if work.products and work.flops > 1000:
+        device = Device(flops=1000.0, half=20.0, bandwidth=1e9, copying=10.0, paging=1e15, launch=0.5)
+    assert device.seconds(work, itemsize=4) == pytest.approx(seconds)
+
+
+def test_more_vectors_cost_more_by_every_way(ways_of):
+    device = Device(flops=1e11, half=12.0, bandwidth=1e10, copying=1e10, paging=1e15, launch=1e-6)
+    sizes = Sizes((4, 6, 8), (8, 6, 4), (1, 4, 4, 1))
+    for name in ways_of(3):
+        way = Plan.parse(name, 3).product
+        product = [device.seconds(way.product_work(tokens, sizes, True), 4) for tokens in (1, 10, 1000)]
+        gradients = [device.seconds(way.gradient_work(tokens, sizes, True, True, True), 4) for tokens in (1, 10, 1000)]
+        assert product == sorted(product)
+        assert gradients == sorted(gradients)
