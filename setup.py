@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
 PEFT = ["peft>=0.19"]
+BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 DEVELOP = [
     "hypothesis>=6.100",
@@ -54,6 +55,7 @@ setup(
         "wandb": WANDB,
         "tensorboard": TENSORBOARD,
         "peft": PEFT,
+        "benchmark": BENCHMARK,
         "notebook": NOTEBOOK,
         "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DEVELOP],
     },

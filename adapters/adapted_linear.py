@@ -75,8 +75,8 @@ class AdaptedLinear(Mergeable, nn.Linear):
 
         for controller in self.beside.values():
             if controller.active is not None:
-                if (change := controller.active.delta_weight()) is not None:
-                    total = total + change
+                if (added := _added(total, controller.active)) is not None:
+                    total = added
                     changed.add("weight")
                 if (change := controller.active.delta_bias()) is not None:
                     shift, has_bias = shift + change, True
@@ -92,3 +92,11 @@ class AdaptedLinear(Mergeable, nn.Linear):
                 changed |= {"weight", "bias"} if has_bias else {"weight"}
         merged = {"weight": total, "bias": shift}
         return {name: merged[name].to(weight.dtype) for name in sorted(changed)}
+
+
+def _added(weight: Tensor, adapter: nn.Module) -> Tensor | None:
+    """The weight (out, in) plus what the adapter changes, in one pass where it can; None where it changes nothing."""
+    if hasattr(adapter, "added_to"):
+        return adapter.added_to(weight)
+    change = adapter.delta_weight()
+    return None if change is None else weight + change

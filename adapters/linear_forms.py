@@ -117,8 +117,7 @@ class HypercomplexLinear(Borrower):
         return self.network().full()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = t3.matmul(x, self.network())  # (..., in) -> (..., out)
-        return y + self.bias.to(y.dtype)
+        return t3.matmul(x, self.network(), bias=self.bias)  # (..., in) -> (..., out)
 
     def fixed_parameters(self) -> dict[nn.Parameter, str]:
         """The parameters that do not train, each with the reason why."""

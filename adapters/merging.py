@@ -68,7 +68,7 @@ def merge(model: nn.Module) -> None:
     planned = []
     for path, module in adapted_modules(model):
         weights = module.merged_weights()
-        if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+        if not all(is_finite(weight) for weight in weights.values()):
             raise MergeError(
                 f"A merged weight is finite; at {path} it has infinities or NaN: "
                 "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
@@ -76,6 +76,12 @@ def merge(model: nn.Module) -> None:
         planned.append((module, weights))
     for module, weights in planned:
         module.set_merged(weights)
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no entry is infinite or NaN; reads the tensor once and writes nothing of its size."""
+    extremes = torch.stack(torch.aminmax(tensor)) if tensor.numel() else tensor
+    return bool(torch.isfinite(extremes).all())
 
 
 def unmerge(model: nn.Module) -> None:

@@ -102,6 +102,11 @@ class TensorTrainLinear(nn.Module):
         """s T, (out, in)."""
         return self.scaling * self.linear.full()
 
+    def added_to(self, weight: Tensor) -> Tensor:
+        """weight + s T, (out, in), in one pass and in the dtype of ``weight``."""
+        network = self.linear.network().to(weight.dtype)
+        return t3.add_dense(weight, network if self.scaling == 1 else network * self.scaling)
+
     def delta_bias(self) -> Tensor | None:
         """s c, (out,), or None without a bias."""
         bias = self.linear.full_bias()

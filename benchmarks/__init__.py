@@ -2,7 +2,6 @@
 
     python -m benchmarks.contraction         a layer: every way, the plan that "auto" takes, and other libraries
     python -m benchmarks.training_step       T5-base built at random: whole steps, peak memory, merging, evaluation
-    python -m benchmarks.shapes              what a shape costs
 
-Peers come with `pip install -e .[benchmark]`; one that is not installed is left out, and said so.
+Peers come with `pip install -e .[benchmark]`; one that is not installed is left out.
 """

@@ -60,8 +60,18 @@ def core_after_core(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
     return Candidate(product, cores)
 
 
-def peft(linear: nn.Linear, kind: str) -> Candidate:
-    """LoRA, LoKr, LoHa or IA3 of rank 8 by PEFT, without dropout."""
+def lora(linear: nn.Linear, rank: int = 8) -> Candidate:
+    """LoRA as what it is here: a train of two cores, the out side in the first and the in side in the last."""
+    M, N = linear.out_features, linear.in_features
+    layer = t3.TTLinear(N, M, False, tt_rank=rank, raw_shape=((M, 1), (1, N)), device=linear.weight.device)
+    return tensor_train(linear, layer, "auto")
+
+
+def peft(linear: nn.Linear, kind: str, same_dtype: bool = False) -> Candidate:
+    """LoRA, LoKr, LoHa or IA3 of rank 8 by PEFT, without dropout.
+
+    PEFT keeps adapters in float32 beside a weight in 16 bits and computes in float32 then; not with `same_dtype`.
+    """
     from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 
     configs = {
@@ -72,7 +82,8 @@ def peft(linear: nn.Linear, kind: str) -> Candidate:
     }
     own = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
     own.weight = linear.weight
-    model = get_peft_model(nn.Sequential(own), configs[kind]()).to(linear.weight.device)
+    model = get_peft_model(nn.Sequential(own), configs[kind](), autocast_adapter_dtype=not same_dtype)
+    model = model.to(linear.weight.device)
     return Candidate(model.base_model.model, [p for p in model.parameters() if p.requires_grad])
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-HOPELESS = 1.5
-"""What took so many times the fastest in the first round is not timed again."""
+HOPELESS = 3.0
+"""A contender that took so many times the fastest when it ran first is not timed again."""
 
 
 class Timing(NamedTuple):
@@ -34,30 +34,25 @@ def interleaved(
     rounds: int,
     device: torch.device,
     contenders: set[Hashable] | None = None,
-    progress: Callable[[], None] = lambda: None,
 ) -> dict[Hashable, Timing]:
     """Run all functions once to warm up, then round after round, each time in another order, and give each its times.
 
     Args:
-        contenders: of these the hopeless ones are dropped after the first round, see `HOPELESS`; None for no dropping.
+        contenders: of these the hopeless ones have the time of their first run alone, see `HOPELESS`.
     """
-    for function in functions.values():
-        function()
-    seconds: dict[Hashable, list[float]] = {name: [] for name in functions}
-    dropped: set[Hashable] = set()
+    first = {name: clocked(function, device) for name, function in functions.items()}
+    best = min((first[name] for name in contenders or ()), default=0.0)
+    dropped = {name for name in contenders or () if first[name] > HOPELESS * best}
+    seconds = {name: [first[name]] if name in dropped else [] for name in functions}
     shuffle = random.Random(0)
     gc_was_on = gc.isenabled()
     gc.disable()
     try:
-        for number in range(rounds):
+        for _ in range(rounds):
             order = [name for name in functions if name not in dropped]
             shuffle.shuffle(order)  # what ran just before leaves its data in the caches
             for name in order:
                 seconds[name].append(clocked(functions[name], device))
-            if number == 0 and contenders:
-                best = min(seconds[name][0] for name in contenders)
-                dropped = {name for name in contenders if seconds[name][0] > HOPELESS * best}
-            progress()
     finally:
         if gc_was_on:
             gc.enable()

@@ -78,8 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{'device':<8}{'dtype':<16}{'GFLOP/s':>12}{'half':>8}{'GB/s':>8}{'copying':>10}{'paging':>9}{'launch us':>11}"
     )
     for (device_type, dtype), c in shown.items():
-        numbers = f"{c.flops / 1e9:>12,.0f}{c.half:>8.1f}{c.bandwidth / 1e9:>8.1f}{c.copying / 1e9:>10.1f}{c.paging / 1e9:>9.1f}"
-        print(f"{device_type:<8}{dtype!s:<16}{numbers}{c.launch * 1e6:>11.1f}")
+        rates = f"{c.bandwidth / 1e9:>8.1f}{c.copying / 1e9:>10.1f}{c.paging / 1e9:>9.1f}"
+        print(f"{device_type:<8}{dtype!s:<16}{c.flops / 1e9:>12,.0f}{c.half:>8.1f}{rates}{c.launch * 1e6:>11.1f}")
     return 0
 
 

@@ -5,10 +5,10 @@ the product and both gradients cost, per token, about
 
     cost = R M2 (N + N1 M)     multiply-adds a direction, with the left half written out where M2 > 1
 
-while the rank of W as a matrix can be up to R N1 M2. So M2 and N1 are kept small: the out factors stand in the first
-cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of K = R N1 with M2 = 1 the cost is
-R N + K M, below the K (N + M) of LoRA. What the cores on each side hold is then a matter of size alone, and their
-factors are chosen for the fewest numbers.
+while the rank of W as a matrix can be up to R N1 M2 (where N1 <= M1 and M2 <= N2). So M2 and N1 are kept small: the out
+factors stand in the first cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of
+K = R N1 with M2 = 1 the cost is R N + K M, below the K (N + M) of LoRA. What the cores on each side hold is then a
+matter of size alone, and their factors are chosen for few numbers (not always the fewest, where ranks are clipped).
 """
 
 import math
@@ -43,7 +43,7 @@ def cheapest_shape(
     """The `raw_shape` with the least cost for a number of parameters, or with the fewest parameters for a cost.
 
     Args:
-        rank: of every bond; of a list the largest counts.
+        rank: of every bond, clipped as in a train; of a list the largest counts.
         max_parameters: the budget; None for what the shape of mode "ascending" takes with this d and rank, or
             for the smallest there is where that takes less.
         max_cost: multiply-adds per token and direction; where it is given, parameters are minimised instead.
@@ -60,6 +60,11 @@ def cheapest_shape(
         if given is not None:
             positive_int(given, name)
     shapes = [ShapeCost(((M,), (N,)), M * N, M * N, min(M, N))] if d == 1 else list(shape_costs(N, M, d, r))
+    if max_cost is not None and max_parameters is not None:
+        raise ValueError(
+            "One budget is given and the other number made small, but max_parameters = "
+            f"{max_parameters} and max_cost = {max_cost} were given; leave one out."
+        )
     if max_cost is not None:
         return _best(shapes, "cost", max_cost, "parameters", matrix_rank)
     if max_parameters is None:
@@ -87,41 +92,56 @@ def _best(shapes: list[ShapeCost], limited: str, limit: int, least: str, matrix_
 
 @lru_cache(maxsize=1024)
 def shape_costs(N: int, M: int, d: int, r: int) -> tuple[ShapeCost, ...]:
-    """For each bond, N1 and M2 the shape with the fewest parameters."""
-    return tuple(
-        ShapeCost(
-            raw_shape=(left_m + right_m, left_n + right_n),
-            cost=r * M2 * (N + N1 * M),
-            parameters=left_size + right_size,
-            matrix_rank=min(r * N1 * M2, M, N),
-        )
-        for bond in range(1, d)
-        for N1 in _divisors(N)
-        for M2 in _divisors(M)
-        for left_size, left_m, left_n in [_smallest_chain(M // M2, N1, bond, r)]
-        for right_size, right_m, right_n in [_smallest_chain(M2, N // N1, d - bond, r, reverse=True)]
-    )
+    """For each bond, N1 and M2 a shape of few parameters; ranks are clipped to what a train can use."""
+    costs = []
+    for bond in range(1, d):
+        for N1 in _divisors(N):
+            for M2 in _divisors(M):
+                left_n, left_m = _small_chain(N1, M // M2, bond, r)
+                right_m, right_n = (side[::-1] for side in _small_chain(M2, N // N1, d - bond, r))
+                raw_shape = (left_m + right_m, left_n + right_n)
+                ranks = train_ranks(raw_shape, r)
+                sizes = zip(ranks[:-1], *raw_shape, ranks[1:], strict=True)
+                costs.append(
+                    ShapeCost(
+                        raw_shape=raw_shape,
+                        cost=ranks[bond] * M2 * (N + N1 * M),
+                        parameters=sum(math.prod(size) for size in sizes),
+                        matrix_rank=_reach(raw_shape, ranks),
+                    )
+                )
+    return tuple(costs)
+
+
+def _reach(raw_shape: RawShape, ranks: tuple[int, ...]) -> int:
+    """The rank that the matrix can have: cut at any bonds, it is at most their ranks times those of the pieces."""
+    rows, columns = raw_shape
+    d = len(rows)
+
+    def piece(first: int, last: int) -> int:
+        return min(math.prod(rows[first:last]), math.prod(columns[first:last]))
+
+    best = [1]  # of the cores before each bond
+    for last in range(1, d + 1):
+        best.append(min(best[first] * ranks[first] * piece(first, last) for first in range(last)))
+    return best[d]
 
 
 @lru_cache(maxsize=65536)
-def _smallest_chain(
-    M: int, N: int, d: int, r: int, reverse: bool = False
-) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """(numbers, out factors, in factors) of the smallest d cores for M x N whose outer end has rank 1, others r.
+def _small_chain(few: int, many: int, d: int, r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The factors of the two sides of d cores with few numbers, the outer core first, which gets what it can of `few`.
 
-    The outer end is the first core, or reversed the last one; it alone has r m n numbers, the others r m n r.
+    The outer end has rank 1, all other bonds r: the outer core has r m n numbers, the others r m n r.
     """
     if d == 1:
-        return r * M * N, (M,), (N,)
-    outer = min(_divisors(M * N), key=lambda p: r * p + r * r * sum(factorize(M * N // p, d - 1)))
-    sizes = (outer, *factorize(M * N // outer, d - 1, "descending"))
-    rows = []
+        return (few,), (many,)
+    whole = few * many
+    outer = min(_divisors(whole), key=lambda p: r * p + r * r * sum(factorize(whole // p, d - 1)))
+    sizes = (outer, *factorize(whole // outer, d - 1, "descending"))
+    scarce: list[int] = []
     for size in sizes:
-        rows.append(math.gcd(size, M // math.prod(rows)))
-    columns = [size // m for size, m in zip(sizes, rows, strict=True)]
-    numbers = r * sizes[0] + r * r * sum(sizes[1:])
-    step = -1 if reverse else 1
-    return numbers, tuple(rows[::step]), tuple(columns[::step])
+        scarce.append(math.gcd(size, few // math.prod(scarce)))
+    return tuple(scarce), tuple(size // factor for size, factor in zip(sizes, scarce, strict=True))
 
 
 @lru_cache(maxsize=4096)

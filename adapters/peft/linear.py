@@ -16,7 +16,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from adapters.merging import MergeError
+from adapters.merging import MergeError, is_finite
 from adapters.peft.configuration import TensorTrainConfig
 
 
@@ -64,13 +64,16 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
         weight, bias = self._untouched()
         dtype = torch.promote_types(weight.dtype, torch.float32)
         deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
-        merged_weight = sum((delta.delta_weight() for delta in deltas), weight.to(dtype)).to(weight.dtype)
+        total = weight.to(dtype)
+        for delta in deltas:
+            total = delta.added_to(total)
+        merged_weight = total.to(weight.dtype)
         shifts = [shift for delta in deltas if (shift := delta.delta_bias()) is not None]
         merged_bias = bias
         if shifts:
             start = weight.new_zeros(len(weight), dtype=dtype) if bias is None else bias.to(dtype)
             merged_bias = sum(shifts, start).to(weight.dtype)
-        if safe_merge and not all(t is None or bool(torch.isfinite(t).all()) for t in (merged_weight, merged_bias)):
+        if safe_merge and not all(t is None or is_finite(t) for t in (merged_weight, merged_bias)):
             raise MergeError(
                 f"A merged weight is finite; that of the adapters {names} has infinities or NaN: "
                 "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
@@ -89,13 +92,23 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters:
             self.unmerge()
-        y = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
-        if self.disable_adapters or self.merged:
-            return y
-        for name in self.active_adapters:
-            if name in self.tt_lora_delta:
-                y = y + self.tt_lora_delta[name](x)
+        acting = [] if self.disable_adapters or self.merged else self.active_adapters
+        deltas = [self.tt_lora_delta[name] for name in acting if name in self.tt_lora_delta]
+        fused = next((delta for delta in deltas if delta.fuses), None) if self._is_plain() else None
+        if fused is None or args or kwargs:
+            fused, y = None, self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
+        else:
+            y = fused.onto(x, self.base_layer.weight, self.base_layer.bias)
+        for delta in deltas:
+            if delta is not fused:
+                y = y + delta(x)
         return y
+
+    def _is_plain(self) -> bool:
+        """Whether the base is its weight and bias alone: no other class, and nobody looks at its calls."""
+        base = self.base_layer
+        hooks = (base._forward_hooks, base._forward_pre_hooks, base._backward_hooks, base._backward_pre_hooks)
+        return type(base) is nn.Linear and not any(hooks) and "forward" not in vars(base)
 
     def _untouched(self) -> tuple[Tensor, Tensor | None]:
         """Weight (out, in) and bias (out,) of the base, merged or not."""

@@ -36,18 +36,25 @@ docs/performance.md; those of CUDA are half of the figures that are published fo
 
 def coefficients(device_type: str, dtype: torch.dtype) -> Device:
     """The coefficients for products in a dtype; one that is not known counts as bfloat16 or float32, by its size."""
-    known = {**SHIPPED, **_measured(cache_file())}
+    return _coefficients(device_type, dtype, os.environ.get("T3NSOR_CACHE"))
+
+
+@lru_cache
+def _coefficients(device_type: str, dtype: torch.dtype, folder: str | None) -> Device:
+    known = {**SHIPPED, **_measured(_file_in(folder))}
     wide = dtype if (device_type, dtype) in known else torch.float32 if dtype.itemsize >= 4 else torch.bfloat16
     return known.get((device_type, wide), known["cuda" if device_type not in ("cpu", "meta") else "cpu", wide])
 
 
 def cache_file() -> Path:
     """Where measured coefficients are kept."""
-    folder = os.environ.get("T3NSOR_CACHE") or Path.home() / ".cache" / "t3nsor"
-    return Path(folder) / "devices.json"
+    return _file_in(os.environ.get("T3NSOR_CACHE"))
 
 
-@lru_cache
+def _file_in(folder: str | None) -> Path:
+    return Path(folder or Path.home() / ".cache" / "t3nsor") / "devices.json"
+
+
 def _measured(path: Path) -> dict[tuple[str, torch.dtype], Device]:
     """The coefficients in a file; none where there is no such file or it holds something else."""
     try:
@@ -65,5 +72,5 @@ def save(measured: dict[tuple[str, torch.dtype], Device]) -> Path:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         json.dump(rows, file, indent=2)
     os.replace(file.name, path)
-    _measured.cache_clear()
+    _coefficients.cache_clear()
     return path

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from .chains import Sizes
 from .device import coefficients
 from .planner import Problem, estimates, fastest, timings
@@ -27,7 +29,11 @@ class WayCost(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The costs of each contraction by each way, the fastest first, and the plan that "auto" takes; print it."""
+    """The costs of each contraction by each way, the fastest first, and the plan that "auto" takes; print it.
+
+    Where the gradient of x and those of the cores take one way it makes what they share once, so that neither need be
+    the fastest alone.
+    """
 
     product: tuple[WayCost, ...]
     input_gradient: tuple[WayCost, ...]
@@ -54,12 +60,17 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    x_shape: Sequence[int], tt: "TensorNetwork", frozen_weight: bool = False, measure: bool = False
+    x_shape: Sequence[int],
+    tt: "TensorNetwork",
+    frozen_weight: bool = False,
+    measure: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Explanation:
-    """The ways for an x of shape `x_shape`, in the network's dtype and on its device; `print(explain(...))` is a table.
+    """The ways for an x of shape `x_shape` on the network's device; `print(explain(...))` is a table.
 
     Args:
         frozen_weight: whether the network changes a frozen weight, whose product is counted then.
+        dtype: of x and the weight, e.g. bfloat16 with cores in float32; that of the network where it is None.
         measure: whether each way is run and timed too, on random numbers; not on the meta device.
 
     Raises:
@@ -73,25 +84,25 @@ def explain(
     tokens = math.prod(x_shape[:-1])
     if measure and tokens == 0:
         raise ValueError(f"A product is timed with at least one vector, but x_shape is {tuple(x_shape)}; pass more.")
-    fusable = frozen_weight and tt.dtype.itemsize >= 4
-    problem = Problem(tokens, Sizes.of(tt.cores), tt.dtype, tt.device.type, frozen_weight, fusable)
+    dtype = dtype or tt.dtype
+    problem = Problem.make(tokens, Sizes.of(tt.cores), dtype, tt.device.type, dtype if frozen_weight else None)
     clock = timings(problem, tt.device) if measure else None
     works = {
         "product": lambda way: way.product_work(tokens, problem.sizes, frozen_weight),
         "input_gradient": lambda way: way.gradient_work(tokens, problem.sizes, frozen_weight, True, False),
         "core_gradients": lambda way: way.gradient_work(tokens, problem.sizes, frozen_weight, False, True),
     }
-    estimated = estimates(problem, coefficients(tt.device.type, tt.dtype))
+    estimated = estimates(problem, coefficients(tt.device.type, dtype))
     tables = {}
     for name, work_of in works.items():
         measured = {} if clock is None else getattr(clock, name)
         costs = [
-            _cost(way, work_of(way), tt.dtype.itemsize, seconds, measured.get(way))
+            _cost(way, work_of(way), dtype.itemsize, seconds, measured.get(way))
             for way, seconds in getattr(estimated, name).items()
         ]
         tables[name] = tuple(sorted(costs, key=lambda cost: cost.seconds))
     M, beside = tt.shape[0], " and a frozen weight" if frozen_weight else ""
-    title = f"{tokens:,} vectors, {N} -> {M}{beside}, {str(tt.dtype).removeprefix('torch.')} on {tt.device.type}"
+    title = f"{tokens:,} vectors, {N} -> {M}{beside}, {str(dtype).removeprefix('torch.')} on {tt.device.type}"
     return Explanation(**tables, plan=fastest(problem), title=title)
 
 

@@ -46,21 +46,19 @@ def _gradients(
 
 class _NetworkProduct(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
-        return _product(x, cores, weight, bias, plan)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, bias, plan, *cores = inputs
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, *cores)
         ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+        y = _product(x, cores, weight, bias, plan)
+        return y.clone() if y._is_view() else y  # a view made in here could not be written to, as y of a linear can
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *cores = ctx.saved_tensors
         for_x, _, for_bias, _, *for_cores = ctx.needs_input_grad
         for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores))
-        kept = [g if wanted else None for g, wanted in zip(gradients or for_cores, for_cores, strict=True)]
+        gradients = gradients or [None] * len(cores)
+        kept = [gradient if wanted else None for gradient, wanted in zip(gradients, for_cores, strict=True)]
         return for_input, None, g.sum(0).to(ctx.bias_dtype) if for_bias else None, None, *kept
 
 
@@ -106,8 +104,8 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, g):
     x, weight, *cores = ctx.saved_tensors
     for_x, for_cores, _, for_bias, _ = ctx.needs_input_grad
-    gradients: list = [None] * len(cores)
-    made = []
+    gradients: list[Tensor | None] = [None] * len(cores)
+    made: list[Tensor] = []
     if for_x or any(for_cores):
         made = list(
             torch.ops.t3nsor.network_product_gradients(

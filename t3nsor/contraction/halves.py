@@ -120,7 +120,10 @@ class Halves(Way):
             return add_product(onto, between, wide.T)  # (T, N1 R M2) x (N1 R M2, M) -> (T, M)
         y = between @ left.reshape(M1, N1 * R).T  # (T M2, N1 R) x (N1 R, M1) -> (T M2, M1)
         y = y.reshape(-1, M2, M1).transpose(1, 2)  # (T, M1, M2)
-        return add(None if onto is None else onto.view(*onto.shape[:-1], M1, M2), y).reshape(-1, M1 * M2)
+        if onto is not None and onto.dim() == 2:
+            onto.view(-1, M1, M2).add_(y)
+            return onto
+        return add(onto, y.reshape(-1, M1 * M2))
 
     def _ungroup(self, flow: Tensor, T: int, N1: int, R: int, M2: int) -> Tensor:
         """(T, N1 R M2) or grouped (T M2, N1 R) -> (T N1, R M2)."""

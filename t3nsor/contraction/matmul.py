@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .chains import dense
 from .function import network_product
 from .plans import Plan
 from .precision import autocast_dtype, autocast_off
@@ -70,6 +71,12 @@ def matmul(
     else:
         y = network_product(flat, cores, weight, bias, text)
     return y.reshape(*x.shape[:-1], M).to(lowered or x.dtype)
+
+
+def add_dense(weight: Tensor, tt: "TensorNetwork") -> Tensor:
+    """weight (M, N) plus the dense matrix of a network of the same dtype, in one pass: what merging writes."""
+    with autocast_off(weight.device.type):
+        return dense(tt.cores, weight)
 
 
 def check_plan(plan: str | Plan, cores: int, core_activation: Callable[[Tensor], Tensor] | None = None) -> str:

@@ -1,7 +1,9 @@
 """How a plan is chosen: by name, by the cost model of the device, or by timing the ways once.
 
-    "auto"     the fastest by `Device.seconds`; depends on sizes, dtype and device alone, so a resumed run takes it too
+    "auto"     the fastest by `Device.seconds`; depends on sizes, dtype and the device's coefficients, so that a resumed
+               run takes it too, unless the machine was calibrated in between
     "timed"    the fastest by the clock, measured once for these sizes (tokens rounded up to a power of two) and kept
+               while the process lives: another process may choose another one
 
 The gradient of x and those of the cores are chosen together: where both take one way, it makes what they share once.
 """
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from .chains import Sizes
 from .device import coefficients
-from .materialised import Materialised
+from .materialised import Fused
 from .plans import Plan, ways
 from .way import Way
 from .work import Device
@@ -24,8 +26,8 @@ from .work import Device
 ROUNDS = 5
 """How often a way is timed; the fastest time counts."""
 
-HOPELESS = 4.0
-"""A way that is expected to take so many times the fastest is not timed: it may need more memory than there is."""
+ROOM = 4
+"""A way whose largest intermediate has over so many times the numbers of x, y and W is left out."""
 
 
 class Problem(NamedTuple):
@@ -40,12 +42,28 @@ class Problem(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> "Problem":
-        """That of x (T, N) and these cores.
+        """That of x (T, N), these cores and a frozen weight or none."""
+        weight_dtype = None if weight is None else weight.dtype
+        return cls.make(x.shape[0], Sizes.of(cores), x.dtype, x.device.type, weight_dtype)
 
-        A weight in 16 bits is not fused: what is far smaller than the weight would be rounded away.
-        """
-        fusable = weight is not None and min(x.dtype.itemsize, weight.dtype.itemsize) >= 4
-        return cls(x.shape[0], Sizes.of(cores), x.dtype, x.device.type, weight is not None, fusable)
+    @classmethod
+    def make(
+        cls, tokens: int, sizes: Sizes, dtype: torch.dtype, device_type: str, weight_dtype: torch.dtype | None
+    ) -> "Problem":
+        """A weight in 16 bits is not fused: what is far smaller than the weight would be rounded away."""
+        fusable = weight_dtype is not None and min(dtype.itemsize, weight_dtype.itemsize) >= 4
+        return cls(tokens, sizes, dtype, device_type, weight_dtype is not None, fusable)
+
+    def ways(self, fusable: bool) -> list[Way]:
+        """The ways that need no more memory than there is room for, all three contractions considered."""
+        M, N = self.sizes.shape
+        room = ROOM * (self.tokens * (M + N) + M * N)
+
+        def largest(way: Way) -> int:
+            work = way.gradient_work(self.tokens, self.sizes, self.has_weight, True, not isinstance(way, Fused))
+            return max(work.largest, way.product_work(self.tokens, self.sizes, self.has_weight).largest)
+
+        return [way for way in ways(self.sizes, fusable) if largest(way) <= room]
 
 
 def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> Plan:
@@ -102,56 +120,36 @@ def timed(problem: Problem, device: torch.device) -> Plan:
 
 
 def timings(problem: Problem, device: torch.device) -> Seconds:
-    """By the clock, on random numbers; without the hopeless ways."""
-    expected = estimates(problem, coefficients(problem.device_type, problem.dtype))
+    """By the clock, on random numbers of a generator of their own."""
     tokens, sizes, dtype, _, has_weight, _ = problem
     M, N = sizes.shape
-    options = {"device": device, "dtype": dtype}
-    x, g = torch.randn(tokens, N, **options), torch.randn(tokens, M, **options)
-    weight = torch.randn(M, N, **options) if has_weight else None
-    wide = {"device": device, "dtype": torch.promote_types(dtype, torch.float32)}
+    generator = torch.Generator(device).manual_seed(0)
+
+    def draw(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device, dtype=dtype)
+
+    x, g, weight = draw(tokens, N), draw(tokens, M), draw(M, N) if has_weight else None
+    wide = torch.promote_types(dtype, torch.float32)
     shapes = zip(sizes.ranks[:-1], sizes.rows, sizes.columns, sizes.ranks[1:], strict=True)
-    cores = [torch.randn(shape, **wide) for shape in shapes]
+    cores = [draw(*shape, dtype=wide) for shape in shapes]
     with torch.no_grad():
         return _each_way(
             problem,
             lambda way: measure(lambda: way.product(x, cores, weight, None), device),
             lambda way, *wanted: measure(lambda: way.gradients(x, g, cores, weight, *wanted), device),
-            expected,
         )
 
 
 def _each_way(
-    problem: Problem,
-    product: Callable[[Way], float],
-    gradients: Callable[[Way, bool, bool], float],
-    expected: Seconds | None = None,
+    problem: Problem, product: Callable[[Way], float], gradients: Callable[[Way, bool, bool], float]
 ) -> Seconds:
-    dense_ways, core_ways = product_ways(problem), gradient_ways(problem)
-    both = [way for way in dense_ways if way in core_ways]
-    listed = (dense_ways, dense_ways, core_ways, both)
-    if expected is not None:
-        listed = tuple(
-            [way for way in ways if seconds[way] <= HOPELESS * min(seconds.values())]
-            for ways, seconds in zip(listed, expected, strict=True)
-        )
-    products, inputs, cores, both = listed
+    inputs, cores = problem.ways(problem.fusable), problem.ways(fusable=False)
     return Seconds(
-        {way: product(way) for way in products},
+        {way: product(way) for way in inputs},
         {way: gradients(way, True, False) for way in inputs},
         {way: gradients(way, False, True) for way in cores},
-        {way: gradients(way, True, True) for way in both},
+        {way: gradients(way, True, True) for way in inputs if way in cores},
     )
-
-
-def product_ways(problem: Problem) -> list[Way]:
-    """The ways for the product and for the gradient of x."""
-    return ways(problem.sizes, problem.fusable)
-
-
-def gradient_ways(problem: Problem) -> list[Way]:
-    """The ways for the gradients of the cores."""
-    return [*ways(problem.sizes, fusable=False)[:-1], Materialised()]
 
 
 def measure(run: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:

@@ -46,6 +46,11 @@ class Work:
         return Work(self.products + other.products, self.copies + other.copies, self.launches + other.launches)
 
     @property
+    def largest(self) -> int:
+        """Numbers of the largest thing that is written."""
+        return max((*self.copies, *(p.rows * p.columns for p in self.products)), default=0)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of the products; an addition and a multiplication are two."""
         return sum(product.flops for product in self.products)

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 import t3nsor as t3
+from t3nsor.contraction.chains import Sizes
 from t3nsor.contraction.function import network_product
+from t3nsor.contraction.plans import ways
 
 PLANS = ["auto", "sequential", "halves@1", "expanded@2", "fused", "fused, halves@1, sequential_reversed"]
 
@@ -268,3 +270,16 @@ def test_the_operators_say_the_strides_that_they_give(plan, tokens, raw_shape, f
     made = torch.ops.t3nsor.network_product_gradients(y, x, cores, None, plan, True, True)
     assert all(t.is_contiguous() for t in (y, *made))
     assert [t.shape for t in made] == [t.shape for t in (x, *cores)]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("raw_shape", [((2, 4), (3, 4)), ((1, 8), (3, 4)), ((8, 1), (1, 12)), ((8,), (12,))], ids=str)
+def test_the_result_can_be_written_to_as_that_of_a_linear(raw_shape, frozen):
+    network = t3.random_matrix(raw_shape, 2)
+    weight = torch.randn(8, 12) if frozen else None
+    x = torch.randn(5, 12)
+    for way in [*ways(Sizes.of(network.cores), frozen), "auto"]:
+        cores = [core.clone().requires_grad_() for core in network.cores]
+        y = t3.matmul(x, t3.TensorTrain(cores), str(way), weight=weight)
+        y.add_(1).sum().backward()
+        assert all(core.grad is not None for core in cores)

@@ -11,6 +11,7 @@ import t3nsor as t3
 from t3nsor.contraction import Plan, planner
 from t3nsor.contraction.chains import Sizes
 from t3nsor.contraction.planner import Problem, Seconds, estimates, fastest, resolve
+from t3nsor.contraction.sequential import Sequential
 from t3nsor.contraction.work import Device
 
 SEQUENTIAL, HALVES, MATERIALISED = (Plan.parse(name, 2).product for name in ("sequential", "halves@1", "materialised"))
@@ -75,9 +76,10 @@ def test_auto_takes_the_plan_that_is_expected_to_be_fastest(tokens, sizes, devic
         apart += (for_cores.gradient_work(tokens, sizes, frozen[0], False, True),)
         return sum(device.seconds(work, 4) for work in apart)
 
-    names = ["sequential", "sequential_reversed", *(f"halves@{k}" for k in range(1, len(sizes.rows)))]
-    core_ways = [Plan.parse(name, len(sizes.rows)).product for name in [*names, "materialised"]]
-    dense_ways = [*core_ways[:-1], Plan.parse("fused" if frozen[1] else "materialised", len(sizes.rows)).product]
+    core_ways, dense_ways = problem.ways(fusable=False), problem.ways(frozen[1])
+    names = ["sequential", "sequential_reversed", *(f"halves@{k}" for k in range(1, len(sizes.rows))), "materialised"]
+    assert {str(way) for way in core_ways} <= {*names, *(f"expanded@{k}" for k in range(1, len(sizes.rows)))}
+    assert {str(way) for way in dense_ways} - {str(way) for way in core_ways} == ({"fused"} if frozen[1] else set())
     assert product(plan.product) <= 1.0001 * min(map(product, dense_ways))
     cheapest = min(gradients(*pair) for pair in itertools.product(dense_ways, core_ways))
     assert gradients(plan.input_gradient, plan.core_gradients) <= 1.0001 * cheapest
@@ -189,3 +191,22 @@ def test_every_way_is_timed_on_numbers_of_these_sizes(frozen, format, random_net
     assert {tuple(y.shape) for y in products} == {(4, 24)}
     assert all(torch.allclose(y, products[0], rtol=1e-4, atol=1e-4) for y in products)
     assert {tuple(r[0].shape) for r in runs[len(products) :] if r[0] is not None} == {(4, 12)}
+
+
+def test_a_way_that_needs_far_more_memory_than_x_and_y_is_left_out():
+    """Core by core from the first on, ((192, 16), (1, 768)) at rank 4 holds 192 4 768 numbers for each vector."""
+    sizes = Sizes((192, 16), (1, 768), (1, 4, 1))
+    problem = Problem(1024, sizes, torch.float32, "cpu", True, True)
+    names = {str(way) for way in problem.ways(fusable=True)}
+    assert "sequential" not in names
+    assert {"sequential_reversed", "fused"} <= names
+    assert Sequential().product_work(1024, sizes, True).largest == 1024 * 192 * 4 * 768
+
+
+def test_timing_leaves_the_random_state_as_it_was():
+    before = torch.get_rng_state()
+    t3.explain((4, 24), t3.random_matrix(((4, 6), (6, 4)), 2), measure=True)
+    drawn = torch.get_rng_state()
+    t3.matmul(torch.ones(3, 24), t3.TensorTrain([torch.ones(1, 24, 24, 1)]), "timed")
+    assert torch.equal(drawn, torch.get_rng_state())
+    assert not torch.equal(before, drawn)  # random_matrix draws

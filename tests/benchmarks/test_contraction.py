@@ -1,0 +1,75 @@
+"""The benchmark of a layer on a small one: what it writes, and what its tables make of that."""
+
+import json
+
+import pytest
+import torch
+
+import t3nsor as t3
+from benchmarks import contraction_tables, peers
+from benchmarks.contraction import main
+from benchmarks.contraction_tables import by_layer, others, regret, regret_of_choice, summary
+
+pytest.importorskip("peft", reason="the extra 'peft' is not installed")
+
+SMALL = ["--layers", "16x24", "--tokens", "8", "--d", "3", "--rank", "2", "8", "--rounds", "2", "--dtypes", "float32"]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks")
+    assert main([*SMALL, "--out", str(folder)]) == 0
+    assert {path.name for path in folder.iterdir()} == {"contraction.json", "contraction.md", "contraction.png"}
+    return json.loads((folder / "contraction.json").read_text())
+
+
+def test_it_says_where_it_was_made(record):
+    assert record["machine"]["torch"] == torch.__version__
+    assert record["machine"]["threads"] == torch.get_num_threads()
+
+
+def test_a_cell_for_each_choice_with_its_times(record):
+    cells = record["cells"]
+    assert [(cell["mode"], cell["rank"]) for cell in cells] == [
+        (mode, rank) for mode in ("cheapest", "ascending") for rank in (2, 8)
+    ]
+    for cell in cells:
+        assert {"frozen", "auto", "PEFT LoRA"} <= cell["seconds"].keys()
+        assert any(name.startswith("way ") for name in cell["seconds"])
+        assert all(median > 0 for median, *_ in cell["seconds"].values())
+        assert cell["parameters"]["PEFT LoRA"] == 8 * (16 + 24)
+    assert "core after core" in cells[3]["seconds"]
+    assert "core after core" not in cells[0]["seconds"]
+
+
+def test_the_tables_have_a_row_for_each_group(record):
+    assert summary(record["cells"]).row_count == 2
+    assert by_layer(record["cells"]).row_count == 2
+    assert others(record["cells"]).row_count == 1
+
+
+def test_regret_is_by_the_clock_and_that_of_the_choice_by_the_way_itself():
+    cell = {"plan": "halves@1", "seconds": {"auto": [1.1], "way halves@1": [1.0], "way fused, fused, halves@1": [2.0]}}
+    assert (regret(cell), regret_of_choice(cell)) == (1.1, 1.0)
+    cell["plan"] = "fused, halves@1, halves@1"
+    assert regret(cell) == regret_of_choice(cell) == 1.1
+    cell["plan"] = "fused, fused, halves@1"
+    assert regret_of_choice(cell) == 2.0
+
+
+def test_the_tables_can_be_made_again_from_the_file(record, tmp_path, capsys):
+    (tmp_path / "contraction.json").write_text(json.dumps(record))
+    assert contraction_tables.main([str(tmp_path / "contraction.json")]) == 0
+    assert "contraction.png" in capsys.readouterr().out
+    assert (tmp_path / "contraction.md").read_text().count("| dtype |") == 3
+
+
+@pytest.mark.parametrize("name", ["core_after_core", "tensor_train"])
+def test_the_peers_of_a_train_compute_the_same(name):
+    linear = torch.nn.Linear(12, 8, bias=False)
+    layer = t3.TTLinear(12, 8, False, d=3, tt_rank=3)
+    x = torch.randn(5, 12)
+    arguments = (linear, layer, "auto") if name == "tensor_train" else (linear, layer)
+    candidate = getattr(peers, name)(*arguments)
+    torch.testing.assert_close(candidate.product(x), linear(x) + x @ layer.full().T)
+    assert candidate.parameters == sum(core.numel() for core in layer.cores)

@@ -1,0 +1,48 @@
+"""Rounds: who runs when, and what is made of the times. No test looks at a clock."""
+
+import gc
+
+import pytest
+import torch
+
+from benchmarks import timing
+from benchmarks.timing import Timing, interleaved
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Functions that take as long as they say."""
+
+    def clocked(function, device):
+        return function()
+
+    monkeypatch.setattr(timing, "clocked", clocked)
+
+
+def test_median_and_quartiles():
+    assert Timing.of([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0, 5)
+    assert Timing.of([2.0]) == (2.0, 2.0, 2.0, 1)
+
+
+def test_every_function_runs_once_a_round_and_once_before(scripted):
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}
+    times = interleaved(functions, 4, CPU)
+    assert calls[:3] == ["a", "b", "c"]
+    assert [sorted(calls[3 * k : 3 * k + 3]) for k in range(1, 5)] == [["a", "b", "c"]] * 4
+    assert {timing.rounds for timing in times.values()} == {4}
+
+
+def test_hopeless_contenders_have_the_time_of_their_first_run_alone(scripted):
+    functions = {"fast": lambda: 1.0, "near": lambda: 2.9, "far": lambda: 3.1, "floor": lambda: 9.0}
+    times = interleaved(functions, 3, CPU, contenders={"fast", "near", "far"})
+    assert {name: timing.rounds for name, timing in times.items()} == {"fast": 3, "near": 3, "far": 1, "floor": 3}
+    assert times["far"].median == 3.1
+
+
+def test_an_error_leaves_the_collector_as_it_was(scripted):
+    with pytest.raises(ZeroDivisionError):
+        interleaved({"bad": lambda: 1 / 0}, 1, CPU)
+    assert gc.isenabled()

@@ -1,0 +1,90 @@
+"""The coefficients of the cost model: shipped, measured, kept in a file."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import t3nsor as t3
+from t3nsor.calibrate import calibrate, main
+from t3nsor.contraction.device import SHIPPED, cache_file, coefficients, save
+from t3nsor.contraction.work import Device
+
+SLOW = Device(flops=1e3, half=1.0, bandwidth=1e3, copying=1e3, paging=1e3, launch=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _own_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("T3NSOR_CACHE", str(tmp_path / "cache"))
+
+
+def test_without_a_file_the_shipped_ones_are_used():
+    assert not cache_file().exists()
+    assert coefficients("cpu", torch.float32) == SHIPPED["cpu", torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "known"),
+    [
+        ("cpu", torch.float64, ("cpu", torch.float32)),
+        ("cpu", torch.float16, ("cpu", torch.bfloat16)),
+        ("meta", torch.float32, ("cpu", torch.float32)),
+        ("xpu", torch.float16, ("cuda", torch.bfloat16)),
+    ],
+)
+def test_what_is_not_known_takes_what_is_nearest(device, dtype, known):
+    assert coefficients(device, dtype) == SHIPPED[known]
+
+
+def test_measured_ones_are_kept_and_used():
+    assert save({("cpu", torch.float32): SLOW}) == cache_file()
+    assert coefficients("cpu", torch.float32) == SLOW
+    assert coefficients("cpu", torch.bfloat16) == SHIPPED["cpu", torch.bfloat16]
+    assert [path.name for path in cache_file().parent.iterdir()] == ["devices.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[", "{}", '[{"device": "cpu"}]', '[{"device": "cpu", "dtype": "floaty"}]'])
+def test_a_broken_file_is_as_good_as_none(content):
+    cache_file().parent.mkdir(parents=True)
+    cache_file().write_text(content)
+    assert coefficients("cpu", torch.float32) == SHIPPED["cpu", torch.float32]
+
+
+def test_a_plan_follows_the_coefficients(tmp_path, monkeypatch):
+    """Where launching a kernel is all that costs, the way with the fewest kernels is taken."""
+    tt = t3.random_matrix(((4, 6), (6, 4)), 2)
+    monkeypatch.setenv("T3NSOR_CACHE", str(tmp_path / "launches"))
+    save({("cpu", torch.float32): Device(1e30, 0.0, 1e30, 1e30, 1e30, 1.0)})
+    explained = t3.explain((32, 24), tt)
+    assert str(explained.plan.product) == min(explained.product, key=lambda cost: cost.launches).way
+    monkeypatch.setenv("T3NSOR_CACHE", str(tmp_path / "operations"))
+    save({("cpu", torch.float32): Device(1.0, 0.0, 1e30, 1e30, 1e30, 0.0)})
+    explained = t3.explain((32, 24), tt)
+    assert str(explained.plan.product) == min(explained.product, key=lambda cost: cost.flops).way
+
+
+@pytest.mark.slow
+def test_calibration_gives_numbers_that_a_machine_can_have():
+    measured = calibrate("cpu", torch.float32)
+    assert 1e8 < measured.flops < 1e16
+    assert min(measured.bandwidth, measured.copying, measured.paging) > 1e6
+    assert 0 < measured.launch < 1
+    assert measured.half >= 0
+
+
+def test_show_prints_what_is_used_and_measures_nothing(capsys):
+    save({("cpu", torch.float32): SLOW})
+    assert main(["--show"]) == 0
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["device", "dtype"]
+    assert first.split()[:2] == ["cpu", "torch.float32"]
+    assert first.split()[-1] == f"{SLOW.launch * 1e6:.1f}"
+
+
+def test_the_command_keeps_what_it_measures(monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[calibrate.__module__], "calibrate", lambda *key: SLOW)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([]) == 0
+    assert str(cache_file()) in capsys.readouterr().out
+    assert {row["flops"] for row in json.loads(cache_file().read_text())} == {SLOW.flops}
