@@ -105,7 +105,7 @@ class TensorTrainLinear(nn.Module):
     def added_to(self, weight: Tensor) -> Tensor:
         """weight + s T, (out, in), in one pass and in the dtype of ``weight``."""
         network = self.linear.network().to(weight.dtype)
-        return t3.add_dense(weight, network if self.scaling == 1 else network * self.scaling)
+        return (network if self.scaling == 1 else network * self.scaling).added_to(weight)
 
     def delta_bias(self) -> Tensor | None:
         """s c, (out,), or None without a bias."""

@@ -86,7 +86,7 @@ def summary(cells: list[dict[str, Any]]) -> Table:
             f"{max(regrets):.2f}",
             f"{sum(value <= CLOSE for value in choices) / len(choices):.0%}",
             f"{max(choices):.2f}",
-            f"{statistics.median(small):.2f}" if small else "",
+            median_of(small),
             f"{max(small):.2f}" if small else "",
             f"{sum(value > 1 for value in small)} of {len(small)}",
         )
@@ -110,9 +110,9 @@ def by_layer(cells: list[dict[str, Any]]) -> Table:
             layer,
             f"{tokens:,}",
             f"{frozen * 1e3:,.1f}",
-            f"{statistics.median(lora):.2f}" if lora else "",
+            median_of(lora),
             mode,
-            *(f"{statistics.median(ratio(c, 'auto') for c in some if c['rank'] == rank):.2f}" for rank in ranks),
+            *(median_of([ratio(cell, "auto") for cell in some if cell["rank"] == rank]) for rank in ranks),
         )
     return table
 
@@ -126,6 +126,11 @@ def others(cells: list[dict[str, Any]]) -> Table:
             values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
             table.add_row(cell["dtype"], cell["layer"], f"{cell['tokens']:,}", *values)
     return table
+
+
+def median_of(values: list[float]) -> str:
+    """The median with two decimals; nothing of nothing."""
+    return f"{statistics.median(values):.2f}" if values else ""
 
 
 def markdown(table: Table) -> str:

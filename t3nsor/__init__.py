@@ -2,7 +2,7 @@
 
 from .bias import TTBias
 from .cheap_shapes import cheapest_shape
-from .contraction import Plan, add_dense, explain, matmul
+from .contraction import Plan, explain, matmul
 from .decompositions import from_kronecker, to_kronecker, tr_svd, tt_svd
 from .describe import describe
 from .embedding import TTEmbedding
@@ -33,7 +33,6 @@ __all__ = [
     "TensorBasis",
     "TensorRing",
     "TensorTrain",
-    "add_dense",
     "cheapest_shape",
     "const_initializer",
     "describe",

@@ -128,6 +128,11 @@ class TensorNetwork:
         with autocast_off(self.device.type):
             return dense(self.cores)
 
+    def added_to(self, weight: Tensor) -> Tensor:
+        """weight (M, N) plus the dense matrix, both of one dtype, written in one pass; differentiable in the cores."""
+        with autocast_off(self.device.type):
+            return dense(self.cores, weight)
+
     @property
     def T(self) -> "TensorNetwork":  # noqa: N802 - the name that torch and numpy use
         """The transposed matrix."""

@@ -11,7 +11,7 @@ A way is one module; a device is one line of `device`.
 
 from .chains import dense
 from .explanation import Explanation, WayCost, explain
-from .matmul import add_dense, check_plan, matmul
+from .matmul import check_plan, matmul
 from .plans import Plan
 from .precision import autocast_off, contract
 from .rows import gather_rows
@@ -20,7 +20,6 @@ __all__ = [
     "Explanation",
     "Plan",
     "WayCost",
-    "add_dense",
     "autocast_off",
     "check_plan",
     "contract",

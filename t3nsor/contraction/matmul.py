@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chains import dense
 from .function import network_product
 from .plans import Plan
 from .precision import autocast_dtype, autocast_off
-from .sequential import activated_product
+from .sequential import Sequential
 
 if TYPE_CHECKING:
     from ..tensor_network import TensorNetwork
@@ -63,20 +62,13 @@ def matmul(
                 "were given; add the two products instead."
             )
         with autocast_off(x.device.type):
-            y = activated_product(flat, [core.to(compute) for core in cores], core_activation)
-            y = y if bias is None else y + bias.to(y.dtype)
+            y = Sequential().add(flat, cores, None if bias is None else bias.to(compute), core_activation)
     elif weight is not None and weight.requires_grad:
         frozen = F.linear(flat, weight.to(compute), None if bias is None else bias.to(compute))
         y = frozen + network_product(flat, cores, None, None, text)
     else:
         y = network_product(flat, cores, weight, bias, text)
     return y.reshape(*x.shape[:-1], M).to(lowered or x.dtype)
-
-
-def add_dense(weight: Tensor, tt: "TensorNetwork") -> Tensor:
-    """weight (M, N) plus the dense matrix of a network of the same dtype, in one pass: what merging writes."""
-    with autocast_off(weight.device.type):
-        return dense(tt.cores, weight)
 
 
 def check_plan(plan: str | Plan, cores: int, core_activation: Callable[[Tensor], Tensor] | None = None) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from .chains import Sizes
 from .device import coefficients
-from .materialised import Fused
 from .plans import Plan, ways
 from .way import Way
 from .work import Device
@@ -60,8 +59,9 @@ class Problem(NamedTuple):
         room = ROOM * (self.tokens * (M + N) + M * N)
 
         def largest(way: Way) -> int:
-            work = way.gradient_work(self.tokens, self.sizes, self.has_weight, True, not isinstance(way, Fused))
-            return max(work.largest, way.product_work(self.tokens, self.sizes, self.has_weight).largest)
+            given = self.tokens, self.sizes, self.has_weight
+            gradients = (way.gradient_work(*given, *wanted) for wanted in ((True, False), (False, True), (True, True)))
+            return max(way.product_work(*given).largest, *(work.largest for work in gradients))
 
         return [way for way in ways(self.sizes, fusable) if largest(way) <= room]
 

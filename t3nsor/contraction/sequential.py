@@ -1,5 +1,6 @@
 """Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,19 @@ class Sequential(Way):
     def name(self) -> str:
         return "sequential_reversed" if self.reverse else "sequential"
 
-    def add(self, x: Tensor, cores: Sequence[Tensor], onto: Tensor | None) -> Tensor:
-        T, c = x.shape[0], cores[0].shape[0]
-        *_, state = self._states(x, [core.to(x.dtype) for core in cores])
+    def add(
+        self,
+        x: Tensor,
+        cores: Sequence[Tensor],
+        onto: Tensor | None,
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """x W^T + onto; `between` is applied after every core but the last, and then there is no W."""
+        T, c, M = x.shape[0], cores[0].shape[0], math.prod(core.shape[1] for core in cores)
+        *_, state = self._states(x, [core.to(x.dtype) for core in cores], between)
         if self.reverse:
-            return add(onto, torch.einsum("bccM->bM", state.reshape(T, c, c, -1)))  # (T, c, r, M) -> (T, M)
-        return add(onto, torch.einsum("bcMc->bM", state.reshape(T, c, -1, c)))  # (T, c, M, s) -> (T, M)
+            return add(onto, torch.einsum("bccM->bM", state.reshape(T, c, c, M)))  # (T, c, r, M) -> (T, M)
+        return add(onto, torch.einsum("bcMc->bM", state.reshape(T, c, M, c)))  # (T, c, M, s) -> (T, M)
 
     def add_gradients(
         self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, for_x: bool, for_cores: bool
@@ -79,7 +87,9 @@ class Sequential(Way):
     def _order(self, cores: Sequence[Tensor]) -> list[int]:
         return list(range(len(cores)))[:: -1 if self.reverse else 1]
 
-    def _states(self, x: Tensor, cores: Sequence[Tensor]) -> list[Tensor]:
+    def _states(
+        self, x: Tensor, cores: Sequence[Tensor], between: Callable[[Tensor], Tensor] | None = None
+    ) -> list[Tensor]:
         """The state before each core, (T c, M, r, n, N) or reversed (T c, N, n, s, M), and the one after the last."""
         T, c, left = x.shape[0], cores[0].shape[0], x.shape[1]
         before, after = self._indices
@@ -93,6 +103,8 @@ class Sequential(Way):
             states.append(state)
             state = torch.einsum(f"{before},rmns->{after}", state, cores[k])  # (T c, N, r, m, M) or (T c, M, m, s, N)
             done *= m
+            if between is not None and len(states) < len(cores):
+                state = between(state)
         return [*states, state]
 
     def _products(self, tokens: int, sizes: Sizes) -> list[tuple[int, int, int]]:
@@ -105,18 +117,3 @@ class Sequential(Way):
             products.append((vectors, entered * sizes.columns[k], left * sizes.rows[k]))
             vectors *= sizes.rows[k]
         return products
-
-
-def activated_product(x: Tensor, cores: Sequence[Tensor], activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """(T, N) and cores of the same dtype -> (T, M), with a function after every core but the last one."""
-    T, c = x.shape[0], cores[0].shape[0]
-    closing = torch.eye(c, dtype=x.dtype, device=x.device)
-    state = torch.einsum("bN,cr->bcrN", x, closing).reshape(T * c, 1, c, x.shape[1])  # (T c, M, r, N)
-    for k, core in enumerate(cores):
-        r, m, n, s = core.shape
-        M, N = state.shape[1], state.shape[3] // n
-        state = torch.einsum("bMrnN,rmns->bMmsN", state.reshape(T * c, M, r, n, N), core)  # -> (T c, M, m, s, N)
-        state = state.reshape(T * c, M * m, s, N)
-        if k < len(cores) - 1:
-            state = activation(state)
-    return torch.einsum("bcMc->bM", state.reshape(T, c, -1, c))  # (T, c, M, c) -> (T, M)
