@@ -161,6 +161,7 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
     for row, dtype in zip(axes, dtypes, strict=True):
         for axis, count in zip(row, tokens, strict=True):
             some = [cell for cell in cells if (cell["dtype"], cell["tokens"]) == (dtype, count)]
+            axis.set_visible(bool(some))
             for mode in dict.fromkeys(cell["mode"] for cell in some):
                 chosen = [cell for cell in some if cell["mode"] == mode]
                 x = [cell["parameters"]["auto"] / cell["parameters"].get(LORA, 1) for cell in chosen]
@@ -178,8 +179,10 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("parameters / LoRA's")
     for row in axes:
         row[0].set_ylabel("time / frozen layer")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
+    shown = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=4, frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
