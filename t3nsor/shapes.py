@@ -112,7 +112,10 @@ def tt_shape(in_features: int, out_features: int, d: int, mode: str = "ascending
         return (out_features, *ones), factorize(in_features, d)
     if mode == "out_only":
         return factorize(out_features, d, "descending"), (*ones, in_features)
-    raise ValueError(f"shape_mode must be one of {', '.join(SHAPE_MODES)}, but {mode!r} was given; choose one of them.")
+    raise ValueError(
+        f"shape_mode must be one of {', '.join(SHAPE_MODES)}, or of a layer 'cheapest', but {mode!r} was given; "
+        "choose one of them."
+    )
 
 
 def check_factors(factors: Iterable[int], name: str) -> tuple[int, ...]:
