@@ -54,7 +54,10 @@ class Problem(NamedTuple):
         return cls(tokens, sizes, dtype, device_type, weight_dtype is not None, fusable)
 
     def ways(self, fusable: bool) -> list[Way]:
-        """The ways that need no more memory than there is room for, all three contractions considered."""
+        """The ways that need no more memory than there is room for, all three contractions considered.
+
+        Where none does, as in a ring whose ranks are far larger than its factors, it is the one that needs least.
+        """
         M, N = self.sizes.shape
         room = ROOM * (self.tokens * (M + N) + M * N)
 
@@ -63,7 +66,8 @@ class Problem(NamedTuple):
             gradients = (way.gradient_work(*given, *wanted) for wanted in ((True, False), (False, True), (True, True)))
             return max(way.product_work(*given).largest, *(work.largest for work in gradients))
 
-        return [way for way in ways(self.sizes, fusable) if largest(way) <= room]
+        listed = ways(self.sizes, fusable)
+        return [way for way in listed if largest(way) <= room] or [min(listed, key=largest)]
 
 
 def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> Plan:

@@ -210,3 +210,15 @@ def test_timing_leaves_the_random_state_as_it_was():
     t3.matmul(torch.ones(3, 24), t3.TensorTrain([torch.ones(1, 24, 24, 1)]), "timed")
     assert torch.equal(drawn, torch.get_rng_state())
     assert not torch.equal(before, drawn)  # random_matrix draws
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("tokens", [1, 3, 100])
+def test_a_ring_of_ranks_far_larger_than_its_factors_has_a_plan(tokens, frozen):
+    ring = t3.random_matrix(((2, 2), (2, 2)), 20, format="tensor_ring", dtype=torch.float64)
+    problem = Problem.make(tokens, Sizes.of(ring.cores), torch.float64, "cpu", torch.float64 if frozen else None)
+    assert problem.ways(fusable=frozen)
+    x = torch.randn(tokens, 4, dtype=torch.float64)
+    weight = torch.randn(4, 4, dtype=torch.float64) if frozen else None
+    expected = x @ (ring.full() if weight is None else ring.full() + weight).T
+    torch.testing.assert_close(t3.matmul(x, ring, weight=weight), expected)
