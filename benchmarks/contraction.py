@@ -26,6 +26,7 @@ import t3nsor as t3
 from benchmarks import peers
 from benchmarks.machine import describe_machine
 from benchmarks.timing import interleaved
+from t3nsor.contraction.materialised import Fused
 from t3nsor.contraction.planner import Problem, fastest
 
 LAYERS = ("768x3072", "3072x768", "1024x4096", "512x2048")
@@ -137,10 +138,13 @@ def single_ways(problem: Problem) -> list[str]:
     The fused way has none of its own for the cores: it is combined with each of the others. What needs more memory than
     the planner gives a way is left out.
     """
-    for_cores = problem.ways(fusable=False)
+    for_both, for_cores = problem.ways_for(True, True), problem.ways_for(False, True)
     names = []
-    for way in problem.ways(problem.fusable):
-        names += [str(way)] if way in for_cores else [f"{way}, {way}, {other}" for other in for_cores]
+    for way in problem.ways_for():
+        if way in for_both:
+            names.append(str(way))
+        elif isinstance(way, Fused):
+            names += [f"{way}, {way}, {other}" for other in for_cores]
     return names
 
 

@@ -53,20 +53,22 @@ class Problem(NamedTuple):
         fusable = weight_dtype is not None and min(dtype.itemsize, weight_dtype.itemsize) >= 4
         return cls(tokens, sizes, dtype, device_type, weight_dtype is not None, fusable)
 
-    def ways(self, fusable: bool) -> list[Way]:
-        """The ways that need no more memory than there is room for, all three contractions considered.
+    def ways_for(self, *gradients: bool) -> list[Way]:
+        """The ways for the product, or for the gradients (of x, of the cores), that there is room for.
 
-        Where none does, as in a ring whose ranks are far larger than its factors, it is the one that needs least.
+        Where there is for none, as in a ring of ranks far larger than its factors, it is the one that needs least.
         """
+        given = self.tokens, self.sizes, self.has_weight
         M, N = self.sizes.shape
         room = ROOM * (self.tokens * (M + N) + M * N)
 
         def largest(way: Way) -> int:
-            given = self.tokens, self.sizes, self.has_weight
-            gradients = (way.gradient_work(*given, *wanted) for wanted in ((True, False), (False, True), (True, True)))
-            return max(way.product_work(*given).largest, *(work.largest for work in gradients))
+            return (way.gradient_work(*given, *gradients) if gradients else way.product_work(*given)).largest
 
-        listed = ways(self.sizes, fusable)
+        of_cores = ways(self.sizes, fusable=False)
+        listed = of_cores if gradients == (False, True) else ways(self.sizes, self.fusable)
+        if gradients == (True, True):
+            listed = [way for way in listed if way in of_cores]
         return [way for way in listed if largest(way) <= room] or [min(listed, key=largest)]
 
 
@@ -147,12 +149,11 @@ def timings(problem: Problem, device: torch.device) -> Seconds:
 def _each_way(
     problem: Problem, product: Callable[[Way], float], gradients: Callable[[Way, bool, bool], float]
 ) -> Seconds:
-    inputs, cores = problem.ways(problem.fusable), problem.ways(fusable=False)
     return Seconds(
-        {way: product(way) for way in inputs},
-        {way: gradients(way, True, False) for way in inputs},
-        {way: gradients(way, False, True) for way in cores},
-        {way: gradients(way, True, True) for way in inputs if way in cores},
+        {way: product(way) for way in problem.ways_for()},
+        {way: gradients(way, True, False) for way in problem.ways_for(True, False)},
+        {way: gradients(way, False, True) for way in problem.ways_for(False, True)},
+        {way: gradients(way, True, True) for way in problem.ways_for(True, True)},
     )
 
 

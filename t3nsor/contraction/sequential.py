@@ -1,6 +1,5 @@
 """Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +32,7 @@ class Sequential(Way):
         between: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """x W^T + onto; `between` is applied after every core but the last, and then there is no W."""
-        T, c, M = x.shape[0], cores[0].shape[0], math.prod(core.shape[1] for core in cores)
+        T, c, M = x.shape[0], cores[0].shape[0], Sizes.of(cores).shape[0]
         *_, state = self._states(x, [core.to(x.dtype) for core in cores], between)
         if self.reverse:
             return add(onto, torch.einsum("bccM->bM", state.reshape(T, c, c, M)))  # (T, c, r, M) -> (T, M)

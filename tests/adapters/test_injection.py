@@ -1,6 +1,7 @@
 """attach: where adapters go, that step 0 is the base model, and that a refusal leaves the model untouched."""
 
 import copy
+import statistics
 from dataclasses import dataclass
 
 import pytest
@@ -316,17 +317,26 @@ def trainable_gradients(model, batch):
 
 
 def test_bf16_autocast_gives_gradients_to_the_same_parameters(tiny_t5, batch, trained, any_adapter):
+    """In the median of five draws: with 24 features a single one may stand where a rounding turns a ReLU over."""
     model = trained(adapters.attach(tiny_t5(), any_adapter), std=0.05)
-    exact = trainable_gradients(model, batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        lowered = trainable_gradients(model, batch)
-    assert lowered.keys() == exact.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
-    assert {gradient.dtype for gradient in lowered.values()} == {torch.float32}
-    whole, difference = (
-        torch.cat([gradient.flatten() for gradient in gradients])
-        for gradients in (exact.values(), [lowered[name] - gradient for name, gradient in exact.items()])
-    )
-    assert 0 < difference.norm() < 0.1 * whole.norm()  # some 25 products of relative precision 2^-8 in a row
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    errors = []
+    for _ in range(5):
+        exact = trainable_gradients(model, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            lowered = trainable_gradients(model, batch)
+        assert lowered.keys() == exact.keys() == names
+        assert {gradient.dtype for gradient in lowered.values()} == {torch.float32}
+        whole, difference = (
+            torch.cat([gradient.flatten() for gradient in gradients])
+            for gradients in (exact.values(), [lowered[name] - gradient for name, gradient in exact.items()])
+        )
+        errors.append(float(difference.norm() / whole.norm()))
+        with torch.no_grad():
+            for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    assert min(errors) > 0
+    assert statistics.median(errors) < 0.1  # some 25 products of relative precision 2^-8 in a row
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])

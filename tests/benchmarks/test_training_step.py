@@ -10,6 +10,7 @@ pytest.importorskip("peft", reason="the extra 'peft' is not installed")
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_every_method_is_measured(tmp_path, capsys):
     assert main(["--quick", "--batch", "2", "--length", "8", "--rounds", "1", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "training_step.json").read_text())
