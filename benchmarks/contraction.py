@@ -15,7 +15,6 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from tqdm import tqdm
 import t3nsor as t3
 from benchmarks import peers
 from benchmarks.machine import describe_machine
+from benchmarks.options import parser_of
 from benchmarks.timing import interleaved
 from t3nsor.contraction.materialised import Fused
 from t3nsor.contraction.planner import Problem, fastest
@@ -61,11 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, with what `--quick` stands for filled in."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.contraction",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.contraction", __doc__)
     parser.add_argument("--quick", action="store_true", help="a corner of the grid")
     parser.add_argument("--layers", nargs="+", metavar="INxOUT")
     parser.add_argument("--tokens", type=int, nargs="+")
@@ -73,10 +69,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=int, nargs="+")
     parser.add_argument("--modes", nargs="+", help="how shapes are chosen")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     options = parser.parse_args(arguments)
     whole = {"layers": LAYERS, "tokens": TOKENS, "d": CORES, "rank": RANKS, "modes": MODES, "dtypes": DTYPES}
     for name, values in (QUICK if options.quick else whole).items():

@@ -3,11 +3,12 @@
 import gc
 import random
 import statistics
-import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import torch
+
+from t3nsor.contraction.clock import clocked
 
 HOPELESS = 3.0
 """A contender that took so many times the fastest when it ran first is not timed again."""
@@ -57,18 +58,3 @@ def interleaved(
         if gc_was_on:
             gc.enable()
     return {name: Timing.of(times) for name, times in seconds.items()}
-
-
-def clocked(function: Callable[[], object], device: torch.device) -> float:
-    """The seconds that one call takes, the device's work included."""
-    wait(device)
-    start = time.perf_counter()
-    function()
-    wait(device)
-    return time.perf_counter() - start
-
-
-def wait(device: torch.device) -> None:
-    """Let a GPU finish what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -29,8 +29,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 import adapters
 from benchmarks.contraction_tables import markdown
 from benchmarks.machine import describe_machine
+from benchmarks.options import parser_of
 from benchmarks.peers import installed
-from benchmarks.timing import clocked, interleaved
+from benchmarks.timing import interleaved
+from t3nsor.contraction.clock import clocked
 
 SIZES = {
     "base": {"d_model": 768, "d_ff": 3072, "d_kv": 64, "num_layers": 12, "num_heads": 12, "vocab_size": 32128},
@@ -95,19 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.training_step", __doc__)
     parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=128, help="tokens of a row, for encoder and decoder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     return parser.parse_args(arguments)
 
 

@@ -8,13 +8,16 @@ What is kept, and where, says `t3nsor.contraction.device`.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 
+from .contraction.clock import shortest
 from .contraction.device import coefficients, save
 from .contraction.work import LARGE, Device
+
+ROUNDS = 15
+"""How often each product and copy is timed."""
 
 
 def calibrate(device_type: str, dtype: torch.dtype) -> Device:
@@ -25,37 +28,28 @@ def calibrate(device_type: str, dtype: torch.dtype) -> Device:
     thin, onto = torch.randn(wide, narrow, **options), torch.zeros(tokens, wide, **options)
     between, tiny = torch.randn(tokens, narrow, **options), torch.zeros(8, **options)
     itemsize = dtype.itemsize
+
+    def seconds(run: Callable[[], object]) -> float:
+        return shortest(run, torch.device(device_type), ROUNDS)
+
     large = 2 * LARGE // itemsize
     kept = torch.zeros(large, **options)
-    fresh = _seconds(lambda: torch.zeros(large, **options), device_type)
-    paged = max(fresh - _seconds(kept.zero_, device_type), 1e-9)
+    fresh = seconds(lambda: torch.zeros(large, **options))
+    paged = max(fresh - seconds(kept.zero_), 1e-9)
 
-    flops = 2 * tokens * wide * wide / _seconds(lambda: x @ weight, device_type)
-    inner = _seconds(lambda: x @ thin, device_type)
+    flops = 2 * tokens * wide * wide / seconds(lambda: x @ weight)
+    inner = seconds(lambda: x @ thin)
     half = max(narrow * (flops * inner / (2 * tokens * wide * narrow) - 1), 0.0)
-    outer = _seconds(lambda: onto.addmm_(between, thin.T), device_type)
-    permuted = _seconds(lambda: x.view(tokens, wide // 8, 8).transpose(1, 2).contiguous(), device_type)
+    outer = seconds(lambda: onto.addmm_(between, thin.T))
+    permuted = seconds(lambda: x.view(tokens, wide // 8, 8).transpose(1, 2).contiguous())
     return Device(
         flops=flops,
         half=half,
         bandwidth=2 * tokens * wide * itemsize / outer,
         copying=2 * tokens * wide * itemsize / permuted,
         paging=large * itemsize / paged,
-        launch=_seconds(lambda: tiny.add_(1), device_type),
+        launch=seconds(lambda: tiny.add_(1)),
     )
-
-
-def _seconds(run: Callable[[], object], device_type: str, rounds: int = 15) -> float:
-    """The median time of a function, in seconds, once it has run twice."""
-    wait = torch.cuda.synchronize if device_type == "cuda" else lambda: None
-    times = []
-    for _ in range(rounds + 2):
-        wait()
-        start = time.perf_counter()
-        run()
-        wait()
-        times.append(time.perf_counter() - start)
-    return sorted(times[2:])[rounds // 2]
 
 
 def main(arguments: list[str] | None = None) -> int:

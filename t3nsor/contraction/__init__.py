@@ -5,6 +5,7 @@
     way             what a way offers                             explanation      the table of all ways
     sequential, halves, materialised    the ways                  rows             rows looked up by index
     chains          products of cores                             precision        products in their operands' dtype
+    clock           seconds of a call
 
 A way is one module; a device is one line of `device`.
 """

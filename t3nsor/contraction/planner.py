@@ -8,7 +8,6 @@
 The gradient of x and those of the cores are chosen together: where both take one way, it makes what they share once.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .chains import Sizes
+from .clock import shortest
 from .device import coefficients
 from .plans import Plan, ways
 from .way import Way
@@ -141,8 +141,8 @@ def timings(problem: Problem, device: torch.device) -> Seconds:
     with torch.no_grad():
         return _each_way(
             problem,
-            lambda way: measure(lambda: way.product(x, cores, weight, None), device),
-            lambda way, *wanted: measure(lambda: way.gradients(x, g, cores, weight, *wanted), device),
+            lambda way: shortest(lambda: way.product(x, cores, weight, None), device, ROUNDS),
+            lambda way, *wanted: shortest(lambda: way.gradients(x, g, cores, weight, *wanted), device, ROUNDS),
         )
 
 
@@ -155,21 +155,3 @@ def _each_way(
         {way: gradients(way, False, True) for way in problem.ways_for(False, True)},
         {way: gradients(way, True, True) for way in problem.ways_for(True, True)},
     )
-
-
-def measure(run: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
-    """The shortest of some times that a function takes, in seconds, once it has run."""
-    run()
-    times = []
-    for _ in range(rounds):
-        _wait(device)
-        start = time.perf_counter()
-        run()
-        _wait(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

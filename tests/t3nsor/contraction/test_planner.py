@@ -180,7 +180,7 @@ def test_auto_asks_no_clock(clock, random_network):
 def test_every_way_is_timed_on_numbers_of_these_sizes(frozen, format, random_network, monkeypatch):
     cores = random_network(format=format, rank=2).cores
     runs = []
-    monkeypatch.setattr(planner, "measure", lambda run, device: runs.append(run()) or float(len(runs)))
+    monkeypatch.setattr(planner, "shortest", lambda run, device, rounds: runs.append(run()) or float(len(runs)))
     problem = Problem(4, Sizes.of(cores), torch.float32, "cpu", frozen, frozen)
     timed = planner.timings(problem, torch.device("cpu"))
     assert [*map(list, timed)] == [*map(list, estimates(problem, DEVICES[0]))]
