@@ -26,7 +26,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from adapters import ConfigurationError, MergeError, TensorTrainLoRAConfig
+from adapters import ConfigurationError, MergeError, TensorTrainLinear, TensorTrainLoRAConfig
 from adapters.peft import TensorTrainConfig, TensorTrainModel, TensorTrainPeftLinear, register
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
@@ -623,3 +623,20 @@ class TestDisabling:
         assert torch.equal(logits(model), logits(t5()))
         assert all(".tt_lora_delta.fresh." in name for name in trainable(model))
         assert len(trainable(model)) == 3 * len(layers(model))
+
+
+def test_one_contraction_serves_base_and_delta_unless_someone_watches_the_base(monkeypatch):
+    layer = TensorTrainPeftLinear(nn.Linear(12, 8), "default", TensorTrainConfig(rank=2))
+    nn.init.normal_(layer.tt_lora_delta["default"].linear.cores[-1])
+    x, fused, seen = torch.randn(5, 12, requires_grad=True), [], []
+    onto = TensorTrainLinear.onto
+    monkeypatch.setattr(TensorTrainLinear, "onto", lambda self, *given: fused.append(self) or onto(self, *given))
+    together = layer(x)
+    assert len(fused) == 1
+    layer.base_layer.register_full_backward_hook(lambda *_: seen.append(True))
+    apart = layer(x)
+    assert len(fused) == 1
+    torch.testing.assert_close(together, apart)
+    torch.testing.assert_close(together, layer.base_layer(x) + layer.tt_lora_delta["default"](x))
+    apart.sum().backward()
+    assert seen == [True]

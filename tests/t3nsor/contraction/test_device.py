@@ -38,6 +38,7 @@ def test_what_is_not_known_takes_what_is_nearest(device, dtype, known):
 
 
 def test_measured_ones_are_kept_and_used():
+    assert coefficients("cpu", torch.float32) != SLOW
     assert save({("cpu", torch.float32): SLOW}) == cache_file()
     assert coefficients("cpu", torch.float32) == SLOW
     assert coefficients("cpu", torch.bfloat16) == SHIPPED["cpu", torch.bfloat16]

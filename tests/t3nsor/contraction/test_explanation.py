@@ -103,3 +103,10 @@ def test_measured_seconds_are_beside_the_estimates(frozen_weight, dtype, random_
 def test_bad_input_is_refused_with_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_no_vectors_are_not_timed():
+    tt = t3.random_matrix(((2, 3), (3, 2)), 2)
+    assert t3.explain((0, 6), tt).plan
+    with pytest.raises(ValueError, match=r"at least one vector, but x_shape is \(0, 6\)"):
+        t3.explain((0, 6), tt, measure=True)
