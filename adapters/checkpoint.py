@@ -106,10 +106,8 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
             was.
     """
     directory = Path(directory)
-    description = _read_description(directory)
-    _check_architecture(model, description["architecture"], directory)
-    saved = _saved_adapters(description["adapters"], directory)
-    tensors = _read_tensors(directory, fingerprint(description))
+    saved_architecture, saved, tensors = read_folder(directory)
+    _check_architecture(model, saved_architecture, directory)
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
     if present and present != saved:
         raise CheckpointError(
@@ -126,6 +124,19 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
             attach(model, config, task)
     load_tensors(model, tensors)
     return model
+
+
+def read_folder(
+    directory: Path,
+) -> tuple[dict[str, Any], list[tuple[str | None, AdapterConfig]], dict[str, Tensor]]:
+    """What a folder holds: the base's architecture, the pairs of task and configuration, the tensors by name.
+
+    Raises:
+        CheckpointError: files are missing or unreadable, or were not saved together.
+    """
+    description = _read_description(directory)
+    saved = _saved_adapters(description["adapters"], directory)
+    return description["architecture"], saved, _read_tensors(directory, fingerprint(description))
 
 
 def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], where: str) -> None:
