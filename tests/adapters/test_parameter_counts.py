@@ -157,11 +157,11 @@ CLOSED_FORMS = [
     ({"kind": "compacter", "learnable_rules": False}, lambda s: projections(s, factors(s, 4, 1))),
     ({"kind": "compacter", "shared_weights": True}, lambda s: 4**3 + 2 * factors(s, 4, 1) + projections(s, 0)),
     (
-        {"kind": "tt_lora", "rank": 4},
+        {"kind": "tt_lora", "rank": 4, "shape_mode": "ascending"},
         lambda s: 2 * s.L * (s.wis + 1) * train(s.factors[s.F], s.factors[s.D], 4),
     ),
     (
-        {"kind": "tt_lora", "rank": 8, "bias": "dense", "target_modules": ["wo"]},
+        {"kind": "tt_lora", "rank": 8, "bias": "dense", "target_modules": ["wo"], "shape_mode": "ascending"},
         lambda s: 2 * s.L * (train(s.factors[s.D], s.factors[s.F], 8) + s.D),
     ),
     (

@@ -34,16 +34,19 @@ def t5_base(tiny_t5):
         ({"kind": "layer_norm", "trainable": False}, 0),
         ({"kind": "scale_norm"}, 62),
         ({"kind": "tt_layer_norm", "rank": 4}, 62 * (8 * 4 + 4 * 8 * 4 + 4 * 12)),
-        ({"kind": "tt_lora", "rank": 8}, 2 * 24 * WI_RANK_8),
+        ({"kind": "tt_lora", "rank": 8, "shape_mode": "ascending"}, 2 * 24 * WI_RANK_8),
         ({"kind": "tt_lora", "rank": 8, "shared_cores": [1]}, 2 * 24 * WI_RANK_8 - 2 * 23 * 8 * 16 * 8 * 8),
         (
             {"kind": "tt_lora", "rank": 8, "shared_cores": [1], "share_across": ["layers"], "format": "tensor_ring"},
             2 * (24 * (8 * 96 * 8 + 8 * 192 * 8) + 8 * 128 * 8),
         ),
         ({"kind": "tt_lora", "rank": 8, "format": "tensor_basis", "basis_size": 6}, 2 * (6 * WI_RANK_8 + 24 * 3 * 6)),
-        ({"kind": "tt_lora", "rank": 8, "frozen_cores": [0]}, 2 * 24 * (WI_RANK_8 - 12 * 8 * 8)),
-        ({"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"]}, 24 * (384 + 2048 + 768 + 3072)),
-        ({"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"]}, 36 * 4 * (24 * 24 + 32 * 32)),
+        ({"kind": "tt_lora", "shape_mode": "ascending", "frozen_cores": [0]}, 2 * 24 * (WI_RANK_8 - 12 * 8 * 8)),
+        (
+            {"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"], "shape_mode": "ascending"},
+            24 * (384 + 2048 + 768 + 3072),
+        ),
+        ({"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"], "shape_mode": "ascending"}, 36 * 4 * (24 * 24 + 32 * 32)),
         ({"kind": "tt_adapter", "rank": 2}, 48 * 2 * 224),
         ({"kind": "tt_adapter", "rank": 4}, 48 * 2 * 640),
         ({"kind": "tt_adapter", "rank": 8, "bias": "dense"}, 48 * (2 * 2048 + 24 + 768)),
@@ -61,7 +64,11 @@ def test_counts_on_t5_base(t5_base, description, trainable):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
-    description = [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_lora", "rank": 3}, {"kind": "scale_norm"}]
+    description = [
+        {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"},
+        {"kind": "tt_lora", "rank": 3},
+        {"kind": "scale_norm"},
+    ]
     model = adapters.attach(tiny_t5().to(dtype), description)
     counts = adapters.summary(model)
     assert counts.total.parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -80,7 +87,7 @@ def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
 
 
 def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
-    description = [{"kind": "tt_lora", "rank": 2, "shared_cores": [0]}, {"kind": "tt_lora", "rank": 2}]
+    description = [{"kind": "tt_lora", "rank": 2, "shared_cores": [0]}, {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"}]
     counts = adapters.summary(adapters.attach(tiny_t5(), description, "tt_lora_2"))
     core, rest = 6 * 2, 2 * 12 * 2 + 2 * 16
     assert counts.groups["tt_lora"].trainable == 8 * rest

@@ -80,12 +80,12 @@ def test_the_change_starts_at_exactly_zero_and_has_a_gradient(fields):
     ("fields", "shapes"),
     [
         # 24 = 2 3 4, 48 = 3 4 4; no rank beyond what its bond can use
-        ({"rank": 5}, [(1, 3, 2, 5), (5, 4, 3, 5), (5, 4, 4, 1)]),
-        ({"rank": 100}, [(1, 3, 2, 6), (6, 4, 3, 16), (16, 4, 4, 1)]),
+        ({"rank": 5, "shape_mode": "ascending"}, [(1, 3, 2, 5), (5, 4, 3, 5), (5, 4, 4, 1)]),
+        ({"rank": 100, "shape_mode": "ascending"}, [(1, 3, 2, 6), (6, 4, 3, 16), (16, 4, 4, 1)]),
         ({"rank": [2, 7]}, [(1, 3, 2, 2), (2, 4, 3, 7), (7, 4, 4, 1)]),
         ({"rank": 2, "d": 1}, [(1, 48, 24, 1)]),
-        ({"rank": 2, "d": 2}, [(1, 6, 4, 2), (2, 8, 6, 1)]),
-        ({"rank": 2, "d": 4}, [(1, 2, 2, 2), (2, 2, 2, 2), (2, 3, 2, 2), (2, 4, 3, 1)]),
+        ({"rank": 2, "d": 2, "shape_mode": "ascending"}, [(1, 6, 4, 2), (2, 8, 6, 1)]),
+        ({"rank": 2, "d": 4, "shape_mode": "ascending"}, [(1, 2, 2, 2), (2, 2, 2, 2), (2, 3, 2, 2), (2, 4, 3, 1)]),
         ({"rank": 2, "raw_shape": [[48, 1], [1, 24]]}, [(1, 48, 1, 2), (2, 1, 24, 1)]),
         ({"rank": 2, "shape_mode": "descending"}, [(1, 4, 4, 2), (2, 4, 3, 2), (2, 3, 2, 1)]),
         ({"rank": 2, "shape_mode": "mixed"}, [(1, 3, 2, 2), (2, 4, 4, 2), (2, 4, 3, 1)]),
@@ -97,6 +97,30 @@ def test_the_change_starts_at_exactly_zero_and_has_a_gradient(fields):
 )
 def test_rank_and_shape_fields_reach_the_cores(fields, shapes):
     assert [tuple(core.shape) for core in build(**fields).linear.cores] == shapes
+
+
+def test_a_plain_train_has_the_cheapest_shape_where_nothing_is_said():
+    shapes = [tuple(core.shape) for core in build(768, 3072, rank=4).linear.cores]
+    rows, columns = t3.cheapest_shape(768, 3072, 3, 4)
+    assert shapes == [(1, rows[0], columns[0], 4), (4, rows[1], columns[1], 4), (4, rows[2], columns[2], 1)]
+    assert AdapterConfig.from_dict({"kind": "tt_lora"}).to_dict()["shape_mode"] == "cheapest"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "tt_single"},
+        {"kind": "tt_adapter"},
+        {"kind": "tt_lora", "rank": [4, 4]},
+        {"kind": "tt_lora", "format": "tensor_ring"},
+        {"kind": "tt_lora", "shared_cores": [1]},
+        {"kind": "tt_lora", "disabled_cores": [1]},
+        {"kind": "tt_lora", "core_activation": "gelu"},
+    ],
+    ids=str,
+)
+def test_factors_ascend_where_the_cheapest_shape_was_not_measured(fields):
+    assert AdapterConfig.from_dict(fields).to_dict()["shape_mode"] == "ascending"
 
 
 @pytest.mark.parametrize(
