@@ -129,6 +129,7 @@ class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_ada
     """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, mirrored for ``up``."""
 
     module = TensorTrainAdapter
+    takes_site_modes = False
 
     def projection(self, in_features: int, out_features: int, up: bool) -> t3.TTLinear:
         return self.tt_linear(in_features, out_features, zero=up, mirrored=up)

@@ -113,5 +113,7 @@ class AdapterConfig:
 
 
 def as_lists(value: Any) -> Any:
-    """Tuples as the lists that JSON has in their place."""
+    """Tuples as the lists that JSON has in their place, also those inside a dictionary."""
+    if isinstance(value, dict):
+        return {key: as_lists(item) for key, item in value.items()}
     return [as_lists(item) for item in value] if isinstance(value, tuple) else value

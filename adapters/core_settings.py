@@ -14,6 +14,7 @@ from torch import nn
 
 from adapters.injection import attachments
 from adapters.merging import adapted_modules
+from adapters.modes import INDEXED_BY
 from adapters.sharing import in_words
 from t3nsor.module import TTModule
 
@@ -81,6 +82,9 @@ def _state(layer: TTModule, k: int, config: Any) -> str:
     if k in layer.disabled_cores:
         return "disabled"
     state = "frozen" if k in layer.frozen_cores else "trains"
+    mode = (getattr(config, "modes", None) or {k: ""})[k]
+    if mode in INDEXED_BY and layer.shareable():
+        state += f", a slice for each {mode}"
     for slot in layer.cores.slots(k):
         if layer.format == "tensor_basis":
             state += f", from {len(layer.cores.read(slot))} basis cores"

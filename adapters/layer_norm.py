@@ -21,10 +21,10 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import t3nsor as t3
 from adapters.configuration import AdapterConfig
+from adapters.core_checks import check_cores, check_factors, check_sharing, resolve_shape
 from adapters.mergeable import Mergeable
 from adapters.sharing import Scope
 from adapters.sublayers import find_sublayers, select_sublayers
-from adapters.tensor_train_fields import check_cores, check_factors, check_sharing, resolve_shape
 from adapters.validation import ConfigurationError
 
 NormSublayer = Literal["self_attention", "cross_attention", "feed_forward", "final"]

@@ -76,7 +76,7 @@ def plan_sharing(
         parameter, borrowers = planned.setdefault(key, (owned.get(key, own), []))
         if parameter.shape != own.shape:
             config.refuse(
-                "shared_cores" if isinstance(slot, int) else slot if hasattr(config, slot) else "share_across",
+                _key_that_asks(config, slot),
                 f"shares parameters of one shape across {in_words(scopes)}",
                 f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
                 _mend(config, slot, layer, scopes),
@@ -103,6 +103,15 @@ def in_words(scopes: frozenset[Scope]) -> str:
 def scopes_of(config: Any, key: str) -> frozenset[Scope]:
     """Across what an entry of ``shared_parameters`` is shared; ``config`` is that of its attachment."""
     return next(scopes for slot, scopes in config.shared_slots().items() if key.endswith(f"-{slot}"))
+
+
+def _key_that_asks(config: Any, slot: Any) -> str:
+    """The field of the configuration that asks for a slot to be shared."""
+    if slot in getattr(config, "shared_cores", ()):
+        return "shared_cores"
+    if getattr(config, "modes", None):
+        return "modes"
+    return slot if hasattr(config, slot) else "share_across"
 
 
 def _mend(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:

@@ -1,4 +1,4 @@
-"""What the kinds built from tensor networks take: format, ranks, shape, single cores, sharing; and how that is checked.
+"""What the kinds built from tensor networks take: format, modes, ranks, shape, single cores, sharing.
 
 format          cores of a layer                             what layers share
 tensor_train    r_{k-1} m_k n_k r_k numbers, r_0 = r_d = 1   shared_cores
@@ -7,21 +7,24 @@ tensor_basis    basis_size coefficients for each core        the bases, basis_si
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import torch
+from torch import nn
 
 import t3nsor as t3
 from adapters.configuration import AdapterConfig, as_lists
+from adapters.core_checks import check_cores, check_factors, check_sharing, resolve_shape
+from adapters.modes import Mode, RawShape, are_plain, check_modes, has_sites, scopes_of_modes, shape_of_modes
+from adapters.patterns import PATTERNS, check_expressions, check_patterns, said_of
+from adapters.places import Place
 from adapters.sharing import Scope
+from adapters.sublayers import Sublayer
 from adapters.validation import ConfigurationError, nearest_name
 from t3nsor.tensor_basis import BASIS_SIZE
 
 ShapeMode = Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only", "cheapest"]
-
-DEFAULT_CORES = 3
-"""The number of cores where neither ``d`` nor ``raw_shape`` says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +35,19 @@ class TensorTrainFields(AdapterConfig):
         format: "tensor_train", "tensor_ring" (r_0 = r_d is a rank too) or "tensor_basis" (each layer mixes its cores
             from a basis of cores that all have, see ``t3nsor.tensor_basis``).
         basis_size: how many basis cores a core of a "tensor_basis" is mixed from; 4 where nothing is said.
+        modes: what each core carries, see ``adapters.modes``; None for "out_in" in all of them.
         rank: one TT rank for every bond (cut in a train to the largest useful one), or the list of the d - 1 interior
             ranks (of a ring all d, r_0 first).
-        d: number of cores; 3 where neither it nor raw_shape is given.
+        rank_pattern: ranks of single places by the ends of their paths, see ``adapters.patterns``.
+        d: number of cores; 3 where neither it nor modes nor raw_shape is given.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; a linear whose sizes are these
-            swapped takes them swapped. None to choose by ``shape_mode``.
+            swapped takes them swapped, unless modes say which cores have which. None to choose by ``shape_mode``.
+        shape_pattern: ``raw_shape`` of single places, in the same way as ``rank_pattern``.
         shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``, or "cheapest", see
-            ``t3nsor.cheapest_shape``; "ascending" where nothing is said.
+            ``t3nsor.cheapest_shape``; what ``usual_shape_mode`` gives where nothing is said.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
             matrix would have.
+        zero_core: the core that starts at zero, so that the delta does; None for the last one that may.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores held at the identity-like element.
         shared_cores: cores that several modules have in common; the others, and biases, are each module's own.
@@ -51,13 +58,19 @@ class TensorTrainFields(AdapterConfig):
         bias: "none", "dense" (one number for each output) or "tt" (a TT vector).
     """
 
+    takes_site_modes: ClassVar[bool] = True
+
     format: str = "tensor_train"
     basis_size: int | None = None
+    modes: tuple[Mode, ...] | None = None
     rank: int | tuple[int, ...] = 8
+    rank_pattern: dict[str, int | tuple[int, ...]] | None = field(default=None, hash=False)
     d: int | None = None
-    raw_shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    raw_shape: RawShape | None = None
+    shape_pattern: dict[str, RawShape] | None = field(default=None, hash=False)
     shape_mode: ShapeMode | None = None
     init: Literal["glorot", "he", "lecun"] | float = "glorot"
+    zero_core: int | None = None
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
     shared_cores: tuple[int, ...] = ()
@@ -67,15 +80,17 @@ class TensorTrainFields(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.raw_shape is not None:
-            rows, columns = self.raw_shape
-            if not rows or len(rows) != len(columns) or min(*rows, *columns) < 1:
-                self.refuse(
-                    "raw_shape",
-                    "takes two lists of equally many factors, each at least 1",
-                    as_lists(self.raw_shape),
-                    "write for example [[12, 16, 16], [8, 8, 12]]",
-                )
+        for key, shape in (
+            ("raw_shape", self.raw_shape),
+            *(("shape_pattern", s) for s in (self.shape_pattern or {}).values()),
+        ):
+            self._check_shape(key, shape)
+        check_expressions(self)
+        for rank in (self.rank_pattern or {}).values():
+            if min((rank,) if isinstance(rank, int) else rank, default=1) < 1:
+                self.refuse("rank_pattern", "takes whole numbers from 1 on", as_lists(rank), "4 or 8 are usual")
+        if self.modes is not None:
+            check_modes(self)
         resolve_shape(self, None if self.raw_shape is None else len(self.raw_shape[0]))
         if self.core_activation is not None and self.d == 1:
             self.refuse("core_activation", "stands between cores", f"{self.core_activation!r} with d=1", "take d >= 2")
@@ -84,13 +99,28 @@ class TensorTrainFields(AdapterConfig):
         self._check_format()
         check_cores(self)
         check_sharing(self)
-        if not self._zero_candidates():
-            self.refuse(
-                "shared_cores",
-                "across tasks leaves each task a trained core of its own, which starts at zero",
-                list(self.shared_cores),
-                'take one out, or "tasks" out of share_across',
-            )
+        self._check_zero_core()
+
+    def _check_shape(self, key: str, shape: RawShape | None) -> None:
+        rows, columns = shape or ((1,), (1,))
+        if not rows or len(rows) != len(columns) or min(*rows, *columns) < 1:
+            rule, mend = "takes two lists of equally many factors, each at least 1", "[[12, 16, 16], [8, 8, 12]]"
+            self.refuse(key, rule, as_lists(shape), f"write for example {mend}")
+
+    def _check_zero_core(self) -> None:
+        may = self._zero_candidates()
+        if not may and has_sites(self.modes):
+            rule = 'has a mode "task" that trains, each task\'s own core, which starts at zero'
+            self.refuse("modes", rule, as_lists(self.modes), "leave its core out of frozen_cores and disabled_cores")
+        if not may:
+            rule = "across tasks leaves each task a trained core of its own, which starts at zero"
+            mend = 'take one out, or "tasks" out of share_across'
+            self.refuse("shared_cores", rule, list(self.shared_cores), mend)
+        if self.zero_core is not None:
+            if self.zero_core + (self.d if self.zero_core < 0 else 0) not in may:
+                rule = f"is one of {sorted(may)}, cores that train and that tasks do not share"
+                self.refuse("zero_core", rule, self.zero_core, "choose one of them")
+            object.__setattr__(self, "zero_core", self.zero_core % self.d)
 
     def _check_format(self) -> None:
         if self.format not in t3.FORMATS:
@@ -107,23 +137,57 @@ class TensorTrainFields(AdapterConfig):
             given = f"{self.basis_size} with format={self.format!r}"
             self.refuse("basis_size", "belongs to a tensor_basis", given, 'leave it out, or write "tensor_basis"')
 
+    def usual_shape_mode(self) -> ShapeMode:
+        """How factors are chosen where neither ``shape_mode`` nor ``raw_shape`` is given."""
+        return "ascending"
+
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
-        slots: list[int | str] = list(self.shared_cores)
+        if has_sites(self.modes):
+            scopes = scopes_of_modes(self.modes)
+            slots = {k: across for k, across in enumerate(scopes) if across and k not in self.disabled_cores}
+            return slots | {"core": frozenset().union(*scopes)} if self.format == "tucker" else slots
+        names: list[int | str] = list(self.shared_cores)
         if self.format == "tensor_basis":
-            slots = [f"basis_{k}" for k in range(self.d) if k not in self.disabled_cores]
-        return dict.fromkeys(slots, frozenset(self.share_across))
+            names = [f"basis_{k}" for k in range(self.d) if k not in self.disabled_cores]
+        return dict.fromkeys(names, frozenset(self.share_across))
 
     @property
-    def zero_core(self) -> int:
-        """The core that starts at zero so that the delta does: the last one that trains and that tasks do not share.
+    def core_at_zero(self) -> int:
+        """The core that starts at zero so that the delta does: ``zero_core``, or the last one that may.
 
-        One that they share may have been trained when the next task comes.
+        One that tasks share may have been trained when the next task comes.
         """
-        return max(self._zero_candidates())
+        return max(self._zero_candidates()) if self.zero_core is None else self.zero_core
 
     def _zero_candidates(self) -> set[int]:
         kept = {*self.frozen_cores, *self.disabled_cores}
-        return set(range(self.d)) - kept - set(self.shared_cores if "tasks" in self.share_across else ())
+        of_all_tasks = {k for k, across in self.shared_slots().items() if "tasks" in across}
+        return set(range(self.d)) - kept - of_all_tasks
+
+    def places(self, sublayers: list[Sublayer]) -> list[Place]:
+        places = super().places(sublayers)
+        check_patterns(self, (place.path for place in places))
+        return places
+
+    def build_at(self, place: Place, in_features: int, out_features: int) -> nn.Module:
+        return self.at(place.path, in_features, out_features).build(in_features, out_features)
+
+    def at(self, path: str, in_features: int, out_features: int) -> "TensorTrainFields":
+        """These fields as they are for one linear: with the rank and the shape that patterns say of its path.
+
+        Raises:
+            ConfigurationError: two keys of a pattern disagree about it, or what they say does not fit the other fields.
+        """
+        rank, raw_shape = (said_of(self, key, path) for key in PATTERNS)
+        if rank is not None and raw_shape is None and self.shape_mode == "cheapest":
+            raw_shape = t3.cheapest_shape(in_features, out_features, self.d, self.rank)  # ranks change no shape
+        changes = {"rank": self.rank if rank is None else rank, "rank_pattern": None, "shape_pattern": None}
+        if raw_shape is not None:
+            changes |= {"raw_shape": raw_shape, "d": None, "shape_mode": None}
+        try:
+            return self if rank is None and raw_shape is None else replace(self, **changes)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"At {path}, with its rank_pattern and shape_pattern: {error}") from error
 
     def shareable_raw_shape(self, out_features: int, in_features: int) -> list[list[int]] | None:
         """Factors with m_k = n_k in the shared cores, which a layer of swapped sizes can share; None if there are none.
@@ -149,9 +213,12 @@ class TensorTrainFields(AdapterConfig):
                 where in and out features are equal.
         """
         raw_shape = self.raw_shape
-        if raw_shape is not None:
+        if raw_shape is None and not are_plain(self.modes):
+            raw_shape = shape_of_modes(self.modes, in_features, out_features, self.shape_mode)
+        elif raw_shape is not None:
             sizes = tuple(math.prod(side) for side in raw_shape)
-            if mirrored or sizes == (in_features, out_features) != (out_features, in_features):
+            swapped = mirrored or sizes == (in_features, out_features) != (out_features, in_features)
+            if swapped and are_plain(self.modes):
                 raw_shape = raw_shape[::-1]
             check_factors(self, raw_shape[0], out_features, "out")
             check_factors(self, raw_shape[1], in_features, "in")
@@ -168,7 +235,7 @@ class TensorTrainFields(AdapterConfig):
                 disabled_cores=self.disabled_cores,
                 core_activation=self.core_activation,
                 init=self.init,
-                zero_core=self.zero_core if zero else None,
+                zero_core=self.core_at_zero if zero else None,
                 format=self.format,
                 basis_size=self.basis_size,
                 dtype=torch.float32,
@@ -177,58 +244,3 @@ class TensorTrainFields(AdapterConfig):
             raise ConfigurationError(
                 f"Key 'rank' of adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"
             ) from error
-
-
-def resolve_shape(config: Any, given_cores: int | None) -> None:
-    """Say how many cores there are and how their factors are chosen; refuse what an explicit ``raw_shape`` excludes."""
-    if given_cores is not None:
-        for key, fits in (("d", (None, given_cores)), ("shape_mode", (None,))):
-            value = getattr(config, key, None)
-            if value not in fits:
-                config.refuse(key, "is given by raw_shape", f"{value!r} beside a raw_shape", "drop one of the two")
-        object.__setattr__(config, "d", given_cores)
-        return
-    if config.d is None:
-        object.__setattr__(config, "d", DEFAULT_CORES)
-    if hasattr(config, "shape_mode") and config.shape_mode is None:
-        object.__setattr__(config, "shape_mode", "ascending")
-
-
-def check_cores(config: Any) -> None:
-    """Hold rank, d and the core lists of a tensor-train configuration against each other; count cores from 0."""
-    if config.d < 1:
-        config.refuse("d", "counts the cores and is at least 1", config.d, "3 is usual")
-    ranks = (config.rank,) if isinstance(config.rank, int) else config.rank
-    if any(rank < 1 for rank in ranks):
-        config.refuse("rank", "takes whole numbers from 1 on", as_lists(config.rank), "4 or 8 are usual")
-    bonds = t3.FORMATS[getattr(config, "format", "tensor_train")].free_bonds(config.d)
-    if not isinstance(config.rank, int) and len(ranks) != len(bonds):
-        named = ", ".join(f"r_{k}" for k in bonds) or "none for a single core"
-        rule = f"as a list holds {len(bonds)} ranks ({named})"
-        config.refuse("rank", rule, list(ranks), "give one number for all bonds, or one for each")
-    for name in ("frozen_cores", "disabled_cores", "shared_cores"):
-        cores = getattr(config, name)
-        for core in cores:
-            if not -config.d <= core < config.d:
-                config.refuse(name, f"counts cores from 0 to {config.d - 1}", core, "name cores that exist")
-        object.__setattr__(config, name, tuple(sorted({core % config.d for core in cores})))
-    for core in set(config.disabled_cores) & {*config.frozen_cores, *config.shared_cores}:
-        config.refuse("disabled_cores", "excludes frozen and shared cores", core, "name the core in one list only")
-    if len({*config.frozen_cores, *config.disabled_cores}) == config.d:
-        config.refuse("frozen_cores", "leaves at least one core to train", list(config.frozen_cores), "free one core")
-
-
-def check_sharing(config: Any) -> None:
-    """Refuse a ``share_across`` that nothing reads."""
-    default = type(config).share_across
-    if not config.shared_slots() and config.share_across != default:
-        given = f"{list(config.share_across)} without shared_cores"
-        config.refuse("share_across", "says across what cores are shared", given, "name the cores, or leave it out")
-
-
-def check_factors(config: Any, factors: tuple[int, ...], size: int, side: str) -> None:
-    """Refuse factors of ``raw_shape`` whose product is not the size of the layer's side."""
-    if math.prod(factors) != size:
-        given = f"{list(factors)} with product {math.prod(factors)}"
-        mend = f"{list(t3.factorize(size, len(factors)))} would do"
-        config.refuse("raw_shape", f"has factors whose product is the {side} size {size}", given, mend)

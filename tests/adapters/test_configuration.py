@@ -142,7 +142,7 @@ def test_as_configs_takes_one_or_many_in_either_form():
     ],
 )
 def test_the_last_core_that_trains_and_no_tasks_share_starts_at_zero(fields, zero_core):
-    assert AdapterConfig.from_dict({"kind": "tt_lora", **fields}).zero_core == zero_core
+    assert AdapterConfig.from_dict({"kind": "tt_lora", **fields}).core_at_zero == zero_core
 
 
 def test_an_explicit_shape_counts_the_cores():

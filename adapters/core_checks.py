@@ -1,0 +1,65 @@
+"""How the fields of tensor-train kinds are held against each other, also those of vectors (``adapters.layer_norm``)."""
+
+import math
+from typing import Any
+
+import t3nsor as t3
+from adapters.configuration import as_lists
+
+DEFAULT_CORES = 3
+"""The number of cores where nothing says it."""
+
+
+def resolve_shape(config: Any, given_cores: int | None) -> None:
+    """Say how many cores there are and how their factors are chosen; refuse what an explicit ``raw_shape`` excludes."""
+    if given_cores is not None:
+        for key, fits in (("d", (None, given_cores)), ("shape_mode", (None,))):
+            value = getattr(config, key, None)
+            if value not in fits:
+                config.refuse(key, "is given by raw_shape", f"{value!r} beside a raw_shape", "drop one of the two")
+        object.__setattr__(config, "d", given_cores)
+        return
+    if config.d is None:
+        object.__setattr__(config, "d", DEFAULT_CORES)
+    if hasattr(config, "shape_mode") and config.shape_mode is None:
+        object.__setattr__(config, "shape_mode", config.usual_shape_mode())
+
+
+def check_cores(config: Any) -> None:
+    """Hold rank, d and the core lists of a tensor-train configuration against each other; count cores from 0."""
+    if config.d < 1:
+        config.refuse("d", "counts the cores and is at least 1", config.d, "3 is usual")
+    ranks = (config.rank,) if isinstance(config.rank, int) else config.rank
+    if any(rank < 1 for rank in ranks):
+        config.refuse("rank", "takes whole numbers from 1 on", as_lists(config.rank), "4 or 8 are usual")
+    bonds = t3.FORMATS[getattr(config, "format", "tensor_train")].free_bonds(config.d)
+    if not isinstance(config.rank, int) and len(ranks) != len(bonds):
+        named = ", ".join(f"r_{k}" for k in bonds) or "none for a single core"
+        rule = f"as a list holds {len(bonds)} ranks ({named})"
+        config.refuse("rank", rule, list(ranks), "give one number for all bonds, or one for each")
+    for name in ("frozen_cores", "disabled_cores", "shared_cores"):
+        cores = getattr(config, name)
+        for core in cores:
+            if not -config.d <= core < config.d:
+                config.refuse(name, f"counts cores from 0 to {config.d - 1}", core, "name cores that exist")
+        object.__setattr__(config, name, tuple(sorted({core % config.d for core in cores})))
+    for core in set(config.disabled_cores) & {*config.frozen_cores, *config.shared_cores}:
+        config.refuse("disabled_cores", "excludes frozen and shared cores", core, "name the core in one list only")
+    if len({*config.frozen_cores, *config.disabled_cores}) == config.d:
+        config.refuse("frozen_cores", "leaves at least one core to train", list(config.frozen_cores), "free one core")
+
+
+def check_sharing(config: Any) -> None:
+    """Refuse a ``share_across`` that nothing reads."""
+    default = type(config).share_across
+    if not config.shared_slots() and config.share_across != default:
+        given = f"{list(config.share_across)} without shared_cores"
+        config.refuse("share_across", "says across what cores are shared", given, "name the cores, or leave it out")
+
+
+def check_factors(config: Any, factors: tuple[int, ...], size: int, side: str) -> None:
+    """Refuse factors of ``raw_shape`` whose product is not the size of the layer's side."""
+    if math.prod(factors) != size:
+        given = f"{list(factors)} with product {math.prod(factors)}"
+        mend = f"{list(t3.factorize(size, len(factors)))} would do"
+        config.refuse("raw_shape", f"has factors whose product is the {side} size {size}", given, mend)
