@@ -10,6 +10,7 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 from adapters.active_task import set_active_task
 from adapters.adapted_input import AdaptedInput
 from adapters.adapted_linear import AdaptedLinear
+from adapters.algebra import Approximation, ApproximationReport, Comparison, Deltas, combine, compare
 from adapters.bitfit import Bias, BitFitConfig
 from adapters.bottleneck import (
     Bottleneck,
@@ -56,6 +57,8 @@ __all__ = [
     "AdaptedLinear",
     "AdapterConfig",
     "AdapterController",
+    "Approximation",
+    "ApproximationReport",
     "Attachment",
     "Bias",
     "BitFitConfig",
@@ -63,7 +66,9 @@ __all__ = [
     "BottleneckConfig",
     "CheckpointError",
     "CompacterConfig",
+    "Comparison",
     "ConfigurationError",
+    "Deltas",
     "DenseLinear",
     "FreezingReport",
     "FullFineTuningConfig",
@@ -94,6 +99,8 @@ __all__ = [
     "as_configs",
     "attach",
     "attachments",
+    "combine",
+    "compare",
     "freeze",
     "freezing_report",
     "is_merged",

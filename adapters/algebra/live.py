@@ -1,0 +1,86 @@
+"""The deltas that act in a live model, as trains and biases by path.
+
+    adapters.attach     AdaptedLinear at the path, in ``beside`` a controller for each adapter, its active module
+    our tuner in PEFT   TensorTrainPeftLinear at the path, in ``tt_lora_delta`` a module for each adapter name
+
+Where several act at one linear they are summed. Only tt_lora is a delta of its linear alone: what stands around or
+after one depends on the weight, and what has an activation inside is no matrix.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import t3nsor as t3
+from adapters.adapted_linear import AdaptedLinear
+from adapters.injection import attachments
+from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.validation import ConfigurationError
+from t3nsor.tensor_network import TensorNetwork
+
+PEFT_PREFIX = "base_model.model."
+"""What a PeftModel puts before the paths of its base."""
+
+
+def live_deltas(model: nn.Module) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+    """T (out, in) and c (out,) by path, s folded in, float64.
+
+    Raises:
+        ConfigurationError: there are none, or other adapters than linear tt_lora.
+    """
+    for attachment in attachments(model):
+        check_kind(attachment.config.kind)
+    trains: dict[str, t3.TensorTrain] = {}
+    biases: dict[str, Tensor] = {}
+    for path, adapter in _acting(model):
+        train, bias = delta_of(path, adapter)
+        trains[path] = trains[path] + train if path in trains else train
+        if bias is not None:
+            biases[path] = biases[path] + bias if path in biases else bias
+    if not trains:
+        tasks = sorted({str(attachment.task) for attachment in attachments(model)})
+        raise ConfigurationError(
+            f"Deltas are those of the adapters that act; given was a {type(model).__name__} in which none does, with "
+            f"adapters for the tasks {tasks}: attach tt_lora, or name one of the tasks."
+        )
+    return trains, biases
+
+
+def check_kind(kind: str) -> None:
+    """Refuse, by name, the kinds that are no sum of deltas beside linears."""
+    if kind != TensorTrainLoRAConfig.kind:
+        raise ConfigurationError(
+            f"Only a change of a linear that does not depend on its weight is a vector, so algebra takes the kind "
+            f"{TensorTrainLoRAConfig.kind!r}; given was {kind!r}: save the tt_lora of this model by itself."
+        )
+
+
+@torch.no_grad()
+def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Tensor | None]:
+    """s T (out, in) and s c (out,) or None of one module, float64."""
+    if not adapter.is_linear:
+        raise ConfigurationError(
+            f"Only linear adapters are vectors; given was core_activation={adapter.linear.core_activation!r} at "
+            f"{path}: train without it."
+        )
+    network = adapter.linear.network().to(torch.float64)
+    bias = adapter.linear.full_bias()
+    return as_train(network) * adapter.scaling, None if bias is None else adapter.scaling * bias.double()
+
+
+def as_train(network: TensorNetwork) -> t3.TensorTrain:
+    """The same matrix as a plain train: exact in every format."""
+    return t3.TensorTrain(network.cores if isinstance(network, t3.TensorTrain) else network.to_train().cores)
+
+
+def _acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
+    for path, module in model.named_modules():
+        if isinstance(module, AdaptedLinear):
+            for controller in module.beside.values():
+                if controller.active is not None:
+                    yield path, controller.active
+        elif hasattr(module, "tt_lora_delta"):
+            for name in module.active_adapters:
+                if name in module.tt_lora_delta:
+                    yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

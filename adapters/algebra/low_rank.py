@@ -1,0 +1,55 @@
+"""A delta as the product of two factors, T = B A, and what two trains of unequal factors have in common.
+
+    B (out, r)    A (r, in)      LoRA's factors, scale folded in
+    train of B A                 cores A^T (1, 1, in, r) and B^T (r, out, 1, 1): raw shape ((1, out), (in, 1)), rank r
+
+Every matrix is such a train, at a rank that is its matrix rank. Of a train whose cores carry rows and columns both,
+that is up to min(out, in): exact, but as large as the dense matrix.
+"""
+
+import torch
+from torch import Tensor
+
+import t3nsor as t3
+
+
+def is_low_rank(train: t3.TensorTrain) -> bool:
+    """Whether the two cores of a train are the factors A and B themselves."""
+    rows, columns = train.raw_shape
+    return len(rows) == 2 and rows[0] == columns[1] == 1
+
+
+def from_factors(B: Tensor, A: Tensor) -> t3.TensorTrain:
+    """The two-core train of B A, from B (out, r) and A (r, in)."""
+    return t3.TensorTrain([A.mT[None, None], B.mT[..., None, None]])  # (1, 1, in, r), (r, out, 1, 1)
+
+
+def factors(train: t3.TensorTrain) -> tuple[Tensor, Tensor]:
+    """B (out, r) and A (r, in) with B A the matrix: the cores where they are factors, else at its numerical rank.
+
+    Singular values count from machine precision times the largest on, and one at least is kept. The dense matrix is
+    built, for this linear only.
+    """
+    if is_low_rank(train):
+        return train.cores[1][:, :, 0, 0].mT, train.cores[0][0, 0].mT  # (r, out) -> (out, r), (in, r) -> (r, in)
+    u, s, vh = torch.linalg.svd(train.full(), full_matrices=False)
+    least = s[0] * torch.finfo(s.dtype).eps * max(train.shape)
+    rank = max(1, int((s > least).sum()))
+    return u[:, :rank] * s[:rank], vh[:rank]
+
+
+def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
+    """The Frobenius inner product of two trains of one size, of whatever raw shapes."""
+    if a.raw_shape == b.raw_shape:
+        return a.dot(b)
+    if is_low_rank(a):
+        a, b = b, a
+    B, A = factors(b)
+    return ((a @ A.mT) * B).sum()  # (out, in) x (in, r) -> (out, r)
+
+
+def difference(a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
+    """a - b for two trains of one size; as a two-core train where their raw shapes differ."""
+    if a.raw_shape == b.raw_shape:
+        return a - b
+    return from_factors(*factors(a)) - from_factors(*factors(b))

@@ -1,0 +1,132 @@
+"""Deltas in folders of ``adapters.save``: read and written through a model without weights.
+
+    architecture   ->  the base on the meta device, without memory  ->  attach what the folder says
+    read           the folder's tensors take the adapters' places; the deltas are those of that model (``live``)
+    write          one tt_lora that covers the linears; cores as tensors of its modules; ``adapters.save``
+
+A configuration says where adapters sit as stacks x layers x sublayers x names of linears. The smallest such product
+that holds all linears with a delta is written; one in it without a delta gets a train that is zero and can learn.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+import t3nsor as t3
+from adapters.active_task import set_active_task
+from adapters.algebra.description import shape_and_rank
+from adapters.algebra.live import check_kind, live_deltas
+from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
+from adapters.controller import ALL_TASKS
+from adapters.injection import attach
+from adapters.sublayers import Sublayer, find_sublayers
+from adapters.tensor_train_linear import TensorTrainLoRAConfig
+from adapters.validation import ConfigurationError
+
+
+def read_native(directory: Path, task: str | None) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+    """T and c by path of the adapters that act in the folder for this task."""
+    architecture, saved, tensors = read_folder(directory)
+    try:
+        for _, config in saved:
+            check_kind(config.kind)
+        model = base_without_weights(architecture, directory)
+        with torch.device("meta"):
+            for saved_task, config in saved:
+                attach(model, config, saved_task)
+        expected = {name: tensor.shape for name, tensor in adapter_state_dict(model).items()}
+        check_tensors(expected, tensors, str(directory))
+        model.load_state_dict(tensors, strict=False, assign=True)
+        set_active_task(model, task)
+        return live_deltas(model)
+    except ConfigurationError as error:
+        raise CheckpointError(f"The adapter in {directory} cannot be read as deltas of linears. {error}") from error
+
+
+def write_native(
+    directory: Path, like: Path, trains: Mapping[str, t3.TensorTrain], biases: Mapping[str, Tensor]
+) -> None:
+    """Save these deltas for the base of ``like``, float32, as one tt_lora for all tasks."""
+    architecture, saved, _ = read_folder(like)
+    model = base_without_weights(architecture, like)
+    sublayers = find_sublayers(model)
+    placement = _placement(sublayers, trains, like)
+    paths = [place.path for place in TensorTrainLoRAConfig(**placement).places(sublayers)]
+    sizes = {path: tuple(model.get_submodule(path).weight.shape) for path in paths}
+    for path, train in trains.items():
+        if train.shape != sizes[path]:
+            raise CheckpointError(
+                f"A delta has the size (out, in) of its linear; given was one of {train.shape} for {path}, which has "
+                f"{sizes[path]} in the base of {like}: write it like a folder of its own base."
+            )
+    held = {path: trains[path].round() if path in trains else zero_train(sizes[path], trains) for path in paths}
+    dropout = next((config.dropout for _, config in saved if hasattr(config, "dropout")), 0.0)
+    bias = "dense" if biases else "none"
+    config = TensorTrainLoRAConfig(**placement, **shape_and_rank(held), bias=bias, dropout=dropout)
+    with torch.device("meta"):
+        attach(model, config)
+    state: dict[str, Tensor] = {}
+    for path, train in held.items():
+        module = f"{path}.beside.{config.kind}.tasks.{ALL_TASKS}.linear"
+        for k, core in enumerate(train.cores):
+            state[f"{module}.cores.{k}"] = core.float().contiguous()
+        if biases:
+            state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
+    check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
+    model.load_state_dict(state, strict=False, assign=True)
+    save(model, directory)
+
+
+def base_without_weights(architecture: Any, directory: Path) -> nn.Module:
+    """The base that a folder was saved from, on the meta device."""
+    try:
+        config = AutoConfig.for_model(**architecture)
+        with torch.device("meta"):
+            model = AutoModelForSeq2SeqLM.from_config(config)
+            find_sublayers(model)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"A folder says the architecture of its base, a T5; {directory} says {architecture!r} ({error}): "
+            "save the adapter again, or load it into its model and take Deltas.of(model)."
+        ) from error
+    return model
+
+
+def zero_train(size: tuple[int, int], trains: Mapping[str, t3.TensorTrain]) -> t3.TensorTrain:
+    """A train of rank 1 that is zero but for its last core, so that it can learn; shaped as one of these, if it can."""
+    out_features, in_features = size
+    d = max((len(train.cores) for train in trains.values()), default=2)
+    alike = (train.raw_shape for train in trains.values() if train.shape == size)
+    raw_shape = next(alike, None) or t3.tt_shape(in_features, out_features, d)
+    shapes = [(1, m, n, 1) for m, n in zip(*raw_shape, strict=True)]
+    cores = [torch.full(shape, (shape[1] * shape[2]) ** -0.5, dtype=torch.float64) for shape in shapes]
+    return t3.TensorTrain([*cores[:-1], torch.zeros_like(cores[-1])])
+
+
+def _placement(sublayers: list[Sublayer], paths: Iterable[str], like: Path) -> dict[str, Any]:
+    """The fields that say where the smallest tt_lora is that has a place at each of these paths."""
+    known = {path: (sublayer, name) for sublayer in sublayers for name, path in sublayer.linears.items()}
+    found = []
+    for path in paths:
+        sublayer, name = known.get(path, (None, ""))
+        if sublayer is None or sublayer.layer is None:
+            raise CheckpointError(
+                f"A delta belongs to a linear of a sublayer of the base; given was {path!r}, and the base of {like} "
+                "has none there: write it like a folder of its own base."
+            )
+        found.append((sublayer, name))
+    if not found:
+        raise CheckpointError("An adapter has one delta at least; given was none: choose adapters that have some.")
+    stacks = {sublayer.stack for sublayer, _ in found}
+    layers = {sublayer.layer for sublayer, _ in found}
+    every_layer = {sublayer.layer for sublayer in sublayers if sublayer.stack in stacks} - {None}
+    return {
+        "stacks": tuple(sorted(stacks, reverse=True)),
+        "layers": None if layers == every_layer else tuple(sorted(layers)),
+        "sublayers": tuple(sorted({sublayer.kind for sublayer, _ in found})),
+        "target_modules": tuple(sorted({name for _, name in found})),
+    }

@@ -1,0 +1,75 @@
+"""What an approximation of deltas cost: for each linear and in all, in the Frobenius norm.
+
+error       || T - T' ||  from orthogonal cores, so also where T and T' agree in most digits
+in all      the square root of the sum of squares over the linears
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import t3nsor as t3
+from adapters.algebra.low_rank import difference
+from adapters.tables import render_table
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """One linear: the train before and after by its ranks (r_0, ..., r_d) and numbers, its norm, what is lost."""
+
+    ranks_before: tuple[int, ...]
+    ranks: tuple[int, ...]
+    numbers_before: int
+    numbers: int
+    norm: float
+    error: float
+
+    @classmethod
+    def of(cls, before: t3.TensorTrain, after: t3.TensorTrain) -> "Approximation":
+        error = difference(before, after).norm().item()
+        return cls(before.ranks, after.ranks, before.param_count, after.param_count, before.norm().item(), error)
+
+
+@dataclass(frozen=True)
+class ApproximationReport:
+    """All linears by their paths; prints as a table."""
+
+    linears: Mapping[str, Approximation]
+
+    @property
+    def norm(self) -> float:
+        """The norm of all deltas before, biases left out."""
+        return math.hypot(*(linear.norm for linear in self.linears.values()))
+
+    @property
+    def error(self) -> float:
+        """The norm of what is lost in all."""
+        return math.hypot(*(linear.error for linear in self.linears.values()))
+
+    @property
+    def relative_error(self) -> float:
+        """``error / norm``, 0 where there was nothing to lose."""
+        return _share(self.error, self.norm)
+
+    def __str__(self) -> str:
+        header = ["linear", "ranks before", "ranks", "numbers before", "numbers", "norm", "error", "error / norm"]
+        rows = [
+            [path, _chain(a.ranks_before), _chain(a.ranks), *_cells(a.numbers_before, a.numbers, a.norm, a.error)]
+            for path, a in self.linears.items()
+        ]
+        before = sum(a.numbers_before for a in self.linears.values())
+        after = sum(a.numbers for a in self.linears.values())
+        rows.append(["in all", "", "", *_cells(before, after, self.norm, self.error)])
+        return render_table("Approximation of deltas", header, rows)
+
+
+def _chain(ranks: tuple[int, ...]) -> str:
+    return " ".join(map(str, ranks))
+
+
+def _cells(numbers_before: int, numbers: int, norm: float, error: float) -> list[str]:
+    return [f"{numbers_before:,}", f"{numbers:,}", f"{norm:.4g}", f"{error:.2e}", f"{_share(error, norm):.2e}"]
+
+
+def _share(error: float, norm: float) -> float:
+    return error / norm if norm else 0.0
