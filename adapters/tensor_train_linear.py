@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.configuration import SublayerKind
-from adapters.tensor_train_fields import TensorTrainFields
+from adapters.tensor_train_fields import ShapeMode, TensorTrainFields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,9 @@ class TensorTrainDeltaFields(TensorTrainFields):
 class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     """A TT delta beside named linears.
 
+    Its shape is the cheapest to train where nothing is said (docs/performance.md has what was measured), as long as it
+    is a train of one rank whose cores are each a linear's own; the mode "ascending" where it is not.
+
     Args:
         target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated forms), wo, and q, k, v, o of the
             attentions; None for all linears of the feed-forward sublayers.
@@ -59,6 +62,11 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
 
     target_modules: tuple[str, ...] | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
+
+    def usual_shape_mode(self) -> ShapeMode:
+        has_cores_of_its_own = self.format == "tensor_train" and not (self.shared_cores or self.disabled_cores)
+        is_cheapest = isinstance(self.rank, int) and has_cores_of_its_own and self.core_activation is None
+        return "cheapest" if is_cheapest else "ascending"
 
     def build(self, in_features: int, out_features: int) -> "TensorTrainLinear":
         return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)

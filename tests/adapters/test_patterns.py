@@ -1,0 +1,129 @@
+"""rank_pattern and shape_pattern: which places they name, what is built there, and what is refused."""
+
+import json
+import re
+
+import pytest
+import torch
+
+import adapters
+from adapters import AdapterConfig, ConfigurationError
+
+ENCODER_0 = "encoder.block.0.layer.1.DenseReluDense"
+
+
+def layers(model):
+    """The TT layers by path, without the stacks' common parts."""
+    found = {}
+    for path, module in model.named_modules():
+        if beside := getattr(module, "beside", None):
+            found[path] = beside["tt_lora"].active.linear
+    return found
+
+
+PATTERNS = [
+    # rank_pattern, ranks by the expression that places fit; all others have rank 2
+    ({"wi": 3}, {r".*\.wi": (1, 3, 3, 1)}),
+    ({"wi": [1, 4]}, {r".*\.wi": (1, 1, 4, 1)}),
+    ({f"{ENCODER_0}.wo": 3}, {re.escape(f"{ENCODER_0}.wo"): (1, 3, 3, 1)}),
+    ({r"encoder\.block\.\d+\.layer\.1\..*": 1}, {r"encoder\..*": (1, 1, 1, 1)}),
+    ({"block.1.layer.*": 1, f"{ENCODER_0}.wi": 3}, {r".*block\.1\..*": (1, 1, 1, 1), f"{ENCODER_0}.wi": (1, 3, 3, 1)}),
+    ({"DenseReluDense.wi": 3, "wi": 3}, {r".*\.wi": (1, 3, 3, 1)}),
+    ({}, {}),
+]
+
+
+@pytest.mark.parametrize(("pattern", "expected"), PATTERNS, ids=str)
+def test_ranks_are_those_of_the_pattern_and_elsewhere_the_rank(tiny_t5, logits, pattern, expected):
+    description = {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending", "rank_pattern": pattern}
+    model = adapters.attach(tiny_t5(), description)
+    assert len(layers(model)) == 8
+    for path, layer in layers(model).items():
+        ranks = next((ranks for name, ranks in expected.items() if re.fullmatch(name, path)), (1, 2, 2, 1))
+        assert layer.ranks == ranks, path
+    assert torch.equal(logits(model), logits(tiny_t5()))
+
+
+@pytest.mark.parametrize("pattern", [{"wi": 3}, {f"{ENCODER_0}.wo": 1, r".*\.wi": [2, 4]}], ids=str)
+def test_ranks_of_places_change_no_shape(tiny_t5, pattern):
+    """Cheap shapes are chosen by the rank of all places."""
+    plain = layers(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
+    other = layers(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, "rank_pattern": pattern}))
+    assert {path: layer.raw_shape for path, layer in plain.items()} == {p: ly.raw_shape for p, ly in other.items()}
+    assert any(layer.ranks != other[path].ranks for path, layer in plain.items())
+
+
+def test_shapes_of_places_count_their_own_cores(tiny_t5):
+    patterns = {"shape_pattern": {"wo": [[4, 6], [6, 8]]}, "rank_pattern": {"wo": [5]}}
+    model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending", **patterns})
+    for path, layer in layers(model).items():
+        expected = (((4, 6), (6, 8)), (1, 5, 1)) if path.endswith("wo") else (((3, 4, 4), (2, 3, 4)), (1, 2, 2, 1))
+        assert (layer.raw_shape, layer.ranks) == expected
+
+
+def test_a_bottleneck_has_them_at_the_linear_that_it_stands_after(tiny_t5):
+    description = {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4, "rank_pattern": {"wo": 1}}
+    model = adapters.attach(tiny_t5(), description)
+    for path, module in model.named_modules():
+        if after := getattr(module, "after", None):
+            adapter = after["tt_adapter"].active
+            expected = 1 if path.endswith("wo") else 2
+            assert max(adapter.down.ranks) == max(adapter.up.ranks) == expected
+
+
+def test_modes_hold_for_shapes_of_places(tiny_t5):
+    description = {"kind": "tt_lora", "rank": 2, "modes": ["in", "out"], "raw_shape": [[1, 48], [24, 1]]}
+    model = adapters.attach(tiny_t5(), {**description, "shape_pattern": {"wo": [[1, 24], [48, 1]]}})
+    sizes = {path.rpartition(".")[2]: layer.raw_shape for path, layer in layers(model).items()}
+    assert sizes == {"wi": ((1, 48), (24, 1)), "wo": ((1, 24), (48, 1))}
+    with pytest.raises(ConfigurationError, match=r"wo.*shape_pattern.*'raw_shape'.*48 for core 0"):
+        adapters.attach(tiny_t5(), {**description, "shape_pattern": {"wo": [[48, 1], [1, 24]]}})
+
+
+def test_a_folder_gives_them_back(tiny_t5, trained, logits, tmp_path):
+    patterns = {
+        "rank_pattern": {"wi": [1, 4], "block.1.layer.1.*wo": 3},
+        "shape_pattern": {"wi": [[3, 4, 4], [4, 3, 2]]},
+    }
+    model = trained(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, **patterns}))
+    adapters.save(model, tmp_path)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["adapters"][0]["config"]
+    assert {key: written[key] for key in patterns} == patterns
+    loaded = adapters.load(tiny_t5(), tmp_path)
+    assert adapters.attachments(loaded) == adapters.attachments(model)
+    assert torch.equal(logits(loaded), logits(model))
+
+
+def test_configurations_that_differ_in_them_are_hashable_and_not_equal():
+    plain, other = (AdapterConfig.from_dict({"kind": "tt_lora", "rank_pattern": p}) for p in (None, {"wi": 2}))
+    assert plain != other
+    assert len({plain, other}) == 2
+
+
+REFUSED = [
+    ({"rank_pattern": {"wi": 0}}, ["'rank_pattern'", "0"]),
+    ({"rank_pattern": {"wi": [2, -1]}}, ["'rank_pattern'", "[2, -1]"]),
+    ({"rank_pattern": {"wi": "8"}}, ["'rank_pattern'", "'8'"]),
+    ({"rank_pattern": ["wi"]}, ["'rank_pattern'", "['wi']"]),
+    ({"rank_pattern": {"wi(": 2}}, ["'rank_pattern'", "'wi('"]),
+    ({"shape_pattern": {"wi": [[6, 8], [24]]}}, ["'shape_pattern'", "[[6, 8], [24]]"]),
+    ({"rank_pattern": {"wj": 2}}, ["'rank_pattern'", "'wj'", "wi"]),
+    ({"shape_pattern": {"q": [[4, 6], [4, 6]]}}, ["'shape_pattern'", "'q'"]),
+    ({"rank_pattern": {"i": 2}}, ["'rank_pattern'", "'i'"]),
+    ({"rank_pattern": {"wi": 2, "encoder.*": 3}}, ["'rank_pattern'", "'wi'", "'encoder.*'", f"{ENCODER_0}.wi"]),
+    ({"rank_pattern": {"wi": [2]}}, ["'rank'", "[2]", f"{ENCODER_0}.wi"]),
+    ({"shape_pattern": {"wi": [[6, 8], [4, 4]]}}, ["'raw_shape'", "[4, 4]"]),
+    ({"shape_pattern": {"wi": [[6, 8], [4, 6]]}, "frozen_cores": [2]}, ["'frozen_cores'", f"{ENCODER_0}.wi"]),
+    ({"rank_pattern": {"encoder.*wi": 3}, "shared_cores": [0]}, ["'shared_cores'"]),
+]
+
+
+@pytest.mark.parametrize(("fields", "named"), REFUSED, ids=str)
+def test_what_does_not_fit_is_refused_by_name_and_the_model_untouched(tiny_t5, snapshot, fields, named):
+    model = tiny_t5()
+    before = snapshot(model)
+    with pytest.raises(ConfigurationError) as refusal:
+        adapters.attach(model, {"kind": "tt_lora", "rank": 2, **fields})
+    for name in named:
+        assert name in str(refusal.value)
+    assert snapshot(model) == before
