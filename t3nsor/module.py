@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .cores import Slot
+from .cores import Cores, Slot
 from .formats import get_format
 from .initializers import CONSTANTS, initialize_
 from .shapes import RawShape, check_factors, check_product, factorize, index_below, positive_int
@@ -66,6 +66,33 @@ class TTModule(nn.Module):
     def live_cores(self) -> list[Tensor]:
         """The cores (r_{k-1}, m_k, n_k, r_k) as they are now, shared and mixed ones included."""
         return self.cores.live()
+
+    @torch.no_grad()
+    def hold(self, cores: Sequence[Tensor]) -> None:
+        """Put copies of these cores, of other ranks perhaps, into the same Parameters; gradients are dropped.
+
+        Args:
+            cores: (r_{k-1}, m_k, n_k, r_k) with the factors of `raw_shape`, and r_0 and r_d as they are.
+
+        Raises:
+            ValueError: cores do not fit each other or the layer, or it mixes, shares or disables cores.
+        """
+        network = get_format(self.format)(cores)
+        shapes = [tuple(core.shape) for core in network.cores]
+        fixed = [k for k in range(len(self.cores)) if k in self.disabled_cores or self.cores.is_shared(k)]
+        if type(self.cores) is not Cores or fixed:
+            raise ValueError(
+                "A layer takes other cores where each is a trained Parameter of its own, but this one has "
+                f"format={self.format!r} and disabled or shared cores {fixed}; build another layer."
+            )
+        if network.raw_shape != self.raw_shape or network.ranks[0] != self.ranks[0]:
+            raise ValueError(
+                f"New cores must have the factors {self.raw_shape} and the outer rank {self.ranks[0]} of the layer, "
+                f"but their shapes are {shapes}; only interior ranks may differ."
+            )
+        for parameter, core in zip(self.cores, cores, strict=True):
+            _replace(parameter, core)
+        self.core_shapes = shapes
 
     def freeze_cores(self) -> None:
         """Set requires_grad of the frozen and the disabled cores to False, as when the layer was built."""
@@ -128,6 +155,16 @@ class TTModule(nn.Module):
         if isinstance(indices, str) or not isinstance(indices, Iterable):
             raise TypeError(f"{name} must be a sequence of indices, but {indices!r} was given; pass e.g. (0, -1).")
         return tuple(sorted({index_below(index, len(self.core_shapes), f"each of {name}") for index in indices}))
+
+
+def _replace(parameter: nn.Parameter, values: Tensor) -> None:
+    """Give a Parameter values of another shape, in its own dtype and on its own device, and no gradient."""
+    values = values.detach().to(parameter.device, parameter.dtype).clone()
+    # A graph of an earlier step that is still alive has a node that expects gradients of the old shape, and would be
+    # used again. torch makes a new one where the dtype changes, so it is changed there and back.
+    parameter.data = values.to(torch.float32 if parameter.dtype == torch.float64 else torch.float64)
+    parameter.data = values
+    parameter.grad = None
 
 
 def vector_shape(features: int, name: str, d: int, raw_shape: Sequence[int] | None) -> RawShape:
