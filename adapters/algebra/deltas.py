@@ -143,6 +143,10 @@ class Deltas(Mapping[str, t3.TensorTrain]):
     def __mul__(self, scalar: float) -> "Deltas":
         if not isinstance(scalar, Real):
             return NotImplemented
+        if not math.isfinite(scalar):
+            raise ValueError(
+                f"A multiple is one by a finite number; given was {scalar}: leave out what should not count."
+            )
         trains = {path: train * float(scalar) for path, train in self.items()}
         return Deltas(trains, {path: bias * float(scalar) for path, bias in self.biases.items()})
 
@@ -275,7 +279,7 @@ def linear_combination(deltas: Sequence[Deltas], weights: Iterable[float]) -> De
     """sum_i w_i x_i.
 
     Raises:
-        ValueError: there are no deltas, or weights are not finite or of another number.
+        ValueError: there are no deltas, or not one finite weight for each.
     """
     weights = list(weights)
     if not deltas or len(deltas) != len(weights):
@@ -283,8 +287,6 @@ def linear_combination(deltas: Sequence[Deltas], weights: Iterable[float]) -> De
             f"A combination takes one weight for each adapter, and at least one; given were {len(deltas)} adapters and "
             f"{len(weights)} weights: give as many."
         )
-    if not all(isinstance(weight, Real) and math.isfinite(weight) for weight in weights):
-        raise ValueError(f"A weight is a finite number; given were {weights}: leave out what should not count.")
     total = deltas[0] * weights[0]
     for summand, weight in zip(deltas[1:], weights[1:], strict=True):
         total = total + summand * weight

@@ -35,7 +35,7 @@ def live_deltas(model: nn.Module) -> tuple[dict[str, t3.TensorTrain], dict[str, 
     biases: dict[str, Tensor] = {}
     for path, adapter in _acting(model):
         train, bias = delta_of(path, adapter)
-        trains[path] = trains[path] + train if path in trains else train
+        trains[path] = _sum(path, trains[path], train) if path in trains else train
         if bias is not None:
             biases[path] = biases[path] + bias if path in biases else bias
     if not trains:
@@ -72,6 +72,15 @@ def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Ten
 def as_train(network: TensorNetwork) -> t3.TensorTrain:
     """The same matrix as a plain train: exact in every format."""
     return t3.TensorTrain(network.cores if isinstance(network, t3.TensorTrain) else network.to_train().cores)
+
+
+def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
+    if a.raw_shape != b.raw_shape:
+        raise ConfigurationError(
+            f"Two adapters of one linear are one delta where their raw shapes are one; at {path} they are "
+            f"{a.raw_shape} and {b.raw_shape}: give both one raw_shape, or save them apart."
+        )
+    return a + b
 
 
 def _acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:

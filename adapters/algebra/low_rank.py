@@ -38,6 +38,14 @@ def factors(train: t3.TensorTrain) -> tuple[Tensor, Tensor]:
     return u[:, :rank] * s[:rank], vh[:rank]
 
 
+def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:
+    """The same matrix at ranks that its shape can use, as layers want them; the train itself where it has such ones."""
+    ranks, (rows, columns) = train.ranks, train.raw_shape
+    sizes = [m * n for m, n in zip(rows, columns, strict=True)]
+    is_useful = all(ranks[k] <= min(ranks[k - 1] * sizes[k - 1], sizes[k] * ranks[k + 1]) for k in range(1, len(sizes)))
+    return train if is_useful else train.round()
+
+
 def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
     """The Frobenius inner product of two trains of one size, of whatever raw shapes."""
     if a.raw_shape == b.raw_shape:

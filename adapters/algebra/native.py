@@ -20,6 +20,7 @@ import t3nsor as t3
 from adapters.active_task import set_active_task
 from adapters.algebra.description import shape_and_rank
 from adapters.algebra.live import check_kind, live_deltas
+from adapters.algebra.low_rank import with_useful_ranks
 from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
 from adapters.controller import ALL_TASKS
 from adapters.injection import attach
@@ -63,7 +64,9 @@ def write_native(
                 f"A delta has the size (out, in) of its linear; given was one of {train.shape} for {path}, which has "
                 f"{sizes[path]} in the base of {like}: write it like a folder of its own base."
             )
-    held = {path: trains[path].round() if path in trains else zero_train(sizes[path], trains) for path in paths}
+    held = {
+        path: with_useful_ranks(trains[path]) if path in trains else zero_train(sizes[path], trains) for path in paths
+    }
     dropout = next((config.dropout for _, config in saved if hasattr(config, "dropout")), 0.0)
     bias = "dense" if biases else "none"
     config = TensorTrainLoRAConfig(**placement, **shape_and_rank(held), bias=bias, dropout=dropout)

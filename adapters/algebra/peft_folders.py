@@ -24,7 +24,7 @@ from torch import Tensor
 import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
 from adapters.algebra.live import PEFT_PREFIX, delta_of
-from adapters.algebra.low_rank import factors, from_factors
+from adapters.algebra.low_rank import factors, from_factors, with_useful_ranks
 from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.files import replace_file
 from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
@@ -81,7 +81,7 @@ def write_tuner(
 ) -> None:
     """Save these deltas as an adapter of our tuner, for the base of ``like``."""
     config = read_config(like)
-    held = {path: train.round() for path, train in trains.items()}
+    held = {path: with_useful_ranks(train) for path, train in trains.items()}
     own = {field.name for field in fields(TensorTrainLoRAConfig)} - {*TARGET_KEYS, "dropout"}
     described = {key: value for key, value in config.items() if key not in own}
     described |= {**shape_and_rank(held), "bias": "dense" if biases else "none", "modules_to_save": None}
@@ -102,7 +102,7 @@ def write_lora(
     config = {} if like is None else read_config(like)
     tensors, ranks = {}, {}
     for path, train in trains.items():
-        B, A = factors(train)
+        B, A = factors(with_useful_ranks(train))
         ranks[path] = A.shape[0]
         tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = A
         tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"] = B
