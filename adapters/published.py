@@ -1,0 +1,253 @@
+"""Published methods as settings of the kind tt_lora: modes, format, ranks, and the core that starts at zero.
+
+    beside each linear                                                    numbers, n linears
+    lora               T = B A                                            n r (in + out)
+    tt_matrix          rows and columns interleaved                       n sum r_{k-1} m_k n_k r_k
+    tt_low_rank        in factors, then out factors                       the same sum, m_k = 1 or n_k = 1
+    kronecker          T = A (x) B                                        n (m_1 n_1 + m_2 n_2)
+    kronecker_sum      T = sum of r of them                               n r (m_1 n_1 + m_2 n_2)
+    lokr               T = A (x) (B C)                                    n (m_1 n_1 + r (m_2 + n_2))
+    tensor_ring        a trace of cores, all ranks r                      n r^2 sum m_k n_k
+    cp                 a sum of r products of factors                     n r sum m_k n_k
+    tucker             a core tensor (r, ..., r) and factors              n (r sum m_k n_k + r^d)
+
+    one tensor for the model, L layers, M kinds of matrix, H heads, S tasks
+    metatt_4d          T[l, m] = G_1 G_2[l] G_3[m] G_4                    r (in + out) + (L + M) r^2
+    metatt_4d_tasks    T[l, s, m], a core for tasks                       r (in + out) + (L + M + S) r^2
+    metatt_5d          T[l, m, h], the out side split into heads          r (in + out / H) + (L + M + H) r^2
+    lotr               T[i] = A G_i B                                     r (in + out) + n r^2
+    lorta              the sum of r products of factors of all modes      r (in + out / H + H + L + M)
+    tensor_basis       cores mixed from b basis cores                     n d b + b sum r_{k-1} m_k n_k r_k
+
+QuanTA (arXiv:2406.00132) is none of these: its operator is a product of matrices that act on two axes of the features
+each, and an axis takes part in several of them, while in a chain each axis belongs to one core. Written as a chain its
+ranks would grow with the product of those of the factors, and its start subtracts a frozen copy of the operator.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import t3nsor as t3
+from adapters.validation import ConfigurationError, nearest_name
+from t3nsor.tensor_basis import BASIS_SIZE
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the closed forms need to know of a model: its linears, all (out, in), and the sites that they stand at.
+
+    ``linears`` is layers times matrices where every layer has every kind of matrix.
+    """
+
+    in_features: int = 768
+    out_features: int = 768
+    layers: int = 12
+    matrices: int = 2
+    heads: int = 12
+    tasks: int = 1
+    linears: int | None = None
+
+    @property
+    def n(self) -> int:
+        """How many linears there are."""
+        return self.layers * self.matrices if self.linears is None else self.linears
+
+
+ROBERTA_QUERY_VALUE = Sizes()
+"""The query and value of RoBERTa-base, which most of these papers report."""
+T5_BASE_QUERY_VALUE = Sizes(layers=24, matrices=4, linears=72)
+"""q and v of T5-base: of 12 + 12 self-attentions and 12 cross-attentions."""
+
+
+@dataclass(frozen=True)
+class PublishedMethod:
+    """A method of the literature in the language of tt_lora.
+
+    Args:
+        fields: what of tt_lora it sets.
+        numbers: the closed form of its trainable numbers, from the rank and the sizes.
+        source: where it was published.
+        start: how it is started there, and what of that is different here.
+        needs_heads: whether its out side is split into heads times head size.
+    """
+
+    fields: dict[str, Any]
+    numbers: Callable[[int, Sizes], int]
+    source: str
+    start: str
+    needs_heads: bool = False
+
+
+def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **fields: Any) -> dict[str, Any]:
+    """The adapter ``{"kind": "tt_lora", ...}`` that a published method is.
+
+    Args:
+        name: a name in ``PUBLISHED``.
+        rank: r of the closed forms; 8 where nothing is said. Plain Kronecker products have none.
+        sizes: of the linears, for a method that splits them into heads.
+        fields: other fields of tt_lora, such as ``target_modules``, which go before the method's.
+
+    Raises:
+        ConfigurationError: the name is unknown, or the method needs sizes, or has no rank.
+    """
+    if name not in PUBLISHED:
+        raise ConfigurationError(
+            f"A published method goes by its name; given was {name!r}: {nearest_name(name, PUBLISHED)}"
+        )
+    method = PUBLISHED[name]
+    own = {key: list(value) if isinstance(value, tuple) else value for key, value in method.fields.items()}
+    if method.needs_heads:
+        if sizes is None or sizes.out_features % sizes.heads:
+            raise ConfigurationError(
+                f"The method {name!r} splits the out features into heads, evenly; given was {sizes}: "
+                "pass sizes=Sizes(in_features=768, out_features=768, heads=12) with the model's own."
+            )
+        own["raw_shape"] = _shape_with_heads(own["modes"], sizes)
+    if rank is not None and isinstance(own.get("rank"), int):
+        raise ConfigurationError(f"The method {name!r} has no rank to choose; given was {rank}: leave it out.")
+    if isinstance(own.get("rank"), list):
+        own["rank"] = [8 if r is None and rank is None else rank if r is None else r for r in own["rank"]]
+    else:
+        own.setdefault("rank", 8 if rank is None else rank)
+    return {"kind": "tt_lora", **own, **fields}
+
+
+def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:
+    """The factors where the in features are one mode, and the out features two: heads and head size."""
+    out = iter((sizes.heads, sizes.out_features // sizes.heads))
+    rows = [next(out) if mode == "out" else 1 for mode in modes]
+    return [rows, [sizes.in_features if mode == "in" else 1 for mode in modes]]
+
+
+def chain_numbers(rows: Sequence[int], columns: Sequence[int], rank: int) -> int:
+    """sum r_{k-1} m_k n_k r_k, each r_k cut to what the two sides of its bond can use."""
+    entries = [m * n for m, n in zip(rows, columns, strict=True)]
+    ranks = [min(rank, math.prod(entries[:k]), math.prod(entries[k:])) for k in range(len(entries) + 1)]
+    return sum(a * size * b for a, size, b in zip(ranks[:-1], entries, ranks[1:], strict=True))
+
+
+def _factors(sizes: Sizes, d: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return t3.factorize(sizes.out_features, d), t3.factorize(sizes.in_features, d)
+
+
+def _entries(sizes: Sizes, d: int) -> list[int]:
+    return [m * n for m, n in zip(*_factors(sizes, d), strict=True)]
+
+
+def _low_rank_chain(rank: int, sizes: Sizes) -> int:
+    out, into = _factors(sizes, 3)
+    return sizes.n * chain_numbers((1, 1, 1, *out), (*into, 1, 1, 1), rank)
+
+
+def _lokr(rank: int, sizes: Sizes) -> int:
+    (m, m_rest), (n, n_rest) = _factors(sizes, 2)
+    return sizes.n * (m * n + rank * (m_rest + n_rest))
+
+
+def _tucker(rank: int, sizes: Sizes) -> int:
+    ranks = [min(rank, size) for size in _entries(sizes, 3)]
+    factors = sum(size * r for size, r in zip(_entries(sizes, 3), ranks, strict=True))
+    return sizes.n * (factors + math.prod(ranks))
+
+
+PUBLISHED: dict[str, PublishedMethod] = {
+    "lora": PublishedMethod(
+        {"modes": ("in", "out")},
+        lambda r, s: s.n * r * (s.in_features + s.out_features),
+        "Hu et al. 2021, arXiv:2106.09685, eq. 3",
+        "A random, B zero",
+    ),
+    "tt_matrix": PublishedMethod(
+        {"modes": ("out_in",) * 3, "shape_mode": "ascending"},
+        lambda r, s: s.n * chain_numbers(*_factors(s, 3), r),
+        "Oseledets 2011, SIAM J. Sci. Comput. 33(5); as a layer Novikov et al. 2015, arXiv:1509.06569",
+        "one core zero, the others random",
+    ),
+    "tt_low_rank": PublishedMethod(
+        {"modes": ("in",) * 3 + ("out",) * 3},
+        _low_rank_chain,
+        "LoRETTA_rep, Yang et al. 2024, arXiv:2402.11417; TT-LoRA, Anjum et al. 2024, arXiv:2408.01008",
+        "last core zero, the others random; LoRETTA_rep draws all of them",
+    ),
+    "kronecker": PublishedMethod(
+        {"modes": ("out_in",) * 2, "rank": 1, "shape_mode": "ascending"},
+        lambda r, s: s.n * sum(_entries(s, 2)),
+        "KronA, Edalati et al. 2022, arXiv:2212.10650",
+        "one factor random, the other zero",
+    ),
+    "kronecker_sum": PublishedMethod(
+        {"modes": ("out_in",) * 2, "shape_mode": "ascending"},
+        lambda r, s: s.n * chain_numbers(*_factors(s, 2), r),
+        "Van Loan & Pitsianis 1993; r = n in PHM, Zhang et al. 2021, arXiv:2102.08597, eq. 3",
+        "one factor of each product random, the other zero",
+    ),
+    "lokr": PublishedMethod(
+        {"modes": ("out_in", "out", "in"), "rank": (1, None), "zero_core": 0},
+        _lokr,
+        "LyCORIS, Yeh et al. 2023, arXiv:2309.14859; LoKr in PEFT",
+        "A zero, B and C random",
+    ),
+    "tensor_ring": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "tensor_ring", "shape_mode": "ascending"},
+        lambda r, s: s.n * r**2 * sum(_entries(s, 3)),
+        "Zhao et al. 2016, arXiv:1606.05535, eq. 1",
+        "one core zero, the others random",
+    ),
+    "cp": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "cp", "shape_mode": "ascending"},
+        lambda r, s: s.n * r * sum(_entries(s, 3)),
+        "Kolda & Bader 2009, SIAM Review 51(3), eq. 3.1",
+        "one factor zero, the others random",
+    ),
+    "tucker": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "tucker", "shape_mode": "ascending"},
+        _tucker,
+        "Tucker 1966; Kolda & Bader 2009, SIAM Review 51(3), eq. 4.1",
+        "one factor zero, the others and the core tensor random",
+    ),
+    "metatt_4d": PublishedMethod(
+        {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0},
+        lambda r, s: r * (s.in_features + s.out_features) + (s.layers + s.matrices) * r**2,
+        "MetaTT-4D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        'first core zero, the others identity-like; here the others are random, or so with "init": "identity"',
+    ),
+    "metatt_4d_tasks": PublishedMethod(
+        {"modes": ("in", "layer", "task", "matrix", "out")},
+        lambda r, s: r * (s.in_features + s.out_features) + (s.layers + s.matrices + s.tasks) * r**2,
+        "MetaTT-(4+1)D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        "here each task's own core is the zero one, so that a task may come later",
+    ),
+    "metatt_5d": PublishedMethod(
+        {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0},
+        lambda r, s: r * (s.in_features + s.out_features // s.heads) + (s.layers + s.matrices + s.heads) * r**2,
+        "MetaTT-5D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        "as metatt_4d",
+        needs_heads=True,
+    ),
+    "lotr": PublishedMethod(
+        {"modes": ("in", "linear", "out"), "zero_core": 1},
+        lambda r, s: r * (s.in_features + s.out_features) + s.n * r**2,
+        "LoTR, Bershatsky et al. 2024, arXiv:2402.01376; FacT-TT, Jie & Deng 2022, arXiv:2212.03145",
+        "the core of each linear zero, A and B random, as in LoTR's own code",
+    ),
+    "lorta": PublishedMethod(
+        {"modes": ("in", "out", "out", "layer", "matrix"), "format": "cp", "zero_core": 2},
+        lambda r, s: r * (s.in_features + s.out_features // s.heads + s.heads + s.layers + s.matrices),
+        "LoRTA, Hounie et al. 2024, arXiv:2410.04060",
+        "one factor zero, the others random",
+        needs_heads=True,
+    ),
+    "tensor_basis": PublishedMethod(
+        {
+            "modes": ("out_in",) * 3,
+            "format": "tensor_basis",
+            "shape_mode": "ascending",
+            "share_across": ("layers", "sublayers", "projections"),
+        },
+        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*_factors(s, 3), r)),
+        "this library; one dictionary for many layers after Savarese & Maire 2019, arXiv:1902.09701",
+        "the coefficients of one core zero",
+    ),
+}
