@@ -10,6 +10,7 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 from adapters.active_task import set_active_task
 from adapters.adapted_input import AdaptedInput
 from adapters.adapted_linear import AdaptedLinear
+from adapters.adaptive_ranks import RankChange, RankReport, RankSchedule, adapt_ranks, fit_ranks, orthogonalize
 from adapters.algebra import Approximation, ApproximationReport, Comparison, Deltas, combine, compare
 from adapters.bitfit import Bias, BitFitConfig
 from adapters.bottleneck import (
@@ -39,6 +40,7 @@ from adapters.merging import MergeError, adapted_modules, is_merged, merge, merg
 from adapters.name_clash import warn_of_other_package
 from adapters.peft_kinds import PeftKindConfig
 from adapters.prompt import Prompt, PromptConfig
+from adapters.published import PUBLISHED, PublishedMethod, Sizes, published
 from adapters.summary import Summary, summary
 from adapters.tensor_train_linear import (
     TensorTrainLinear,
@@ -51,6 +53,7 @@ from adapters.validation import ConfigurationError
 warn_of_other_package()
 
 __all__ = [
+    "PUBLISHED",
     "WEIGHTS_NAME",
     "AdaptedInput",
     "AdaptedLayerNorm",
@@ -83,8 +86,13 @@ __all__ = [
     "PeftKindConfig",
     "Prompt",
     "PromptConfig",
+    "PublishedMethod",
+    "RankChange",
+    "RankReport",
+    "RankSchedule",
     "ScaleNorm",
     "ScaleNormConfig",
+    "Sizes",
     "Summary",
     "TensorTrainAdapter",
     "TensorTrainAdapterConfig",
@@ -94,6 +102,7 @@ __all__ = [
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
+    "adapt_ranks",
     "adapted_modules",
     "adapter_state_dict",
     "as_configs",
@@ -101,12 +110,15 @@ __all__ = [
     "attachments",
     "combine",
     "compare",
+    "fit_ranks",
     "freeze",
     "freezing_report",
     "is_merged",
     "load",
     "merge",
     "merged",
+    "orthogonalize",
+    "published",
     "save",
     "set_active_task",
     "summary",

@@ -1,0 +1,77 @@
+"""What a change of ranks did, train by train; ``str`` of it is a table."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.adaptive_ranks.trains import Ranks, delta_norm
+from adapters.tables import render_table
+
+
+@dataclass(frozen=True)
+class RankChange:
+    """One group of trains with ranks in common.
+
+    Args:
+        name: its attachment's name.
+        path: the base's module that it stands at.
+        before, after: (r_1, ..., r_{d-1}).
+        norm: the Frobenius norm of the delta s T before.
+        error: that of the difference the change made.
+    """
+
+    name: str
+    path: str
+    before: Ranks
+    after: Ranks
+    norm: float
+    error: float
+
+
+@dataclass(frozen=True)
+class RankReport:
+    """All groups, the numbers that their cores had and have, and the attachments left alone by name, and why."""
+
+    rows: tuple[RankChange, ...]
+    numbers_before: int
+    numbers_after: int
+    left_alone: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether any rank has."""
+        return any(row.before != row.after for row in self.rows)
+
+    @property
+    def error(self) -> float:
+        """The Frobenius norm of all differences together over that of all deltas; 0 where all were zero."""
+        norm = delta_norm([row.norm for row in self.rows])
+        return delta_norm([row.error for row in self.rows]) / norm if norm else 0.0
+
+    def ranks(self) -> dict[str, dict[str, list[int]]]:
+        """The ranks after, by attachment and path."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for row in self.rows:
+            found.setdefault(row.name, {})[row.path] = list(row.after)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "numbers_before": self.numbers_before,
+            "numbers_after": self.numbers_after,
+            "error": self.error,
+            "rows": [{**vars(row), "before": list(row.before), "after": list(row.after)} for row in self.rows],
+            "left_alone": self.left_alone,
+        }
+
+    def __str__(self) -> str:
+        header = ["adapter", "at", "ranks before", "after", "norm", "error"]
+        cells = [
+            [row.name, row.path, str(list(row.before)), str(list(row.after)), f"{row.norm:.3g}", f"{row.error:.1e}"]
+            for row in self.rows
+        ]
+        parts = [
+            render_table("Ranks", header, cells),
+            f"{self.numbers_before:,} numbers before, {self.numbers_after:,} after, relative error {self.error:.1e}",
+            *(f"Left alone: {name}, for {reason}." for name, reason in self.left_alone.items()),
+        ]
+        return "\n\n".join(parts)

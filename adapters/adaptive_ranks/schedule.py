@@ -1,0 +1,106 @@
+"""RankSchedule: at which steps of a training the ranks change, and how.
+
+n changes, after the steps   start, start + every, ...  up to end
+
+rel_tol    at each the same
+budget     at change i = 0 .. n-1 the numbers fall by an equal part to what remains,
+
+               N' = budget + (N - budget) (n - 1 - i) / (n - i)        N the numbers of the cores before it
+
+           so that the last one leaves ``budget``, and a run that resumes needs to know no more than its cores
+grow       at each but the last, after the cut
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, get_type_hints
+
+import torch
+from torch import nn
+
+from adapters.adaptive_ranks.change import adapt_ranks, check_arguments
+from adapters.adaptive_ranks.report import RankReport
+from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
+from adapters.validation import ConfigurationError, check_keys, check_type
+
+WHERE = "the rank_schedule"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSchedule:
+    """The steps above, and the arguments of ``adapt_ranks``.
+
+    Args:
+        start: the first change is after so many steps.
+        every: the steps from one to the next.
+        end: none comes after so many.
+        rel_tol, budget, min_rank, max_rank, grow: as for ``adapt_ranks``.
+
+    Raises:
+        ConfigurationError: a number is out of range, or two exclude each other.
+    """
+
+    start: int
+    every: int
+    end: int
+    rel_tol: float | None = None
+    budget: int | None = None
+    min_rank: int = 1
+    max_rank: int | None = None
+    grow: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("start", "every"):
+            if getattr(self, key) < 1:
+                refuse(key, "counts steps from 1 on", getattr(self, key), "raise it")
+        if self.end < self.start:
+            refuse("end", "is no step before start", f"{self.end} with start {self.start}", "raise it")
+        check_arguments(self.rel_tol, self.budget, self.min_rank, self.max_rank, self.grow)
+
+    @property
+    def steps(self) -> range:
+        """The steps after which ranks change."""
+        return range(self.start, self.end + 1, self.every)
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> RankReport | None:
+        """Change the ranks where it is time after so many steps; what was done, or None.
+
+        Raises:
+            ConfigurationError, ValueError: as for ``adapt_ranks``.
+        """
+        if step not in self.steps:
+            return None
+        left = len(self.steps) - 1 - self.steps.index(step)
+        budget = self.budget
+        if budget is not None:
+            numbers = numbers_of(adaptable_trains(getattr(model, "_orig_mod", model))[0])
+            budget += max(0, numbers - budget) * left // (left + 1)
+        grow = self.grow if left else 0
+        return adapt_ranks(model, optimizer, self.rel_tol, budget, self.min_rank, self.max_rank, grow)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "RankSchedule":
+        """A schedule from its JSON form.
+
+        Raises:
+            ConfigurationError: a key is unknown or missing, or a value does not fit.
+        """
+        if not isinstance(values, dict):
+            raise ConfigurationError(
+                f"Key 'rank_schedule' is an object; given was {values!r}: write for example "
+                '{"start": 50, "every": 50, "end": 200, "rel_tol": 0.1}.'
+            )
+        types = get_type_hints(cls)
+        check_keys(values, types, WHERE)
+        for key in ("start", "every", "end"):
+            if key not in values:
+                refuse(key, "is a number of steps", f"none among {sorted(values)}", "add it")
+        return cls(**{key: check_type(key, value, types[key], WHERE) for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; ``from_dict`` of it gives an equal schedule."""
+        return asdict(self)
+
+
+def refuse(key: str, rule: str, given: object, mend: str) -> None:
+    """Raise the three-part sentence about one key of a schedule."""
+    raise ConfigurationError(f"Key {key!r} of {WHERE} {rule}; given was {given}: {mend}.")
