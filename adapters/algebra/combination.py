@@ -66,13 +66,13 @@ class Comparison:
 
 
 def compare(directories: Sequence[str | os.PathLike]) -> Comparison:
-    """Norms, cosines and distances of saved adapters, also where their raw shapes differ.
+    """Norms, cosines and distances of saved adapters, linear by linear, also where their raw shapes differ.
 
     Raises:
         CheckpointError: a folder cannot be read, or holds what is no delta of linears.
         ValueError: deltas of one linear have other sizes.
     """
-    adapters = [Deltas.read(directory) for directory in directories]
+    adapters = [Deltas.read(directory).per_linear() for directory in directories]
     norms = tuple(deltas.norm() for deltas in adapters)
     cosines = tuple(tuple(a.cosine(b) if a.norm() and b.norm() else None for b in adapters) for a in adapters)
     distances = tuple(tuple(a.distance(b) for b in adapters) for a in adapters)

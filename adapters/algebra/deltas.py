@@ -7,7 +7,8 @@
     <x, y>          sum over paths of <T, T'> + <c, c'>, Frobenius;  ||x||^2 = <x, x>
 
 Nothing is dense but one linear at a time where raw shapes differ. Cores are float64 here and float32 in a folder. Sums
-and differences of such vectors are the task arithmetic of Ilharco et al. 2022 (arXiv:2212.04089).
+and differences of such vectors are the task arithmetic of Ilharco et al. 2022 (arXiv:2212.04089). An adapter with site
+modes is one train for the whole model, see ``adapters.algebra.sites``; ``per_linear()`` gives those of its linears.
 """
 
 import math
@@ -26,6 +27,7 @@ from adapters.algebra.live import live_deltas
 from adapters.algebra.low_rank import difference, factors, from_factors, inner_product
 from adapters.algebra.peft_folders import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
+from adapters.algebra.sites import Sites
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
 
 Directory = str | os.PathLike
@@ -37,16 +39,23 @@ class Deltas(Mapping[str, t3.TensorTrain]):
     Args:
         trains: T (out, in) by path, of any floating dtype and device; held in float64 on the CPU, without gradients.
         biases: c (out,) by path, likewise; only of paths that have a T.
+        sites: where the linears are in the one train that there is then; None where each has its own.
 
     Raises:
         ValueError: a number is not finite, or a bias has no T beside it or another size.
     """
 
-    def __init__(self, trains: Mapping[str, t3.TensorTrain], biases: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        trains: Mapping[str, t3.TensorTrain],
+        biases: Mapping[str, Tensor] | None = None,
+        sites: Sites | None = None,
+    ) -> None:
+        self.sites = sites
         self._trains = {path: _in_float64(path, trains[path]) for path in sorted(trains)}
         given = biases or {}
         for path in given:
-            size = self._trains[path].shape[0] if path in self._trains else None
+            size = self._out_features(path)
             if given[path].shape != (size,):
                 raise ValueError(
                     "A bias has the out size of the delta beside it; given was one of shape "
@@ -92,7 +101,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
         Raises:
             CheckpointError: ``like`` cannot be read, or its base has no linears of these paths and sizes.
         """
-        write_deltas(directory, like, self._trains, self.biases)
+        write_deltas(directory, like, self._trains, self.biases, self.sites)
 
     def write_lora(self, directory: Directory, like: Directory | None = None) -> None:
         """Write a folder of PEFT's LoRA: exact, at the matrix rank of each delta, with alpha = r.
@@ -101,6 +110,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
             directory: made if missing.
             like: a folder of PEFT whose base model and task type hold for the new one too.
         """
+        self._refuse_sites("A folder of LoRA has factors for each linear")
         write_lora(Path(directory), None if like is None else Path(like), self._trains, self.biases)
 
     def __getitem__(self, path: str) -> t3.TensorTrain:
@@ -120,8 +130,9 @@ class Deltas(Mapping[str, t3.TensorTrain]):
         """
         if not isinstance(other, Deltas):
             return NotImplemented
+        pairs = self._pairs(other)
         trains = {**other, **self}
-        for path, a, b in self._pairs(other):
+        for path, a, b in pairs:
             if a.raw_shape != b.raw_shape:
                 raise ValueError(
                     f"A sum keeps the raw shape, so both summands have one; at {path} they have {a.raw_shape} and "
@@ -132,7 +143,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
         biases = {**other.biases, **self.biases}
         for path in self.biases.keys() & other.biases.keys():
             biases[path] = self.biases[path] + other.biases[path]
-        return Deltas(trains, biases)
+        return Deltas(trains, biases, self.sites)
 
     def __sub__(self, other: "Deltas") -> "Deltas":
         return self + -other if isinstance(other, Deltas) else NotImplemented
@@ -148,7 +159,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
                 f"A multiple is one by a finite number; given was {scalar}: leave out what should not count."
             )
         trains = {path: train * float(scalar) for path, train in self.items()}
-        return Deltas(trains, {path: bias * float(scalar) for path, bias in self.biases.items()})
+        return Deltas(trains, {path: bias * float(scalar) for path, bias in self.biases.items()}, self.sites)
 
     __rmul__ = __mul__
 
@@ -223,7 +234,15 @@ class Deltas(Mapping[str, t3.TensorTrain]):
 
     def to_low_rank(self) -> "Deltas":
         """The same deltas as products of two factors, raw shape ((1, out), (in, 1)): exact, at their matrix ranks."""
+        self._refuse_sites("Factors (out, r) and (r, in) are those of one linear")
         return Deltas({path: from_factors(*factors(train)) for path, train in self.items()}, self.biases)
+
+    def per_linear(self) -> "Deltas":
+        """Of an adapter with site modes the deltas of its linears, a train for each; any other one itself."""
+        if self.sites is None:
+            return self
+        (train,) = self.values()
+        return Deltas({path: self.sites.train_at(train, path) for path in self.sites.indices}, self.biases)
 
     def reshaped(
         self,
@@ -242,6 +261,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
         Raises:
             ConfigurationError: the shape does not fit a linear.
         """
+        self._refuse_sites("A raw shape is that of one linear")
         caps = max_rank if isinstance(max_rank, int) or max_rank is None else tuple(max_rank)
         sides = None if raw_shape is None else tuple(map(tuple, raw_shape))
         config = TensorTrainLoRAConfig(
@@ -257,14 +277,31 @@ class Deltas(Mapping[str, t3.TensorTrain]):
 
     def __repr__(self) -> str:
         ranks = max((max(train.ranks) for train in self.values()), default=0)
+        if self.sites is not None:
+            return f"Deltas(one tensor for {len(self.sites.indices)} linears, ranks up to {ranks})"
         return f"Deltas({len(self)} linears, {len(self.biases)} biases, ranks up to {ranks})"
 
     def _approximated(self, trains: dict[str, t3.TensorTrain]) -> tuple["Deltas", ApproximationReport]:
         report = ApproximationReport({path: Approximation.of(self[path], trains[path]) for path in self})
-        return Deltas(trains, self.biases), report
+        return Deltas(trains, self.biases, self.sites), report
+
+    def _out_features(self, path: str) -> int | None:
+        if self.sites is None:
+            return self[path].shape[0] if path in self else None
+        rows = sum(train.shape[0] for train in self.values())
+        return rows // math.prod(self.sites.counts) if path in self.sites.indices else None
+
+    def _refuse_sites(self, rule: str) -> None:
+        if self.sites is not None:
+            raise ValueError(f"{rule}; given was one tensor for the whole model: take per_linear() first.")
 
     def _pairs(self, other: "Deltas") -> list[tuple[str, t3.TensorTrain, t3.TensorTrain]]:
-        """(path, T, T') where both have a delta; refuses those of unequal sizes."""
+        """(path, T, T') where both have a delta; refuses those of unequal sizes, and other sites."""
+        if self.sites != other.sites:
+            raise ValueError(
+                f"Tensors for a whole model are added and compared where they have the same sites; given were {self} "
+                f"and {other}: take per_linear() of both."
+            )
         pairs = [(path, self[path], other[path]) for path in self if path in other]
         for path, a, b in pairs:
             if a.shape != b.shape:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.adapted_linear import AdaptedLinear
+from adapters.algebra.sites import Sites, sites_of, stacked
 from adapters.injection import attachments
+from adapters.modes import Mode, has_sites
 from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
 from t3nsor.tensor_network import TensorNetwork
@@ -23,17 +25,26 @@ PEFT_PREFIX = "base_model.model."
 """What a PeftModel puts before the paths of its base."""
 
 
-def live_deltas(model: nn.Module) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
-    """T (out, in) and c (out,) by path, s folded in, float64.
+Parts = tuple[dict[str, t3.TensorTrain], dict[str, Tensor], Sites | None]
+"""T and c by path, s folded in, float64. With sites there is one T, for the whole model, under ``ONE_TENSOR``."""
+ONE_TENSOR = "one tensor"
+
+
+def live_deltas(model: nn.Module) -> Parts:
+    """What acts in the model; one adapter with site modes as one train.
 
     Raises:
         ConfigurationError: there are none, or other adapters than linear tt_lora.
     """
     for attachment in attachments(model):
         check_kind(attachment.config.kind)
+    present = list(acting(model))
+    names = {attachment.name: attachment.config.modes for attachment in attachments(model)}
+    if present and len(names) == 1 and has_sites(*names.values()):
+        return _one_tensor(*names.values(), dict(present))
     trains: dict[str, t3.TensorTrain] = {}
     biases: dict[str, Tensor] = {}
-    for path, adapter in _acting(model):
+    for path, adapter in present:
         train, bias = delta_of(path, adapter)
         trains[path] = _sum(path, trains[path], train) if path in trains else train
         if bias is not None:
@@ -44,7 +55,7 @@ def live_deltas(model: nn.Module) -> tuple[dict[str, t3.TensorTrain], dict[str, 
             f"Deltas are those of the adapters that act; given was a {type(model).__name__} in which none does, with "
             f"adapters for the tasks {tasks}: attach tt_lora, or name one of the tasks."
         )
-    return trains, biases
+    return trains, biases, None
 
 
 def check_kind(kind: str) -> None:
@@ -69,6 +80,14 @@ def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Ten
     return as_train(network) * adapter.scaling, None if bias is None else adapter.scaling * bias.double()
 
 
+def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainLinear]) -> Parts:
+    biases = {path: bias for path, adapter in adapters.items() if (bias := delta_of(path, adapter)[1]) is not None}
+    sites = sites_of(modes, adapters)
+    any_one = next(iter(adapters.values()))
+    train = as_train(type(any_one.linear.network())(stacked(sites, adapters)))
+    return {ONE_TENSOR: train * any_one.scaling}, biases, sites
+
+
 def as_train(network: TensorNetwork) -> t3.TensorTrain:
     """The same matrix as a plain train: exact in every format."""
     return t3.TensorTrain(network.cores if isinstance(network, t3.TensorTrain) else network.to_train().cores)
@@ -83,7 +102,8 @@ def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
     return a + b
 
 
-def _acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
+def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
+    """The modules of deltas that act now, each with the path of its linear."""
     for path, module in model.named_modules():
         if isinstance(module, AdaptedLinear):
             for controller in module.beside.values():

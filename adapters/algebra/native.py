@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 import t3nsor as t3
 from adapters.active_task import set_active_task
 from adapters.algebra.description import shape_and_rank
-from adapters.algebra.live import check_kind, live_deltas
+from adapters.algebra.live import Parts, acting, check_kind, live_deltas
 from adapters.algebra.low_rank import with_useful_ranks
+from adapters.algebra.sites import Sites
 from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
 from adapters.controller import ALL_TASKS
 from adapters.injection import attach
@@ -29,8 +30,8 @@ from adapters.tensor_train_linear import TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
 
 
-def read_native(directory: Path, task: str | None) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
-    """T and c by path of the adapters that act in the folder for this task."""
+def read_native(directory: Path, task: str | None) -> Parts:
+    """What acts in the folder for this task."""
     architecture, saved, tensors = read_folder(directory)
     try:
         for _, config in saved:
@@ -79,6 +80,46 @@ def write_native(
             state[f"{module}.cores.{k}"] = core.float().contiguous()
         if biases:
             state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
+    check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
+    model.load_state_dict(state, strict=False, assign=True)
+    save(model, directory)
+
+
+def write_one_tensor(
+    directory: Path, like: Path, train: t3.TensorTrain, biases: Mapping[str, Tensor], sites: Sites
+) -> None:
+    """Save this train for the base of ``like``, float32, with the site modes that ``like`` has."""
+    architecture, saved, _ = read_folder(like)
+    config = next((config for _, config in saved if getattr(config, "modes", None) == sites.modes), None)
+    train = with_useful_ranks(train)
+    rows, columns = train.raw_shape
+    raw_shape = tuple(m // count for m, count in zip(rows, sites.counts, strict=True)), columns
+    try:
+        if config is None:
+            raise ConfigurationError(f"It has no adapter with the modes {list(sites.modes)}.")
+        bias = "dense" if biases else "none"
+        config = TensorTrainLoRAConfig(
+            **{key: getattr(config, key) for key in ("stacks", "layers", "sublayers", "target_modules", "dropout")},
+            modes=sites.modes,
+            raw_shape=raw_shape,
+            rank=train.ranks[1:-1],
+            bias=bias,
+        )
+        model = base_without_weights(architecture, like)
+        with torch.device("meta"):
+            attach(model, config)
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"One tensor for a whole model is written like a tensor train with its site modes; {like} does not fit. "
+            f"{error} Write per_linear() instead, or like another folder."
+        ) from error
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    state: dict[str, Tensor] = {}
+    for path, adapter in acting(model):
+        for k, core in enumerate(sites.train_at(train, path).cores):
+            state[names[id(adapter.linear.cores.read(k))]] = core.float().contiguous()
+        if biases:
+            state[names[id(adapter.linear.bias)]] = biases.get(path, torch.zeros(adapter.linear.out_features)).float()
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
     save(model, directory)

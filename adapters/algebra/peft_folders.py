@@ -23,7 +23,7 @@ from torch import Tensor
 
 import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
-from adapters.algebra.live import PEFT_PREFIX, delta_of
+from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
 from adapters.algebra.low_rank import factors, from_factors, with_useful_ranks
 from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.files import replace_file
@@ -56,7 +56,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def read_peft(directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+def read_peft(directory: Path) -> Parts:
     """T and c by path; refuses what is in the folder beside them."""
     config = read_config(directory)
     path = directory / WEIGHTS_NAME
@@ -73,7 +73,7 @@ def read_peft(directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Ten
             f"Algebra takes PEFT's methods {', '.join(readers)}; {directory} holds {config.get('peft_type')!r}: merge "
             "that one into its base instead."
         )
-    return readers[config["peft_type"]](config, tensors, directory)
+    return *readers[config["peft_type"]](config, tensors, directory), None
 
 
 def write_tuner(
