@@ -5,6 +5,8 @@ import re
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
+from adapters.adaptive_ranks.trains import why_not
+from adapters.tensor_train_fields import TensorTrainFields
 from adapters.validation import nearest_name
 from seq2seq.arguments import RunArguments
 from seq2seq.tasks import get_task
@@ -205,6 +207,32 @@ def check_mixture(run: RunArguments, training: dict[str, Any]) -> None:
         raise ConfigurationError(
             "Key 'ddp_find_unused_parameters' is set by the run where each task has its own adapters; given was "
             f"{training['ddp_find_unused_parameters']}: leave it out."
+        )
+
+
+def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
+    """Refuse a schedule that no adapter can follow, that never begins, or that several processes would share."""
+    schedule = run.rank_schedule
+    if schedule is None:
+        return
+    reasons = [f"{c.kind}: {why_not(c) or 'yes'}" for c in configs if isinstance(c, TensorTrainFields)]
+    if not any(reason.endswith(": yes") for reason in reasons):
+        given = "; ".join(reasons) or ", ".join(config.kind for config in configs)
+        raise ConfigurationError(
+            "Key 'rank_schedule' needs a tt_lora, tt_single or tt_adapter of the format tensor_train whose cores are "
+            f"its own and all train; given was {given}: change the adapter, or leave the schedule out."
+        )
+    steps = training.get("max_steps", -1)
+    if steps > 0 and schedule.start > steps:
+        raise ConfigurationError(
+            f"Key 'rank_schedule' starts within the max_steps of a run; given was a start after {schedule.start} of "
+            f"{steps} steps: choose an earlier one."
+        )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if training["do_train"] and processes > 1:
+        raise ConfigurationError(
+            f"Key 'rank_schedule' belongs to a run of one process, for DDP reserves buffers for cores of one shape; "
+            f"given were {processes} processes: start the run without torchrun."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from transformers import Seq2SeqTrainingArguments
 
-from adapters import AdapterConfig, ConfigurationError
+from adapters import AdapterConfig, ConfigurationError, RankSchedule
 from seq2seq import PROJECT
 from seq2seq.mixing import Mixture
 from seq2seq.tasks import OWN_FILES
@@ -48,6 +48,7 @@ class RunArguments:
         train_file, validation_file, test_file: files of one's own, with the columns ``source`` and ``target``.
         max_train_samples, max_validation_samples, max_test_samples: how many rows of each task are taken; None for all.
         max_source_length, max_target_length: longer texts are cut to so many tokens.
+        rank_schedule: at which steps the ranks of tensor trains change, see ``adapters.RankSchedule``; None for never.
         adapter_path: a saved adapter to start from; None to start from the configuration's own start values.
         baselines: what is measured beside the result, see ``seq2seq.baselines``.
         measure_expressivity: whether trajectory lengths are measured before and after training, see
@@ -73,6 +74,7 @@ class RunArguments:
     max_test_samples: int | None = None
     max_source_length: int = 128
     max_target_length: int = 16
+    rank_schedule: RankSchedule | None = None
     adapter_path: str | None = None
     baselines: tuple[Literal["majority", "bag_of_words", "frozen_backbone", "random_backbone"], ...] = ()
     measure_expressivity: bool = False
@@ -129,7 +131,8 @@ class Experiment:
         """The resolved configuration as JSON, which ``read_experiment`` reads back; ``overwrite`` is no part of it."""
         run = {f.name: getattr(self.run, f.name) for f in fields(self.run) if f.name != "overwrite"}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in run.items()}
-        plain["mixture"] = None if self.run.mixture is None else self.run.mixture.to_dict()
+        for key in ("mixture", "rank_schedule"):
+            plain[key] = None if getattr(self.run, key) is None else getattr(self.run, key).to_dict()
         return {**plain, "adapter": [config.to_dict() for config in self.adapters], **self.training}
 
     def training_arguments(self, **overrides: Any) -> Seq2SeqTrainingArguments:

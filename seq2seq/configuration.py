@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from transformers import Seq2SeqTrainingArguments
 
-from adapters import ConfigurationError, as_configs
+from adapters import ConfigurationError, RankSchedule, as_configs
 from adapters.validation import check_keys, check_type
 from seq2seq.argument_rules import (
     DECIDED_HERE,
@@ -33,6 +33,7 @@ from seq2seq.argument_rules import (
     check_mixture,
     check_not_decided_here,
     check_ranges,
+    check_rank_schedule,
     check_run,
     check_training,
 )
@@ -41,6 +42,9 @@ from seq2seq.mixing import Mixture
 
 PATHS = ("output_root", "model_name_or_path", "data_dir", "train_file", "validation_file", "test_file", "adapter_path")
 """Keys in which ~ is the home directory."""
+
+OBJECTS = {"mixture": Mixture, "rank_schedule": RankSchedule}
+"""Keys of the run that are objects themselves."""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -133,12 +137,12 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     given = {
         key: check_type(key, value, run_types[key], "the run")
         for key, value in values.items()
-        if key in run_types and key != "mixture"
+        if key in run_types and key not in OBJECTS
     }
-    mixture = values.get("mixture")
+    objects = {key: cls.from_dict(values[key]) for key, cls in OBJECTS.items() if values.get(key) is not None}
     run = RunArguments(
         **{key: os.path.expanduser(value) if key in PATHS and value else value for key, value in given.items()},
-        mixture=None if mixture is None else Mixture.from_dict(mixture),
+        **objects,
     )
     defaults = TRAINING_DEFAULTS | ({"do_predict": "test" in run.files} if run.files else {})
     training = {
@@ -153,6 +157,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     adapter = values.get("adapter")
     configs = tuple(as_configs({"kind": "none"} if adapter is None else adapter))
     check_adapters(run, configs, training)
+    check_rank_schedule(run, configs, training)
     return Experiment(run, configs, training)
 
 

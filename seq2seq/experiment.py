@@ -20,7 +20,7 @@ from seq2seq.baselines import measure_baselines
 from seq2seq.expressivity import measure, record, source_pairs, summary
 from seq2seq.preparation import Prepared, prepare
 from seq2seq.report import write_report
-from seq2seq.run_folder import RunFolder, write_json
+from seq2seq.run_folder import RunFolder, read_json, write_json
 from seq2seq.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.training import make_trainer, merge_difference, predict
 from third_party.trainers import Seq2SeqTrainer, last_complete_checkpoint
@@ -58,14 +58,13 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
 
 def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
     training = prepared.experiment.training
-    trainer = make_trainer(prepared, prepared.model, prepared.arguments)
+    trainer = make_trainer(prepared, prepared.model, prepared.arguments, folder.ranks)
     trainer.add_callback(TrackingCallback(tracker))
     main_process = trainer.is_world_process_zero()
     counts = adapters.summary(prepared.model)
     logger.info("%s", counts)
     if main_process and training["do_train"]:
-        freezing = [vars(row) for row in adapters.freezing_report(prepared.model).rows]
-        write_json(folder.parameters, {**counts.to_dict(), "freezing": freezing})
+        write_parameters(prepared, folder, counts)
 
     measuring = main_process and prepared.experiment.run.measure_expressivity
     lengths_before = measure(prepared) if measuring and training["do_train"] else None
@@ -76,6 +75,9 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if main_process:
             adapters.save(prepared.model, folder.adapter)
+        if prepared.experiment.run.rank_schedule is not None:
+            counts = adapters.summary(prepared.model)
+            write_parameters(prepared, folder, counts)
 
     metrics = {}
     for split, asked in (("validation", training["do_eval"]), ("test", training["do_predict"])):
@@ -98,6 +100,12 @@ def _run(prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, A
     return result
 
 
+def write_parameters(prepared: Prepared, folder: RunFolder, counts: adapters.Summary) -> None:
+    """What trains and why, by group, by layer, by parameter, as it is now."""
+    freezing = [vars(row) for row in adapters.freezing_report(prepared.model).rows]
+    write_json(folder.parameters, {**counts.to_dict(), "freezing": freezing})
+
+
 def describe_result(
     prepared: Prepared, folder: RunFolder, trainer: Seq2SeqTrainer, counts: adapters.Summary
 ) -> dict[str, Any]:
@@ -117,4 +125,5 @@ def describe_result(
         "costs": trainer.measurement.to_dict() if trained else before.get("costs"),
         "baselines": before.get("baselines", {}),
         "expressivity": before.get("expressivity"),
+        "ranks": read_json(folder.ranks)[-1] if folder.ranks.is_file() else None,
     }

@@ -8,6 +8,7 @@
         checkpoints/         what an unfinished run resumes from  baselines.json    baselines measured so far
         log.txt              what was logged                      failure.json      why a run of several ended early
         memory.png           memory by layer                      expressivity.*    trajectory lengths, where asked for
+        ranks.json           ranks by step, where they change     ranks.png         their curve
 
 An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
 another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
@@ -49,6 +50,8 @@ class RunFolder:
         self.curve = directory / "curve.png"
         self.history = directory / "history.json"
         self.memory_plot = directory / "memory.png"
+        self.ranks = directory / "ranks.json"
+        self.ranks_plot = directory / "ranks.png"
         self.expressivity = directory / "expressivity.json"
         self.expressivity_plot = directory / "expressivity.png"
         self.readme = directory / "README.md"

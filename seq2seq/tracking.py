@@ -96,7 +96,7 @@ def make_tracker(experiment: Experiment, directory: Path, main_process: bool) ->
 
 def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any]) -> None:
     """Pass on what a run has drawn, and its memory by layer."""
-    for picture in (folder.curve, folder.memory_plot, folder.expressivity_plot):
+    for picture in (folder.curve, folder.memory_plot, folder.ranks_plot, folder.expressivity_plot):
         if picture.is_file():
             tracker.log_image(picture.stem, picture)
     layers = (result["costs"] or {}).get("memory_by_layer")

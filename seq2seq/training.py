@@ -1,5 +1,6 @@
 """The trainer of a run, and what is asked of a trained model: answers, metrics, the difference that merging makes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from adapters.merging import non_linear_adapters
 from seq2seq.metrics import average_over_tasks, split_metrics
 from seq2seq.preparation import Prepared
 from third_party.models.t5 import T5ForConditionalGeneration
-from third_party.trainers import Seq2SeqTrainer
+from third_party.trainers import RankScheduleCallback, Seq2SeqTrainer
 
 
 class TaskTrainer(Seq2SeqTrainer):
@@ -44,9 +45,13 @@ class TaskTrainer(Seq2SeqTrainer):
 
 
 def make_trainer(
-    prepared: Prepared, model: T5ForConditionalGeneration, arguments: Seq2SeqTrainingArguments
+    prepared: Prepared,
+    model: T5ForConditionalGeneration,
+    arguments: Seq2SeqTrainingArguments,
+    rank_history: Path | None = None,
 ) -> TaskTrainer:
-    """The trainer of ``model`` on the training rows of all tasks."""
+    """The trainer of ``model`` on the training rows of all tasks; where ranks change, a file has their history."""
+    schedule = prepared.experiment.run.rank_schedule
     encoded = {name: task.encoded for name, task in prepared.tasks.items()}
     validation = {name: splits["validation"] for name, splits in encoded.items() if "validation" in splits}
     train = [splits["train"] for splits in encoded.values() if "train" in splits]
@@ -60,6 +65,7 @@ def make_trainer(
         processing_class=prepared.tokenizer,
         task_names=tuple(prepared.tasks) if prepared.experiment.run.adapters_per_task else (),
         train_sampler=prepared.train_sampler,
+        callbacks=None if schedule is None else [RankScheduleCallback(schedule, rank_history)],
     )
 
 

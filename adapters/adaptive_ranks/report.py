@@ -47,13 +47,6 @@ class RankReport:
         norm = delta_norm([row.norm for row in self.rows])
         return delta_norm([row.error for row in self.rows]) / norm if norm else 0.0
 
-    def ranks(self) -> dict[str, dict[str, list[int]]]:
-        """The ranks after, by attachment and path."""
-        found: dict[str, dict[str, list[int]]] = {}
-        for row in self.rows:
-            found.setdefault(row.name, {})[row.path] = list(row.after)
-        return found
-
     def to_dict(self) -> dict[str, Any]:
         return {
             "numbers_before": self.numbers_before,

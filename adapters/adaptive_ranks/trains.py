@@ -130,6 +130,14 @@ def numbers_of(groups: Sequence[TrainGroup]) -> int:
     return sum(group.numbers(group.ranks) for group in groups)
 
 
+def ranks_of(groups: Sequence[TrainGroup]) -> dict[str, dict[str, list[int]]]:
+    """The interior ranks of all groups as they are, by attachment and path, as JSON has them."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for group in groups:
+        found.setdefault(group.name, {})[group.path] = list(group.ranks)
+    return found
+
+
 def delta_norm(norms: Sequence[float]) -> float:
     """The Frobenius norm of several matrices beside each other."""
     return math.sqrt(math.fsum(norm * norm for norm in norms))

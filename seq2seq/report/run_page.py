@@ -2,7 +2,7 @@
 
 result_table    the last thing on the screen
 draw_curve      curve.png: training loss, and on the validation split loss and average_metrics, by step
-write_report    curve.png, its numbers in history.json, memory.png, and README.md in the run's folder
+write_report    curve.png, its numbers in history.json, memory.png, ranks.png, and README.md in the run's folder
 """
 
 import math
@@ -11,7 +11,8 @@ from typing import Any
 
 from adapters.tables import render_table
 from seq2seq.report.memory import draw_memory, memory_table
-from seq2seq.run_folder import RunFolder, write_json, write_text
+from seq2seq.report.ranks import draw_ranks, rank_cells, rank_table
+from seq2seq.run_folder import RunFolder, read_json, write_json, write_text
 
 FLAGS = ("average_metrics", "constant_predictions", "invalid")
 BASELINE_NAMES = {
@@ -55,6 +56,8 @@ def result_rows(result: dict[str, Any]) -> list[list[str]]:
         ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
     )
     rows.append(["share of the backbone", f"{parameters['share']:.3%}"])
+    if result.get("ranks"):
+        rows.append(["ranks in the end", " ".join(rank_cells(result["ranks"])[1:])])
     if result["adapter_bytes"] is not None:
         rows.append(["adapter on disk", f"{result['adapter_bytes']:,} bytes"])
     if result["costs"] is not None:
@@ -122,7 +125,15 @@ def write_report(folder: RunFolder, result: dict[str, Any], history: list[dict[s
     layers = (result["costs"] or {}).get("memory_by_layer")
     if layers:
         draw_memory(folder.memory_plot, layers)
+    ranks = read_json(folder.ranks) if folder.ranks.is_file() else []
+    if ranks:
+        draw_ranks(folder.ranks_plot, ranks)
     rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(result))
+    sections = [
+        ranks_section(ranks) if ranks else "",
+        memory_section(result["costs"]) if layers else "",
+        EXPRESSIVITY if result.get("expressivity") else "",
+    ]
     page = f"""# {result["experiment_name"]}
 
 Task `{result["task"]}`, backbone `{result["model"]}`, adapter {", ".join(f"`{c['kind']}`" for c in result["adapter"])}.
@@ -133,7 +144,7 @@ Task `{result["task"]}`, backbone `{result["model"]}`, adapter {", ".join(f"`{c[
 
 {"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
 
-{memory_section(result["costs"]) if layers else ""}{EXPRESSIVITY if result.get("expressivity") else ""}
+{"".join(sections)}
 Again, from the project's folder:
 
     python run_seq2seq.py {folder.config} overwrite=true
@@ -144,11 +155,22 @@ Again, from the project's folder:
 | metrics.json | every number above, and the memory by layer |
 | parameters.json | what trains and why, by group, by layer, by parameter |
 | adapter/ | `adapters.load(model, "{folder.adapter.name}")` reads it |
-| history.json | what was logged at which step |
+| history.json, ranks.json | what was logged at which step, and the ranks where they changed |
 | predictions_*.jsonl | source, target and prediction of each row of a split |
 | log.txt | what was logged |
 """
     write_text(folder.readme, page)
+
+
+def ranks_section(history: list[dict[str, Any]]) -> str:
+    """The plot and the numbers of ranks that changed."""
+    return f"""![ranks by step](ranks.png)
+
+```
+{rank_table(history)}
+```
+
+"""
 
 
 def memory_section(costs: dict[str, Any]) -> str:

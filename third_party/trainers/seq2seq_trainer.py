@@ -4,7 +4,8 @@ loss          summed cross-entropy / number of target tokens of the whole accumu
               give the gradient of one (T5's forward ignores num_items_in_batch, so its own mean does not)
 evaluation    with the adapters merged where all of them are linear, unmerged again afterwards, also after an error; a
               row counts once, however many processes share the rows
-checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those
+checkpoints   adapter tensors only, as ``adapters.save`` writes them; resuming and the best model read those, also where
+              a ``RankScheduleCallback`` has changed the ranks since
 tasks         a batch's column ``task`` says whose adapters act on it
 order         that of a sampler of one's own, which learns the epoch's number also when a run resumes within an epoch
 """
@@ -26,6 +27,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 import adapters
 from adapters.merging import non_linear_adapters
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
+from third_party.trainers.rank_schedule import RankScheduleCallback
 
 logger = logging.getLogger(__name__)
 
@@ -184,10 +186,15 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        adapters.load(self.model, resume_from_checkpoint)
+        self._load_adapters(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        adapters.load(self.model, self.state.best_model_checkpoint)
+        self._load_adapters(self.state.best_model_checkpoint)
+
+    def _load_adapters(self, directory: str) -> None:
+        if any(isinstance(callback, RankScheduleCallback) for callback in self.callback_handler.callbacks):
+            adapters.fit_ranks(self.model, directory)
+        adapters.load(self.model, directory)
 
 
 class EpochCallback(TrainerCallback):

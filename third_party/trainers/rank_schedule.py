@@ -1,0 +1,96 @@
+"""Ranks that change while a trainer trains, and their history.
+
+After a step of the schedule ranks change before that step's evaluation and checkpoint, so that a checkpoint holds what
+the next step begins with, the optimizer's state included, and a run that resumes from it goes on as if it had not
+stopped. What was the best checkpoint is forgotten whenever ranks change: the model that is loaded at the end has the
+ranks that the schedule came to.
+
+    history    [{"step": 0, "numbers": 9984, "error": 0.0, "ranks": {"tt_lora": {path: [r_1, ..., r_{d-1}]}}}, ...]
+               the start and each change; "error" as in ``adapters.RankReport``
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerState
+
+from adapters.adaptive_ranks import RankSchedule
+from adapters.adaptive_ranks.optimizer_state import check_state
+from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of, ranks_of
+from adapters.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+
+class RankScheduleCallback(TrainerCallback):
+    """Follows a schedule.
+
+    Args:
+        schedule: when and how ranks change.
+        path: a file for the history, as JSON; a run that resumes reads there what came before. None for none.
+    """
+
+    def __init__(self, schedule: RankSchedule, path: Path | None = None) -> None:
+        self.schedule = schedule
+        self.path = path
+        self.history: list[dict[str, Any]] = []
+        self.optimizer_is_checked = False
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Begin the history, or go on with it; refuse several processes.
+
+        Raises:
+            ValueError: more than one process trains.
+        """
+        if args.world_size > 1:
+            raise ValueError(
+                f"A rank_schedule belongs to a run of one process; this one has {args.world_size}, and DDP has "
+                "reserved its buffers for cores of one shape: start the run without torchrun."
+            )
+        if state.global_step and self.path is not None and self.path.is_file():
+            entries = json.loads(self.path.read_text())
+            self.history = [entry for entry in entries if entry["step"] <= state.global_step]
+        if not self.history:
+            self._note(kwargs["model"], state.global_step, 0.0)
+        if self.schedule.start > state.max_steps:
+            logger.warning(
+                "The rank_schedule starts after step %d, and the run has %d: ranks do not change.",
+                self.schedule.start,
+                state.max_steps,
+            )
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Change the ranks where it is time.
+
+        Raises:
+            ConfigurationError: the optimizer keeps what cannot be carried along, which is said after the first step.
+        """
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
+        if not self.optimizer_is_checked:
+            layers = [layer for group in adaptable_trains(model)[0] for layer in group.layers]
+            check_state(optimizer, [parameter for layer in layers for parameter in layer.cores])
+            self.optimizer_is_checked = True
+        report = self.schedule.step(model, optimizer, state.global_step)
+        if report is None:
+            return
+        logger.info(
+            "Ranks after step %d: %d numbers in the cores, %d before, relative error %.1e.",
+            state.global_step,
+            report.numbers_after,
+            report.numbers_before,
+            report.error,
+        )
+        if report.has_changed:
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+        self._note(model, state.global_step, report.error)
+
+    def _note(self, model: nn.Module, step: int, error: float) -> None:
+        groups, _ = adaptable_trains(model)
+        entry = {"step": step, "numbers": numbers_of(groups), "error": error, "ranks": ranks_of(groups)}
+        self.history.append(entry)
+        if self.path is not None:
+            text = json.dumps(self.history, indent=1) + "\n"
+            replace_file(self.path, lambda partial: partial.write_text(text))
