@@ -1,0 +1,93 @@
+"""combine and compare from folder to folder, in the terms of the vectors that the folders hold."""
+
+import pytest
+import torch
+
+import adapters
+from adapters import CheckpointError, Deltas
+
+LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "bias": "dense"}
+
+
+@pytest.fixture
+def folders(native):
+    return [native(LORA, seed)[1] for seed in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("weights", [None, [1, -1, 0.5]], ids=str)
+def test_a_combination_is_that_of_the_vectors(folders, tmp_path, weights):
+    report = adapters.combine(folders, weights, output=tmp_path / "out")
+    x, y, z = map(Deltas.read, folders)
+    expected = (x + y + z) / 3 if weights is None else x - y + 0.5 * z
+    assert Deltas.read(tmp_path / "out").distance(expected) < 1e-6 * expected.norm()
+    assert report.relative_error < 1e-14
+    assert {linear.ranks for linear in report.linears.values()} == {(1, 6, 1)}
+
+
+def test_a_rounded_combination_has_the_error_that_is_said(folders, tmp_path):
+    report = adapters.combine(folders, [1, 1, 1], max_rank=3, output=tmp_path / "out")
+    x, y, z = map(Deltas.read, folders)
+    written = Deltas.read(tmp_path / "out")
+    assert {train.ranks for train in written.values()} == {(1, 3, 1)}
+    assert written.distance(x + y + z) == pytest.approx(report.error, rel=1e-4)
+    assert report.error > 0.1
+
+
+def test_an_adapter_may_be_replaced_by_a_multiple_of_itself(folders):
+    before = Deltas.read(folders[0])
+    adapters.combine(folders[:1], [2], output=folders[0])
+    assert Deltas.read(folders[0]).distance(2 * before) < 1e-6 * before.norm()
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "named"),
+    [
+        (0, {}, "at least one"),
+        (2, {"weights": [1]}, "2 adapters and 1 weights"),
+        (2, {"weights": [1, float("inf")]}, "finite number"),
+        (2, {"max_rank": 0}, "max_rank"),
+        (2, {"rel_tol": -1.0}, "rel_tol"),
+    ],
+)
+def test_a_refusal_writes_nothing(folders, tmp_path, count, options, named):
+    with pytest.raises(ValueError, match=named):
+        adapters.combine(folders[:count], **options, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_there_writes_nothing(folders, tmp_path):
+    with pytest.raises(CheckpointError, match="check the path"):
+        adapters.combine([folders[0], tmp_path / "nowhere"], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_is_that_of_the_vectors(folders, tmp_path):
+    adapters.combine(folders[:2], [1, 1], output=tmp_path / "sum")
+    names = [*folders, tmp_path / "sum"]
+    comparison = adapters.compare(names)
+    vectors = [Deltas.read(name) for name in names]
+    assert comparison.names == tuple(map(str, names))
+    assert comparison.norms == pytest.approx([x.norm() for x in vectors])
+    for a, x in enumerate(vectors):
+        for b, y in enumerate(vectors):
+            assert comparison.cosines[a][b] == pytest.approx(x.cosine(y), abs=1e-12)
+            assert comparison.distances[a][b] == pytest.approx(x.distance(y), abs=1e-12)
+    assert comparison.cosines[3][0] > 0.5 > abs(comparison.cosines[0][1])
+
+
+def test_an_untrained_adapter_has_a_distance_and_no_cosine(tiny_t5, folders, tmp_path):
+    torch.manual_seed(0)
+    adapters.save(adapters.attach(tiny_t5(), LORA), tmp_path / "untrained")
+    comparison = adapters.compare([folders[0], tmp_path / "untrained"])
+    assert comparison.norms[1] == 0
+    assert comparison.cosines == ((pytest.approx(1.0), None), (None, None))
+    assert comparison.distances[0][1] == pytest.approx(comparison.norms[0])
+
+
+def test_a_comparison_prints_every_adapter_and_number(folders):
+    comparison = adapters.compare(folders[:2])
+    text = str(comparison).replace("\n", "")
+    assert f"{comparison.cosines[0][1]:.4f}" in text
+    assert f"{comparison.distances[0][1]:.4g}" in text
+    assert "1:" in text
+    assert "cosine with 2" in text
