@@ -75,5 +75,5 @@ def compare(directories: Sequence[str | os.PathLike]) -> Comparison:
     adapters = [Deltas.read(directory).per_linear() for directory in directories]
     norms = tuple(deltas.norm() for deltas in adapters)
     cosines = tuple(tuple(a.cosine(b) if a.norm() and b.norm() else None for b in adapters) for a in adapters)
-    distances = tuple(tuple(a.distance(b) for b in adapters) for a in adapters)
+    distances = tuple(tuple(0.0 if a is b else a.distance(b) for b in adapters) for a in adapters)
     return Comparison(tuple(map(str, directories)), norms, cosines, distances)
