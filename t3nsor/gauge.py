@@ -207,7 +207,8 @@ def grown(cores: Sequence[Tensor], ranks: Sequence[int]) -> tuple[list[Tensor], 
     """
     train = TensorTrain(cores)
     before = train.ranks[1:-1]
-    if useful_ranks(train.raw_shape, ranks) != tuple(ranks) or any(r > q for r, q in zip(before, ranks, strict=True)):
+    fits = len(ranks) == len(before) and useful_ranks(train.raw_shape, ranks) == tuple(ranks)
+    if not fits or any(r > q for r, q in zip(before, ranks, strict=True)):
         raise ValueError(
             f"ranks must be at least the {list(before)} that are there, and of use to both neighbours, but "
             f"{list(ranks)} was given; see `useful_ranks`, and `regauge` for smaller ones."
