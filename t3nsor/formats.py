@@ -1,14 +1,18 @@
 """The registry of formats: a new one is a subclass of `TensorNetwork` in a file of its own and one line here."""
 
+from .canonical_polyadic import CanonicalPolyadic
 from .tensor_basis import TensorBasis
 from .tensor_network import TensorNetwork
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
+from .tucker import Tucker
 
 FORMATS: dict[str, type[TensorNetwork]] = {
     "tensor_train": TensorTrain,
     "tensor_ring": TensorRing,
     "tensor_basis": TensorBasis,
+    "cp": CanonicalPolyadic,
+    "tucker": Tucker,
 }
 
 

@@ -54,8 +54,9 @@ class TTModule(nn.Module):
                 f"A core is either frozen or disabled, but {both} are in both lists; a disabled core is never trained, "
                 "so take them out of frozen_cores."
             )
-        storage = get_format(format).storage
-        self.cores = storage(self.core_shapes, self.disabled_cores, basis_size, device=device, dtype=dtype)
+        self.cores = get_format(format).make_cores(
+            raw_shape, tt_rank, self.disabled_cores, basis_size, device=device, dtype=dtype
+        )
         self.freeze_cores()
 
     @property

@@ -51,6 +51,19 @@ class TensorNetwork:
         ranks = cls.resolve_ranks(raw_shape, rank)
         return list(zip(ranks[:-1], *raw_shape, ranks[1:], strict=True))
 
+    @classmethod
+    def make_cores(
+        cls,
+        raw_shape: RawShape,
+        rank: int | Sequence[int],
+        disabled: Iterable[int] = (),
+        basis_size: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Cores:
+        """What a layer of this format holds for its cores; ValueError for what the format does not have."""
+        return cls.storage(cls.core_shapes(raw_shape, rank), disabled, basis_size, device=device, dtype=dtype)
+
     def _check(self) -> None:
         name = type(self).__name__
         if not self.cores:

@@ -12,6 +12,7 @@ from torch import nn
 import t3nsor as t3
 
 every_format = pytest.mark.parametrize("format", t3.FORMATS)
+every_format_with_disabled_cores = pytest.mark.parametrize("format", [name for name in t3.FORMATS if name != "tucker"])
 
 
 @every_format
@@ -96,10 +97,10 @@ def test_a_disabled_core_in_the_middle_is_a_kronecker_identity():
     torch.testing.assert_close(layer.full(), expected, rtol=1e-12, atol=1e-12)
 
 
-@every_format
+@every_format_with_disabled_cores
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k, format):
-    ranks = [2, 3, 2] if format == "tensor_ring" else [3, 2]
+    ranks = {"tensor_ring": [2, 3, 2], "cp": 3}.get(format, [3, 2])
     layer = t3.TTLinear(60, 24, raw_shape=((2, 3, 4), (5, 4, 3)), tt_rank=ranks, disabled_cores=[k], format=format)
     core = layer.live_cores()[k]
     for a, i, j, b in itertools.product(*map(range, core.shape)):
@@ -142,7 +143,7 @@ def test_core_activations_keep_the_zero_start(activation, zero_core, format):
     assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
 
 
-@every_format
+@every_format_with_disabled_cores
 def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds(format):
     layer = t3.TTLinear(24, 36, tt_rank=3, bias="tt", disabled_cores=[1], zero_core=2, format=format)
     before = {name: (parameter, parameter.clone()) for name, parameter in layer.named_parameters()}
@@ -165,7 +166,7 @@ def test_const_init_takes_the_mean_of_the_inputs(format):
     torch.testing.assert_close(layer(x), x.mean(-1, keepdim=True).expand(5, 36))
 
 
-@every_format
+@every_format_with_disabled_cores
 @pytest.mark.parametrize("bias", ["dense", "tt"])
 def test_meta_construction_then_loading_with_assign(bias, format):
     fields = {"tt_rank": 3, "bias": bias, "frozen_cores": [0], "disabled_cores": [1], "format": format}
@@ -180,7 +181,7 @@ def test_meta_construction_then_loading_with_assign(bias, format):
         assert {parameter.requires_grad for parameter in layer.cores.numbers(k)} == {k == 2}
 
 
-@every_format
+@every_format_with_disabled_cores
 def test_meta_construction_then_reset(format):
     fields = {"tt_rank": 3, "disabled_cores": [1], "zero_core": -1, "format": format}
     layer = t3.TTLinear(24, 36, **fields, device="meta").to_empty(device="cpu")
@@ -303,7 +304,11 @@ BAD_ARGUMENTS = [
     ({"zero_core": True}, TypeError, "zero_core must be an integer, but True"),
     ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2 is frozen or disabled"),
     ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0 is frozen or disabled"),
-    ({"format": "tensor_tree"}, ValueError, "format must be one of tensor_train, tensor_ring, tensor_basis, but"),
+    (
+        {"format": "tensor_tree"},
+        ValueError,
+        "format must be one of tensor_train, tensor_ring, tensor_basis, cp, tucker, but",
+    ),
     ({"format": "tensor_ring", "tt_rank": [2, 2]}, ValueError, "must name r_0 to r_2"),
     ({"format": "tensor_ring", "basis_size": 4}, ValueError, "basis_size is read by the format 'tensor_basis' only"),
     ({"format": "tensor_basis", "basis_size": 0}, ValueError, "basis_size must be at least 1, but 0"),
