@@ -3,11 +3,11 @@
 W[(i_1..i_d), (j_1..j_d)] = sum_a F_1[i_1, j_1, a] F_2[i_2, j_2, a] ... F_d[i_d, j_d, a]
 
     factor F_k   (m_k, n_k, r)            a layer's Parameters, what is shared goes by its index
-    core G_k     (r, m_k, n_k, r)         G_k[a, i, j, b] = F_k[i, j, a] where a = b, else 0;  the first has r_0 = 1, the
-                                          last r_d = 1
+    core G_k     (r, m_k, n_k, r)         G_k[a, i, j, b] = F_k[i, j, a] where a = b, else 0;  r_0 = 1 in the
+                                          first and r_d = 1 in the last
 
-That is sum_k m_k n_k r numbers, where a train of these ranks has about r times as many. The cores are made when they are
-read, so that contraction costs what the train of rank r costs.
+That is sum_k m_k n_k r numbers, where a train of these ranks has about r times as many. The cores are made when they
+are read, so that contraction costs what the train of rank r costs.
 """
 
 from collections.abc import Callable, Iterable, Sequence

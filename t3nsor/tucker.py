@@ -1,4 +1,4 @@
-"""The Tucker format (Tucker 1966; De Lathauwer, De Moor & Vandewalle 2000, SIAM J. Matrix Anal. 21(4)), read as a train.
+"""The Tucker format (Tucker 1966; De Lathauwer et al. 2000, SIAM J. Matrix Anal. 21(4)), read as a train.
 
 W[(i_1..i_d), (j_1..j_d)] = sum over a_1..a_d of C[a_1, ..., a_d] U_1[i_1, j_1, a_1] ... U_d[i_d, j_d, a_d]
 

@@ -81,7 +81,7 @@ def test_a_factor_is_shared_as_it_is():
 
 @pytest.mark.parametrize("rank", [[2, 3], [2], [2, 2, 2]])
 def test_ranks_that_differ_are_refused(rank):
-    with pytest.raises(ValueError, match="have one rank, but .* was given for 2 bonds; pass one int"):
+    with pytest.raises(ValueError, match=r"have one rank, but .* was given for 2 bonds; pass one int"):
         layer_of(SHAPES[2], rank)
 
 

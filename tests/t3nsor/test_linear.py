@@ -307,7 +307,7 @@ BAD_ARGUMENTS = [
     (
         {"format": "tensor_tree"},
         ValueError,
-        "format must be one of tensor_train, tensor_ring, tensor_basis, cp, tucker, but",
+        "format must be one of tensor_train, tensor_ring, tensor_basis, cp, tu",
     ),
     ({"format": "tensor_ring", "tt_rank": [2, 2]}, ValueError, "must name r_0 to r_2"),
     ({"format": "tensor_ring", "basis_size": 4}, ValueError, "basis_size is read by the format 'tensor_basis' only"),
