@@ -31,7 +31,10 @@ class AdaptedLinear(Mergeable, nn.Linear):
         self.train(linear.training)
 
     def start(self, adapter: nn.Module) -> None:
-        adapter.reset_parameters()
+        if hasattr(adapter, "start_from"):
+            adapter.start_from(self.base_tensor("weight"))
+        else:
+            adapter.reset_parameters()
 
     def active_around(self) -> nn.Module | None:
         """The adapter that computes with the base's weight in its own way, or None."""

@@ -152,6 +152,8 @@ def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
             module = config.build(weight)
         elif place.slot == "beside":
             module = config.build_at(place, base.in_features, base.out_features)
+            if hasattr(module, "start_from"):
+                module.start_from(weight)
         else:
             module = config.build_at(place, weight.shape[0], weight.shape[0])
     return module.train(base.training)

@@ -30,6 +30,12 @@ INDEXED_BY: dict[str, frozenset[Scope]] = {
 }
 """The site modes: in what the places differ that have slices of their own."""
 
+UNFIT_FORMATS = {
+    "tensor_basis": "a tensor_basis shares bases instead of cores",
+    "tucker": "a slice of a tucker factor has one number, as its rank is at most m_k n_k",
+}
+"""Formats without site modes, each with the reason."""
+
 RawShape = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -120,9 +126,10 @@ def _check_sites(config: Any) -> None:
     if config.share_across != type(config).share_across:
         given = f"{list(config.share_across)} beside the site mode {sites[0]!r}"
         config.refuse("share_across", "is said by site modes", given, "leave it out")
-    if config.format == "tensor_basis":
-        given = f"{sites} with format='tensor_basis'"
-        config.refuse("modes", "shares cores, and a tensor_basis shares its bases instead", given, "choose one of them")
+    for format, why in UNFIT_FORMATS.items():
+        if config.format == format:
+            mend = 'take a "tensor_train", a "tensor_ring" or "cp"'
+            config.refuse("modes", f"of sites are cores of a chain, and {why}", f"{sites} with {format!r}", mend)
     if config.format == "tensor_train" and {config.modes[0], config.modes[-1]} & INDEXED_BY.keys():
         rule = "of a tensor_train begins and ends with features, as a slice at an end has a bond of rank 1"
         config.refuse("modes", rule, list(config.modes), 'put sites between "in" and "out", or take another format')

@@ -4,6 +4,8 @@ format          cores of a layer                             what layers share
 tensor_train    r_{k-1} m_k n_k r_k numbers, r_0 = r_d = 1   shared_cores
 tensor_ring     the same with r_0 = r_d = r                  shared_cores
 tensor_basis    basis_size coefficients for each core        the bases, basis_size times a train's numbers
+cp              m_k n_k r numbers                            shared_cores
+tucker          m_k n_k r_k, and r_1 ... r_d beside them     shared_cores
 """
 
 import math
@@ -19,6 +21,7 @@ from adapters.core_checks import check_cores, check_factors, check_sharing, reso
 from adapters.modes import Mode, RawShape, are_plain, check_modes, has_sites, scopes_of_modes, shape_of_modes
 from adapters.patterns import PATTERNS, check_expressions, check_patterns, said_of
 from adapters.places import Place
+from adapters.principal import PRINCIPAL
 from adapters.sharing import Scope
 from adapters.sublayers import Sublayer
 from adapters.validation import ConfigurationError, nearest_name
@@ -32,12 +35,13 @@ class TensorTrainFields(AdapterConfig):
     """What every kind built from tensor-train matrices takes.
 
     Args:
-        format: "tensor_train", "tensor_ring" (r_0 = r_d is a rank too) or "tensor_basis" (each layer mixes its cores
-            from a basis of cores that all have, see ``t3nsor.tensor_basis``).
+        format: "tensor_train", "tensor_ring" (r_0 = r_d is a rank too), "tensor_basis" (each layer mixes its cores
+            from a basis of cores that all have, see ``t3nsor.tensor_basis``), "cp" (a sum of r products of factors) or
+            "tucker" (factors and a core tensor).
         basis_size: how many basis cores a core of a "tensor_basis" is mixed from; 4 where nothing is said.
         modes: what each core carries, see ``adapters.modes``; None for "out_in" in all of them.
         rank: one TT rank for every bond (cut in a train to the largest useful one), or the list of the d - 1 interior
-            ranks (of a ring all d, r_0 first).
+            ranks (of a ring all d, r_0 first; of a tucker those of the d factors).
         rank_pattern: ranks of single places by the ends of their paths, see ``adapters.patterns``.
         d: number of cores; 3 where neither it nor modes nor raw_shape is given.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; a linear whose sizes are these
@@ -133,7 +137,10 @@ class TensorTrainFields(AdapterConfig):
             if self.shared_cores:
                 rule = "takes no tensor_basis, which has the bases of all cores in common and no core"
                 self.refuse("shared_cores", rule, list(self.shared_cores), "leave it out")
-        elif self.basis_size is not None:
+        if self.format == "tucker" and self.disabled_cores:
+            rule = "takes no tucker, whose core tensor an identity would have to fit"
+            self.refuse("disabled_cores", rule, list(self.disabled_cores), "leave it out")
+        if self.format != "tensor_basis" and self.basis_size is not None:
             given = f"{self.basis_size} with format={self.format!r}"
             self.refuse("basis_size", "belongs to a tensor_basis", given, 'leave it out, or write "tensor_basis"')
 
@@ -143,9 +150,8 @@ class TensorTrainFields(AdapterConfig):
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
         if has_sites(self.modes):
-            scopes = scopes_of_modes(self.modes)
-            slots = {k: across for k, across in enumerate(scopes) if across and k not in self.disabled_cores}
-            return slots | {"core": frozenset().union(*scopes)} if self.format == "tucker" else slots
+            scopes = enumerate(scopes_of_modes(self.modes))
+            return {k: across for k, across in scopes if across and k not in self.disabled_cores}
         names: list[int | str] = list(self.shared_cores)
         if self.format == "tensor_basis":
             names = [f"basis_{k}" for k in range(self.d) if k not in self.disabled_cores]
@@ -234,7 +240,7 @@ class TensorTrainFields(AdapterConfig):
                 frozen_cores=self.frozen_cores,
                 disabled_cores=self.disabled_cores,
                 core_activation=self.core_activation,
-                init=self.init,
+                init="glorot" if self.init == PRINCIPAL else self.init,
                 zero_core=self.core_at_zero if zero else None,
                 format=self.format,
                 basis_size=self.basis_size,

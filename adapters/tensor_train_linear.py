@@ -1,19 +1,20 @@
-"""A tensor-train matrix as a trainable change of a frozen linear map.
+"""The kinds that change a frozen linear map by a tensor-train matrix (``adapters.tensor_train_delta``).
 
-    beside a linear (tt_lora, after Hu et al. 2021, arXiv:2106.09685):   y = W x + b + s (T x + c)
-    after a sublayer (tt_single):                                       y' = y + s (T y + c)
+    tt_lora      beside a linear:     y = W x + b + s (T x + c)
+    tt_single    after a sublayer:    y' = y + s (T y + c)
 
-T (out, in) is a TT matrix with one core at zero, c the optional bias, s the ``scaling``: at step 0 both change nothing.
+At step 0 both change nothing: one core of T starts at zero, or T at what is taken off it (``adapters.principal``).
 """
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-import t3nsor as t3
 from adapters.configuration import SublayerKind
+from adapters.principal import PRINCIPAL, check_principal, principal_delta
+from adapters.tensor_train_delta import TensorTrainLinear, TensorTrainSingle
 from adapters.tensor_train_fields import ShapeMode, TensorTrainFields
 
 
@@ -55,6 +56,8 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     Args:
         target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated forms), wo, and q, k, v, o of the
             attentions; None for all linears of the feed-forward sublayers.
+        init: "principal" too: T starts as the principal part of W, which is subtracted again, see
+            ``adapters.principal``.
         sublayers: where linears of these names are looked for.
     """
 
@@ -62,13 +65,21 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
 
     target_modules: tuple[str, ...] | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
+    init: Literal["glorot", "he", "lecun", "principal"] | float = "glorot"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init == PRINCIPAL:
+            check_principal(self)
 
     def usual_shape_mode(self) -> ShapeMode:
         has_cores_of_its_own = self.format == "tensor_train" and not (self.shared_cores or self.disabled_cores)
         is_cheapest = isinstance(self.rank, int) and has_cores_of_its_own and self.core_activation is None
         return "cheapest" if is_cheapest else "ascending"
 
-    def build(self, in_features: int, out_features: int) -> "TensorTrainLinear":
+    def build(self, in_features: int, out_features: int) -> TensorTrainLinear:
+        if self.init == PRINCIPAL:
+            return principal_delta(self.tt_linear(in_features, out_features, zero=False), self.scaling, self.dropout)
         return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
 
 
@@ -86,65 +97,5 @@ class TensorTrainSingleConfig(TensorTrainDeltaFields, kind="tt_single"):
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
     share_across: tuple[Literal["layers", "sublayers", "tasks"], ...] = ("layers",)
 
-    def build(self, in_features: int, out_features: int) -> "TensorTrainSingle":
+    def build(self, in_features: int, out_features: int) -> TensorTrainSingle:
         return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
-
-
-class TensorTrainLinear(nn.Module):
-    """The change alone: x (..., in) -> s (T x + c) (..., out)."""
-
-    def __init__(self, linear: t3.TTLinear, scaling: float = 1.0, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.linear = linear
-        self.scaling = scaling
-        self.dropout = nn.Dropout(dropout)
-
-    @property
-    def is_linear(self) -> bool:
-        return self.linear.is_linear
-
-    def reset_parameters(self) -> None:
-        self.linear.reset_parameters()
-
-    def delta_weight(self) -> Tensor:
-        """s T, (out, in)."""
-        return self.scaling * self.linear.full()
-
-    def added_to(self, weight: Tensor) -> Tensor:
-        """weight + s T, (out, in), in one pass and in the dtype of ``weight``."""
-        network = self.linear.network().to(weight.dtype)
-        return (network if self.scaling == 1 else network * self.scaling).added_to(weight)
-
-    def delta_bias(self) -> Tensor | None:
-        """s c, (out,), or None without a bias."""
-        bias = self.linear.full_bias()
-        return None if bias is None else self.scaling * bias
-
-    @property
-    def fuses(self) -> bool:
-        """Whether ``onto`` can be used now: not while dropout changes x for T alone, nor with activations inside."""
-        return self.is_linear and not (self.training and self.dropout.p > 0)
-
-    def onto(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """W x + b + s (T x + c) with the frozen W (out, in) and b (out,), as one contraction; only where ``fuses``."""
-        change = self.delta_bias()
-        if bias is not None and change is not None:
-            change = bias + change.to(bias.dtype)
-        network = self.linear.network()
-        if self.scaling != 1:
-            network = network * self.scaling
-        return t3.matmul(x, network, self.linear.plan, weight=weight, bias=bias if change is None else change)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change = self.linear(self.dropout(x))
-        return change if self.scaling == 1 else self.scaling * change
-
-    def extra_repr(self) -> str:
-        return f"scaling={self.scaling}"
-
-
-class TensorTrainSingle(TensorTrainLinear):
-    """The change added to what it changes: y (..., n) -> y + s (T y + c) (..., n)."""
-
-    def forward(self, y: Tensor) -> Tensor:
-        return y + super().forward(y)

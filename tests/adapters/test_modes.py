@@ -76,6 +76,22 @@ TENSORS = {
         [None],
         (4 + D + 4 + D) * 2**2,
     ),
+    "lorta": (
+        {
+            "modes": ["in", "out", "out", "layer", "matrix"],
+            "format": "cp",
+            "rank": 5,
+            "raw_shape": [[1, 4, 6, 1, 1], [24, 1, 1, 1, 1]],
+            "zero_core": 2,
+        },
+        [None],
+        5 * (D + 4 + 6 + 4 + 4),
+    ),
+    "cp with tasks": (
+        {"modes": ["linear", "in", "out", "task"], "format": "cp", "rank": 5},
+        ["a", "b"],
+        5 * (12 + 2 * D + 2),
+    ),
     "interleaved": (
         {"modes": ["out_in", "layer", "out_in"], "rank": 3, "raw_shape": [[4, 1, 6], [6, 1, 4]]},
         [None],
@@ -101,21 +117,22 @@ class Oracle:
 
     def __init__(self, model, name):
         fields, self.tasks, _ = TENSORS[name]
-        self.modes, self.rows = fields["modes"], {}
+        self.modes, self.rows, self.is_cp = fields["modes"], {}, fields.get("format") == "cp"
         self.leaves = []
         for k, mode in enumerate(self.modes):
             indices = {linear.index(mode, task) if mode in INDEXED_BY else "": (linear.path, task)
                        for linear, task in itertools.product(linears(), self.tasks)}  # fmt: skip
             self.rows[k] = {index: row for row, index in enumerate(indices)}
-            slices = [layer_at(model, path, task).live_cores()[k] for path, task in indices.values()]
-            self.leaves.append(torch.stack(slices).detach().clone().requires_grad_())  # (S, r, m, n, s)
+            slices = [layer_at(model, path, task).cores.read(k) for path, task in indices.values()]
+            self.leaves.append(torch.stack(slices).detach().clone().requires_grad_())  # (S, r, m, n, s); (S, m, n, r)
 
     def delta(self, linear, task):
         """s T of one linear, (out, in), by the definition."""
         operands, d = [], len(self.modes)
         for k, mode in enumerate(self.modes):
             row = self.rows[k][linear.index(mode, task) if mode in INDEXED_BY else ""]
-            operands += [self.leaves[k][row], [k, d + k, 2 * d + k, (k + 1) % d]]
+            bonds = ([], [0]) if self.is_cp else ([k], [(k + 1) % d])
+            operands += [self.leaves[k][row], [*bonds[0], d + k, 2 * d + k, *bonds[1]]]
         return QV["scaling"] * torch.einsum(*operands, list(range(d, 3 * d))).reshape(D, D)
 
     def model_of(self, base, task):
@@ -320,6 +337,7 @@ REFUSED = [
     ({**META, "rank_pattern": {"q": 2}}, ["'rank_pattern'", "'layer'"]),
     ({**META, "shape_pattern": {"q": IN_OUT}}, ["'shape_pattern'", "'layer'"]),
     ({**META, "format": "tensor_basis"}, ["'modes'", "tensor_basis"]),
+    ({**META, "format": "tucker"}, ["'modes'", "tucker"]),
     ({"modes": ["layer", "in", "out"]}, ["'modes'", "begins and ends"]),
     ({"modes": ["in", "out", "task"]}, ["'modes'", "begins and ends"]),
     ({"modes": ["in", "task", "out"], "frozen_cores": [1]}, ["'modes'", "task"]),
