@@ -8,7 +8,7 @@ budget     at change i = 0 .. n-1 the numbers fall by an equal part to what rema
                N' = budget + (N - budget) (n - 1 - i) / (n - i)        N the numbers of the cores before it
 
            so that the last one leaves ``budget``, and a run that resumes needs to know no more than its cores
-grow       at each but the last, after the cut
+grow       at each, after the cut; where there is a cut not at the last
 """
 
 from dataclasses import asdict, dataclass
@@ -74,7 +74,8 @@ class RankSchedule:
         if budget is not None:
             numbers = numbers_of(adaptable_trains(getattr(model, "_orig_mod", model))[0])
             budget += max(0, numbers - budget) * left // (left + 1)
-        grow = self.grow if left else 0
+        cuts = self.rel_tol is not None or budget is not None
+        grow = 0 if cuts and not left else self.grow
         return adapt_ranks(model, optimizer, self.rel_tol, budget, self.min_rank, self.max_rank, grow)
 
     @classmethod

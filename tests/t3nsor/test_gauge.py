@@ -364,6 +364,14 @@ class TestHold:
         assert layer(x).square().sum() < start
         assert loss.grad_fn is not None
 
+    @pytest.mark.slow
+    def test_a_compiled_layer_is_compiled_anew(self):
+        layer = self.layer()
+        compiled, x = torch.compile(layer, backend="eager"), torch.randn(5, 12)
+        compiled(x)
+        layer.hold(regauge(layer.live_cores(), (2, 1)).cores)
+        torch.testing.assert_close(compiled(x), layer(x))
+
     def test_copies_are_held(self):
         layer = self.layer()
         cores = [core.detach().clone() for core in layer.cores]
