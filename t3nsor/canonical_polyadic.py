@@ -23,7 +23,7 @@ from .tensor_train import TensorTrain
 class DiagonalCores(Cores):
     """Cores that are diagonal in their rank indices, held as factors (m, n, r); a disabled core is held whole."""
 
-    has_constant_start = False
+    are_parameters = False
 
     def __init__(
         self,

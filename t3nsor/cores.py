@@ -25,8 +25,8 @@ class Cores(nn.ParameterList):
         basis_size: for formats that mix their cores from a basis; ValueError here.
     """
 
-    has_constant_start = True
-    """Whether `reset` can make the whole matrix one constant."""
+    are_parameters = True
+    """Whether each core is a Parameter as it is, so that `reset` may give it any value."""
 
     def __init__(
         self,

@@ -39,24 +39,32 @@ CONSTANTS = {
     "ones": lambda in_features: 1.0,
 }
 
+STRUCTURED = ("identity", "orthogonal")
 
-def initialize_(cores: Sequence[Tensor], init: str | float) -> None:
+
+def initialize_(cores: Sequence[Tensor], init: str | float, center: int = -1) -> None:
     """Fill cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
 
     "glorot", "he", "lecun": random with variance 2 / (in + out), 2 / in, 1 / in;   a positive number: random with that
-    standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry.   ValueError for anything else.
+    standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry;   "identity": see `identity_`;
+    "orthogonal": see `orthogonal_`, which reads `center`.   ValueError for anything else.
     """
     out_features = math.prod(core.shape[1] for core in cores)
     in_features = math.prod(core.shape[2] for core in cores)
     if isinstance(init, str) and init in CONSTANTS:
         constant_(cores, CONSTANTS[init](in_features))
+    elif init == "identity":
+        for core in cores:
+            identity_(core)
+    elif init == "orthogonal":
+        orthogonal_(cores, center, math.sqrt(VARIANCES["glorot"](in_features, out_features)))
     elif isinstance(init, str) and init in VARIANCES:
         random_(cores, math.sqrt(VARIANCES[init](in_features, out_features)))
     elif _is_number(init) and 0 < init < math.inf:
         random_(cores, init)
     else:
         raise ValueError(
-            f"init must be one of {', '.join((*VARIANCES, *CONSTANTS))} or a positive standard deviation, "
+            f"init must be one of {', '.join((*VARIANCES, *CONSTANTS, *STRUCTURED))} or a positive standard deviation, "
             f"but {init!r} was given; choose one of them."
         )
 
@@ -80,6 +88,44 @@ def constant_(cores: Sequence[Tensor], value: float) -> None:
         core[0, :, :, 0] = scale
         core[0, :, :, 1:].normal_(0.0, scale / math.sqrt(core.shape[3]))
     cores[-1][0, :, :, 0] = value / scale ** (len(cores) - 1)
+
+
+@torch.no_grad()
+def identity_(core: Tensor) -> None:
+    """Set a core (r, m, n, s) in place to E[a, i, j, b] = 1 where a = b and i = j, else 0."""
+    r, m, n, s = core.shape
+    rank_identity = torch.eye(r, s, dtype=core.dtype, device=core.device)
+    factor_identity = torch.eye(m, n, dtype=core.dtype, device=core.device)
+    core.copy_(torch.einsum("rs,mn->rmns", rank_identity, factor_identity))  # (r, s) x (m, n) -> (r, m, n, s)
+
+
+@torch.no_grad()
+def orthogonal_(cores: Sequence[Tensor], center: int, std: float) -> None:
+    """Draw the cores of a train in place, in the gauge that is orthogonal around one of them.
+
+    Left unfoldings (r m n, s) before the center and right ones (r, m n s) after it are uniform among those with
+    orthonormal columns or rows (Saxe et al. 2013, arXiv:1312.6120), so that || W || is the norm of the center, whose
+    entries are normal with the variance that gives W the mean square std^2.
+
+    Raises:
+        ValueError: the cores are a ring, which has no such gauge.
+    """
+    if cores[0].shape[0] != 1:
+        raise ValueError(
+            f"Cores can be orthogonal around one of them in a train only, but these are a ring with r_0 = "
+            f"{cores[0].shape[0]}; use a random init."
+        )
+    center %= len(cores)
+    entries = math.prod(core.shape[1] * core.shape[2] for core in cores)
+    for k, core in enumerate(cores):
+        if core.is_meta:
+            continue
+        if k == center:
+            core.normal_(0.0, std * math.sqrt(entries / core.numel()))
+        else:
+            rows = core.shape[0] if k > center else core.shape[:3].numel()
+            unfolding = core.new_empty(rows, core.numel() // rows)
+            core.copy_(torch.nn.init.orthogonal_(unfolding).reshape(core.shape))
 
 
 def random_matrix(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .bias import TTBias
 from .cheap_shapes import cheapest_shape
 from .contraction import check_plan, matmul
-from .initializers import CONSTANTS
+from .initializers import CONSTANTS, identity_
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, index_below, positive_int, tt_shape
 from .tensor_network import TensorNetwork
@@ -102,10 +102,10 @@ class TTLinear(TTModule):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place, those of shared cores included."""
-        self._draw(self.init)
+        self._draw(self.init, -1 if self.zero_core is None else self.zero_core)
         cores = self.live_cores()
         for k in self.disabled_cores:
-            _identity_(cores[k])
+            identity_(cores[k])
         if self.zero_core is not None:
             self.cores.zero(self.zero_core)
         if isinstance(self.bias, TTBias):
@@ -161,14 +161,6 @@ class TTLinear(TTModule):
         raise ValueError(
             f"bias must be True, False, 'dense', 'tt' or 'none', but {bias!r} was given; choose one of them."
         )
-
-
-def _identity_(core: Tensor) -> None:
-    """Set a core (r, m, n, s) in place to E[a, i, j, b] = 1 where a = b and i = j, else 0."""
-    r, m, n, s = core.shape
-    rank_identity = torch.eye(r, s, dtype=core.dtype, device=core.device)
-    factor_identity = torch.eye(m, n, dtype=core.dtype, device=core.device)
-    core.copy_(torch.einsum("rs,mn->rmns", rank_identity, factor_identity))  # (r, s) x (m, n) -> (r, m, n, s)
 
 
 def _check_activation(activation: str | Callable[[Tensor], Tensor] | None) -> str | Callable[[Tensor], Tensor] | None:

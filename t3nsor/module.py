@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .cores import Cores, Slot
 from .formats import get_format
-from .initializers import CONSTANTS, initialize_
+from .initializers import CONSTANTS, STRUCTURED, initialize_
 from .shapes import RawShape, check_factors, check_product, factorize, index_below, positive_int
 from .tensor_network import TensorNetwork
 
@@ -143,14 +143,14 @@ class TTModule(nn.Module):
         self.freeze_cores()
 
     @torch.no_grad()
-    def _draw(self, init: str | float) -> None:
+    def _draw(self, init: str | float, center: int = -1) -> None:
         """Give the cores the start `init` of `initialize_`, in place, those that are shared included."""
-        if isinstance(init, str) and init in CONSTANTS and not self.cores.has_constant_start:
+        if init in (*CONSTANTS, *STRUCTURED) and not self.cores.are_parameters:
             raise ValueError(
-                f"A constant start needs cores that are Parameters, but init={init!r} was given with "
-                f"format={self.format!r}; use a random init."
+                f"A start that says what each core is needs cores that are Parameters, but init={init!r} was given "
+                f"with format={self.format!r}; use a random init."
             )
-        self.cores.reset(lambda cores: initialize_(cores, init))
+        self.cores.reset(lambda cores: initialize_(cores, init, center))
 
     def _core_indices(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
         if isinstance(indices, str) or not isinstance(indices, Iterable):

@@ -36,7 +36,7 @@ class MixedCores(Cores):
         basis_size: how many basis cores there are for each core; `BASIS_SIZE` where it is None.
     """
 
-    has_constant_start = False
+    are_parameters = False
 
     def __init__(
         self,

@@ -146,6 +146,10 @@ class TensorNetwork:
         with autocast_off(self.device.type):
             return dense(self.cores, weight)
 
+    def to_train(self) -> "TensorNetwork":
+        """The same matrix, exactly, as a plain tensor train."""
+        raise NotImplementedError
+
     @property
     def T(self) -> "TensorNetwork":  # noqa: N802 - the name that torch and numpy use
         """The transposed matrix."""

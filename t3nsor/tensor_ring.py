@@ -7,8 +7,12 @@ W[(i_1..i_d), (j_1..j_d)] = trace( G_1[i_1, j_1] G_2[i_2, j_2] ... G_d[i_d, j_d]
 
 from collections.abc import Sequence
 
+import torch
+
+from .contraction import contract
 from .shapes import RawShape, positive_int
 from .tensor_network import TensorNetwork
+from .tensor_train import TensorTrain
 
 
 class TensorRing(TensorNetwork):
@@ -32,3 +36,20 @@ class TensorRing(TensorNetwork):
             )
         ranks = tuple(positive_int(r, "Each rank") for r in rank)
         return (*ranks, ranks[0])
+
+    def to_train(self) -> TensorTrain:
+        """The same matrix as a train whose bonds carry the outer rank index too, with ranks r_0 r_k."""
+        outer, last = self.ranks[0], len(self.cores) - 1
+        if last == 0:
+            return TensorTrain([contract("amna->mn", self.cores[0])[None, ..., None]])  # (r, m, n, r) -> (1, m, n, 1)
+        passing = torch.eye(outer, dtype=self.dtype, device=self.device)
+        train = []
+        for k, core in enumerate(self.cores):
+            if k == 0:
+                train.append(contract("amnb->mnab", core).flatten(2)[None])  # (r_0, m, n, r) -> (1, m, n, r_0 r)
+            elif k == last:
+                train.append(contract("bmna->abmn", core).flatten(0, 1)[..., None])  # (r_0 r, m, n, 1)
+            else:
+                wide = contract("ac,bmns->abmncs", passing, core)  # (r, m, n, s) -> (r_0, r, m, n, r_0, s)
+                train.append(wide.flatten(4, 5).flatten(0, 1))  # (r_0 r, m, n, r_0 s)
+        return TensorTrain(train)

@@ -50,6 +50,10 @@ class TensorTrain(TensorNetwork):
             return torch.cat([a, b], dim=0)
         return super()._block_diagonal(k, a, b)
 
+    def to_train(self) -> "TensorTrain":
+        """The same cores; of another format that is read as a train, the train that is read."""
+        return TensorTrain(self.cores)
+
     def orthogonalize(self, center: int = -1) -> "TensorTrain":
         """The same matrix with orthonormal unfoldings left and right of core `center` (Oseledets 2011, section 3).
 

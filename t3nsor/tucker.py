@@ -32,7 +32,7 @@ class TuckerCores(Cores):
         ranks: (r_1, ..., r_d).
     """
 
-    has_constant_start = False
+    are_parameters = False
 
     def __init__(
         self,

@@ -136,7 +136,9 @@ def test_dtype_device_and_meta():
 @pytest.mark.parametrize("init", ["kaiming", 0, -1.0, math.inf, math.nan, True, None, [1.0]])
 def test_unknown_starts_are_refused(init):
     cores = t3.random_matrix(SHAPE, 2).cores
-    with pytest.raises(ValueError, match="init must be one of glorot, he, lecun, const, zero, ones or a positive"):
+    with pytest.raises(
+        ValueError, match="init must be one of glorot, he, lecun, const, zero, ones, identity, orthogonal or a"
+    ):
         initialize_(cores, init)
 
 
@@ -151,3 +153,51 @@ def test_bad_constants_are_refused(value):
 def test_bad_deviations_are_refused(make, std):
     with pytest.raises(ValueError, match="std must be a positive number"):
         make(SHAPE, 2, std=std)
+
+
+@pytest.mark.parametrize("center", [0, 1, -1])
+@pytest.mark.parametrize("raw_shape", [((4, 3, 2), (2, 5, 3)), ((1, 1, 12), (8, 1, 1)), ((6,), (4,))], ids=str)
+def test_an_orthogonal_start_has_orthonormal_interfaces_and_the_variance_of_glorot(raw_shape, center):
+    d = len(raw_shape[0])
+    center = min(center, d - 1)
+    squares = []
+    for _ in range(60):
+        layer = t3.TTLinear(
+            math.prod(raw_shape[1]),
+            math.prod(raw_shape[0]),
+            bias=False,
+            raw_shape=raw_shape,
+            tt_rank=3,
+            init="orthogonal",
+            zero_core=center,
+            dtype=torch.float64,
+        )
+        cores = [core.detach() for core in layer.cores]
+        assert not cores[center].any()
+        for k, core in enumerate(cores):
+            if k != center % d:
+                unfolding = core.reshape(-1, core.shape[3]).T if k < center % d else core.reshape(core.shape[0], -1)
+                identity = torch.eye(len(unfolding), dtype=torch.float64)
+                torch.testing.assert_close(unfolding @ unfolding.T, identity, rtol=1e-10, atol=1e-10)
+        free = [torch.empty_like(core) for core in cores]
+        initialize_(free, "orthogonal", center)
+        squares.append(t3.TensorTrain(free).full().square().mean())
+    variance = 2 / (math.prod(raw_shape[0]) + math.prod(raw_shape[1]))
+    assert torch.stack(squares).mean().item() == pytest.approx(variance, rel=0.3)
+
+
+def test_an_identity_start_is_the_identity_in_every_core():
+    layer = t3.TTLinear(24, 24, bias=False, raw_shape=((2, 3, 4), (2, 3, 4)), tt_rank=2, init="identity")
+    torch.testing.assert_close(layer.full(), torch.eye(24), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("format", ["tensor_basis", "cp", "tucker"])
+@pytest.mark.parametrize("init", ["identity", "orthogonal"])
+def test_a_start_of_the_cores_themselves_needs_cores_that_are_parameters(init, format):
+    with pytest.raises(ValueError, match=f"init='{init}' was given with format='{format}'; use a random init"):
+        t3.TTLinear(24, 24, init=init, format=format)
+
+
+def test_a_ring_has_no_orthogonal_start():
+    with pytest.raises(ValueError, match="a ring with r_0 = 2; use a random init"):
+        t3.TTLinear(24, 24, init="orthogonal", format="tensor_ring", tt_rank=2)

@@ -54,3 +54,14 @@ def test_ring_ranks_are_one_int_or_one_for_each_core():
 def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
     with pytest.raises(error, match=sentence):
         call()
+
+
+@pytest.mark.parametrize(
+    ("raw_shape", "rank"), [(((6,), (4,)), 3), (((2, 3), (4, 5)), [2, 3]), (((2, 3, 2), (3, 1, 2)), [3, 2, 4])], ids=str
+)
+def test_as_a_train_it_is_the_same_matrix(raw_shape, rank, dense_of):
+    network = t3.random_matrix(raw_shape, rank, format="tensor_ring", dtype=torch.float64)
+    train = network.to_train()
+    assert type(train) is t3.TensorTrain
+    assert train.ranks[1:-1] == tuple(network.ranks[0] * r for r in network.ranks[1:-1])
+    torch.testing.assert_close(dense_of(train.cores), dense_of(network.cores), rtol=1e-12, atol=1e-12)
