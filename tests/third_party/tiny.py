@@ -29,7 +29,7 @@ from transformers import (
 
 import adapters
 from third_party.models.t5 import T5ForConditionalGeneration as AdaptedT5
-from third_party.trainers import Seq2SeqTrainer, last_complete_checkpoint
+from third_party.trainers import RankScheduleCallback, Seq2SeqTrainer, last_complete_checkpoint
 
 VOCABULARY = 60
 SIZES = {
@@ -170,6 +170,9 @@ def main(values: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     Killed.kill = values.pop("kill", "")
     base, output_dir = values.pop("base"), values.pop("output_dir")
+    if "rank_schedule" in values:
+        schedule = adapters.RankSchedule.from_dict(values.pop("rank_schedule"))
+        values["callbacks"] = [RankScheduleCallback(schedule, Path(output_dir) / "ranks.json")]
     try:
         trainer = make_trainer(base, output_dir, **values)
     except ValueError as error:
