@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import t3nsor as t3
 from adapters.algebra.folders import read_deltas, write_deltas
 from adapters.algebra.live import live_deltas
-from adapters.algebra.low_rank import difference, factors, from_factors, inner_product
+from adapters.algebra.low_rank import distance, factors, from_factors, inner_product
 from adapters.algebra.peft_folders import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
 from adapters.algebra.sites import Sites
@@ -212,7 +212,7 @@ class Deltas(Mapping[str, t3.TensorTrain]):
 
     def distance(self, other: "Deltas") -> float:
         """||x - y||, accurate also where both are close; also where raw shapes differ."""
-        squares = [difference(a, b).norm().item() for _, a, b in self._pairs(other)]
+        squares = [distance(a, b).item() for _, a, b in self._pairs(other)]
         alone = [(self.get(path) or other[path]).norm().item() for path in self.keys() ^ other.keys()]
         zero = torch.zeros((), dtype=torch.float64)
         biases = [

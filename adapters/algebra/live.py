@@ -17,9 +17,9 @@ from adapters.adapted_linear import AdaptedLinear
 from adapters.algebra.sites import Sites, sites_of, stacked
 from adapters.injection import attachments
 from adapters.modes import Mode, has_sites
+from adapters.principal import PrincipalTensorTrainLinear
 from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
-from t3nsor.tensor_network import TensorNetwork
 
 PEFT_PREFIX = "base_model.model."
 """What a PeftModel puts before the paths of its base."""
@@ -69,28 +69,25 @@ def check_kind(kind: str) -> None:
 
 @torch.no_grad()
 def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Tensor | None]:
-    """s T (out, in) and s c (out,) or None of one module, float64."""
+    """s T (out, in), or s (T - T_0), and s c (out,) or None of one module, float64."""
     if not adapter.is_linear:
         raise ConfigurationError(
             f"Only linear adapters are vectors; given was core_activation={adapter.linear.core_activation!r} at "
             f"{path}: train without it."
         )
-    network = adapter.linear.network().to(torch.float64)
+    train = adapter.linear.network().to(torch.float64).to_train()
+    if isinstance(adapter, PrincipalTensorTrainLinear):
+        train = train - adapter.origin.network().to(torch.float64).to_train()
     bias = adapter.linear.full_bias()
-    return as_train(network) * adapter.scaling, None if bias is None else adapter.scaling * bias.double()
+    return train * adapter.scaling, None if bias is None else adapter.scaling * bias.double()
 
 
 def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainLinear]) -> Parts:
     biases = {path: bias for path, adapter in adapters.items() if (bias := delta_of(path, adapter)[1]) is not None}
     sites = sites_of(modes, adapters)
     any_one = next(iter(adapters.values()))
-    train = as_train(type(any_one.linear.network())(stacked(sites, adapters)))
+    train = type(any_one.linear.network())(stacked(sites, adapters)).to_train()
     return {ONE_TENSOR: train * any_one.scaling}, biases, sites
-
-
-def as_train(network: TensorNetwork) -> t3.TensorTrain:
-    """The same matrix as a plain train: exact in every format."""
-    return t3.TensorTrain(network.cores if isinstance(network, t3.TensorTrain) else network.to_train().cores)
 
 
 def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:

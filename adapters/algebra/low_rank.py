@@ -47,17 +47,19 @@ def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:
 
 
 def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
-    """The Frobenius inner product of two trains of one size, of whatever raw shapes."""
+    """The Frobenius inner product of two trains of one size; dense where raw shapes differ and neither is factors."""
     if a.raw_shape == b.raw_shape:
         return a.dot(b)
     if is_low_rank(a):
         a, b = b, a
-    B, A = factors(b)
-    return ((a @ A.mT) * B).sum()  # (out, in) x (in, r) -> (out, r)
+    if is_low_rank(b):
+        B, A = factors(b)
+        return ((a @ A.mT) * B).sum()  # (out, in) x (in, r) -> (out, r)
+    return (a.full() * b.full()).sum()
 
 
-def difference(a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
-    """a - b for two trains of one size; as a two-core train where their raw shapes differ."""
+def distance(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
+    """|| a - b || of two trains of one size, from orthogonal cores, or from dense matrices where raw shapes differ."""
     if a.raw_shape == b.raw_shape:
-        return a - b
-    return from_factors(*factors(a)) - from_factors(*factors(b))
+        return (a - b).norm()
+    return torch.linalg.matrix_norm(a.full() - b.full())

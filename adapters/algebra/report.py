@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import t3nsor as t3
-from adapters.algebra.low_rank import difference
+from adapters.algebra.low_rank import distance
 from adapters.tables import render_table
 
 
@@ -26,7 +26,7 @@ class Approximation:
 
     @classmethod
     def of(cls, before: t3.TensorTrain, after: t3.TensorTrain) -> "Approximation":
-        error = difference(before, after).norm().item()
+        error = distance(before, after).item()
         return cls(before.ranks, after.ranks, before.param_count, after.param_count, before.norm().item(), error)
 
 

@@ -47,6 +47,29 @@ def test_the_train_has_the_delta_of_every_linear(native, modes):
     assert apart.per_linear() is apart
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"format": "cp", "modes": ["in", "out", "layer", "matrix"]},  # LoRTA
+        {"format": "cp", "modes": ["layer", "out_in", "matrix"]},
+        {"format": "tensor_ring", "modes": ["layer", "out_in", "out_in", "matrix"]},
+    ],
+    ids=str,
+)
+def test_tensors_of_other_formats_are_trains_too(native, fields, tiny_t5, logits, tmp_path):
+    model, folder = native({**FIELDS, **fields})
+    joint = Deltas.read(folder)
+    assert list(joint) == [ONE_TENSOR]
+    apart = joint.per_linear()
+    for path, linear in adapters.adapted_modules(model):
+        if linear.beside:
+            delta = linear.beside["tt_lora"].active.delta_weight().detach()
+            torch.testing.assert_close(apart[path].full().float(), delta)
+    for name, deltas in {"joint": joint, "apart": apart}.items():
+        deltas.write(tmp_path / name, like=folder)
+        assert close(logits(adapters.load(tiny_t5(), tmp_path / name)), logits(model))
+
+
 def test_every_combination_of_sites_counts(native):
     """MetaTT-4D written out: W[l, m] = s G_1 G_2[l] G_3[m] G_4, for 4 layers and 4 kinds of matrix, by numpy.
 
