@@ -46,16 +46,15 @@ def initialize_(cores: Sequence[Tensor], init: str | float, center: int = -1) ->
     """Fill cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
 
     "glorot", "he", "lecun": random with variance 2 / (in + out), 2 / in, 1 / in;   a positive number: random with that
-    standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry;   "identity": see `identity_`;
-    "orthogonal": see `orthogonal_`, which reads `center`.   ValueError for anything else.
+    standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry;   "identity",
+    "orthogonal": see `unfolded_identities_` and `orthogonal_`, which read `center`.   ValueError for anything else.
     """
     out_features = math.prod(core.shape[1] for core in cores)
     in_features = math.prod(core.shape[2] for core in cores)
     if isinstance(init, str) and init in CONSTANTS:
         constant_(cores, CONSTANTS[init](in_features))
     elif init == "identity":
-        for core in cores:
-            identity_(core)
+        unfolded_identities_(cores, center)
     elif init == "orthogonal":
         orthogonal_(cores, center, math.sqrt(VARIANCES["glorot"](in_features, out_features)))
     elif isinstance(init, str) and init in VARIANCES:
@@ -97,6 +96,18 @@ def identity_(core: Tensor) -> None:
     rank_identity = torch.eye(r, s, dtype=core.dtype, device=core.device)
     factor_identity = torch.eye(m, n, dtype=core.dtype, device=core.device)
     core.copy_(torch.einsum("rs,mn->rmns", rank_identity, factor_identity))  # (r, s) x (m, n) -> (r, m, n, s)
+
+
+@torch.no_grad()
+def unfolded_identities_(cores: Sequence[Tensor], center: int) -> None:
+    """Fill cores in place with the identities of their unfoldings, (r m n, s) up to the center, (r, m n s) after it.
+
+    With the center at zero that is the start ze-id-id-id of MetaTT (arXiv:2506.09105). Every rank index that a bond can
+    use is then reached from both sides; the element of `identity_` would leave all but the first without a gradient.
+    """
+    for k, core in enumerate(cores):
+        rows = core.shape[0] if k > center % len(cores) else core.shape[:3].numel()
+        core.copy_(torch.eye(rows, core.numel() // rows, dtype=core.dtype, device=core.device).reshape(core.shape))
 
 
 @torch.no_grad()

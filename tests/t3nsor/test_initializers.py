@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -136,9 +137,7 @@ def test_dtype_device_and_meta():
 @pytest.mark.parametrize("init", ["kaiming", 0, -1.0, math.inf, math.nan, True, None, [1.0]])
 def test_unknown_starts_are_refused(init):
     cores = t3.random_matrix(SHAPE, 2).cores
-    with pytest.raises(
-        ValueError, match="init must be one of glorot, he, lecun, const, zero, ones, ident"
-    ):
+    with pytest.raises(ValueError, match="init must be one of glorot, he, lecun, const, zero, ones, ident"):
         initialize_(cores, init)
 
 
@@ -186,9 +185,21 @@ def test_an_orthogonal_start_has_orthonormal_interfaces_and_the_variance_of_glor
     assert torch.stack(squares).mean().item() == pytest.approx(variance, rel=0.3)
 
 
-def test_an_identity_start_is_the_identity_in_every_core():
-    layer = t3.TTLinear(24, 24, bias=False, raw_shape=((2, 3, 4), (2, 3, 4)), tt_rank=2, init="identity")
-    torch.testing.assert_close(layer.full(), torch.eye(24), rtol=0, atol=0)
+@pytest.mark.parametrize("zero_core", [0, 1, 2, 3])
+@pytest.mark.parametrize("raw_shape", [((1, 1, 1, 24), (24, 1, 1, 1)), ((2, 3, 2, 2), (2, 2, 3, 2))])
+def test_an_identity_start_can_learn_a_matrix_of_full_rank(raw_shape, zero_core):
+    """Identities of ranks and factors alone would keep it at rank 1 across each bond for ever."""
+    layer = t3.TTLinear(24, 24, bias=False, raw_shape=raw_shape, tt_rank=4, init="identity", zero_core=zero_core)
+    assert not layer.full().any()
+    target = layer.cores[zero_core].new_empty(24, 24).normal_()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (layer.full() - target).square().sum().backward()
+        optimizer.step()
+    for k, (core, following) in enumerate(itertools.pairwise(layer.cores)):
+        ranks = [torch.linalg.matrix_rank(u) for u in (core.reshape(-1, core.shape[3]), following.flatten(1))]
+        assert ranks == [core.shape[3]] * 2, k
 
 
 @pytest.mark.parametrize("format", ["tensor_basis", "cp", "tucker"])
