@@ -5,9 +5,14 @@ from typing import Any
 
 import t3nsor as t3
 from adapters.configuration import as_lists
+from adapters.modes import RawShape
+from adapters.validation import nearest_name
+from t3nsor.tensor_basis import BASIS_SIZE
 
 DEFAULT_CORES = 3
 """The number of cores where nothing says it."""
+GAUGED = {"identity": ("tensor_train", "tensor_ring"), "orthogonal": ("tensor_train",)}
+"""Starts that only some formats have."""
 
 
 def resolve_shape(config: Any, given_cores: int | None) -> None:
@@ -23,6 +28,43 @@ def resolve_shape(config: Any, given_cores: int | None) -> None:
         object.__setattr__(config, "d", DEFAULT_CORES)
     if hasattr(config, "shape_mode") and config.shape_mode is None:
         object.__setattr__(config, "shape_mode", config.usual_shape_mode())
+
+
+def check_shape(config: Any, key: str, shape: RawShape | None) -> None:
+    """Refuse an explicit shape that is no two lists of equally many factors."""
+    rows, columns = shape or ((1,), (1,))
+    if not rows or len(rows) != len(columns) or min(*rows, *columns) < 1:
+        rule, mend = "takes two lists of equally many factors, each at least 1", "[[12, 16, 16], [8, 8, 12]]"
+        config.refuse(key, rule, as_lists(shape), f"write for example {mend}")
+
+
+def check_format(config: Any) -> None:
+    """Hold the format of a tensor-train configuration against what not every format has."""
+    if config.format not in t3.FORMATS:
+        config.refuse("format", "names a format", repr(config.format), nearest_name(config.format, t3.FORMATS)[:-1])
+    beside = f"with format={config.format!r}"
+    if config.format == "tensor_basis":
+        if config.basis_size is None:
+            object.__setattr__(config, "basis_size", BASIS_SIZE)
+        if config.basis_size < 1:
+            config.refuse("basis_size", "counts basis cores and is at least 1", config.basis_size, "4 is usual")
+        if config.shared_cores:
+            rule = "takes no tensor_basis, which has the bases of all cores in common and no core"
+            config.refuse("shared_cores", rule, list(config.shared_cores), "leave it out")
+    elif config.basis_size is not None:
+        mend = 'leave it out, or write "tensor_basis"'
+        config.refuse("basis_size", "belongs to a tensor_basis", f"{config.basis_size} {beside}", mend)
+    if config.format == "tucker" and config.disabled_cores:
+        rule = "takes no tucker, whose core tensor an identity would have to fit"
+        config.refuse("disabled_cores", rule, list(config.disabled_cores), "leave it out")
+    if config.init in GAUGED and config.format not in GAUGED[config.init]:
+        formats = " or ".join(GAUGED[config.init])
+        config.refuse(
+            "init",
+            f"of this name sets cores that are all Parameters ({formats})",
+            f"{config.init!r} {beside}",
+            'take "glorot"',
+        )
 
 
 def check_cores(config: Any) -> None:

@@ -17,6 +17,8 @@ matrix is an entry in the site modes: every core, and every slice, is shared acr
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
+
 import t3nsor as t3
 from adapters.sharing import Scope
 
@@ -35,6 +37,9 @@ UNFIT_FORMATS = {
     "tucker": "a slice of a tucker factor has one number, as its rank is at most m_k n_k",
 }
 """Formats without site modes, each with the reason."""
+
+MANY = 1 << 30
+"""More slices than a model has sites."""
 
 RawShape = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -77,6 +82,21 @@ def _factors(modes: Sequence[Mode], side: Literal["out", "in"], size: int, order
     carriers = [carries(mode, side) for mode in modes]
     factors = iter(t3.factorize(size, sum(carriers), order))
     return tuple(next(factors) if carrier else 1 for carrier in carriers)
+
+
+def with_site_ranks(layer: t3.TTLinear, modes: Sequence[Mode], rank: int | Sequence[int]) -> t3.TTLinear:
+    """A layer of a train with the ranks that the tensor of all its sites can use, drawn anew where they differ.
+
+    A site mode has as many slices as there are sites, of which one layer holds one, so that it bounds no rank.
+    """
+    rows, columns = layer.raw_shape
+    rows = tuple(MANY if mode in INDEXED_BY else row for mode, row in zip(modes, rows, strict=True))
+    ranks = t3.TensorTrain.resolve_ranks((rows, columns), rank)
+    if ranks != layer.ranks:
+        shapes = zip(ranks[:-1], *layer.raw_shape, ranks[1:], strict=True)
+        layer.hold([torch.zeros(shape, dtype=torch.float32) for shape in shapes])
+        layer.reset_parameters()
+    return layer
 
 
 def check_modes(config: Any) -> None:
@@ -130,6 +150,3 @@ def _check_sites(config: Any) -> None:
         if config.format == format:
             mend = 'take a "tensor_train", a "tensor_ring" or "cp"'
             config.refuse("modes", f"of sites are cores of a chain, and {why}", f"{sites} with {format!r}", mend)
-    if config.format == "tensor_train" and {config.modes[0], config.modes[-1]} & INDEXED_BY.keys():
-        rule = "of a tensor_train begins and ends with features, as a slice at an end has a bond of rank 1"
-        config.refuse("modes", rule, list(config.modes), 'put sites between "in" and "out", or take another format')

@@ -208,10 +208,10 @@ PUBLISHED: dict[str, PublishedMethod] = {
         "one factor zero, the others and the core tensor random",
     ),
     "metatt_4d": PublishedMethod(
-        {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0},
+        {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0, "init": "identity"},
         lambda r, s: r * (s.in_features + s.out_features) + (s.layers + s.matrices) * r**2,
         "MetaTT-4D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
-        'first core zero, the others identity-like; here the others are random, or so with "init": "identity"',
+        "first core zero, the others rectangular identities (ze-id-id-id)",
     ),
     "metatt_4d_tasks": PublishedMethod(
         {"modes": ("in", "layer", "task", "matrix", "out")},
@@ -220,10 +220,10 @@ PUBLISHED: dict[str, PublishedMethod] = {
         "here each task's own core is the zero one, so that a task may come later",
     ),
     "metatt_5d": PublishedMethod(
-        {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0},
+        {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0, "init": "identity"},
         lambda r, s: r * (s.in_features + s.out_features // s.heads) + (s.layers + s.matrices + s.heads) * r**2,
         "MetaTT-5D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
-        "as metatt_4d",
+        "as metatt_4d, in the unfoldings (r, m s) of its cores",
         needs_heads=True,
     ),
     "lotr": PublishedMethod(

@@ -17,15 +17,23 @@ from torch import nn
 
 import t3nsor as t3
 from adapters.configuration import AdapterConfig, as_lists
-from adapters.core_checks import check_cores, check_factors, check_sharing, resolve_shape
-from adapters.modes import Mode, RawShape, are_plain, check_modes, has_sites, scopes_of_modes, shape_of_modes
+from adapters.core_checks import check_cores, check_factors, check_format, check_shape, check_sharing, resolve_shape
+from adapters.modes import (
+    Mode,
+    RawShape,
+    are_plain,
+    check_modes,
+    has_sites,
+    scopes_of_modes,
+    shape_of_modes,
+    with_site_ranks,
+)
 from adapters.patterns import PATTERNS, check_expressions, check_patterns, said_of
 from adapters.places import Place
 from adapters.principal import PRINCIPAL
 from adapters.sharing import Scope
 from adapters.sublayers import Sublayer
-from adapters.validation import ConfigurationError, nearest_name
-from t3nsor.tensor_basis import BASIS_SIZE
+from adapters.validation import ConfigurationError
 
 ShapeMode = Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only", "cheapest"]
 
@@ -50,7 +58,7 @@ class TensorTrainFields(AdapterConfig):
         shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``, or "cheapest", see
             ``t3nsor.cheapest_shape``; what ``usual_shape_mode`` gives where nothing is said.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
-            matrix would have.
+            matrix would have; "orthogonal" or "identity", in the gauge around the one at zero.
         zero_core: the core that starts at zero, so that the delta does; None for the last one that may.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores held at the identity-like element.
@@ -73,7 +81,7 @@ class TensorTrainFields(AdapterConfig):
     raw_shape: RawShape | None = None
     shape_pattern: dict[str, RawShape] | None = field(default=None, hash=False)
     shape_mode: ShapeMode | None = None
-    init: Literal["glorot", "he", "lecun"] | float = "glorot"
+    init: Literal["glorot", "he", "lecun", "orthogonal", "identity"] | float = "glorot"
     zero_core: int | None = None
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
@@ -88,7 +96,7 @@ class TensorTrainFields(AdapterConfig):
             ("raw_shape", self.raw_shape),
             *(("shape_pattern", s) for s in (self.shape_pattern or {}).values()),
         ):
-            self._check_shape(key, shape)
+            check_shape(self, key, shape)
         check_expressions(self)
         for rank in (self.rank_pattern or {}).values():
             if min((rank,) if isinstance(rank, int) else rank, default=1) < 1:
@@ -100,16 +108,10 @@ class TensorTrainFields(AdapterConfig):
             self.refuse("core_activation", "stands between cores", f"{self.core_activation!r} with d=1", "take d >= 2")
         if isinstance(self.init, float) and not 0 < self.init < math.inf:
             self.refuse("init", "as a number is a positive standard deviation", self.init, "0.02 is usual")
-        self._check_format()
+        check_format(self)
         check_cores(self)
         check_sharing(self)
         self._check_zero_core()
-
-    def _check_shape(self, key: str, shape: RawShape | None) -> None:
-        rows, columns = shape or ((1,), (1,))
-        if not rows or len(rows) != len(columns) or min(*rows, *columns) < 1:
-            rule, mend = "takes two lists of equally many factors, each at least 1", "[[12, 16, 16], [8, 8, 12]]"
-            self.refuse(key, rule, as_lists(shape), f"write for example {mend}")
 
     def _check_zero_core(self) -> None:
         may = self._zero_candidates()
@@ -125,24 +127,6 @@ class TensorTrainFields(AdapterConfig):
                 rule = f"is one of {sorted(may)}, cores that train and that tasks do not share"
                 self.refuse("zero_core", rule, self.zero_core, "choose one of them")
             object.__setattr__(self, "zero_core", self.zero_core % self.d)
-
-    def _check_format(self) -> None:
-        if self.format not in t3.FORMATS:
-            self.refuse("format", "names a format", repr(self.format), nearest_name(self.format, t3.FORMATS)[:-1])
-        if self.format == "tensor_basis":
-            if self.basis_size is None:
-                object.__setattr__(self, "basis_size", BASIS_SIZE)
-            if self.basis_size < 1:
-                self.refuse("basis_size", "counts basis cores and is at least 1", self.basis_size, "4 is usual")
-            if self.shared_cores:
-                rule = "takes no tensor_basis, which has the bases of all cores in common and no core"
-                self.refuse("shared_cores", rule, list(self.shared_cores), "leave it out")
-        if self.format == "tucker" and self.disabled_cores:
-            rule = "takes no tucker, whose core tensor an identity would have to fit"
-            self.refuse("disabled_cores", rule, list(self.disabled_cores), "leave it out")
-        if self.format != "tensor_basis" and self.basis_size is not None:
-            given = f"{self.basis_size} with format={self.format!r}"
-            self.refuse("basis_size", "belongs to a tensor_basis", given, 'leave it out, or write "tensor_basis"')
 
     def usual_shape_mode(self) -> ShapeMode:
         """How factors are chosen where neither ``shape_mode`` nor ``raw_shape`` is given."""
@@ -228,13 +212,15 @@ class TensorTrainFields(AdapterConfig):
                 raw_shape = raw_shape[::-1]
             check_factors(self, raw_shape[0], out_features, "out")
             check_factors(self, raw_shape[1], in_features, "in")
+        given = self.rank if isinstance(self.rank, int) else list(self.rank)
+        of_sites = has_sites(self.modes) and self.format == "tensor_train"
         try:
-            return t3.TTLinear(
+            layer = t3.TTLinear(
                 in_features,
                 out_features,
                 bias=self.bias,
                 d=self.d,
-                tt_rank=self.rank if isinstance(self.rank, int) else list(self.rank),
+                tt_rank=max(self.rank) if of_sites and not isinstance(self.rank, int) else given,
                 raw_shape=raw_shape,
                 shape_mode=self.shape_mode or "ascending",
                 frozen_cores=self.frozen_cores,
@@ -246,6 +232,7 @@ class TensorTrainFields(AdapterConfig):
                 basis_size=self.basis_size,
                 dtype=torch.float32,
             )
+            return with_site_ranks(layer, self.modes, given) if of_sites else layer
         except ValueError as error:
             raise ConfigurationError(
                 f"Key 'rank' of adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"

@@ -65,7 +65,7 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
 
     target_modules: tuple[str, ...] | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
-    init: Literal["glorot", "he", "lecun", "principal"] | float = "glorot"
+    init: Literal["glorot", "he", "lecun", "orthogonal", "identity", "principal"] | float = "glorot"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,8 +27,11 @@ def tensor_train_fields(draw, vector=False):
     d = draw(st.integers(1, 5))
     trained = draw(st.integers(0, d - 1))
     lists = draw(st.lists(st.sampled_from(["", "frozen_cores", "disabled_cores"]), min_size=d, max_size=d))
-    format = "tensor_train" if vector else draw(st.sampled_from(["tensor_train", "tensor_ring", "tensor_basis"]))
-    bonds = d if format == "tensor_ring" else d - 1
+    formats = ["tensor_train", "tensor_ring", "tensor_basis", "cp", "tucker"]
+    format = "tensor_train" if vector else draw(st.sampled_from(formats))
+    bonds = d if format in ("tensor_ring", "tucker") else d - 1
+    if format == "tucker":
+        lists = [name.replace("disabled_cores", "") for name in lists]
     fields = {"rank": draw(st.integers(1, 9) | st.lists(st.integers(1, 9), min_size=bonds, max_size=bonds)), "d": d}
     for name in ("frozen_cores", "disabled_cores"):
         chosen = [k for k in range(d) if k != trained and lists[k] == name]
@@ -43,14 +46,25 @@ def tensor_train_fields(draw, vector=False):
     factors = st.lists(st.integers(1, 9), min_size=d, max_size=d)
     if vector:
         return fields | {"init": "ones", "raw_shape": draw(st.none() | factors)}
-    modes = ["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only"]
-    shape = st.fixed_dictionaries({"raw_shape": st.tuples(factors, factors).map(list)})
-    mode = st.fixed_dictionaries({"shape_mode": st.sampled_from(modes)})
+    orders = ["ascending", "descending", "mixed", "reversed_out"]
+    modes = draw(st.none() | st.lists(st.sampled_from(["out_in", "in", "out"]), min_size=d, max_size=d))
+    carried = [[mode in (side, "out_in") for mode in modes or ["out_in"] * d] for side in ("out", "in")]
+    if modes is None or not all(map(any, carried)):
+        modes, carried = None, [[True] * d] * 2
+        orders += ["in_only", "out_only", "cheapest"]
+    sides = [[n if carries else 1 for n, carries in zip(draw(factors), side, strict=True)] for side in carried]
+    mode = st.fixed_dictionaries({"shape_mode": st.sampled_from(orders)})
+    ranks = st.dictionaries(st.sampled_from(["wi", r".*\.q", "encoder.*"]), st.integers(1, 9))
+    inits = ["glorot", "he", "lecun"] + ["identity", "orthogonal"] * (format == "tensor_train")
     return (
         fields
-        | draw(shape | mode)
+        | draw(st.just({"raw_shape": sides}) | mode)
         | {
-            "init": draw(st.sampled_from(["glorot", "he", "lecun"]) | st.floats(1e-3, 2)),
+            "modes": modes,
+            "zero_core": draw(st.sampled_from([None, trained])),
+            "rank_pattern": draw(st.none() | ranks),
+            "shape_pattern": draw(st.sampled_from([None, {"wo": [[4, 6], [3, 8]]}])),
+            "init": draw(st.sampled_from(inits) | st.floats(1e-3, 2)),
             "core_activation": draw(st.sampled_from([None, "relu", "gelu", "silu", "tanh"])) if d > 1 else None,
             "bias": draw(st.sampled_from(["none", "dense", "tt"])),
         }
@@ -183,6 +197,10 @@ REFUSED = [
     ({"kind": "tt_lora", "init": -0.1}, ["'init'", "-0.1"]),
     ({"kind": "tt_lora", "init": math.inf}, ["'init'", "inf"]),
     ({"kind": "tt_lora", "init": math.nan}, ["'init'", "nan"]),
+    ({"kind": "tt_lora", "init": "identity", "format": "cp"}, ["'init'", "'identity'", "'cp'"]),
+    ({"kind": "tt_single", "init": "orthogonal", "format": "tensor_ring"}, ["'init'", "'orthogonal'", "tensor_ring"]),
+    ({"kind": "tt_lora", "format": "tucker", "disabled_cores": [1]}, ["'disabled_cores'", "tucker"]),
+    ({"kind": "tt_lora", "format": "tensor_strain"}, ["'format'", "'tensor_strain'", "'tensor_train'"]),
     ({"kind": "tt_lora", "frozen_cores": [3]}, ["'frozen_cores'", "3"]),
     ({"kind": "tt_lora", "disabled_cores": [-4]}, ["'disabled_cores'", "-4"]),
     ({"kind": "tt_lora", "shared_cores": [9]}, ["'shared_cores'", "9"]),

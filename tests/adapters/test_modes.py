@@ -92,6 +92,16 @@ TENSORS = {
         ["a", "b"],
         5 * (12 + 2 * D + 2),
     ),
+    "a site at an end": (
+        {"modes": ["layer", "in", "out", "matrix"], "rank": 3},
+        [None],
+        4 * 3 + 2 * D * 3**2 + 4 * 3,
+    ),
+    "ranks that one matrix could not use": (
+        {"modes": ["in", "layer", "matrix", "out"], "rank": [2, 7, 4]},
+        [None],
+        D * 2 + 4 * 2 * 7 + 4 * 7 * 4 + 4 * D,
+    ),
     "interleaved": (
         {"modes": ["out_in", "layer", "out_in"], "rank": 3, "raw_shape": [[4, 1, 6], [6, 1, 4]]},
         [None],
@@ -338,8 +348,6 @@ REFUSED = [
     ({**META, "shape_pattern": {"q": IN_OUT}}, ["'shape_pattern'", "'layer'"]),
     ({**META, "format": "tensor_basis"}, ["'modes'", "tensor_basis"]),
     ({**META, "format": "tucker"}, ["'modes'", "tucker"]),
-    ({"modes": ["layer", "in", "out"]}, ["'modes'", "begins and ends"]),
-    ({"modes": ["in", "out", "task"]}, ["'modes'", "begins and ends"]),
     ({"modes": ["in", "task", "out"], "frozen_cores": [1]}, ["'modes'", "task"]),
     ({**META, "zero_core": 4}, ["'zero_core'", "4"]),
     ({**META, "zero_core": 1, "frozen_cores": [1]}, ["'zero_core'", "[0, 2, 3]"]),
