@@ -4,6 +4,7 @@
     adapter_model.safetensors    the adapters' tensors, and the model's own that train (layer norms),
                                  under the names that they have in the model; its metadata holds the format version and
                                  the hash of the configuration it was saved with
+    README.md                    a model card, which nothing reads back (``adapters.model_card``)
 
 The files are replaced one after the other, so a kill may leave new tensors beside an old configuration, which the hash
 shows. Loading compares hash, names, shapes and architecture before anything is touched, and reads no pickle.
@@ -27,6 +28,7 @@ from adapters.files import replace_file
 from adapters.freezing import adapter_parameters
 from adapters.injection import attach, attachments
 from adapters.merging import is_merged, merge, unmerge
+from adapters.model_card import write_model_card
 from adapters.validation import ConfigurationError, nearest_name
 
 CONFIG_NAME = "adapter_config.json"
@@ -71,8 +73,11 @@ def architecture(model: nn.Module) -> dict[str, Any]:
     return {key: getattr(model.config, key) for key in ARCHITECTURE_KEYS if hasattr(model.config, key)}
 
 
-def save(model: nn.Module, directory: str | os.PathLike) -> None:
-    """Write the adapters of ``model`` into ``directory`` (made if missing), each file whole or not at all."""
+def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
+    """Write the adapters of ``model`` into ``directory`` (made if missing), each file whole or not at all.
+
+    ``model_card=False`` leaves out the README.md, as in checkpoints of a training that goes on.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     description = {
@@ -85,6 +90,8 @@ def save(model: nn.Module, directory: str | os.PathLike) -> None:
     replace_file(directory / WEIGHTS_NAME, lambda path: save_file(tensors, path, metadata=metadata))
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     replace_file(directory / CONFIG_NAME, lambda path: path.write_text(text))
+    if model_card:
+        write_model_card(model, directory)
 
 
 def fingerprint(description: dict[str, Any]) -> str:

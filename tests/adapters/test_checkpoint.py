@@ -13,6 +13,7 @@ from adapters import CheckpointError
 from adapters.files import replace_file
 
 LORA = {"kind": "tt_lora", "rank": 2, "bias": "dense"}
+FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_it_loads_into_a_model_that_has_the_same_adapters(saved, tiny_t5, logits
 
 def test_the_folder_holds_adapter_tensors_only_under_their_names_in_the_model(tiny_t5, saved, any_adapter):
     model, folder = saved(any_adapter)
-    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     tensors = safetensors.torch.load_file(folder / "adapter_model.safetensors")
     parameters = dict(model.named_parameters())
     base = dict(tiny_t5().named_parameters())
@@ -82,7 +83,7 @@ def test_the_bytes_are_those_of_the_numbers_alone(saved, tmp_path, any_adapter):
     adapters.save(model, tmp_path / "again")
     adapters.merge(model) if adapters.unmergeable(model) is None else None
     adapters.save(model, tmp_path / "merged")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in FILES:
         expected = (folder / name).read_bytes()
         assert (tmp_path / "again" / name).read_bytes() == expected
         assert (tmp_path / "merged" / name).read_bytes() == expected
@@ -114,7 +115,7 @@ def test_a_save_killed_between_its_files_is_noticed(saved, tiny_t5, snapshot, mo
 def test_saving_again_replaces_what_was_there_and_leaves_no_partial_file(saved, trained, tiny_t5, logits):
     model, folder = saved()
     adapters.save(trained(model), folder)
-    assert len(list(folder.iterdir())) == 2
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     assert torch.equal(logits(adapters.load(tiny_t5(), folder)), logits(model))
 
 

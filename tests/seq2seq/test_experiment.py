@@ -26,6 +26,7 @@ from third_party.models.t5 import T5ForConditionalGeneration
 
 FILES = [
     "README.md",
+    "adapter/README.md",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     "baselines.json",

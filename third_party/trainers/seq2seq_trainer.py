@@ -178,7 +178,7 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.args.should_save:
-            adapters.save(self.model, output_dir or self.args.output_dir)
+            adapters.save(self.model, output_dir or self.args.output_dir, model_card=False)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Wait until every process has written its own: trainer_state.json, which comes next, is then the last file."""

@@ -1,0 +1,59 @@
+"""The README.md of a saved adapter: a model card of huggingface_hub, made of what the folder holds alone.
+
+    front matter    library_name, tags, and base_model where the base came from the hub
+    text            kinds, trained numbers, how to load
+
+The card ends with a mark. A README.md without it is somebody's own and is left as it is.
+"""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from torch import nn
+
+from adapters.files import replace_file
+from adapters.injection import attachments
+from adapters.summary import summary
+
+CARD_NAME = "README.md"
+MARK = "<!-- Written by adapters.save. Without this line it is left as it is. -->"
+
+
+def write_model_card(model: nn.Module, directory: Path) -> None:
+    """Write the card of an adapted model into ``directory``, or leave a README.md there that has no mark."""
+    path = directory / CARD_NAME
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MARK):
+        replace_file(path, model_card(model).save)
+
+
+def model_card(model: nn.Module) -> ModelCard:
+    """The card: equal adapters of equal bases have equal ones."""
+    base = _hub_name(model)
+    data = ModelCardData(library_name="tensorized-adapters", base_model=base, tags=["tensorized-adapters"])
+    counts = summary(model)
+    kinds = [f"- {a.config.kind}" + (f", for the task {a.task}" if a.task else "") for a in attachments(model)]
+    loaded = "base" if base is None else f'{type(model).__name__}.from_pretrained("{base}")'
+    return ModelCard(
+        "\n".join(
+            [
+                f"---\n{data.to_yaml()}\n---\n",
+                f"# An adapter of {base or 'a ' + type(model).__name__}\n",
+                f"Trained numbers: {counts.total.trainable:,}, {counts.share:.4%} of the base model's "
+                f"{counts.base.parameters:,}, which are not here.\n",
+                *kinds,
+                f"\n```python\nimport adapters\nmodel = adapters.load({loaded}, directory)\n```\n",
+                f"`adapter_config.json` has every field of the kinds.\n\n{MARK}\n",
+            ]
+        )
+    )
+
+
+def _hub_name(model: nn.Module) -> str | None:
+    """Where the base came from, if that is a name on the hub and not a folder of this machine."""
+    name = getattr(model.config, "_name_or_path", "")
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return None if not name or Path(name).exists() else name

@@ -1,0 +1,85 @@
+"""The README.md of a saved adapter: what it says is so, and nobody's own text is lost."""
+
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+
+import adapters
+
+LORA = {"kind": "tt_lora", "rank": 2}
+
+
+@pytest.fixture
+def card_of(tmp_path):
+    """A function from a model to the text of the card that is saved with it."""
+
+    def save(model):
+        adapters.save(model, tmp_path)
+        return (tmp_path / "README.md").read_text()
+
+    return save
+
+
+def test_it_names_kinds_tasks_and_trained_numbers(tiny_t5, card_of):
+    model = tiny_t5()
+    adapters.attach(model, [LORA, {"kind": "scale_norm"}])
+    adapters.attach(model, LORA, task="rte")
+    text = card_of(model)
+    assert "\n- tt_lora\n- scale_norm\n- tt_lora, for the task rte\n" in text
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert f"Trained numbers: {trained:,}, " in text
+    assert f"{sum(parameter.numel() for parameter in tiny_t5().parameters()):,}" in text
+
+
+@pytest.mark.parametrize("name", ["google/flan-t5-base", "t5-base"])
+def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, name):
+    model = adapters.attach(tiny_t5(), LORA)
+    model.config._name_or_path = name
+    text = card_of(model)
+    data = ModelCard(text).data
+    assert (data.library_name, data.base_model, data.tags) == ("tensorized-adapters", name, ["tensorized-adapters"])
+    assert f'adapters.load(T5ForConditionalGeneration.from_pretrained("{name}"), directory)' in text
+
+
+@pytest.mark.parametrize("name", ["", "/models/t5-base", "assets/small_world/backbone", "folder", "../t5"])
+def test_a_folder_of_this_machine_is_not(tiny_t5, card_of, tmp_path, monkeypatch, name):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = adapters.attach(tiny_t5(), LORA)
+    model.config._name_or_path = name
+    text = card_of(model)
+    assert ModelCard(text).data.base_model is None
+    assert not name or name not in text
+
+
+def test_its_code_loads_the_adapter(tiny_t5, trained, card_of, tmp_path, logits):
+    model = trained(adapters.attach(tiny_t5(), LORA))
+    (code,) = re.findall(r"```python\n(.*?)```", card_of(model), re.DOTALL)
+    names = {"base": tiny_t5(), "directory": tmp_path}
+    exec(code, names)
+    assert logits(names["model"]).equal(logits(model))
+
+
+def test_it_is_written_anew_with_the_adapter(tiny_t5, card_of):
+    before = card_of(adapters.attach(tiny_t5(), LORA))
+    assert card_of(adapters.attach(tiny_t5(), {**LORA, "rank": 3})) != before
+
+
+@pytest.mark.parametrize("theirs", [b"# My project\n", b"", b"\xff\xfe no text"])
+def test_a_readme_of_somebody_is_left_as_it_is(tiny_t5, tmp_path, theirs):
+    (tmp_path / "README.md").write_bytes(theirs)
+    adapters.save(adapters.attach(tiny_t5(), LORA), tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == theirs
+
+
+def test_a_card_without_its_mark_is_somebodys(tiny_t5, tmp_path, card_of):
+    text = card_of(adapters.attach(tiny_t5(), LORA))
+    edited = text[: text.index("<!--")] + "Trained on my own data.\n"
+    (tmp_path / "README.md").write_text(edited)
+    assert card_of(adapters.attach(tiny_t5(), {**LORA, "rank": 3})) == edited
+
+
+def test_it_can_be_left_out(tiny_t5, tmp_path):
+    adapters.save(adapters.attach(tiny_t5(), LORA), tmp_path, model_card=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
