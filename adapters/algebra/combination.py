@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.algebra.deltas import Deltas, linear_combination
+from adapters.algebra.deltas import Deltas
 from adapters.algebra.report import ApproximationReport
+from adapters.algebra.vectors import linear_combination
 from adapters.tables import render_table
 
 

@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import torch
+
 import t3nsor as t3
+from adapters.tensor_train_linear import TensorTrainLoRAConfig
 from t3nsor.shapes import RawShape
 
 Value = TypeVar("Value", bound=Hashable)
@@ -31,6 +34,16 @@ def shape_and_rank(trains: Mapping[str, t3.TensorTrain]) -> dict[str, Any]:
     fields: dict[str, Any] = {"raw_shape": raw_shape, "rank": rank}
     patterns = {"rank_pattern": rank_pattern, "shape_pattern": shape_pattern}
     return fields | {name: pattern for name, pattern in patterns.items() if pattern}
+
+
+def chosen_shape(config: TensorTrainLoRAConfig, out_features: int, in_features: int) -> RawShape:
+    """The raw shape that a configuration gives a linear.
+
+    Raises:
+        ConfigurationError: it does not fit one of these sizes.
+    """
+    with torch.device("meta"):
+        return config.build(in_features, out_features).linear.raw_shape
 
 
 def common_value(
