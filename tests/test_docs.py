@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import pytest
@@ -22,7 +23,9 @@ import transformers
 import t3nsor
 from adapters import AdapterConfig, as_configs
 from adapters.injection import HOSTS
+from adapters.modes import Mode
 from adapters.places import PLACES
+from adapters.published import PUBLISHED
 from seq2seq import baselines, metrics, tasks
 from seq2seq.argument_rules import DECIDED_HERE
 from seq2seq.arguments import TRAINING_DEFAULTS, RunArguments
@@ -220,6 +223,12 @@ def test_the_tables_of_training_arguments_are_the_defaults_and_the_refusals():
 def test_the_table_of_kinds_is_the_registry():
     assert sorted(row[0] for row in table("kinds.md", "kind")) == sorted(AdapterConfig.kinds)
     assert sorted(row[0] for row in table("kinds.md", "format")) == sorted(t3nsor.FORMATS)
+
+
+def test_the_tables_of_modes_and_methods_are_the_registries():
+    assert [row[0] for row in table("formats.md", "mode")] == list(get_args(Mode))
+    methods = {row[0]: row[2] for row in table("formats.md", "method") if row[0] in PUBLISHED}
+    assert methods == {name: method.fields.get("format", "tensor_train") for name, method in PUBLISHED.items()}
 
 
 def test_the_table_of_fields_is_that_of_the_kinds():
