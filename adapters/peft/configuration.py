@@ -21,8 +21,11 @@ class TensorTrainConfig(PeftConfig):
     """A TT delta beside linears, for ``peft.get_peft_model``.
 
     Args:
-        rank, d, raw_shape, shape_mode, init, frozen_cores, disabled_cores, core_activation, scaling, dropout: as in
-            ``adapters.TensorTrainLoRAConfig``.
+        format, basis_size, modes, rank, rank_pattern, d, raw_shape, shape_pattern, shape_mode, init, zero_core,
+            frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as in
+            ``adapters.TensorTrainLoRAConfig``. Sizes need no padding: a prime is not split, so that it stands whole in
+            one core. Which layer and which kind of matrix a linear belongs to is told from its path, see
+            ``adapters.peft.sites``; there are no tasks, as PEFT has adapters by name for them.
         bias: "none", "dense" or "tt", a bias of the delta's own; PEFT's sense, the base's biases, is not meant.
         target_modules: ends of the linears' paths, or a pattern for whole paths, or "all-linear"; None for the
             feed-forward linears of a T5 and, in other architectures, those that LoRA takes.
@@ -35,13 +38,21 @@ class TensorTrainConfig(PeftConfig):
         ConfigurationError: a tensor-train field has a value that does not fit.
     """
 
+    format: str = "tensor_train"
+    basis_size: int | None = None
+    modes: Sequence[str] | None = None
     rank: int | Sequence[int] = 8
+    rank_pattern: dict[str, int | Sequence[int]] | None = None
     d: int | None = None
     raw_shape: Sequence[Sequence[int]] | None = None
+    shape_pattern: dict[str, Sequence[Sequence[int]]] | None = None
     shape_mode: str | None = None
     init: str | float = "glorot"
+    zero_core: int | None = None
     frozen_cores: Sequence[int] = ()
     disabled_cores: Sequence[int] = ()
+    shared_cores: Sequence[int] = ()
+    share_across: Sequence[str] = ("layers",)
     core_activation: str | None = None
     bias: str = "none"
     scaling: float = 1.0
@@ -61,7 +72,14 @@ class TensorTrainConfig(PeftConfig):
 
     def to_adapter_config(self) -> TensorTrainLoRAConfig:
         """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules."""
-        return TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
+        config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
+        for key, word in (("modes", "task"), ("share_across", "tasks")):
+            if word in (getattr(config, key) or ()):
+                mend = "leave it out, and add an adapter for each task"
+                config.refuse(
+                    key, f"takes no {word!r} in PEFT, where adapters have names", list(getattr(config, key)), mend
+                )
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; sets as sorted lists, so that equal configurations are written as equal bytes."""

@@ -2,7 +2,7 @@
 
     y = W x + b + sum over the active adapters of s (T x + c)        x (..., in) -> y (..., out)
 
-    base_layer       the linear as it was: W (out, in) and b (out,), frozen
+    base_layer       the linear as it was: W (out, in) and b (out,), frozen; a Conv1D keeps W transposed
     tt_lora_delta    {adapter name: TensorTrainLinear}, float32 whatever the base's dtype
 
 Merged, the base layer holds W + sum of s T and b + sum of s c, and the untouched W and b are kept aside. Unmerging puts
@@ -13,38 +13,49 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from adapters.merging import MergeError, is_finite
+from adapters.peft.base_layers import features, turned
 from adapters.peft.configuration import TensorTrainConfig
+from adapters.peft.layer import TensorTrainPeftLayer
+from t3nsor.module import TTModule
 
 
-class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
-    """What stands in place of an ``nn.Linear`` in a model that PEFT has adapted."""
+class TensorTrainPeftLinear(TensorTrainPeftLayer):
+    """What stands in place of an ``nn.Linear`` or a ``Conv1D`` in a model that PEFT has adapted.
 
-    adapter_layer_names = ("tt_lora_delta",)
+    Args:
+        path: of the base layer in the model, which patterns of the configuration are about.
+    """
 
-    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: TensorTrainConfig) -> None:
+    def __init__(
+        self, base_layer: nn.Linear | Conv1D, adapter_name: str, config: TensorTrainConfig, path: str = ""
+    ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.tt_lora_delta = nn.ModuleDict()
         self.merged_adapters = []
         self.register_buffer("untouched_weight", None, persistent=False)
         self.register_buffer("untouched_bias", None, persistent=False)
         self._active_adapter = adapter_name
-        self.update_layer(adapter_name, config)
+        self.update_layer(adapter_name, config, path)
 
-    def update_layer(self, adapter_name: str, config: TensorTrainConfig) -> None:
+    def update_layer(self, adapter_name: str, config: TensorTrainConfig, path: str = "") -> None:
         """Add the delta of one adapter, on the base's device."""
-        with torch.device(self.base_layer.weight.device):
-            delta = config.to_adapter_config().build(self.base_layer.in_features, self.base_layer.out_features)
+        sizes = features(self.base_layer)
+        weight, _ = self._untouched()
+        with torch.device(weight.device):
+            delta = config.to_adapter_config().at(path, *sizes).build(*sizes)
+        if hasattr(delta, "start_from") and not next(delta.parameters()).is_meta:
+            delta.start_from(turned(self.base_layer, weight))
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """s T of one adapter, (out, in); ValueError where an activation stands between its cores."""
-        return self.tt_lora_delta[adapter_name].delta_weight()
+        """s T of one adapter in the shape of the base's weight; ValueError where an activation is between its cores."""
+        return turned(self.base_layer, self.tt_lora_delta[adapter_name].delta_weight())
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -64,14 +75,14 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
         weight, bias = self._untouched()
         dtype = torch.promote_types(weight.dtype, torch.float32)
         deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
-        total = weight.to(dtype)
+        total = turned(self.base_layer, weight).to(dtype)  # (out, in)
         for delta in deltas:
             total = delta.added_to(total)
-        merged_weight = total.to(weight.dtype)
+        merged_weight = turned(self.base_layer, total).to(weight.dtype).contiguous()
         shifts = [shift for delta in deltas if (shift := delta.delta_bias()) is not None]
         merged_bias = bias
         if shifts:
-            start = weight.new_zeros(len(weight), dtype=dtype) if bias is None else bias.to(dtype)
+            start = weight.new_zeros(len(total), dtype=dtype) if bias is None else bias.to(dtype)
             merged_bias = sum(shifts, start).to(weight.dtype)
         if safe_merge and not all(t is None or is_finite(t) for t in (merged_weight, merged_bias)):
             raise MergeError(
@@ -111,7 +122,7 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
         return type(base) is nn.Linear and not any(hooks) and "forward" not in vars(base)
 
     def _untouched(self) -> tuple[Tensor, Tensor | None]:
-        """Weight (out, in) and bias (out,) of the base, merged or not."""
+        """Weight, as the base keeps it, and bias (out,) of the base, merged or not."""
         if self.merged:
             return self.untouched_weight, self.untouched_bias
         bias = self.base_layer.bias
@@ -127,8 +138,9 @@ class TensorTrainPeftLinear(nn.Module, BaseTunerLayer):
 
     def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
         """PEFT calls this wherever it lets whole adapters train: frozen and disabled cores stay frozen."""
-        for delta in self.tt_lora_delta.values():
-            delta.linear.freeze_cores()
+        for module in self.tt_lora_delta.modules():
+            if isinstance(module, TTModule):
+                module.freeze_cores()
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         """PEFT calls this after loading onto the meta device; it would cast to the base's dtype too, and lose bits."""

@@ -3,20 +3,29 @@
     model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
     keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
     keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
+    what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
 
 PEFT reads a configuration's ``bias`` as "which biases of the base train"; here it is the delta's own bias, so the three
 places where PEFT acts on it are overridden.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 from torch import nn
 
 from adapters.merging import MergeError
+from adapters.patterns import check_patterns
+from adapters.peft.base_layers import check_linear, features
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
+from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.shared import drop_owner, plan, share_in
 
 T5_FEED_FORWARD = ["wi", "wi_0", "wi_1", "wo"]
 
@@ -25,11 +34,23 @@ class TensorTrainModel(BaseTuner):
     """The model inside the ``PeftModel`` that ``get_peft_model(model, TensorTrainConfig(...))`` returns."""
 
     prefix = PREFIX
-    tuner_layer_cls = TensorTrainPeftLinear
+    tuner_layer_cls = TensorTrainPeftLayer
     target_module_mapping = {  # noqa: RUF012 - a plain class attribute in PEFT
         **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
         **dict.fromkeys(("t5", "mt5", "umt5"), T5_FEED_FORWARD),
     }
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Put one adapter in, then let its deltas share what they are to have in common; as PEFT's otherwise."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config, active = self.peft_config[adapter_name], self.active_adapters
+        trains = adapter_name in active and not config.inference_mode
+        share_in(model, adapter_name, config.to_adapter_config(), active, trains)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove one adapter, with what its deltas share."""
+        super().delete_adapter(adapter_name)
+        drop_owner(self.model)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Merge in place, to be undone by ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
@@ -51,6 +72,22 @@ class TensorTrainModel(BaseTuner):
         """Let the model compute what the base computes, the deltas' biases included."""
         self._enable_adapter_layers(enabled=False)
 
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
+        plain = super()._unload_and_optionally_merge(*args, **kwargs)
+        drop_owner(plain, whole=True)
+        return plain
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """PEFT opens this around each forward, with the arguments that it does not pass on."""
+        for key in ("adapter_names", "alora_offsets"):
+            if kwargs.get(key) is not None:
+                raise ValueError(
+                    f"A batch goes through the active adapters as a whole; given was {key}={kwargs[key]!r}: "
+                    "call set_adapter and run the examples of each adapter as a batch of their own."
+                )
+        yield
+
     def _refuse_non_linear(self, adapter_names: list[str] | None) -> None:
         for path, layer in self.model.named_modules():
             if not isinstance(layer, TensorTrainPeftLinear):
@@ -65,14 +102,19 @@ class TensorTrainModel(BaseTuner):
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Refuse targets that the configuration does not fit before the first of them is replaced."""
+        _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
+        deltas = {}
         for path, module in model.named_modules():
             if path and not path.startswith(adapted) and self._check_target_module_exists(peft_config, path):
-                linear = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
-                _check_plain_linear(linear, path)
+                base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
+                check_linear(base, path)
                 with torch.device("meta"):
-                    adapter_config.build(linear.in_features, linear.out_features)
+                    deltas[path] = adapter_config.at(path, *features(base)).build(*features(base))
+        if deltas:
+            check_patterns(adapter_config, deltas)
+        plan(adapter_config, deltas)
 
     def _create_and_replace(
         self,
@@ -84,10 +126,10 @@ class TensorTrainModel(BaseTuner):
         current_key: str,
     ) -> None:
         if isinstance(target, TensorTrainPeftLinear):
-            target.update_layer(adapter_name, peft_config)
+            target.update_layer(adapter_name, peft_config, current_key)
         else:
-            _check_plain_linear(target, current_key)
-            layer = TensorTrainPeftLinear(target, adapter_name, peft_config).train(target.training)
+            check_linear(target, current_key)
+            layer = TensorTrainPeftLinear(target, adapter_name, peft_config, current_key).train(target.training)
             self._replace_module(parent, target_name, layer, target)
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
@@ -96,7 +138,7 @@ class TensorTrainModel(BaseTuner):
         for module in model.modules():
             if isinstance(module, AuxiliaryTrainingWrapper):
                 brought_in.update(module.parameters())
-            elif isinstance(module, TensorTrainPeftLinear):
+            elif isinstance(module, TensorTrainPeftLayer):
                 brought_in.update(module.tt_lora_delta.parameters())
         for parameter in set(model.parameters()) - brought_in:
             parameter.requires_grad_(False)
@@ -108,11 +150,3 @@ class TensorTrainModel(BaseTuner):
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         head, found, tail = key.partition(f".tt_lora_delta.{adapter_name}.")
         return f"{head}.tt_lora_delta.{tail}" if found else super()._remove_adapter_name_from_key(key, adapter_name)
-
-
-def _check_plain_linear(module: nn.Module, path: str) -> None:
-    if type(module) is not nn.Linear:
-        raise TypeError(
-            f"Key 'target_modules' names plain nn.Linear modules; given was a {type(module).__name__} at {path}: "
-            "leave it out by exclude_modules, or load the model without quantisation."
-        )

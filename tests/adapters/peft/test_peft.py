@@ -33,7 +33,7 @@ from adapters.peft import TensorTrainConfig, TensorTrainModel, TensorTrainPeftLi
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 TOKENS = torch.arange(1, 9).reshape(2, 4)
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def t5() -> T5ForConditionalGeneration:

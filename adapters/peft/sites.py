@@ -1,0 +1,44 @@
+"""Where a linear stands in a model of any architecture, told from its path alone.
+
+    path                                       layer                matrix
+    encoder.block.3.layer.0.SelfAttention.q    encoder.block, 3     layer.SelfAttention.q
+    decoder.block.0.layer.0.SelfAttention.q    decoder.block, 0     layer.SelfAttention.q
+    model.layers.1.mlp.up_proj                 model.layers, 1      mlp.up_proj
+    lm_head                                    none                 lm_head
+
+The layer is the first number in the path with what stands before it; the kind of matrix is what stands after it,
+without numbers. Where one layer has several targets of one such kind, as experts are, these keep their numbers. So a
+layer and a kind of matrix together are one linear, and on a T5 both are what they are in ``adapters.places``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from adapters.places import Place
+from adapters.sublayers import Sublayer
+
+
+def places_of(paths: Iterable[str]) -> list[Place]:
+    """The place of each target of one adapter."""
+    split = [(path, *_split(path)) for path in paths]
+    counts = Counter((stack, layer, _without_numbers(rest)) for _, stack, layer, rest in split)
+    return [_place(*parts, counts) for parts in split]
+
+
+def _split(path: str) -> tuple[str, int | None, list[str]]:
+    """What stands before the first number, the number, and what stands after it."""
+    parts = path.split(".")
+    for position, part in enumerate(parts):
+        if part.isdigit():
+            return "-".join(parts[:position]), int(part), parts[position + 1 :]
+    return "", None, parts
+
+
+def _without_numbers(parts: list[str]) -> tuple[str, ...]:
+    return tuple(part for part in parts if not part.isdigit())
+
+
+def _place(path: str, stack: str, layer: int | None, rest: list[str], counts: Counter) -> Place:
+    kind = _without_numbers(rest)
+    *inner, name = (kind if counts[stack, layer, kind] == 1 else rest) or [""]
+    return Place(path, "beside", Sublayer(stack, layer, "-".join(inner), norm=""), name)
