@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .bias import TTBias
 from .cheap_shapes import cheapest_shape
 from .contraction import check_plan, matmul
+from .even_decomposition import even_cores
 from .initializers import CONSTANTS, identity_
 from .module import TTModule
 from .shapes import check_product, check_raw_shape, index_below, positive_int, tt_shape
@@ -100,6 +101,29 @@ class TTLinear(TTModule):
         return self.core_activation is None
 
     @torch.no_grad()
+    def set_weight(self, dense: Tensor) -> None:
+        """Set the cores in place to the decomposition of a matrix (out, in) at the layer's own shape and ranks.
+
+        That is its TT-SVD, or of a ring its TR-SVD, in the dtype of the matrix, in float32 at least: the nearest matrix
+        of these ranks for d = 2 and within sqrt(d - 1) of it in a train (Oseledets 2011, corollary 2.4). The singular
+        values of a bond are split evenly over its two cores, see `even_cores`.
+
+        Raises:
+            TypeError: dense is not a floating-point tensor.
+            ValueError: it has another shape, or a NaN or an infinity, or nothing (meta device); or the layer has
+                activations between its cores, is on the meta device, is of a format whose cores are no Parameters, or
+                has frozen, disabled or shared cores.
+        """
+        self._check_settable()
+        if isinstance(dense, Tensor) and dense.shape != (self.out_features, self.in_features):
+            raise ValueError(
+                f"The matrix must have the shape ({self.out_features}, {self.in_features}) of the layer, but it is "
+                f"{tuple(dense.shape)}; take the weight of a linear of that size."
+            )
+        for core, value in zip(self.cores, even_cores(dense, self.core_shapes), strict=True):
+            core.copy_(value)
+
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the start values anew, in place, those of shared cores included."""
         self._draw(self.init, -1 if self.zero_core is None else self.zero_core)
@@ -136,6 +160,22 @@ class TTLinear(TTModule):
 
     def _activation(self) -> Callable[[Tensor], Tensor] | None:
         return CORE_ACTIVATIONS.get(self.core_activation, self.core_activation)
+
+    def _check_settable(self) -> None:
+        hindrances = {
+            "core_activation": self.core_activation,
+            "format": None if self.cores.are_parameters else self.format,
+            "frozen_cores": self.frozen_cores,
+            "disabled_cores": self.disabled_cores,
+            "shared cores": [k for k in range(len(self.cores)) if self.cores.is_shared(k)],
+            "device": "meta" if any(core.is_meta for core in self.cores.parameters()) else None,
+        }
+        for name, value in hindrances.items():
+            if value:
+                raise ValueError(
+                    "A matrix is decomposed into cores that are all the layer's own Parameters, hold numbers and are a "
+                    f"linear map, but this layer has {name} = {value!r}; build one without."
+                )
 
     def _check_zero_core(self) -> None:
         if self.zero_core in (*self.frozen_cores, *self.disabled_cores):
