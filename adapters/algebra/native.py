@@ -82,7 +82,7 @@ def write_native(
             state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
-    save(model, directory)
+    save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
 
 
 def write_one_tensor(
@@ -122,7 +122,7 @@ def write_one_tensor(
             state[names[id(adapter.linear.bias)]] = biases.get(path, torch.zeros(adapter.linear.out_features)).float()
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
-    save(model, directory)
+    save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
 
 
 def base_without_weights(architecture: Any, directory: Path) -> nn.Module:

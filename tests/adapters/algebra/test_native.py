@@ -1,0 +1,252 @@
+"""Folders of adapters.save: read without a base, written again, and loaded into a model that computes the dense sum."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import adapters
+from adapters import CheckpointError, ConfigurationError, Deltas
+
+LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "bias": "dense", "scaling": 0.5}
+LINEAR = {
+    "a dense bias and a scale": LORA,
+    "attention, a tt bias, listed ranks": {
+        "kind": "tt_lora",
+        "rank": [3, 2],
+        "shape_mode": "ascending",
+        "target_modules": ["q", "o", "wo"],
+        "bias": "tt",
+    },
+    "shared cores": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
+    "a tensor basis": {"kind": "tt_lora", "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
+    "a tensor ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "bias": "tt"},
+    "a canonical decomposition": {"kind": "tt_lora", "rank": 3, "format": "cp", "bias": "dense", "scaling": 2.0},
+    "a Tucker decomposition": {"kind": "tt_lora", "rank": 2, "format": "tucker", "target_modules": ["q", "wo"]},
+    "a start from the weight": {"kind": "tt_lora", "rank": 2, "init": "principal", "bias": "dense", "scaling": 0.5},
+    "a disabled core": {"kind": "tt_lora", "rank": 2, "disabled_cores": [1]},
+    "factors": {"kind": "tt_lora", "rank": 3, "raw_shape": [[1, 24], [24, 1]], "target_modules": ["q", "v"]},
+    "ranks by place": {"kind": "tt_lora", "rank": 2, "d": 2, "rank_pattern": {"wo": 3, "block.1.*wi": 4}},
+    "one tensor": {
+        "kind": "tt_lora",
+        "rank": 2,
+        "modes": ["in", "layer", "matrix", "out"],
+        "target_modules": ["q", "v"],
+    },
+    "two of them": [{**LORA, "shape_mode": "mixed"}, {**LORA, "shape_mode": "mixed", "rank": 3, "bias": "none"}],
+}
+
+
+def close(a, b):
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def dense(deltas):
+    """Matrices and biases by path, float64."""
+    return {path: train.full() for path, train in deltas.items()}, dict(deltas.biases)
+
+
+@pytest.mark.parametrize("description", LINEAR.values(), ids=LINEAR)
+class TestReading:
+    def test_what_is_read_is_what_the_modules_compute(self, native, description):
+        model, folder = native(description)
+        deltas = Deltas.read(folder).per_linear()
+        linears = {path: linear for path, linear in adapters.adapted_modules(model) if linear.beside}
+        assert list(deltas) == sorted(linears)
+        for path, linear in linears.items():
+            acting = [controller.active for controller in linear.beside.values()]
+            torch.testing.assert_close(deltas[path].full().float(), sum(a.delta_weight() for a in acting).detach())
+            shifts = [shift.detach() for a in acting if (shift := a.delta_bias()) is not None]
+            assert (path in deltas.biases) == bool(shifts)
+            if shifts:
+                torch.testing.assert_close(deltas.biases[path].float(), sum(shifts))
+
+    def test_the_live_model_gives_the_same(self, native, description):
+        model, folder = native(description)
+        live, read = Deltas.of(model), Deltas.read(folder)
+        assert live.keys() == read.keys()
+        for path in live:
+            assert all(torch.equal(*cores) for cores in zip(live[path].cores, read[path].cores, strict=True))
+
+    def test_written_again_it_computes_the_same(self, native, description, tiny_t5, logits, tmp_path):
+        model, folder = native(description)
+        Deltas.read(folder).write(tmp_path / "again", like=folder)
+        assert close(logits(adapters.load(tiny_t5(), tmp_path / "again")), logits(model))
+        assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        ]
+
+    def test_a_rounded_sum_computes_the_dense_sum(self, native, description, tiny_t5, logits, tmp_path, with_dense):
+        (_, a), (_, b) = native(description, 4), native(description, 5)
+        total = 2 * Deltas.read(a) - Deltas.read(b)
+        total.round(rel_tol=1e-9)[0].write(tmp_path / "sum", like=a)
+        expected = logits(with_dense(tiny_t5(), *dense(total.per_linear())))
+        assert close(logits(adapters.load(tiny_t5(), tmp_path / "sum")), expected)
+
+
+def test_reading_needs_no_weights_of_the_base(native):
+    """A T5 of gigabytes is described on the meta device."""
+    _, folder = native(LORA)
+    path = folder / "adapter_config.json"
+    before = torch.get_rng_state()
+    deltas = Deltas.read(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (
+        json.loads(path.read_text())["architecture"]["d_model"]
+        == deltas["encoder.block.0.layer.1.DenseReluDense.wi"].shape[1]
+    )
+
+
+def test_adapters_of_different_places_have_zeros_elsewhere(native, tiny_t5, logits, tmp_path, with_dense):
+    """wi of the encoder and o of the decoder: the smallest product of stacks and names has wo and k, v, ... not."""
+    _, a = native({**LORA, "target_modules": ["wi"], "stacks": ["encoder"], "layers": [1]}, 4)
+    _, b = native({**LORA, "target_modules": ["o"], "sublayers": ["self_attention"], "stacks": ["decoder"]}, 5)
+    total = Deltas.read(a) + Deltas.read(b)
+    assert len(total) == 1 + 2
+    total.write(tmp_path / "sum", like=a)
+    model = adapters.load(tiny_t5(), tmp_path / "sum")
+    assert close(logits(model), logits(with_dense(tiny_t5(), *dense(total))))
+    written = Deltas.read(tmp_path / "sum")
+    assert len(written) == 8  # wi and o in two blocks of two stacks
+    assert written.distance(total) < 1e-6
+    assert all(train.norm() == 0 for path, train in written.items() if path not in total)
+    model(
+        **{"input_ids": torch.ones(1, 3, dtype=torch.long), "labels": torch.ones(1, 3, dtype=torch.long)}
+    ).loss.backward()
+    for path in written:
+        cores = model.get_submodule(path).beside["tt_lora"].tasks["all_tasks"].linear.cores
+        assert any(core.grad.abs().max() > 0 for core in cores), path
+
+
+def test_ranks_and_shapes_that_differ_become_patterns(native, tiny_t5, logits, tmp_path, with_dense):
+    _, folder = native({**LORA, "rank": 4}, 4)
+    x = Deltas.read(folder)
+    rounded = x.round(rel_tol=0.5)[0]
+    for path in ("encoder.block.0.layer.1.DenseReluDense.wi", "decoder.block.1.layer.2.DenseReluDense.wi"):
+        rounded = Deltas({**rounded, path: Deltas({path: x[path]}).round(max_rank=1)[0][path]}, x.biases)
+    other = Deltas({path: x[path] for path in x if path.endswith("wo")}).reshaped(
+        d=3, shape_mode="ascending", max_rank=4
+    )[0]
+    mixed = Deltas({**rounded, **other}, x.biases)
+    mixed.write(tmp_path / "mixed", like=folder)
+    config = json.loads((tmp_path / "mixed" / "adapter_config.json").read_text())["adapters"][0]["config"]
+    assert len(config["shape_pattern"]) == 1
+    assert {"encoder.block.0.layer.1.DenseReluDense.wi", "wi"} & set(config["rank_pattern"])
+    written = Deltas.read(tmp_path / "mixed")
+    assert {path: train.ranks for path, train in written.items()} == {path: mixed[path].ranks for path in mixed}
+    assert {path: train.raw_shape for path, train in written.items()} == {path: mixed[path].raw_shape for path in mixed}
+    expected = logits(with_dense(tiny_t5(), *dense(mixed)))
+    assert close(logits(adapters.load(tiny_t5(), tmp_path / "mixed")), expected)
+
+
+def test_ranks_that_no_shape_can_use_are_cut(native, tmp_path):
+    """Nine times rank 2 of a bond that can use eight."""
+    _, folder = native({**LORA, "raw_shape": [[4, 6], [2, 12]], "target_modules": ["q"]})
+    x = Deltas.read(folder)
+    total = sum(itertools.repeat(x, 8), x)
+    assert max(map(max, (train.ranks for train in total.values()))) == 18
+    total.write(tmp_path / "sum", like=folder)
+    written = Deltas.read(tmp_path / "sum")
+    assert {train.ranks for train in written.values()} == {(1, 8, 1)}
+    assert written.distance(9 * x) <= 1e-6 * written.norm()
+
+
+def test_useful_cores_are_written_as_they_are(native, tmp_path):
+    _, folder = native({**LORA, "scaling": 1.0})
+    x = Deltas.read(folder)
+    x.write(tmp_path / "again", like=folder)
+    again = Deltas.read(tmp_path / "again")
+    for path in x:
+        assert all(torch.equal(*cores) for cores in zip(x[path].cores, again[path].cores, strict=True))
+
+
+def test_a_task_has_its_own_deltas(tiny_t5, tmp_path, trained):
+    model = tiny_t5()
+    for task in ("a", "b"):
+        adapters.attach(model, LORA, task)
+    adapters.save(trained(model), tmp_path / "tasks")
+    a, b = (Deltas.read(tmp_path / "tasks", task) for task in ("a", "b"))
+    assert a.distance(b) > 0.1
+    for task, deltas in (("a", a), ("b", b)):
+        adapters.set_active_task(model, task)
+        assert Deltas.of(model).distance(deltas) < 1e-12
+    with pytest.raises(CheckpointError, match=r"tasks \['a', 'b'\]"):
+        Deltas.read(tmp_path / "tasks")
+    with pytest.raises(CheckpointError, match="'c'"):
+        Deltas.read(tmp_path / "tasks", "c")
+
+
+@pytest.mark.parametrize(
+    ("description", "named"),
+    [
+        ({"kind": "bottleneck", "reduction_factor": 4}, "'bottleneck'"),
+        ({"kind": "scale_norm"}, "'scale_norm'"),
+        ({"kind": "bitfit"}, "'bitfit'"),
+        ({"kind": "tt_single", "rank": 2}, "'tt_single'"),
+        ({"kind": "peft:LORA"}, "'peft:LORA'"),
+        ([LORA, {"kind": "layer_norm"}], "'layer_norm'"),
+        ({"kind": "tt_lora", "rank": 2, "core_activation": "gelu"}, "core_activation='gelu'"),
+        ([{**LORA, "d": 2}, {**LORA, "d": 3}], "give both one raw_shape"),
+    ],
+    ids=str,
+)
+def test_what_is_no_delta_of_a_linear_is_refused_by_name(native, tmp_path, description, named):
+    model, folder = native(description)
+    with pytest.raises(CheckpointError, match=named):
+        Deltas.read(folder)
+    with pytest.raises(ConfigurationError, match=named):
+        Deltas.of(model)
+    _, good = native(LORA)
+    with pytest.raises(CheckpointError, match=named):
+        adapters.combine([good, folder], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_adapters_is_refused(tiny_t5):
+    with pytest.raises(ConfigurationError, match="in which none does"):
+        Deltas.of(tiny_t5())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda d: d["architecture"].update(model_type="unheard_of"), "unheard_of"),
+        (lambda d: d.update(architecture=3), "says 3"),
+        (lambda d: d["architecture"].update(model_type="bart"), "bart"),
+        (lambda d: d["architecture"].update(d_ff=96), "has shape"),
+        (lambda d: d["architecture"].update(num_layers=3), "lacks"),
+    ],
+    ids=["model_type", "no architecture", "no T5", "another width", "another depth"],
+)
+def test_a_folder_that_cannot_be_its_base_s_is_refused(native, change, named):
+    _, folder = native(LORA)
+    path = folder / "adapter_config.json"
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+    weights = folder / "adapter_model.safetensors"
+    metadata = {adapters.checkpoint.METADATA_KEY: adapters.checkpoint.fingerprint(description)}
+    save_file(load_file(weights), weights, metadata)
+    with pytest.raises(CheckpointError, match=named):
+        Deltas.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "named"),
+    [
+        ("encoder.block.7.layer.1.DenseReluDense.wi", (48, 24), "block.7"),
+        ("lm_head", (50, 24), "lm_head"),
+        ("encoder.block.0.layer.1.DenseReluDense.wi", (24, 24), r"\(48, 24\)"),
+    ],
+)
+def test_a_delta_for_no_linear_of_the_base_is_not_written(native, tmp_path, path, shape, named):
+    _, folder = native(LORA)
+    train = adapters.algebra.low_rank.from_factors(torch.ones(shape[0], 2), torch.ones(2, shape[1]))
+    with pytest.raises(CheckpointError, match=named):
+        Deltas({path: train}).write(tmp_path / "out", like=folder)
+    with pytest.raises(CheckpointError, match="one delta at least"):
+        Deltas({}).write(tmp_path / "out", like=folder)
+    assert not (tmp_path / "out").exists()
