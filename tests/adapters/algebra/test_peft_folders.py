@@ -1,0 +1,276 @@
+"""Folders of PEFT, of our tuner and of LoRA: read without PEFT, combined, converted, and loaded by PEFT."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+import adapters
+from adapters import CheckpointError, Deltas
+from adapters.peft import TensorTrainConfig
+
+from .conftest import scrambled
+
+# PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    # PEFT computes with a bias beside a linear without one, cannot merge it, and takes its shape for a shard's.
+    pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed"),
+    pytest.mark.filterwarnings("ignore:.*LoRA tensor.* have invalid shape"),
+]
+
+TOKENS = torch.arange(1, 9).reshape(2, 4)
+
+
+def llama():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    config = LlamaConfig(**sizes, initializer_range=0.3, num_attention_heads=2, num_key_value_heads=2)
+    return LlamaForCausalLM(config).eval()
+
+
+@torch.no_grad()
+def logits(model):
+    return model(input_ids=TOKENS).logits
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function from a configuration and a seed to an adapted Llama and the folder it was saved to."""
+
+    def make(config, seed=1, base=llama):
+        model = scrambled(get_peft_model(base(), config), seed)
+        folder = tmp_path / f"peft_{seed}"
+        model.save_pretrained(folder)
+        return model, folder
+
+    return make
+
+
+def close(a, b):
+    return torch.allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def loaded(folder):
+    return PeftModel.from_pretrained(llama(), folder).eval()
+
+
+def expected(with_dense, *summands):
+    """The logits of a Llama with w times the dense deltas of each (deltas, w) in it."""
+    model = llama()
+    for deltas, weight in summands:
+        matrices = {path: weight * train.full() for path, train in deltas.items()}
+        model = with_dense(model, matrices, {path: weight * bias for path, bias in deltas.biases.items()})
+    return logits(model)
+
+
+TUNED = {
+    "the default": {"rank": 3},
+    "a scale and a dense bias": {"rank": 2, "scaling": 0.5, "bias": "dense", "target_modules": ["q_proj", "up_proj"]},
+    "a tt bias": {"rank": 2, "bias": "tt", "target_modules": r".*\.(down|o)_proj"},
+    "factors": {"rank": 3, "raw_shape": [[1, 16], [16, 1]], "target_modules": ["q_proj", "v_proj"]},
+    "a disabled and a frozen core": {"rank": 2, "d": 3, "disabled_cores": [1], "frozen_cores": [0]},
+}
+LORAS = {
+    "plain": {"r": 3},
+    "a scale": {"r": 2, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"]},
+    "rank-stabilised": {"r": 4, "lora_alpha": 6, "use_rslora": True},
+    "ranks and scales by place": {
+        "r": 3,
+        "lora_alpha": 12,
+        "rank_pattern": {"v_proj": 2},
+        "alpha_pattern": {"1.self_attn.v_proj": 5, "v_proj": 7},
+    },
+    "with a bias": {"r": 2, "lora_bias": True},
+}
+FOLDERS = [
+    *(pytest.param(TensorTrainConfig(**fields), id=f"tuner, {name}") for name, fields in TUNED.items()),
+    *(pytest.param(LoraConfig(**fields), id=f"LoRA, {name}") for name, fields in LORAS.items()),
+]
+
+
+@pytest.mark.parametrize("config", FOLDERS)
+class TestBoth:
+    def test_what_is_read_is_what_the_model_computes(self, saved, config, with_dense):
+        model, folder = saved(config)
+        assert close(logits(model), expected(with_dense, (Deltas.read(folder), 1)))
+
+    def test_written_again_it_computes_the_same(self, saved, config, tmp_path):
+        model, folder = saved(config)
+        Deltas.read(folder).write(tmp_path / "again", like=folder)
+        assert close(logits(loaded(tmp_path / "again")), logits(model))
+        assert type(loaded(tmp_path / "again").peft_config["default"]) is type(config)
+
+    def test_a_combination_computes_the_dense_one(self, saved, config, tmp_path, with_dense):
+        folders = [saved(config, seed)[1] for seed in (1, 2)]
+        adapters.combine(folders, [1.5, -0.5], output=tmp_path / "out")
+        x, y = map(Deltas.read, folders)
+        assert close(logits(loaded(tmp_path / "out")), expected(with_dense, (x, 1.5), (y, -0.5)))
+
+    def test_as_lora_it_computes_the_same(self, saved, config, tmp_path):
+        model, folder = saved(config)
+        Deltas.read(folder).write_lora(tmp_path / "lora", like=folder)
+        written = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+        assert written["peft_type"] == "LORA"
+        assert written["lora_alpha"] == written["r"]
+        assert close(logits(loaded(tmp_path / "lora")), logits(model))
+
+
+def test_the_live_model_in_peft_gives_what_its_folder_does(saved):
+    model, folder = saved(TensorTrainConfig(rank=2, scaling=0.5, bias="dense"))
+    live, read = Deltas.of(model), Deltas.read(folder)
+    assert list(live) == list(read)
+    assert live.distance(read) < 1e-12 * read.norm()
+
+
+def test_adapters_of_other_linears_are_united(saved, tmp_path, with_dense):
+    _, a = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "down_proj"]), 1)
+    _, b = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "up_proj"], layers_to_transform=[1]), 2)
+    adapters.combine([a, b], [1, 1], output=tmp_path / "out")
+    assert len(Deltas.read(tmp_path / "out")) == 4 + 1
+    assert close(logits(loaded(tmp_path / "out")), expected(with_dense, (Deltas.read(a), 1), (Deltas.read(b), 1)))
+
+
+def test_lora_is_a_train_of_its_two_factors(saved):
+    _, folder = saved(LoraConfig(r=3, lora_alpha=12, target_modules=["down_proj"]))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    train = Deltas.read(folder)["model.layers.0.mlp.down_proj"]
+    name = "base_model.model.model.layers.0.mlp.down_proj.lora_{}.weight"
+    assert train.raw_shape == ((1, 16), (24, 1))
+    assert torch.equal(train.cores[0][0, 0].T.float(), tensors[name.format("A")])
+    torch.testing.assert_close(train.cores[1][..., 0, 0].T.float(), 4 * tensors[name.format("B")])
+
+
+def test_lora_becomes_a_tensor_train_with_the_error_that_is_said(saved, tmp_path, with_dense):
+    model, lora = saved(LoraConfig(r=2, target_modules=["q_proj", "up_proj"]), 1)
+    _, tuner = saved(TensorTrainConfig(rank=2, d=2, target_modules=["q_proj", "up_proj"]), 2)
+    x = Deltas.read(lora)
+    exact, report = x.reshaped(d=2)
+    assert report.relative_error < 1e-13
+    exact.write(tmp_path / "exact", like=tuner)
+    assert close(logits(loaded(tmp_path / "exact")), logits(model))
+    near, report = x.reshaped(d=2, max_rank=3)
+    near.write(tmp_path / "near", like=tuner)
+    written = Deltas.read(tmp_path / "near")
+    assert max(max(train.ranks) for train in written.values()) == 3
+    assert written.distance(x) == pytest.approx(report.error, rel=1e-4)
+
+
+def test_a_tensor_train_of_a_gpt2_is_a_lora_of_it(saved, tmp_path):
+    def gpt2():
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2, n_positions=8)).eval()
+
+    model, folder = saved(LoraConfig(r=3, fan_in_fan_out=True, target_modules=["c_attn", "c_fc"]), base=gpt2)
+    Deltas.read(folder).write(tmp_path / "again", like=folder)
+    again = PeftModel.from_pretrained(gpt2(), tmp_path / "again").eval()
+    assert close(logits(again), logits(model))
+
+
+def test_truncated_factors_are_the_best_ones(saved, tmp_path):
+    """Eckart-Young, by numpy's singular values of the dense deltas."""
+    _, folder = saved(TensorTrainConfig(rank=4, d=2, target_modules=["q_proj"]))
+    x = Deltas.read(folder)
+    cut, report = x.to_low_rank().round(max_rank=3)
+    lost = [torch.linalg.svdvals(train.full())[3:].norm().item() ** 2 for train in x.values()]
+    assert report.error == pytest.approx(sum(lost) ** 0.5, rel=1e-9)
+    cut.write_lora(tmp_path / "lora", like=folder)
+    assert load_file(tmp_path / "lora" / "adapter_model.safetensors").popitem()[1].shape in ((3, 16), (16, 3))
+    assert Deltas.read(tmp_path / "lora").distance(x) == pytest.approx(report.error, rel=1e-5)
+
+
+def test_a_native_adapter_becomes_a_lora_of_the_same_t5(native, tiny_t5, tmp_path, batch):
+    model, folder = native({"kind": "tt_lora", "rank": 2, "bias": "dense"})
+    Deltas.read(folder).write_lora(tmp_path / "lora")
+    base = tiny_t5(ours=False)
+    base.load_state_dict(tiny_t5().state_dict())
+    with torch.no_grad():
+        lora = PeftModel.from_pretrained(base, tmp_path / "lora").eval()
+        assert close(lora(**batch).logits, model(**batch).logits)
+
+
+def test_files_are_bytes_of_the_numbers_alone(saved, tmp_path):
+    _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
+    x = Deltas.read(folder)
+    for name in ("first", "second"):
+        x.write(tmp_path / name, like=folder)
+        x.write_lora(tmp_path / f"{name}_lora", like=folder)
+    for kind in ("", "_lora"):
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            first = (tmp_path / f"first{kind}" / file).read_bytes()
+            assert first == (tmp_path / f"second{kind}" / file).read_bytes()
+
+
+def edit_config(**changes):
+    def edit(folder):
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return edit
+
+
+def edit_tensors(change):
+    def edit(folder):
+        path = folder / "adapter_model.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return edit
+
+
+A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+DAMAGED_LORA = {
+    "DoRA": (edit_config(use_dora=True), "use_dora=True"),
+    "a method of another name": (edit_config(peft_type="LOHA"), "'LOHA'"),
+    "a base of its own": (edit_config(init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
+    "activated LoRA": (edit_config(alora_invocation_tokens=[1]), "alora_invocation_tokens"),
+    "a head": (edit_tensors(lambda t: t.update({"base_model.model.head.weight": torch.ones(2, 2)})), "head.weight"),
+    "magnitudes": (
+        edit_tensors(lambda t: t.update({A.replace("A.weight", "magnitude_vector"): torch.ones(16)})),
+        "magnitude_vector",
+    ),
+    "one factor": (edit_tensors(lambda t: t.pop(A)), "layers.0.self_attn.q_proj"),
+    "other ranks": (edit_tensors(lambda t: t.update({A: torch.ones(5, 16)})), "layers.0.self_attn.q_proj"),
+    "a convolution": (edit_tensors(lambda t: t.update({A: torch.ones(2, 16, 1, 1)})), "layers.0.self_attn.q_proj"),
+    "no tensors": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "by safetensors"),
+    "half a file": (
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(
+            (folder / "adapter_model.safetensors").read_bytes()[:-9]
+        ),
+        "cannot be read",
+    ),
+    "no JSON": (lambda folder: (folder / "adapter_config.json").write_text("{"), "cannot be read"),
+    "no object": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "holds a list"),
+    "no folder": (shutil.rmtree, "check the path"),
+}
+CORE = "base_model.model.model.layers.0.self_attn.q_proj.tt_lora_delta.linear.cores.1"
+DAMAGED_TUNER = {
+    "an activation": (edit_config(core_activation="gelu"), "core_activation='gelu'"),
+    "a field that does not fit": (edit_config(rank="two"), "'rank'"),
+    "another rank": (edit_config(rank=3), "cores.0"),
+    "a core too few": (edit_tensors(lambda t: t.pop(CORE)), "cores.1"),
+    "a core that has no factors": (edit_tensors(lambda t: t.update({CORE: torch.ones(2)})), "cores.1"),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED_LORA, *DAMAGED_TUNER])
+def test_what_is_no_vector_or_cannot_be_read_is_refused(saved, damage):
+    edit, named = (DAMAGED_LORA | DAMAGED_TUNER)[damage]
+    plain = LoraConfig(r=2, target_modules=["q_proj"])
+    tuned = TensorTrainConfig(rank=2, d=2, target_modules=["q_proj"])
+    _, folder = saved(plain if damage in DAMAGED_LORA else tuned)
+    edit(folder)
+    with pytest.raises(CheckpointError) as refusal:
+        Deltas.read(folder)
+    assert named in str(refusal.value)
+
+
+def test_a_folder_of_peft_has_no_tasks(saved):
+    _, folder = saved(LoraConfig(r=2))
+    with pytest.raises(CheckpointError, match="task 'a'"):
+        Deltas.read(folder, "a")
