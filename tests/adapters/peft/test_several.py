@@ -1,0 +1,99 @@
+"""Several adapters in one model, and none."""
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from adapters.peft import TensorTrainConfig
+
+from .tiny import adapted, dense_delta, layers, logits, scrambled, t5, trainable, two_adapters
+
+# PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+class TestSeveralAdapters:
+    def test_adding_one_changes_nothing_until_it_is_set(self):
+        alone = adapted(target_modules=["wi", "q"])
+        model = two_adapters()
+        assert torch.equal(logits(model), logits(alone))
+        assert trainable(model) == trainable(alone)
+
+    def test_the_one_that_is_set_acts_and_trains(self):
+        model = two_adapters()
+        model.set_adapter("second")
+        alone = get_peft_model(t5(), TensorTrainConfig(rank=2, target_modules=["wi", "wo"], bias="dense")).eval()
+        scrambled(alone, seed=2)
+        assert torch.equal(logits(model), logits(alone))
+        assert {name.replace(".second.", ".default.") for name in trainable(model)} == trainable(alone)
+
+    def test_two_that_are_set_add_up(self):
+        model = two_adapters()
+        model.base_model.set_adapter(["default", "second"])
+        both = logits(model)
+        dense = t5()
+        for path, layer in layers(model).items():
+            linear = dense.get_submodule(path.removeprefix("base_model.model."))
+            for name, delta in layer.tt_lora_delta.items():
+                linear.weight.data += torch.from_numpy(dense_delta(layer, name)).float()
+                if name == "second":
+                    linear.bias = nn.Parameter(delta.linear.bias.detach().clone())
+        torch.testing.assert_close(both, logits(dense), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.filterwarnings(
+        "ignore:Adapter default was active which is now deleted"
+    )  # PEFT says what it switches to
+    def test_deleting_the_active_one_leaves_the_other_in_its_place(self):
+        model = two_adapters()
+        model.set_adapter("second")
+        second = logits(model)
+        model.set_adapter("default")
+        model.delete_adapter("default")
+        assert list(model.peft_config) == ["second"]
+        assert not any("default" in layer.tt_lora_delta for layer in layers(model).values())
+        model.set_adapter("second")
+        assert torch.equal(logits(model), second)
+
+    def test_each_is_saved_in_its_own_folder(self, tmp_path):
+        model = two_adapters()
+        model.save_pretrained(tmp_path)
+        loaded = PeftModel.from_pretrained(t5(), tmp_path)
+        loaded.load_adapter(tmp_path / "second", "second")
+        for name in ("default", "second"):
+            model.set_adapter(name)
+            loaded.set_adapter(name)
+            assert torch.equal(logits(loaded.eval()), logits(model))
+
+
+class TestDisabling:
+    @pytest.mark.parametrize("merge", [False, True], ids=["unmerged", "merged"])
+    @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
+    def test_a_disabled_adapter_leaves_the_base(self, bias, merge):
+        model = adapted(bias=bias)
+        active = logits(model)
+        if merge:
+            model.merge_adapter()
+        with model.disable_adapter():
+            assert torch.equal(logits(model), logits(t5()))
+            assert trainable(model) == set()
+        assert torch.equal(logits(model), active)
+
+    def test_transformers_own_methods_switch_it(self, tmp_path):
+        adapted().save_pretrained(tmp_path)
+        model = t5()
+        model.load_adapter(tmp_path)
+        active = logits(model.eval())
+        model.disable_adapters()
+        assert torch.equal(logits(model), logits(t5()))
+        model.enable_adapters()
+        assert torch.equal(logits(model), active)
+        model.delete_adapter("default")
+        assert torch.equal(logits(model), logits(t5()))
+
+    def test_transformers_own_add_adapter_starts_at_the_base(self):
+        model = t5()
+        model.add_adapter(TensorTrainConfig(rank=2), "fresh")
+        assert torch.equal(logits(model), logits(t5()))
+        assert all(".tt_lora_delta.fresh." in name for name in trainable(model))
+        assert len(trainable(model)) == 3 * len(layers(model))

@@ -1,0 +1,103 @@
+"""Tiny models of many architectures, adapters far from zero in them, and dense deltas in float64."""
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
+
+TOKENS = torch.arange(1, 9).reshape(2, 4)
+
+
+def t5() -> T5ForConditionalGeneration:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+    return T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0)).eval()
+
+
+def llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "initializer_range": 0.3,
+    }
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
+
+
+def bert() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "initializer_range": 0.3,
+    }
+    return BertForSequenceClassification(BertConfig(**sizes, num_attention_heads=2)).eval()
+
+
+@torch.no_grad()  # kernels with and without gradients round differently, in the base model already
+def logits(model: nn.Module) -> Tensor:
+    is_t5 = getattr(model.config, "model_type", None) == "t5"
+    return model(input_ids=TOKENS, **({"decoder_input_ids": TOKENS} if is_t5 else {})).logits
+
+
+def adapted(base: PreTrainedModel | None = None, **fields) -> PeftModel:
+    """A base, the tiny T5 unless said otherwise, with deltas that are far from zero."""
+    return scrambled(get_peft_model(t5() if base is None else base, TensorTrainConfig(**{"rank": 3, **fields})).eval())
+
+
+@torch.no_grad()
+def scrambled(model: nn.Module, name: str = "default", seed: int = 1) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in layers(model).values():
+        if name in layer.tt_lora_delta:
+            for parameter in layer.tt_lora_delta[name].parameters():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def layers(model: nn.Module) -> dict[str, TensorTrainPeftLinear]:
+    return {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftLinear)}
+
+
+def trainable(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def dense_delta(layer: TensorTrainPeftLinear, name: str = "default") -> np.ndarray:
+    """s T (out, in) of three cores (r, m, n, s), in float64."""
+    delta = layer.tt_lora_delta[name]
+    cores = [core.detach().double().numpy() for core in delta.linear.cores]
+    full = np.einsum("amnb,bpqc,crsd->mprnqs", *cores)  # (1, m1, n1, b) x (b, m2, n2, c) x (c, m3, n3, 1)
+    return delta.scaling * full.reshape(layer.base_layer.weight.shape)
+
+
+def two_adapters(base: PreTrainedModel | None = None) -> PeftModel:
+    """The adapters "default" and "second", of other rank and other targets in part."""
+    model = adapted(base, target_modules=["wi", "q"])
+    model.add_adapter("second", TensorTrainConfig(rank=2, d=3, target_modules=["wi", "wo"], bias="dense"))
+    return scrambled(model, "second", seed=2).eval()
+
+
+MODELS = [
+    pytest.param(t5, None, 8, id="t5"),
+    pytest.param(t5, "all-linear", 32, id="t5, every linear"),
+    pytest.param(llama, None, 4, id="llama"),
+    pytest.param(llama, ["up_proj", "down_proj"], 4, id="llama, feed-forward"),
+    pytest.param(bert, r".*\.intermediate\.dense", 2, id="bert, by pattern"),
+]
