@@ -1,6 +1,7 @@
 """Tensor networks in PyTorch: formats, decompositions, initializers, contraction, and layers made of them."""
 
 from .bias import TTBias
+from .canonical_polyadic import CanonicalPolyadic
 from .cheap_shapes import cheapest_shape
 from .contraction import Plan, explain, matmul
 from .decompositions import from_kronecker, to_kronecker, tr_svd, tt_svd
@@ -16,14 +17,17 @@ from .initializers import (
     random_matrix,
 )
 from .linear import TTLinear
+from .low_rank import from_low_rank, to_low_rank
 from .normalization import ScaleNorm, TTLayerNorm
 from .shapes import factorize, suggest_shape, tt_shape
 from .tensor_basis import TensorBasis
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
+from .tucker import Tucker
 
 __all__ = [
     "FORMATS",
+    "CanonicalPolyadic",
     "Plan",
     "ScaleNorm",
     "TTBias",
@@ -33,12 +37,14 @@ __all__ = [
     "TensorBasis",
     "TensorRing",
     "TensorTrain",
+    "Tucker",
     "cheapest_shape",
     "const_initializer",
     "describe",
     "explain",
     "factorize",
     "from_kronecker",
+    "from_low_rank",
     "glorot_initializer",
     "he_initializer",
     "lecun_initializer",
@@ -47,6 +53,7 @@ __all__ = [
     "random_matrix",
     "suggest_shape",
     "to_kronecker",
+    "to_low_rank",
     "tr_svd",
     "tt_shape",
     "tt_svd",
