@@ -22,6 +22,11 @@ LINEAR = {
     "shared": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
     "tensor_ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "bias": "tt"},
     "tensor_basis": {"kind": "tt_lora", "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
+    "cp": {"kind": "tt_lora", "rank": 3, "format": "cp", "scaling": 0.5},
+    "tucker": {"kind": "tt_lora", "rank": 2, "format": "tucker", "bias": "tt"},
+    "one_tensor": {"kind": "tt_single", "rank": 3, "modes": ["in", "layer", "matrix", "out"], "init": "identity"},
+    "patterns": {"kind": "tt_lora", "rank": 2, "rank_pattern": {"wi.*": [1, 3]}, "modes": ["in", "in", "out"]},
+    "principal": {"kind": "tt_lora", "rank": 2, "init": "principal"},
     "composed": [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_single", "rank": 2}, {"kind": "scale_norm"}],
 }
 NON_LINEAR = {

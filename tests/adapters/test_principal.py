@@ -1,0 +1,172 @@
+"""The start from the principal part of a weight: the singular values of numpy, and a step 0 that is the base."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import adapters
+from adapters import AdapterConfig, ConfigurationError
+from third_party.models.t5 import T5Config, T5ForConditionalGeneration
+
+PRINCIPAL = {"kind": "tt_lora", "init": "principal", "rank": 3}
+SETTINGS = {
+    "train": PRINCIPAL,
+    "scaled, with a bias": {**PRINCIPAL, "scaling": -0.5, "bias": "dense", "target_modules": ["q", "wo"]},
+    "low rank": {**PRINCIPAL, "modes": ["in", "out"]},
+    "ring": {**PRINCIPAL, "format": "tensor_ring", "rank": 2},
+    "ranks by place": {**PRINCIPAL, "rank_pattern": {"wi": 2}},
+}
+every_setting = pytest.mark.parametrize("name", SETTINGS)
+
+
+def deltas(model):
+    """The adapters with the weights that they stand beside."""
+    hosts = [module for module in model.modules() if getattr(module, "beside", None)]
+    return [(host.beside["tt_lora"].active, host.base_tensor("weight")) for host in hosts]
+
+
+@every_setting
+def test_step_0_is_the_base_bit_for_bit(tiny_t5, batch, logits, name):
+    base, model = tiny_t5(), adapters.attach(tiny_t5(), SETTINGS[name])
+    assert torch.equal(logits(model), logits(base))
+    with adapters.merged(model):
+        assert torch.equal(logits(model), logits(base))
+    losses = [m.train()(**batch).loss for m in (model, base.requires_grad_(False))]
+    assert torch.equal(*losses)
+    for delta, weight in deltas(model):
+        assert torch.equal(delta.delta_weight(), torch.zeros_like(weight))
+        assert delta.linear.full().any()
+
+
+@pytest.mark.parametrize("scaling", [1.0, -0.5, 4.0])
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_low_rank_modes_start_at_the_largest_singular_values(tiny_t5, rank, scaling):
+    model = adapters.attach(tiny_t5(), {**SETTINGS["low rank"], "rank": rank, "scaling": scaling})
+    for delta, weight in deltas(model):
+        u, s, v = np.linalg.svd(weight.double().numpy())
+        nearest = torch.from_numpy((u[:, :rank] * s[:rank]) @ v[:rank])
+        torch.testing.assert_close(scaling * delta.linear.full().double(), nearest, rtol=1e-4, atol=1e-5)
+
+
+def test_a_train_of_all_ranks_starts_at_the_weight(tiny_t5):
+    for delta, weight in deltas(adapters.attach(tiny_t5(), {**PRINCIPAL, "rank": 1000, "scaling": 2.0})):
+        torch.testing.assert_close(2.0 * delta.linear.full(), weight, rtol=1e-4, atol=1e-5)
+
+
+@every_setting
+def test_trained_it_is_the_dense_model_of_t_minus_its_start(tiny_t5, trained, logits, batch, dense_of, name):
+    base = tiny_t5().double()
+    model = trained(adapters.attach(tiny_t5(), SETTINGS[name])).double()
+    changed = {}
+    for path, module in model.named_modules():
+        if getattr(module, "beside", None):
+            delta = module.beside["tt_lora"].active
+            change = delta.scaling * (dense_of(delta.linear.cores) - dense_of(delta.origin.cores))
+            changed[f"{path}.weight"] = base.get_parameter(f"{path}.weight").detach() + change
+    if SETTINGS[name].get("bias") is None:
+        with torch.no_grad():
+            expected = torch.func.functional_call(base, changed, kwargs=batch).logits
+        torch.testing.assert_close(logits(model), expected, rtol=1e-9, atol=1e-9)
+    unmerged = logits(model)
+    assert not torch.allclose(unmerged, logits(base))
+    with adapters.merged(model):
+        torch.testing.assert_close(logits(model), unmerged, rtol=1e-9, atol=1e-9)
+
+
+def test_the_gradient_moves_the_principal_part(tiny_t5, batch):
+    """As in PiSSA: with W - B_0 A_0 frozen, the gradients of B and A are G A_0^T and B_0^T G with G that of W."""
+    model, base = adapters.attach(tiny_t5(), SETTINGS["low rank"]).double(), tiny_t5().double()
+    model(**batch).loss.backward()
+    base(**batch).loss.backward()
+    for path, module in model.named_modules():
+        if getattr(module, "beside", None):
+            a, b = (core.detach() for core in module.beside["tt_lora"].active.linear.cores)
+            gradients = [core.grad for core in module.beside["tt_lora"].active.linear.cores]
+            g = base.get_parameter(f"{path}.weight").grad
+            torch.testing.assert_close(gradients[0][0, 0], g.T @ b[:, :, 0, 0].T, rtol=1e-8, atol=1e-12)
+            torch.testing.assert_close(gradients[1][:, :, 0, 0], (g @ a[0, 0]).T, rtol=1e-8, atol=1e-12)
+
+
+def test_only_t_trains_and_t_0_is_counted_apart(tiny_t5):
+    counts = adapters.summary(adapters.attach(tiny_t5(), PRINCIPAL)).groups["tt_lora"]
+    plain = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 3})).groups["tt_lora"]
+    assert counts.trainable == plain.trainable
+    assert counts.parameters == 2 * plain.parameters
+
+
+@every_setting
+def test_a_folder_and_a_whole_model_give_it_back(tiny_t5, trained, logits, tmp_path, name):
+    model = trained(adapters.attach(tiny_t5(), SETTINGS[name]))
+    adapters.save(model, tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "whole")
+    others = {
+        "loaded": adapters.load(tiny_t5(), tmp_path / "adapter"),
+        "copied": copy.deepcopy(model),
+        "whole": T5ForConditionalGeneration.from_pretrained(tmp_path / "whole").eval(),
+    }
+    for way, other in others.items():
+        assert torch.equal(logits(other), logits(model)), way
+        trains = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (other, model)]
+        assert trains[0] == trains[1], way
+
+
+def test_on_the_meta_device_it_waits_for_the_weights(tiny_t5, logits, tmp_path):
+    base = tiny_t5()
+    base.save_pretrained(tmp_path)
+    config = T5Config.from_pretrained(tmp_path)
+    config.adapters = [{"task": None, "config": AdapterConfig.from_dict(SETTINGS["low rank"]).to_dict()}]
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path, config=config).eval()
+    assert torch.equal(logits(model), logits(base))
+    attached = adapters.attach(tiny_t5(), SETTINGS["low rank"])
+    for (delta, _), (other, _) in zip(deltas(model), deltas(attached), strict=True):
+        assert torch.equal(delta.linear.full(), other.linear.full())
+        assert torch.equal(delta.origin.full(), other.origin.full())
+
+
+def test_it_starts_from_the_untouched_weight_of_a_merged_model(tiny_t5, trained):
+    plain = adapters.attach(tiny_t5(), SETTINGS["low rank"], "b")
+    model = trained(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}, "a"))
+    adapters.set_active_task(model, "a")
+    adapters.merge(model)
+    adapters.attach(model, SETTINGS["low rank"], "b")
+    for path, module in plain.named_modules():
+        if getattr(module, "beside", None):
+            other = model.get_submodule(path).beside["tt_lora_2"].tasks["b"]
+            assert torch.equal(other.linear.full(), module.beside["tt_lora"].tasks["b"].linear.full())
+
+
+def test_a_bfloat16_base_keeps_its_weight_and_step_0(tiny_t5, logits):
+    base, model = tiny_t5().to(torch.bfloat16), adapters.attach(tiny_t5().to(torch.bfloat16), PRINCIPAL)
+    assert torch.equal(logits(model), logits(base))
+    assert all(delta.origin.cores[0].dtype == torch.float32 for delta, _ in deltas(model))
+
+
+def test_dropout_is_one_and_the_same_for_both_chains(tiny_t5):
+    model = adapters.attach(tiny_t5(), {**PRINCIPAL, "dropout": 0.5}).train()
+    for delta, _ in deltas(model):
+        x = torch.randn(2, 5, delta.linear.in_features)
+        assert not delta(x).any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"zero_core": 1}, ["'zero_core'", "1"]),
+        ({"frozen_cores": [0]}, ["'frozen_cores'", "[0]"]),
+        ({"disabled_cores": [1]}, ["'disabled_cores'", "[1]"]),
+        ({"shared_cores": [2]}, ["'shared_cores'", "[2]"]),
+        ({"core_activation": "gelu"}, ["'core_activation'", "gelu"]),
+        ({"modes": ["in", "layer", "out"]}, ["'modes'", "layer"]),
+        ({"format": "tensor_basis"}, ["'format'", "tensor_basis", "tensor_ring"]),
+        ({"scaling": 0.0}, ["'scaling'", "0"]),
+        ({"kind": "tt_single"}, ["'init'", "'principal'"]),
+        ({"kind": "tt_adapter"}, ["'init'", "'principal'"]),
+    ],
+    ids=str,
+)
+def test_what_it_excludes_is_refused_by_name(fields, named):
+    with pytest.raises(ConfigurationError) as refusal:
+        AdapterConfig.from_dict({**PRINCIPAL, **fields})
+    assert all(name in str(refusal.value) for name in named)
