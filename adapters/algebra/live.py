@@ -1,7 +1,8 @@
 """The deltas that act in a live model, as trains and biases by path.
 
     adapters.attach     AdaptedLinear at the path, in ``beside`` a controller for each adapter, its active module
-    our tuner in PEFT   TensorTrainPeftLinear at the path, in ``tt_lora_delta`` a module for each adapter name
+    our tuner in PEFT   TensorTrainPeftLinear at the path, in ``tt_lora_delta`` a module for each adapter name; site
+                        modes too give a train for each linear there
 
 Where several act at one linear they are summed. Only tt_lora is a delta of its linear alone: what stands around or
 after one depends on the weight, and what has an activation inside is no matrix.
@@ -52,7 +53,7 @@ def live_deltas(model: nn.Module) -> Parts:
     if not trains:
         tasks = sorted({str(attachment.task) for attachment in attachments(model)})
         raise ConfigurationError(
-            f"Deltas are those of the adapters that act; given was a {type(model).__name__} in which none does, with "
+            f"Deltas are those of tt_lora that act; given was a {type(model).__name__} in which none does, with "
             f"adapters for the tasks {tasks}: attach tt_lora, or name one of the tasks."
         )
     return trains, biases, None
@@ -108,5 +109,5 @@ def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
                     yield path, controller.active
         elif hasattr(module, "tt_lora_delta"):
             for name in module.active_adapters:
-                if name in module.tt_lora_delta:
+                if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainLinear):
                     yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

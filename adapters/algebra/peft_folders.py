@@ -31,6 +31,10 @@ from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfi
 from adapters.validation import ConfigurationError
 
 TUNER, LORA = "TT_LORA", "LORA"
+TUNER_MARK, LORA_MARK = ".tt_lora_delta.", ".lora_"
+"""What stands in the names of tensors between the path of a linear and what belongs to its delta."""
+SHARED = f"shared_by_deltas{TUNER_MARK}"
+"""How the names begin of what the deltas of our tuner share."""
 BASE_KEYS = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "revision", "task_type")
 """What a configuration of PEFT says of the base and not of the method."""
 TARGET_KEYS = ("exclude_modules", "layers_pattern", "layers_to_transform", "target_modules")
@@ -58,15 +62,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def read_peft(directory: Path) -> Parts:
     """T and c by path; refuses what is in the folder beside them."""
-    config = read_config(directory)
-    path = directory / WEIGHTS_NAME
-    try:
-        tensors = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"A saved adapter has its tensors in {WEIGHTS_NAME}; {path} cannot be read ({error}): save it again by "
-            "safetensors."
-        ) from None
+    config, tensors = read_config(directory), _read_tensors(directory)
     readers = {TUNER: _read_tuner, LORA: _read_lora}
     if config.get("peft_type") not in readers:
         raise CheckpointError(
@@ -118,11 +114,16 @@ def write_lora(
 def _read_tuner(
     config: dict[str, Any], tensors: dict[str, Tensor], directory: Path
 ) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+    if any(name.startswith(SHARED) for name in tensors):
+        raise CheckpointError(
+            f"What deltas share in PEFT is told by the model that they are in; {directory} holds shared cores: load it "
+            "by PeftModel and take Deltas.of(model)."
+        )
     known = {field.name for field in fields(TensorTrainLoRAConfig)} - {"target_modules"}
     trains, biases = {}, {}
     try:
         chosen = TensorTrainLoRAConfig(**{key: value for key, value in config.items() if key in known})
-        for path, state in _by_path(tensors, ".tt_lora_delta.", directory).items():
+        for path, state in _by_path(tensors, TUNER_MARK, directory).items():
             module = _module(chosen, path, state)
             trains[path], bias = delta_of(path, module)
             if bias is not None:
@@ -153,7 +154,7 @@ def _read_lora(
 ) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
     _check_lora(config, directory)
     trains, biases = {}, {}
-    for path, state in _by_path(tensors, ".lora_", directory).items():
+    for path, state in _by_path(tensors, LORA_MARK, directory).items():
         A, B = state.pop("A.weight", None), state.pop("B.weight", None)
         bias = state.pop("B.bias", None)
         if state or A is None or B is None or A.dim() != 2 or B.dim() != 2 or A.shape[0] != B.shape[1]:
@@ -195,6 +196,18 @@ def _check_lora(config: dict[str, Any], directory: Path) -> None:
             )
 
 
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a folder, by their names in the base."""
+    path = directory / WEIGHTS_NAME
+    try:
+        return {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"A saved adapter has its tensors in {WEIGHTS_NAME}; {path} cannot be read ({error}): save it again by "
+            "safetensors."
+        ) from None
+
+
 def _by_path(tensors: dict[str, Tensor], mark: str, directory: Path) -> dict[str, dict[str, Tensor]]:
     """{path: {name after the mark: tensor}}; refuses a tensor without the mark."""
     found: dict[str, dict[str, Tensor]] = {}
@@ -211,7 +224,8 @@ def _by_path(tensors: dict[str, Tensor], mark: str, directory: Path) -> dict[str
 
 def _targets(config: dict[str, Any], like: Path | None, trains: Mapping[str, t3.TensorTrain]) -> dict[str, Any]:
     """The keys by which PEFT finds the linears: those of ``like`` where it has the same ones, else all their paths."""
-    if config.get("peft_type") in (TUNER, LORA) and read_peft(like)[0].keys() == trains.keys():
+    mark = {TUNER: TUNER_MARK, LORA: LORA_MARK}.get(config.get("peft_type"))
+    if mark and {name.partition(mark)[0] for name in _read_tensors(like)} == trains.keys():
         return {key: config[key] for key in TARGET_KEYS if key in config}
     return {**dict.fromkeys(TARGET_KEYS), "target_modules": sorted(trains)}
 

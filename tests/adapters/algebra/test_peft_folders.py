@@ -73,6 +73,11 @@ TUNED = {
     "a scale and a dense bias": {"rank": 2, "scaling": 0.5, "bias": "dense", "target_modules": ["q_proj", "up_proj"]},
     "a tt bias": {"rank": 2, "bias": "tt", "target_modules": r".*\.(down|o)_proj"},
     "factors": {"rank": 3, "raw_shape": [[1, 16], [16, 1]], "target_modules": ["q_proj", "v_proj"]},
+    "a canonical decomposition": {"rank": 3, "format": "cp"},
+    "a Tucker decomposition": {"rank": 2, "format": "tucker", "target_modules": ["up_proj", "down_proj"]},
+    "a ring": {"rank": 2, "format": "tensor_ring", "scaling": 2.0},
+    "ranks by place": {"rank": 2, "d": 2, "rank_pattern": {"v_proj": 3}, "target_modules": ["q_proj", "v_proj"]},
+    "a start from the weight": {"rank": 2, "init": "principal"},
     "a disabled and a frozen core": {"rank": 2, "d": 3, "disabled_cores": [1], "frozen_cores": [0]},
 }
 LORAS = {
@@ -127,6 +132,26 @@ def test_the_live_model_in_peft_gives_what_its_folder_does(saved):
     assert live.distance(read) < 1e-12 * read.norm()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"modes": ["in", "layer", "matrix", "out"]},
+        {"shared_cores": [0], "d": 3, "bias": "dense"},
+        {"format": "tensor_basis"},
+    ],
+    ids=str,
+)
+def test_what_deltas_share_is_read_from_the_model(saved, fields, tmp_path, with_dense):
+    model, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "v_proj"], **fields))
+    live = Deltas.of(model)
+    assert len(live) == 4
+    assert close(logits(model), expected(with_dense, (live, 1)))
+    live.write(tmp_path / "again", like=folder)
+    assert close(logits(loaded(tmp_path / "again")), logits(model))
+    with pytest.raises(CheckpointError, match=r"Deltas\.of\(model\)"):
+        Deltas.read(folder)
+
+
 def test_adapters_of_other_linears_are_united(saved, tmp_path, with_dense):
     _, a = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "down_proj"]), 1)
     _, b = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "up_proj"], layers_to_transform=[1]), 2)
@@ -160,15 +185,29 @@ def test_lora_becomes_a_tensor_train_with_the_error_that_is_said(saved, tmp_path
     assert written.distance(x) == pytest.approx(report.error, rel=1e-4)
 
 
-def test_a_tensor_train_of_a_gpt2_is_a_lora_of_it(saved, tmp_path):
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(r=3, fan_in_fan_out=True, target_modules=["c_attn", "c_fc"]),
+        TensorTrainConfig(rank=3, target_modules=["c_attn", "c_fc"]),
+    ],
+    ids=lambda config: config.peft_type,
+)
+def test_layers_that_keep_their_weight_transposed_have_deltas_like_others(saved, config, tmp_path):
+    """GPT-2's Conv1D has W (in, out); a delta is (out, in) everywhere."""
+
     def gpt2():
         torch.manual_seed(0)
         return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2, n_positions=8)).eval()
 
-    model, folder = saved(LoraConfig(r=3, fan_in_fan_out=True, target_modules=["c_attn", "c_fc"]), base=gpt2)
-    Deltas.read(folder).write(tmp_path / "again", like=folder)
-    again = PeftModel.from_pretrained(gpt2(), tmp_path / "again").eval()
-    assert close(logits(again), logits(model))
+    model, folder = saved(config, base=gpt2)
+    x = Deltas.read(folder)
+    assert x["transformer.h.0.attn.c_attn"].shape == (48, 16)
+    x.write(tmp_path / "again", like=folder)
+    x.write_lora(tmp_path / "lora", like=folder)
+    for name in ("again", "lora"):
+        assert close(logits(PeftModel.from_pretrained(gpt2(), tmp_path / name).eval()), logits(model))
 
 
 def test_truncated_factors_are_the_best_ones(saved, tmp_path):
