@@ -72,6 +72,14 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tt_lora_delta]
         if not names:
             return
+        merged = self.merged_tensors(names, safe_merge)
+        self.untouched_weight, self.untouched_bias = self._untouched()
+        self._hold(*merged)
+        self.merged_adapters.extend(names)
+
+    @torch.no_grad()
+    def merged_tensors(self, names: Sequence[str], safe_merge: bool = False) -> tuple[Tensor, Tensor | None]:
+        """What ``merge`` writes, weight as the base keeps it and bias (out,), for these adapters; raises as it does."""
         weight, bias = self._untouched()
         dtype = torch.promote_types(weight.dtype, torch.float32)
         deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
@@ -89,9 +97,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
                 f"A merged weight is finite; that of the adapters {names} has infinities or NaN: "
                 "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
             )
-        self.untouched_weight, self.untouched_bias = weight, bias
-        self._hold(merged_weight, merged_bias)
-        self.merged_adapters.extend(names)
+        return merged_weight, merged_bias
 
     def unmerge(self) -> None:
         """Put the untouched weight and bias back; nothing happens where nothing is merged."""
@@ -109,7 +115,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         if fused is None or args or kwargs:
             fused, y = None, self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
         else:
-            y = fused.onto(x, self.base_layer.weight, self.base_layer.bias)
+            y = fused.onto(x, turned(self.base_layer, self.base_layer.weight), self.base_layer.bias)
         for delta in deltas:
             if delta is not fused:
                 y = y + delta(x)
@@ -119,7 +125,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         """Whether the base is its weight and bias alone: no other class, and nobody looks at its calls."""
         base = self.base_layer
         hooks = (base._forward_hooks, base._forward_pre_hooks, base._backward_hooks, base._backward_pre_hooks)
-        return type(base) is nn.Linear and not any(hooks) and "forward" not in vars(base)
+        return type(base) in (nn.Linear, Conv1D) and not any(hooks) and "forward" not in vars(base)
 
     def _untouched(self) -> tuple[Tensor, Tensor | None]:
         """Weight, as the base keeps it, and bias (out,) of the base, merged or not."""

@@ -26,6 +26,7 @@ from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.shared import drop_owner, plan, share_in
+from adapters.validation import ConfigurationError
 
 T5_FEED_FORWARD = ["wi", "wi_0", "wi_1", "wo"]
 
@@ -41,9 +42,15 @@ class TensorTrainModel(BaseTuner):
     }
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Put one adapter in, then let its deltas share what they are to have in common; as PEFT's otherwise."""
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        """Put one adapter in, then let its deltas share what they are to have in common; as PEFT's otherwise.
+
+        A ``state_dict`` says by its keys which linears take a delta; where cores are shared, ``target_modules`` does,
+        as a linear may have no tensor of its own.
+        """
         config, active = self.peft_config[adapter_name], self.active_adapters
+        if config.to_adapter_config().shared_slots():
+            args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
@@ -56,16 +63,17 @@ class TensorTrainModel(BaseTuner):
         """Merge in place, to be undone by ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
 
         Raises:
-            MergeError: one of the adapters is not linear. The model is as it was.
+            MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is as it
+                was.
         """
-        self._refuse_non_linear(adapter_names)
+        self._refuse_unmergeable(adapter_names, safe_merge)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
     ) -> nn.Module:
         """The base model with the deltas in its weights; raises as ``merge_adapter``."""
-        self._refuse_non_linear(adapter_names)
+        self._refuse_unmergeable(adapter_names, safe_merge)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def disable_adapter_layers(self) -> None:
@@ -88,17 +96,21 @@ class TensorTrainModel(BaseTuner):
                 )
         yield
 
-    def _refuse_non_linear(self, adapter_names: list[str] | None) -> None:
+    def _refuse_unmergeable(self, adapter_names: list[str] | None, safe_merge: bool) -> None:
         for path, layer in self.model.named_modules():
             if not isinstance(layer, TensorTrainPeftLinear):
                 continue
-            for name in layer.active_adapters if adapter_names is None else adapter_names:
-                if name in layer.tt_lora_delta and not layer.tt_lora_delta[name].is_linear:
+            wanted = layer.active_adapters if adapter_names is None else adapter_names
+            names = [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
+            for name in names:
+                if not layer.tt_lora_delta[name].is_linear:
                     raise MergeError(
                         "Only linear adapters have a dense weight to merge; given was "
                         f"{name!r}, which has an activation between its cores at {path}: "
                         "evaluate it unmerged, or choose core_activation=None."
                     )
+            if safe_merge and names:
+                layer.merged_tensors(names, safe_merge=True)
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Refuse targets that the configuration does not fit before the first of them is replaced."""
@@ -114,6 +126,8 @@ class TensorTrainModel(BaseTuner):
                     deltas[path] = adapter_config.at(path, *features(base)).build(*features(base))
         if deltas:
             check_patterns(adapter_config, deltas)
+            name = next(name for name, config in self.peft_config.items() if config is peft_config)
+            _check_name(name, [*deltas, *adapted, *(key for delta in deltas.values() for key in delta.state_dict())])
         plan(adapter_config, deltas)
 
     def _create_and_replace(
@@ -150,3 +164,12 @@ class TensorTrainModel(BaseTuner):
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         head, found, tail = key.partition(f".tt_lora_delta.{adapter_name}.")
         return f"{head}.tt_lora_delta.{tail}" if found else super()._remove_adapter_name_from_key(key, adapter_name)
+
+
+def _check_name(name: str, paths: list[str]) -> None:
+    """Refuse a name that is in paths: PEFT drops the keys with another adapter's name in them when it saves one."""
+    if name in {part for path in paths for part in path.split(".")}:
+        raise ConfigurationError(
+            "The name of an adapter is no part of a path in the model, as PEFT tells the tensors of adapters apart by "
+            f"parts of paths; given was {name!r}: choose another name."
+        )

@@ -11,7 +11,7 @@ layers with deltas: so PEFT saves, loads, freezes, casts and deletes them as it 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
@@ -48,6 +48,10 @@ class SharedByDeltas(TensorTrainPeftLayer):
                 layer.share(slot, owned, key)
             if frozen:
                 self.fixed[adapter_name].append(key)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x as it is: a model that calls all its children in turn, as a Sequential does, computes what it did."""
+        return x
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Nothing: layers merge what they borrow."""
@@ -99,7 +103,7 @@ def share_in(
         if not hasattr(model, OWNER):
             setattr(model, OWNER, SharedByDeltas().train(model.training))
         getattr(model, OWNER).take(adapter_name, planned, next(iter(hosts.values())), trains)
-        getattr(model, OWNER)._active_adapter = active
+        getattr(model, OWNER)._active_adapter = list(active)
 
 
 def drop_owner(model: nn.Module, whole: bool = False) -> None:
