@@ -110,6 +110,7 @@ REFUSED = [
     ({"rank_pattern": {"wj": 2}}, ["'rank_pattern'", "'wj'", "wi"]),
     ({"shape_pattern": {"q": [[4, 6], [4, 6]]}}, ["'shape_pattern'", "'q'"]),
     ({"rank_pattern": {"i": 2}}, ["'rank_pattern'", "'i'"]),
+    ({"rank_pattern": {"w": 2}}, ["'rank_pattern'", "'w'"]),
     ({"rank_pattern": {"wi": 2, "encoder.*": 3}}, ["'rank_pattern'", "'wi'", "'encoder.*'", f"{ENCODER_0}.wi"]),
     ({"rank_pattern": {"wi": [2]}}, ["'rank'", "[2]", f"{ENCODER_0}.wi"]),
     ({"shape_pattern": {"wi": [[6, 8], [4, 4]]}}, ["'raw_shape'", "[4, 4]"]),

@@ -46,7 +46,10 @@ def t5_base(tiny_t5):
             {"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"], "shape_mode": "ascending"},
             24 * (384 + 2048 + 768 + 3072),
         ),
-        ({"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"], "shape_mode": "ascending"}, 36 * 4 * (24 * 24 + 32 * 32)),
+        (
+            {"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"], "shape_mode": "ascending"},
+            36 * 4 * (24 * 24 + 32 * 32),
+        ),
         ({"kind": "tt_adapter", "rank": 2}, 48 * 2 * 224),
         ({"kind": "tt_adapter", "rank": 4}, 48 * 2 * 640),
         ({"kind": "tt_adapter", "rank": 8, "bias": "dense"}, 48 * (2 * 2048 + 24 + 768)),
@@ -87,7 +90,10 @@ def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
 
 
 def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
-    description = [{"kind": "tt_lora", "rank": 2, "shared_cores": [0]}, {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"}]
+    description = [
+        {"kind": "tt_lora", "rank": 2, "shared_cores": [0]},
+        {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"},
+    ]
     counts = adapters.summary(adapters.attach(tiny_t5(), description, "tt_lora_2"))
     core, rest = 6 * 2, 2 * 12 * 2 + 2 * 16
     assert counts.groups["tt_lora"].trainable == 8 * rest
