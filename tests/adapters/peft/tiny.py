@@ -8,14 +8,19 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
+from adapters.peft.layer import TensorTrainPeftLayer
 
 TOKENS = torch.arange(1, 9).reshape(2, 4)
 
@@ -50,10 +55,39 @@ def bert() -> BertForSequenceClassification:
     return BertForSequenceClassification(BertConfig(**sizes, num_attention_heads=2)).eval()
 
 
+def gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 8, "initializer_range": 0.3}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config).eval()
+
+
+def vit() -> ViTForImageClassification:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return ViTForImageClassification(ViTConfig(**sizes, image_size=8, patch_size=4, initializer_range=0.3)).eval()
+
+
+def primes() -> nn.Sequential:
+    """Linears of prime sizes, 31 -> 37 -> 31 -> 37."""
+    torch.manual_seed(0)
+    linears = [nn.Linear(31, 37), nn.Linear(37, 31), nn.Linear(31, 37)]
+    return nn.Sequential(linears[0], nn.Tanh(), linears[1], nn.Tanh(), linears[2]).eval()
+
+
+def called(model: nn.Module) -> Tensor:
+    """What the model gives for a fixed input of its kind, differentiable."""
+    kind = getattr(getattr(model, "config", None), "model_type", "custom")
+    if kind == "vit":
+        return model(pixel_values=torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8).to(model.dtype)).logits
+    if kind == "custom":
+        return model(torch.linspace(-1, 1, 62).reshape(2, 31))
+    return model(input_ids=TOKENS, **({"decoder_input_ids": TOKENS} if kind == "t5" else {})).logits
+
+
 @torch.no_grad()  # kernels with and without gradients round differently, in the base model already
 def logits(model: nn.Module) -> Tensor:
-    is_t5 = getattr(model.config, "model_type", None) == "t5"
-    return model(input_ids=TOKENS, **({"decoder_input_ids": TOKENS} if is_t5 else {})).logits
+    return called(model)
 
 
 def adapted(base: PreTrainedModel | None = None, **fields) -> PeftModel:
@@ -63,11 +97,13 @@ def adapted(base: PreTrainedModel | None = None, **fields) -> PeftModel:
 
 @torch.no_grad()
 def scrambled(model: nn.Module, name: str = "default", seed: int = 1) -> nn.Module:
+    """The model with random numbers in all of one adapter, but in what its layers subtract again."""
     generator = torch.Generator().manual_seed(seed)
-    for layer in layers(model).values():
-        if name in layer.tt_lora_delta:
-            for parameter in layer.tt_lora_delta[name].parameters():
-                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    for layer in model.modules():
+        if isinstance(layer, TensorTrainPeftLayer) and name in layer.tt_lora_delta:
+            for path, parameter in layer.tt_lora_delta[name].named_parameters():
+                if "origin" not in path:
+                    parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
     return model
 
 
