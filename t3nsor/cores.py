@@ -58,8 +58,12 @@ class Cores(nn.ParameterList):
         return k, k
 
     def numbers(self, k: int) -> list[nn.Parameter]:
-        """All Parameters that core k depends on."""
+        """All Parameters that core k depends on, and no other core does."""
         return [self.read(k)]
+
+    def common(self) -> list[nn.Parameter]:
+        """All Parameters that several cores depend on."""
+        return []
 
     def read(self, slot: Slot) -> nn.Parameter:
         """The Parameter of a slot, the layer's own or the owner's."""

@@ -17,7 +17,7 @@ so full() is the constant, exactly, and every rank index has a gradient of its o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
@@ -148,9 +148,8 @@ def random_matrix(
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
     """A random matrix with E[W_ij] = 0 and Var[W_ij] = std^2, as a network of the format of that name in `FORMATS`."""
-    network = _empty(raw_shape, rank, format, dtype, device)
-    random_(network.cores, _check_std(std))
-    return network
+    std = _check_std(std)
+    return _drawn(raw_shape, rank, format, dtype, device, lambda cores: random_(cores, std))
 
 
 def matrix_with_random_cores(
@@ -161,11 +160,17 @@ def matrix_with_random_cores(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
-    """A network whose core entries, not those of the matrix, are normal with mean 0 and standard deviation `std`."""
-    network = _empty(raw_shape, rank, format, dtype, device)
-    for core in network.cores:
-        core.normal_(0.0, _check_std(std))
-    return network
+    """A network whose core entries, not those of the matrix, are normal with mean 0 and standard deviation `std`.
+
+    Of the formats "cp" and "tucker" these are the entries of the factors, and of the core tensor.
+    """
+    std = _check_std(std)
+
+    def fill(cores: Sequence[Tensor]) -> None:
+        for core in cores:
+            core.normal_(0.0, std)
+
+    return _drawn(raw_shape, rank, format, dtype, device, fill)
 
 
 def glorot_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
@@ -193,9 +198,7 @@ def const_initializer(
     """A train with `value` in every entry of its matrix whose rank indices are not symmetric, so that it can learn."""
     if not _is_number(value) or not math.isfinite(value):
         raise ValueError(f"value must be a finite number, but {value!r} was given; pass e.g. 1.0.")
-    network = _empty(raw_shape, rank, "tensor_train", dtype, device)
-    constant_(network.cores, value)
-    return network
+    return _drawn(raw_shape, rank, "tensor_train", dtype, device, lambda cores: constant_(cores, value))
 
 
 def _scaled_std(init: str, raw_shape: Sequence[Sequence[int]]) -> float:
@@ -213,13 +216,17 @@ def _check_std(std: float) -> float:
     return std
 
 
-def _empty(
+@torch.no_grad()
+def _drawn(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int],
     format: str,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
+    fill: Callable[[Sequence[Tensor]], None],
 ) -> TensorNetwork:
+    """A network as a layer of that format would hold it, its numbers given by `fill`, see `Cores.reset`."""
     network = get_format(format)
-    shapes = network.core_shapes(check_raw_shape(raw_shape), rank)
-    return network(torch.empty(shape, dtype=dtype, device=device) for shape in shapes)
+    cores = network.make_cores(check_raw_shape(raw_shape), rank, dtype=dtype, device=device)
+    cores.reset(fill)
+    return network(core.detach() for core in cores.live())

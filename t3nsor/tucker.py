@@ -53,6 +53,9 @@ class TuckerCores(Cores):
             *(_pass_right(factors[k], math.prod(ranks[k + 1 :])) for k in range(p + 1, len(ranks))),
         ]
 
+    def common(self) -> list[nn.Parameter]:
+        return [self.core_tensor]
+
     def reset(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
         """Draw d + 1 tensors whose paths are the entries of the core tensor: the matrix has the variance asked."""
         factors = [self.read(k).permute(2, 0, 1)[..., None] for k in range(len(self))]  # (m, n, r) -> (r, m, n, 1)

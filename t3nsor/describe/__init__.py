@@ -99,7 +99,7 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
     parameters = network.param_count
     if network is not layer:
         numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.numbers(k)]
-        parameters = sum(parameter.numel() for parameter in numbers)
+        parameters = sum(parameter.numel() for parameter in (*numbers, *layer.cores.common()))
     M, N = network.shape
     product = Product(tokens, N, M)
     explanation = explain((tokens, N), network)

@@ -52,6 +52,13 @@ def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
     assert described.costs == t3.explain((1024, sizes[0]), built.network()).product
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("format", t3.FORMATS)
+def test_parameters_of_every_format_are_those_that_the_layer_holds(format, d):
+    built = t3.TTLinear(24, 36, bias=False, d=d, tt_rank=2, format=format)
+    assert t3.describe(built).parameters == sum(parameter.numel() for parameter in built.parameters())
+
+
 def test_a_network_and_its_layer_are_described_alike():
     built = t3.TTLinear(12, 8, d=2, tt_rank=3)
     assert t3.describe(built) == t3.describe(built.network())

@@ -26,7 +26,7 @@ def assert_variance(samples, variance):
     assert squares.std() / math.sqrt(draws) <= 0.1 * variance  # sharp enough to tell a wrong factor
 
 
-@pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
+@pytest.mark.parametrize("format", t3.FORMATS)
 @pytest.mark.parametrize("rank", [1, 2, 8])
 @pytest.mark.parametrize("raw_shape", [((12,), (15,)), ((3, 4), (5, 3)), WIDE])
 def test_random_matrix_has_the_variance_asked_for(raw_shape, rank, format):
@@ -49,6 +49,21 @@ def test_matrix_with_random_cores_has_the_deviation_in_its_cores():
     for core in cores:
         assert core.std().item() == pytest.approx(0.5, rel=0.05)
         assert core.mean().item() == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_random_canonical_network_has_diagonal_cores():
+    for make in (t3.random_matrix, t3.matrix_with_random_cores):
+        _, middle, _ = make(SHAPE, 3, format="cp").cores
+        off_diagonal = ~torch.eye(3, dtype=torch.bool)
+        assert not middle.permute(0, 3, 1, 2)[off_diagonal].any()
+        assert middle.permute(0, 3, 1, 2)[~off_diagonal].all()
+
+
+def test_a_random_tucker_network_has_its_multilinear_ranks():
+    full = t3.random_matrix(SHAPE, [2, 3, 4], format="tucker", dtype=torch.float64).full()
+    tensor = full.reshape(4, 3, 5, 5, 4, 3).permute(0, 3, 1, 4, 2, 5).reshape(20, 12, 15)
+    unfoldings = [tensor.movedim(k, 0).flatten(1) for k in range(3)]
+    assert [torch.linalg.matrix_rank(unfolding).item() for unfolding in unfoldings] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("value", [1.0, 0.25, -2.0, 0.0, 1e-6])

@@ -42,6 +42,33 @@ def test_every_mixed_plan_is_dense_algebra_with_all_gradients(
         )
 
 
+SITES = {
+    "in, site, site, out": [(1, 1, 4, 3), (3, 1, 1, 2), (2, 1, 1, 5), (5, 6, 1, 1)],
+    "out, site, in": [(1, 6, 1, 3), (3, 1, 1, 3), (3, 1, 4, 1)],
+    "site, in, out": [(1, 1, 1, 3), (3, 1, 4, 3), (3, 6, 1, 1)],
+    "in, out, site": [(1, 1, 4, 3), (3, 6, 1, 3), (3, 1, 1, 1)],
+    "site, both, site": [(1, 1, 1, 4), (4, 3, 2, 3), (3, 1, 1, 1)],
+    "site, site": [(1, 1, 1, 3), (3, 1, 1, 1)],
+    "a ring of sites and both": [(2, 1, 1, 3), (3, 3, 2, 4), (4, 1, 1, 2)],
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", SITES)
+def test_cores_without_factors_are_matrices_of_ranks_in_every_way(name, frozen, ways_of, step, dense_step):
+    """Of a tensor over many sites a layer holds one slice, whose rank its own shape cannot use."""
+    cores = [torch.randn(shape, dtype=torch.float64) for shape in SITES[name]]
+    network = (t3.TensorRing if cores[0].shape[0] > 1 else t3.TensorTrain)(cores)
+    M, N = network.shape
+    x, g, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, N), (7, M), (M,)))
+    weight = torch.randn(M, N, dtype=torch.float64) if frozen else None
+    expected = dense_step(network, x, g, weight, bias)
+    for plan in [*ways_of(len(cores)), "auto", "timed"]:
+        torch.testing.assert_close(
+            step(plan, network, x, g, weight, bias), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
+        )
+
+
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("rank", [1, 50])
 def test_the_smallest_and_the_largest_rank(rank, plan, random_network, step, dense_step):
