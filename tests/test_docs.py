@@ -157,6 +157,7 @@ def project(tmp_path, monkeypatch):
     transformers.utils.logging.set_verbosity(verbosity)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of PEFT's own
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_runs_and_prints_what_the_page_shows(page, project):
     assert wrong_outputs(page.read_text(), page.name) == []
