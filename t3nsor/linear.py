@@ -1,4 +1,4 @@
-"""A linear layer whose weight is a tensor network: a train, a ring, or a train mixed from a basis.
+"""A linear layer whose weight is a tensor network: a train, a ring, or what is read as a train.
 
 y = x W^T + b      x (..., in) -> y (..., out),   W = full() (out, in) from cores (r_{k-1}, m_k, n_k, r_k)
 
@@ -39,7 +39,8 @@ class TTLinear(TTModule):
         bias: True or "dense" for a parameter (out,), "tt" for a `TTBias`, False or "none" for none; it starts at zero.
         d: the number of cores; read only where raw_shape is None.
         tt_rank: an int, clipped at each bond of a train to what the bond can use, or a list: the d - 1 interior ranks
-            of a train, refused if of no use, or the d ranks (r_0, ..., r_{d-1}) of a ring.
+            of a train, refused if of no use, or the d ranks (r_0, ..., r_{d-1}) of a ring, or those of the d factors
+            of "tucker". The rank of "cp" is one int, and not clipped.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by shape_mode.
         shape_mode: how the sides are factorised, a mode of `tt_shape`, or "cheapest", see `cheapest_shape`; read only
             where raw_shape is None.
@@ -49,7 +50,8 @@ class TTLinear(TTModule):
         plan: "auto", "timed", or the name of a way; see `matmul`, also for dtypes: float32 cores serve a bfloat16 x.
         init: a start of `initialize_`. Where cores are disabled, the others are drawn as if none were.
         zero_core: the index of the core that starts at zero, or None.
-        format: a name in `FORMATS`: "tensor_train", "tensor_ring" or "tensor_basis".
+        format: a name in `FORMATS`: "tensor_train", "tensor_ring", "tensor_basis", "cp" or "tucker", which has no
+            disabled cores.
         basis_size: how many basis cores the format "tensor_basis" mixes each core from; None for 4.
 
     Raises:

@@ -2,7 +2,7 @@
 
 raw_shape  ((m_1, ..., m_d), (n_1, ..., n_d))       ranks  (r_0, r_1, ..., r_d), r_0 = r_d = 1 but in a ring
 cores      nn.ParameterList of (r_{k-1}, m_k, n_k, r_k), the only place where the numbers live; see `Cores`, also for
-           what a layer reads from elsewhere, and `MixedCores` for the format "tensor_basis"
+           what a layer reads from elsewhere, and its subclasses for formats that hold other numbers
 
 A frozen core keeps its start value; a disabled one is held at the identity-like element that its layer documents. Of
 both, requires_grad is False.
