@@ -19,23 +19,11 @@ def is_low_rank(train: t3.TensorTrain) -> bool:
     return len(rows) == 2 and rows[0] == columns[1] == 1
 
 
-def from_factors(B: Tensor, A: Tensor) -> t3.TensorTrain:
-    """The two-core train of B A, from B (out, r) and A (r, in)."""
-    return t3.TensorTrain([A.mT[None, None], B.mT[..., None, None]])  # (1, 1, in, r), (r, out, 1, 1)
-
-
 def factors(train: t3.TensorTrain) -> tuple[Tensor, Tensor]:
-    """B (out, r) and A (r, in) with B A the matrix: the cores where they are factors, else at its numerical rank.
-
-    Singular values count from machine precision times the largest on, and one at least is kept. The dense matrix is
-    built, for this linear only.
-    """
+    """B (out, r) and A (r, in) with B A the matrix: the cores where they are factors, else at its numerical rank."""
     if is_low_rank(train):
         return train.cores[1][:, :, 0, 0].mT, train.cores[0][0, 0].mT  # (r, out) -> (out, r), (in, r) -> (r, in)
-    u, s, vh = torch.linalg.svd(train.full(), full_matrices=False)
-    least = s[0] * torch.finfo(s.dtype).eps * max(train.shape)
-    rank = max(1, int((s > least).sum()))
-    return u[:, :rank] * s[:rank], vh[:rank]
+    return t3.to_low_rank(train)
 
 
 def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:

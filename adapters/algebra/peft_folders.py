@@ -24,7 +24,7 @@ from torch import Tensor
 import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
 from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
-from adapters.algebra.low_rank import factors, from_factors, with_useful_ranks
+from adapters.algebra.low_rank import factors, with_useful_ranks
 from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.files import replace_file
 from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
@@ -164,7 +164,7 @@ def _read_lora(
                 "plain LoRA of linears is a vector here."
             )
         scale = _lora_scale(config, path, A.shape[0])
-        trains[path] = from_factors(scale * B.double(), A.double())
+        trains[path] = t3.from_low_rank(scale * B.double(), A.double())
         if bias is not None:
             biases[path] = scale * bias.double()
     return trains, biases

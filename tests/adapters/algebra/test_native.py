@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import adapters
+import t3nsor as t3
 from adapters import CheckpointError, ConfigurationError, Deltas
 
 LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "bias": "dense", "scaling": 0.5}
@@ -244,7 +245,7 @@ def test_a_folder_that_cannot_be_its_base_s_is_refused(native, change, named):
 )
 def test_a_delta_for_no_linear_of_the_base_is_not_written(native, tmp_path, path, shape, named):
     _, folder = native(LORA)
-    train = adapters.algebra.low_rank.from_factors(torch.ones(shape[0], 2), torch.ones(2, shape[1]))
+    train = t3.from_low_rank(torch.ones(shape[0], 2), torch.ones(2, shape[1]))
     with pytest.raises(CheckpointError, match=named):
         Deltas({path: train}).write(tmp_path / "out", like=folder)
     with pytest.raises(CheckpointError, match="one delta at least"):
