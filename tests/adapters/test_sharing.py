@@ -205,6 +205,7 @@ def test_saving_and_loading_keep_it(tiny_t5, trained, logits, tmp_path, descript
         assert not torch.equal(logits(other), logits(model)), way
 
 
+TASK_MODE = {"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "task", "out"], "target_modules": ["q", "v"]}
 ACROSS_TASKS = [
     {**SHARE, "share_across": ["layers", "tasks"], "bias": "tt"},
     {**SHARE, "shared_cores": [1, 2], "share_across": ["tasks"]},
@@ -240,7 +241,7 @@ def test_a_second_task_reuses_the_first_one_s_core_and_starts_at_the_base_model(
     assert torch.equal(logits(model), base)
 
 
-@pytest.mark.parametrize("description", ACROSS_TASKS, ids=str)
+@pytest.mark.parametrize("description", [*ACROSS_TASKS, TASK_MODE], ids=str)
 def test_a_task_that_a_checkpoint_lacks_starts_without_touching_the_one_that_it_has(
     tiny_t5, logits, trained, tmp_path, description
 ):
