@@ -210,3 +210,13 @@ def small():
 def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
     with pytest.raises(error, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("format", t3.FORMATS)
+@pytest.mark.parametrize("raw_shape", RAW_SHAPES[:4], ids=str)
+def test_every_format_is_exactly_a_train(raw_shape, format, dense_of):
+    network = t3.random_matrix(raw_shape, 2, format=format, dtype=torch.float64)
+    train = network.to_train()
+    assert type(train) is t3.TensorTrain
+    torch.testing.assert_close(dense_of(train.cores), dense_of(network.cores), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close((train - train.round(rel_tol=1e-12)).norm() / train.norm() + 1, train.norm() * 0 + 1)
