@@ -33,6 +33,13 @@ def test_a_rounded_combination_has_the_error_that_is_said(folders, tmp_path):
     assert report.error > 0.1
 
 
+def test_it_is_saved_as_the_first_one_is(native, folders, tiny_t5, tmp_path):
+    _, first = native({**LORA, "dropout": 0.25})
+    adapters.combine([first, *folders], output=tmp_path / "out")
+    (attachment,) = adapters.attachments(adapters.load(tiny_t5(), tmp_path / "out"))
+    assert attachment.config.dropout == 0.25
+
+
 def test_an_adapter_may_be_replaced_by_a_multiple_of_itself(folders):
     before = Deltas.read(folders[0])
     adapters.combine(folders[:1], [2], output=folders[0])

@@ -170,6 +170,12 @@ def test_lora_is_a_train_of_its_two_factors(saved):
     torch.testing.assert_close(train.cores[1][..., 0, 0].T.float(), 4 * tensors[name.format("B")])
 
 
+def test_a_sum_of_loras_has_no_rank_beyond_its_linear(saved, tmp_path):
+    folders = [saved(LoraConfig(r=12, target_modules=["q_proj"]), seed)[1] for seed in (1, 2)]
+    adapters.combine(folders, [1, 1], output=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 16
+
+
 def test_lora_becomes_a_tensor_train_with_the_error_that_is_said(saved, tmp_path, with_dense):
     model, lora = saved(LoraConfig(r=2, target_modules=["q_proj", "up_proj"]), 1)
     _, tuner = saved(TensorTrainConfig(rank=2, d=2, target_modules=["q_proj", "up_proj"]), 2)
