@@ -4,12 +4,15 @@ The tensor-train fields mean, and are checked, as in ``adapters.TensorTrainLoRAC
 PEFT's own way, because PEFT serves any architecture: ``target_modules`` and the fields after it below.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig, PeftType
 
+from adapters.peft.card import extend_card
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
 
 METHOD = "tt_lora"
@@ -84,6 +87,11 @@ class TensorTrainConfig(PeftConfig):
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; sets as sorted lists, so that equal configurations are written as equal bytes."""
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Write adapter_config.json; where an adapter and its README.md are there, say in it how it is loaded."""
+        super().save_pretrained(save_directory, **kwargs)
+        extend_card(Path(save_directory), self)
 
     def _tensor_train_fields(self) -> list[str]:
         """Names that both configurations have, without the one whose meaning differs."""

@@ -1,0 +1,59 @@
+"""The README.md of a saved folder, and what is pushed to the hub."""
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import transformers.utils.hub
+from safetensors.torch import load_file
+
+from .tiny import adapted, llama
+
+# PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+FIELDS = {"target_modules": ["v_proj", "q_proj"], "modes": ["in", "layer", "matrix", "out"], "rank": 2}
+
+
+def test_it_says_the_method_its_fields_its_size_and_how_to_load_it(tmp_path):
+    adapted(llama(), **FIELDS).save_pretrained(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    numbers = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
+    section = text[text.index("## Tensor-train adapter") :]
+    assert f"{numbers:,} numbers" in section
+    assert "import adapters.peft" in section
+    assert "- rank: `2`" in section
+    assert "- modes: `['in', 'layer', 'matrix', 'out']`" in section
+    assert "q_proj" in section
+    assert "dropout" not in section
+    assert "TT_LORA" in section
+
+
+def test_saving_again_replaces_the_section_and_leaves_the_rest(tmp_path):
+    model = adapted(llama(), **FIELDS)
+    model.save_pretrained(tmp_path)
+    first = (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text(first.replace("Model Card for Model ID", "My model") + "\n## Notes\n\nMine.\n")
+    model.save_pretrained(tmp_path)
+    again = (tmp_path / "README.md").read_text()
+    assert again.count("## Tensor-train adapter") == 1
+    assert "My model" in again
+    assert "## Notes\n\nMine." in again
+
+
+def test_what_is_pushed_is_what_is_saved(tmp_path, monkeypatch):
+    pushed, hub = {}, mock.Mock()
+
+    def commit(operations, **_):
+        pushed.update({each.path_in_repo: Path(each.path_or_fileobj).read_bytes() for each in operations})
+
+    hub.create_commit.side_effect = commit
+    monkeypatch.setattr(transformers.utils.hub, "hf_api", lambda: hub)
+    card = mock.Mock(save=lambda path: Path(path).write_text("the hub's own card"))
+    monkeypatch.setattr(transformers.utils.hub, "create_and_tag_model_card", lambda *_, **__: card)
+    model = adapted(llama(), **FIELDS)
+    model.save_pretrained(tmp_path / "saved")
+    model.push_to_hub("someone/adapter", token="none")
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    assert pushed.keys() == saved.keys()
+    assert {name for name in saved if pushed[name] != saved[name]} == {"README.md"}
