@@ -296,7 +296,9 @@ class TestOptimizerState:
         adapters.adapt_ranks(model, optimizer, grow=1)
         state = optimizer.state[core]
         assert torch.equal(state["exp_avg_sq"][..., :2], square)
-        torch.testing.assert_close(state["exp_avg_sq"][..., 2:], square.mean().expand(1, *core.shape[1:3], 1))
+        expected = square.mean().expand(1, *core.shape[1:3], 1)
+        torch.testing.assert_close(state["exp_avg_sq"][..., 2:], expected, rtol=1e-5, atol=0)
+        assert square.mean() > 0
         assert not state["exp_avg"][..., 2:].any()
 
     def test_what_is_not_known_is_refused_by_name(self, tiny_t5, trained, batch, snapshot):
