@@ -22,6 +22,9 @@ ADAPTABLE = {
 LEFT_ALONE = {
     "tensor_ring": ({"kind": "tt_lora", "format": "tensor_ring"}, "tensor_ring"),
     "tensor_basis": ({"kind": "tt_lora", "format": "tensor_basis"}, "tensor_basis"),
+    "cp": ({"kind": "tt_lora", "format": "cp"}, "'cp'"),
+    "tucker": ({"kind": "tt_lora", "format": "tucker"}, "'tucker'"),
+    "principal": ({**LORA, "init": "principal"}, "a start that is kept"),
     "shared": ({**LORA, "shared_cores": [0]}, "shared"),
     "one tensor": ({"kind": "tt_lora", "modes": ["in", "linear", "out"], "target_modules": ["q"]}, "shared"),
     "frozen": ({**LORA, "frozen_cores": [0]}, "frozen"),
