@@ -47,7 +47,7 @@ def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
     trained, test = trained_numbers(model), held_out(sentences)
     before = measure(model, test)
-    train(model, sentences, steps=160)
+    train(model, sentences, steps=120)
     after = measure(model, test)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)

@@ -40,7 +40,7 @@ def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
     trained, test = trained_numbers(model), held_out(periodic)
     before = measure(model, test, causal=True)
-    train(model, periodic, steps=200)
+    train(model, periodic, steps=120)
     after = measure(model, test, causal=True)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)

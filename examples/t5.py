@@ -42,7 +42,7 @@ def main() -> dict[str, Any]:
     model = adapters.attach(base(), SETTING)
     trained, test = trained_numbers(model), held_out(lists)
     before = measure(model, test)
-    train(model, lists, steps=160)
+    train(model, lists, steps=120)
     after = measure(model, test)
     with tempfile.TemporaryDirectory() as folder:
         adapters.save(model, folder)

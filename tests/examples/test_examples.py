@@ -49,7 +49,7 @@ def test_a_base_is_the_same_at_every_call():
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("name", "make_batch", "steps"), [("bert", "sentences", 160), ("vit", "images", 120)])
+@pytest.mark.parametrize(("name", "make_batch", "steps"), [("bert", "sentences", 120), ("vit", "images", 120)])
 def test_a_new_head_alone_does_not_learn_it(name, make_batch, steps):
     example = importlib.import_module(f"examples.{name}")
     make_batch = getattr(example, make_batch)
