@@ -115,12 +115,14 @@ def trainable(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def dense_delta(layer: TensorTrainPeftLinear, name: str = "default") -> np.ndarray:
+def dense_delta(
+    layer: TensorTrainPeftLinear, name: str = "default", shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """s T (out, in) of three cores (r, m, n, s), in float64."""
     delta = layer.tt_lora_delta[name]
     cores = [core.detach().double().numpy() for core in delta.linear.cores]
     full = np.einsum("amnb,bpqc,crsd->mprnqs", *cores)  # (1, m1, n1, b) x (b, m2, n2, c) x (c, m3, n3, 1)
-    return delta.scaling * full.reshape(layer.base_layer.weight.shape)
+    return delta.scaling * full.reshape(layer.base_layer.weight.shape if shape is None else shape)
 
 
 def two_adapters(base: PreTrainedModel | None = None) -> PeftModel:
