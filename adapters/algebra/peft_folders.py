@@ -51,7 +51,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"A saved adapter has a {CONFIG_NAME} with a JSON object; {path} cannot be read ({error}): check the path."
+            f"A saved adapter holds {CONFIG_NAME} with a JSON object; {path} cannot be read ({error}): check the path."
         ) from None
     if not isinstance(config, dict):
         raise CheckpointError(
