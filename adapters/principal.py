@@ -5,7 +5,8 @@
 T_0 is the TT-SVD (Oseledets 2011, algorithm 1; of a ring Zhao et al. 2016, algorithm 1) of W / s at the shape and the
 ranks of T, so that s T_0 is the principal part of W and T moves it, as the factors do in PiSSA (Meng et al. 2024,
 arXiv:2404.02948, eq. 2 to 4). There W is replaced by W - s T_0; here T_0 stays beside T, and at step 0 two equal
-products are subtracted, so that the adapted model is the base, bit for bit, and W keeps its value and dtype.
+products are subtracted, so that the adapted model is the base, bit for bit, and W keeps its value and dtype. The two
+are much larger than their difference: both are computed in float32 at least, and the difference is rounded once.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 import t3nsor as t3
 from adapters.modes import has_sites
 from adapters.tensor_train_delta import TensorTrainLinear
+from t3nsor.contraction.precision import autocast_dtype, autocast_off
 
 PRINCIPAL = "principal"
 FORMATS = ("tensor_train", "tensor_ring")
@@ -78,10 +80,13 @@ class PrincipalTensorTrainLinear(TensorTrainLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(x)
-        change = t3.matmul(x, self.linear.network(), self.linear.plan)  # (..., in) -> (..., out)
-        change = change - t3.matmul(x, self.origin.network(), self.linear.plan)
-        bias = self.linear.full_bias()
-        return self.scaling * (change if bias is None else change + bias.to(change.dtype))
+        dtype = autocast_dtype(x) or x.dtype
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        with autocast_off(x.device.type):
+            change = t3.matmul(wide, self.linear.network(), self.linear.plan)  # (..., in) -> (..., out)
+            change = change - t3.matmul(wide, self.origin.network(), self.linear.plan)
+            bias = self.linear.full_bias()
+            return (self.scaling * (change if bias is None else change + bias)).to(dtype)
 
     @torch.no_grad()
     def _keep_origin(self) -> None:

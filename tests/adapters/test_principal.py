@@ -143,6 +143,21 @@ def test_a_bfloat16_base_keeps_its_weight_and_step_0(tiny_t5, logits):
     assert all(delta.origin.cores[0].dtype == torch.float32 for delta, _ in deltas(model))
 
 
+@pytest.mark.parametrize("name", ["train", "scaled, with a bias"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_rounds_the_change_and_not_what_it_is_the_difference_of(tiny_t5, trained, name, autocast):
+    """After steps as small as 0.1 % of T, the two products in bfloat16 would differ by nothing but their rounding."""
+    for delta, _ in deltas(trained(adapters.attach(tiny_t5(), SETTINGS[name]), std=1e-4)):
+        x = torch.randn(2, 5, delta.linear.in_features).bfloat16()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            change = delta(x.float() if autocast else x)
+        assert change.dtype == torch.bfloat16
+        expected = x.double() @ delta.delta_weight().double().T
+        if (bias := delta.delta_bias()) is not None:
+            expected = expected + bias
+        assert (change - expected).norm() < 2**-8 * expected.norm()
+
+
 def test_dropout_is_one_and_the_same_for_both_chains(tiny_t5):
     model = adapters.attach(tiny_t5(), {**PRINCIPAL, "dropout": 0.5}).train()
     for delta, _ in deltas(model):
