@@ -41,6 +41,8 @@ def from_low_rank(B: Tensor, A: Tensor) -> TensorTrain:
 def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
     """B (out, q) and A (q, in) with B A = W, q its numerical rank, at least 1; the singular values are in equal parts.
 
+    Of the zero matrix B is zero and A a row of norm 1, so that B has a gradient and the product can learn.
+
     Singular values count that exceed the largest one times machine precision times max(out, in). They are found from
     the cores, and the dense matrix is never built, where a bond has all in factors on one side and all out factors on
     the other; else from the dense matrix. Half precision is factored in float32.
@@ -59,7 +61,9 @@ def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
         (left, over), (right, under) = torch.linalg.qr(B), torch.linalg.qr(A.mT)  # (out, q), (q, r); (in, p), (p, r)
         u, s, vh = torch.linalg.svd(over @ under.mT, full_matrices=False)  # (q, r) x (r, p)
         u, vh = left @ u, vh @ right.mT
-    rank = max(1, int((s > s[0] * torch.finfo(s.dtype).eps * max(train.shape)).sum()))
+    rank = int((s > s[0] * torch.finfo(s.dtype).eps * max(train.shape)).sum())
+    if rank == 0:
+        return torch.zeros_like(u[:, :1], dtype=network.dtype), vh[:1].to(network.dtype)
     root = s[:rank].sqrt()
     return (u[:, :rank] * root).to(network.dtype), (root[:, None] * vh[:rank]).to(network.dtype)
 

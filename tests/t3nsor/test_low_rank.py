@@ -84,10 +84,11 @@ def test_ranks_that_a_sum_does_not_need_are_left_out(name):
 
 
 @pytest.mark.parametrize("raw_shape", [ONE_SIDED["in, out"], TWO_SIDED["interleaved"]], ids=str)
-def test_the_zero_matrix_has_factors_of_rank_one(raw_shape):
+def test_the_zero_matrix_has_factors_of_rank_one_that_can_learn(raw_shape):
     B, A = t3.to_low_rank(t3.random_matrix(raw_shape, 2) * 0.0)
     assert B.shape[1] == A.shape[0] == 1
-    assert not (B @ A).any()
+    assert not B.any()
+    assert A.norm().item() == pytest.approx(1.0)  # else neither would ever have a gradient
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
