@@ -11,8 +11,8 @@ from t3nsor.tensor_basis import BASIS_SIZE
 
 DEFAULT_CORES = 3
 """The number of cores where nothing says it."""
-GAUGED = {"identity": ("tensor_train", "tensor_ring"), "orthogonal": ("tensor_train",)}
-"""Starts that only some formats have."""
+GAUGED = ("identity", "orthogonal")
+"""Starts that only a train has."""
 
 
 def resolve_shape(config: Any, given_cores: int | None) -> None:
@@ -57,14 +57,9 @@ def check_format(config: Any) -> None:
     if config.format == "tucker" and config.disabled_cores:
         rule = "takes no tucker, whose core tensor an identity would have to fit"
         config.refuse("disabled_cores", rule, list(config.disabled_cores), "leave it out")
-    if config.init in GAUGED and config.format not in GAUGED[config.init]:
-        formats = " or ".join(GAUGED[config.init])
-        config.refuse(
-            "init",
-            f"of this name sets cores that are all Parameters ({formats})",
-            f"{config.init!r} {beside}",
-            'take "glorot"',
-        )
+    if config.init in GAUGED and config.format != "tensor_train":
+        rule = "of this name sets the cores of a tensor_train around one of them"
+        config.refuse("init", rule, f"{config.init!r} {beside}", 'take "glorot"')
 
 
 def check_cores(config: Any) -> None:

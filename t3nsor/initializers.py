@@ -27,6 +27,7 @@ from .formats import get_format
 from .shapes import check_raw_shape
 from .tensor_network import TensorNetwork
 from .tensor_train import TensorTrain
+from .truncation import factoring_dtype
 
 VARIANCES = {
     "glorot": lambda in_features, out_features: 2 / (in_features + out_features),  # Glorot & Bengio 2010, eq. 12
@@ -104,7 +105,11 @@ def unfolded_identities_(cores: Sequence[Tensor], center: int) -> None:
 
     With the center at zero that is the start ze-id-id-id of MetaTT (arXiv:2506.09105). Every rank index that a bond can
     use is then reached from both sides; the element of `identity_` would leave all but the first without a gradient.
+
+    Raises:
+        ValueError: the cores are a ring, in which most rank indices would never have a gradient.
     """
+    _check_train(cores, "an identity in their unfoldings")
     for k, core in enumerate(cores):
         rows = core.shape[0] if k > center % len(cores) else core.shape[:3].numel()
         core.copy_(torch.eye(rows, core.numel() // rows, dtype=core.dtype, device=core.device).reshape(core.shape))
@@ -121,11 +126,7 @@ def orthogonal_(cores: Sequence[Tensor], center: int, std: float) -> None:
     Raises:
         ValueError: the cores are a ring, which has no such gauge.
     """
-    if cores[0].shape[0] != 1:
-        raise ValueError(
-            f"Cores can be orthogonal around one of them in a train only, but these are a ring with r_0 = "
-            f"{cores[0].shape[0]}; use a random init."
-        )
+    _check_train(cores, "orthogonal")
     center %= len(cores)
     entries = math.prod(core.shape[1] * core.shape[2] for core in cores)
     for k, core in enumerate(cores):
@@ -135,7 +136,7 @@ def orthogonal_(cores: Sequence[Tensor], center: int, std: float) -> None:
             core.normal_(0.0, std * math.sqrt(entries / core.numel()))
         else:
             rows = core.shape[0] if k > center else core.shape[:3].numel()
-            unfolding = core.new_empty(rows, core.numel() // rows)
+            unfolding = core.new_empty(rows, core.numel() // rows, dtype=factoring_dtype(core.dtype))
             core.copy_(torch.nn.init.orthogonal_(unfolding).reshape(core.shape))
 
 
@@ -208,6 +209,14 @@ def _scaled_std(init: str, raw_shape: Sequence[Sequence[int]]) -> float:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_train(cores: Sequence[Tensor], gauge: str) -> None:
+    if cores[0].shape[0] != 1:
+        raise ValueError(
+            f"Cores can be {gauge} around one of them in a train only, but these are a ring with r_0 = "
+            f"{cores[0].shape[0]}; use a random init."
+        )
 
 
 def _check_std(std: float) -> float:

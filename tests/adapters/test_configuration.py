@@ -198,6 +198,7 @@ REFUSED = [
     ({"kind": "tt_lora", "init": math.inf}, ["'init'", "inf"]),
     ({"kind": "tt_lora", "init": math.nan}, ["'init'", "nan"]),
     ({"kind": "tt_lora", "init": "identity", "format": "cp"}, ["'init'", "'identity'", "'cp'"]),
+    ({"kind": "tt_lora", "init": "identity", "format": "tensor_ring"}, ["'init'", "'identity'", "'tensor_ring'"]),
     ({"kind": "tt_single", "init": "orthogonal", "format": "tensor_ring"}, ["'init'", "'orthogonal'", "tensor_ring"]),
     ({"kind": "tt_lora", "format": "tucker", "disabled_cores": [1]}, ["'disabled_cores'", "tucker"]),
     ({"kind": "tt_lora", "format": "tensor_strain"}, ["'format'", "'tensor_strain'", "'tensor_train'"]),

@@ -224,6 +224,19 @@ def test_a_start_of_the_cores_themselves_needs_cores_that_are_parameters(init, f
         t3.TTLinear(24, 24, init=init, format=format)
 
 
-def test_a_ring_has_no_orthogonal_start():
+@pytest.mark.parametrize("init", ["identity", "orthogonal"])
+def test_a_ring_has_no_start_around_one_core(init):
+    """Of a ring of identities around a zero core, most entries have no gradient, however long it trains."""
     with pytest.raises(ValueError, match="a ring with r_0 = 2; use a random init"):
-        t3.TTLinear(24, 24, init="orthogonal", format="tensor_ring", tt_rank=2)
+        t3.TTLinear(24, 24, init=init, format="tensor_ring", tt_rank=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_orthogonal_start_of_half_precision_is_one_in_float32_rounded(dtype):
+    layers = []
+    for layer_dtype in (dtype, torch.float32):
+        torch.manual_seed(0)
+        layers.append(t3.TTLinear(24, 24, bias=False, init="orthogonal", tt_rank=4, zero_core=0, dtype=layer_dtype))
+    for core, expected in zip(*(layer.cores for layer in layers), strict=True):
+        assert torch.equal(core, expected.to(dtype))
+    assert layers[0].cores[1].any()
