@@ -187,7 +187,7 @@ def _check_lora(config: dict[str, Any], directory: Path) -> None:
             "which changes the base too: save it with path_initial_model_for_weight_conversion, as PEFT documents."
         )
     forms = ("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "arrow_config")
-    forms += ("monteclora_config", "kasa_config")
+    forms += ("monteclora_config", "kasa_config", "target_parameters")
     for key in forms:
         if config.get(key):
             raise CheckpointError(

@@ -273,6 +273,7 @@ DAMAGED_LORA = {
     "DoRA": (edit_config(use_dora=True), "use_dora=True"),
     "a method of another name": (edit_config(peft_type="LOHA"), "'LOHA'"),
     "a base of its own": (edit_config(init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
+    "factors of a Parameter": (edit_config(target_parameters=["mlp.experts.down_proj"]), "mlp.experts.down_proj"),
     "activated LoRA": (edit_config(alora_invocation_tokens=[1]), "alora_invocation_tokens"),
     "a head": (edit_tensors(lambda t: t.update({"base_model.model.head.weight": torch.ones(2, 2)})), "head.weight"),
     "magnitudes": (
