@@ -174,10 +174,20 @@ class TensorTrainFields(AdapterConfig):
         changes = {"rank": self.rank if rank is None else rank, "rank_pattern": None, "shape_pattern": None}
         if raw_shape is not None:
             changes |= {"raw_shape": raw_shape, "d": None, "shape_mode": None}
+            self._check_same_cores(raw_shape, path)
         try:
             return self if rank is None and raw_shape is None else replace(self, **changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"At {path}, with its rank_pattern and shape_pattern: {error}") from error
+
+    def _check_same_cores(self, raw_shape: RawShape, path: str) -> None:
+        """Refuse a shape of another number of cores where single cores are named, by their index among all d."""
+        keys = ("zero_core", "frozen_cores", "disabled_cores", "shared_cores")
+        named = [key for key in keys if getattr(self, key) not in (None, ())]
+        if named and len(raw_shape[0]) != self.d:
+            rule = f"has as many cores everywhere where {' and '.join(named)} name single ones"
+            given = f"{len(raw_shape[0])} cores at {path} beside {self.d} elsewhere"
+            self.refuse("shape_pattern", rule, given, f"give it {self.d} factors a side, or two adapters")
 
     def shareable_raw_shape(self, out_features: int, in_features: int) -> list[list[int]] | None:
         """Factors with m_k = n_k in the shared cores, which a layer of swapped sizes can share; None if there are none.

@@ -61,6 +61,17 @@ def test_shapes_of_places_count_their_own_cores(tiny_t5):
         assert (layer.raw_shape, layer.ranks) == expected
 
 
+def test_shapes_of_places_with_as_many_cores_leave_the_named_ones_as_they_are(tiny_t5):
+    fields = {
+        "shape_mode": "ascending",
+        "shape_pattern": {"wo": [[2, 3, 4], [3, 4, 4]]},
+        "frozen_cores": [-3],
+        "zero_core": -2,
+    }
+    for layer in layers(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, **fields})).values():
+        assert (layer.frozen_cores, layer.zero_core) == ((0,), 1)
+
+
 def test_a_bottleneck_has_them_at_the_linear_that_it_stands_after(tiny_t5):
     description = {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4, "rank_pattern": {"wo": 1}}
     model = adapters.attach(tiny_t5(), description)
@@ -114,7 +125,13 @@ REFUSED = [
     ({"rank_pattern": {"wi": 2, "encoder.*": 3}}, ["'rank_pattern'", "'wi'", "'encoder.*'", f"{ENCODER_0}.wi"]),
     ({"rank_pattern": {"wi": [2]}}, ["'rank'", "[2]", f"{ENCODER_0}.wi"]),
     ({"shape_pattern": {"wi": [[6, 8], [4, 4]]}}, ["'raw_shape'", "[4, 4]"]),
-    ({"shape_pattern": {"wi": [[6, 8], [4, 6]]}, "frozen_cores": [2]}, ["'frozen_cores'", f"{ENCODER_0}.wi"]),
+    *(
+        (
+            {"shape_pattern": {"wi": [[6, 8], [4, 6]]}, key: cores},
+            ["'shape_pattern'", key, f"2 cores at {ENCODER_0}.wi", "3"],
+        )
+        for key, cores in (("frozen_cores", [2]), ("frozen_cores", [-1]), ("disabled_cores", [0]), ("zero_core", -2))
+    ),
     ({"rank_pattern": {"encoder.*wi": 3}, "shared_cores": [0]}, ["'shared_cores'"]),
 ]
 
