@@ -114,7 +114,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
     """
     directory = Path(directory)
     saved_architecture, saved, tensors = read_folder(directory)
-    _check_architecture(model, saved_architecture, directory)
+    check_architecture(model, saved_architecture, directory)
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
     if present and present != saved:
         raise CheckpointError(
@@ -231,7 +231,8 @@ def _saved_adapters(entries: Any, directory: Path) -> list[tuple[str | None, Ada
     )
 
 
-def _check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
+def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
+    """Refuse a model of another architecture than the one that a folder says."""
     here = architecture(model)
     saved = saved if isinstance(saved, dict) else {}
     differing = [key for key in ARCHITECTURE_KEYS if saved.get(key) != here.get(key)]

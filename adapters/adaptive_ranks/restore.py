@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from adapters.adaptive_ranks.trains import adaptable_trains, count_anew
-from adapters.checkpoint import adapter_state_dict, check_tensors, read_folder
+import t3nsor as t3
+from adapters.adaptive_ranks.trains import adaptable_trains, count_anew, why_not
+from adapters.checkpoint import adapter_state_dict, check_architecture, check_tensors, read_folder
 from adapters.configuration import AdapterConfig
 from adapters.injection import attachments
 from adapters.merging import unmerge
@@ -22,27 +24,29 @@ def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:
     zeros where ranks have changed; an optimizer that knows the model already keeps its old state.
 
     Raises:
-        CheckpointError: files are missing or unreadable, or tensors do not fit. The model is as it was.
+        CheckpointError: files are missing or unreadable, the base model's architecture differs, or tensors do not fit.
+            The model is as it was.
     """
     directory = Path(directory)
-    _, saved, tensors = read_folder(directory)
+    saved_architecture, saved, tensors = read_folder(directory)
+    check_architecture(model, saved_architecture, directory)
     present = attachments(model)
-    here = [(attachment.task, _without_ranks(attachment.config)) for attachment in present]
-    if here != [(task, _without_ranks(config)) for task, config in saved] or all(
-        attachment.config == config for attachment, (_, config) in zip(present, saved, strict=True)
-    ):
+    is_as_saved = all(a.config == config for a, (_, config) in zip(present, saved, strict=False))
+    here = [(attachment.task, *_but_ranks(attachment.config)) for attachment in present]
+    if is_as_saved or here != [(task, *_but_ranks(config)) for task, config in saved]:
         return
     names = {parameter: name for name, parameter in model.named_parameters()}
     layers = [layer for group in adaptable_trains(model)[0] for layer in group.layers]
     expected = {name: tensor.shape for name, tensor in adapter_state_dict(model).items()}
+    changed = []
     for layer in layers:
-        for parameter in layer.cores:
-            there = tensors.get(names[parameter])
-            if there is not None and there.dim() == 4 and there.shape[1:3] == parameter.shape[1:3]:
-                expected[names[parameter]] = there.shape
+        shapes = {name: tensors[name].shape for core in layer.cores if (name := names[core]) in tensors}
+        if _fit(layer, list(shapes.values())) and any(shapes[name] != expected[name] for name in shapes):
+            expected |= shapes
+            changed.append(layer)
     check_tensors(expected, tensors, str(directory))
     unmerge(model)
-    for layer in layers:
+    for layer in changed:
         layer.hold([torch.zeros(expected[names[parameter]]) for parameter in layer.cores])
     model.adapter_attachments = [
         replace(attachment, config=config) for attachment, (_, config) in zip(present, saved, strict=True)
@@ -50,5 +54,17 @@ def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:
     count_anew(model)
 
 
-def _without_ranks(config: AdapterConfig) -> AdapterConfig:
-    return replace(config, rank_pattern=None) if isinstance(config, TensorTrainFields) else config
+def _but_ranks(config: AdapterConfig) -> tuple[type[AdapterConfig], dict[str, Any]]:
+    """The kind and the fields; without those that say the ranks, where ranks can change."""
+    can_change = isinstance(config, TensorTrainFields) and why_not(config) is None
+    said = {"rank", "rank_pattern"} if can_change else set()
+    return type(config), {name: value for name, value in vars(config).items() if name not in said}
+
+
+def _fit(layer: t3.TTLinear, shapes: list[torch.Size]) -> bool:
+    """Whether these are shapes of cores of a train for a layer."""
+    if len(shapes) != len(layer.cores) or any(len(shape) != 4 for shape in shapes):
+        return False
+    factors = tuple(zip(*((m, n) for _, m, n, _ in shapes), strict=True))
+    left, right = [shape[0] for shape in shapes], [shape[3] for shape in shapes]
+    return factors == layer.raw_shape and [*left, 1] == [1, *right]

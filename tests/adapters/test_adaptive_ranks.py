@@ -379,6 +379,63 @@ class TestSaving:
         with pytest.raises(adapters.CheckpointError):
             adapters.load(present, tmp_path)
 
+    @pytest.mark.parametrize(
+        ("present", "sizes"),
+        [
+            (LORA, {"feed_forward_proj": "silu"}),  # every core has the same shape
+            ({**LORA, "rank": 4}, {"feed_forward_proj": "silu"}),
+            ({**LORA, "rank": 4}, {"num_layers": 3}),
+        ],
+        ids=str,
+    )
+    def test_a_folder_of_another_base_leaves_the_deltas(self, present, sizes, tiny_t5, trained, tmp_path, snapshot):
+        saved = trained(adapters.attach(tiny_t5(), LORA))
+        adapters.adapt_ranks(saved, rel_tol=0.3)
+        adapters.save(saved, tmp_path)
+        model = trained(adapters.attach(tiny_t5(**sizes), present))
+        before = snapshot(model)
+        with pytest.raises(adapters.CheckpointError):
+            adapters.fit_ranks(model, tmp_path)
+        assert snapshot(model) == before
+
+    def test_trains_whose_ranks_are_those_of_the_folder_keep_their_numbers(self, tiny_t5, trained, tmp_path):
+        saved = trained(adapters.attach(tiny_t5(), {**LORA, "rank_pattern": {"wo": 2}}))
+        adapters.save(saved, tmp_path)
+        model = trained(adapters.attach(tiny_t5(), LORA))
+        adapters.fit_ranks(model, tmp_path)
+        for group in adaptable_trains(model)[0]:
+            zero = [not core.any() for core in group.layers[0].cores]
+            assert zero == [group.path.endswith("wo")] * 3
+
+    def test_ranks_said_by_another_rank_are_fitted_too(self, adaptable, tiny_t5, trained, logits, tmp_path):
+        model = trained(adapters.attach(tiny_t5(), adaptable))
+        adapters.save(model, tmp_path)
+        entries = adaptable if isinstance(adaptable, list) else [adaptable]
+        ranks = [2 if isinstance(entry["rank"], int) else [2] * len(entry["rank"]) for entry in entries]
+        others = [{**entry, "rank": rank} for entry, rank in zip(entries, ranks, strict=True)]
+        fitted = adapters.attach(tiny_t5(), others)
+        adapters.fit_ranks(fitted, tmp_path)
+        assert torch.equal(logits(adapters.load(fitted, tmp_path)), logits(model))
+        assert adapters.attachments(fitted) == adapters.attachments(model)
+
+    @pytest.mark.parametrize(
+        ("case", "other"),
+        [
+            *((case, {"rank": 3}) for case in LEFT_ALONE if case not in ("another kind", "cheapest bottleneck")),
+            ("tensor_ring", {"rank_pattern": {"wi": 3}}),
+        ],
+        ids=str,
+    )
+    def test_trains_that_cannot_change_are_left_to_load(self, case, other, tiny_t5, tmp_path, snapshot):
+        config, _ = LEFT_ALONE[case]
+        adapters.save(adapters.attach(tiny_t5(), config), tmp_path)
+        model = adapters.attach(tiny_t5(), {**config, **other})
+        before = snapshot(model)
+        adapters.fit_ranks(model, tmp_path)
+        assert snapshot(model) == before
+        with pytest.raises(adapters.CheckpointError):
+            adapters.load(model, tmp_path)
+
     def test_a_folder_that_cannot_be_read_changes_nothing(self, tiny_t5, tmp_path, snapshot):
         model = adapters.attach(tiny_t5(), LORA)
         before = snapshot(model)
