@@ -88,8 +88,7 @@ def prepare(experiment: Experiment, trained: Path) -> Prepared:
             logger.warning("Nothing is trained and no adapter_path is given: the adapter is evaluated as it starts.")
     if start_from is not None:
         with refusing("adapter_path", start_from):
-            if run.rank_schedule is not None:
-                adapters.fit_ranks(model, start_from)
+            adapters.fit_ranks(model, start_from)
             adapters.load(model, start_from)
     return Prepared(experiment, arguments, tasks, train_sampler, tokenizer, model)
 

@@ -99,6 +99,15 @@ def test_a_finished_run_is_asked_for_more(values, tmp_path):
     assert more["parameters"] == before["parameters"]
 
 
+def test_an_adapter_of_adapted_ranks_is_evaluated_without_a_schedule(values, tmp_path):
+    trained = run_experiment(read_experiment({**values, "do_predict": False}))
+    alone = {"rank_schedule": None, "do_train": False, "experiment_name": "evaluated"}
+    folder = tmp_path / "outputs" / "colours" / "adapter"
+    result = run_experiment(read_experiment({**values, **alone, "adapter_path": str(folder)}))
+    assert result["metrics"]["validation"] == trained["metrics"]["validation"]
+    assert result["parameters"]["trainable_parameters"] == trained["ranks"]["numbers"]
+
+
 def test_the_random_backbone_has_the_same_schedule_and_writes_nothing(values, tmp_path):
     result = run_experiment(read_experiment({**values, "baselines": ["random_backbone"]}))
     history = read(tmp_path / "outputs" / "colours" / "ranks.json")
