@@ -17,8 +17,6 @@ matrix is an entry in the site modes: every core, and every slice, is shared acr
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-
 import t3nsor as t3
 from adapters.sharing import Scope
 
@@ -84,19 +82,15 @@ def _factors(modes: Sequence[Mode], side: Literal["out", "in"], size: int, order
     return tuple(next(factors) if carrier else 1 for carrier in carriers)
 
 
-def with_site_ranks(layer: t3.TTLinear, modes: Sequence[Mode], rank: int | Sequence[int]) -> t3.TTLinear:
-    """A layer of a train with the ranks that the tensor of all its sites can use, drawn anew where they differ.
+def ranks_of_sites(modes: Sequence[Mode], raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
+    """(1, r_1, ..., r_{d-1}, 1), the ranks of a train that the tensor of all its sites can use.
 
-    A site mode has as many slices as there are sites, of which one layer holds one, so that it bounds no rank.
+    A site mode has as many slices as there are sites, of which one layer holds one, so that it bounds no rank: a bond
+    is cut only to what a side of it can use that has features alone, and not at all where both sides have site modes.
     """
-    rows, columns = layer.raw_shape
+    rows, columns = raw_shape
     rows = tuple(MANY if mode in INDEXED_BY else row for mode, row in zip(modes, rows, strict=True))
-    ranks = t3.TensorTrain.resolve_ranks((rows, columns), rank)
-    if ranks != layer.ranks:
-        shapes = zip(ranks[:-1], *layer.raw_shape, ranks[1:], strict=True)
-        layer.hold([torch.zeros(shape, dtype=torch.float32) for shape in shapes])
-        layer.reset_parameters()
-    return layer
+    return t3.TensorTrain.resolve_ranks((rows, columns), rank)
 
 
 def check_modes(config: Any) -> None:

@@ -24,9 +24,9 @@ from adapters.modes import (
     are_plain,
     check_modes,
     has_sites,
+    ranks_of_sites,
     scopes_of_modes,
     shape_of_modes,
-    with_site_ranks,
 )
 from adapters.patterns import PATTERNS, check_expressions, check_patterns, said_of
 from adapters.places import Place
@@ -48,8 +48,8 @@ class TensorTrainFields(AdapterConfig):
             "tucker" (factors and a core tensor).
         basis_size: how many basis cores a core of a "tensor_basis" is mixed from; 4 where nothing is said.
         modes: what each core carries, see ``adapters.modes``; None for "out_in" in all of them.
-        rank: one TT rank for every bond (cut in a train to the largest useful one), or the list of the d - 1 interior
-            ranks (of a ring all d, r_0 first; of a tucker those of the d factors).
+        rank: one TT rank for every bond (cut in a train to the largest useful one, which site modes do not bound), or
+            the list of the d - 1 interior ranks (of a ring all d, r_0 first; of a tucker those of the d factors).
         rank_pattern: ranks of single places by the ends of their paths, see ``adapters.patterns``.
         d: number of cores; 3 where neither it nor modes nor raw_shape is given.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of the out and in features; a linear whose sizes are these
@@ -222,15 +222,16 @@ class TensorTrainFields(AdapterConfig):
                 raw_shape = raw_shape[::-1]
             check_factors(self, raw_shape[0], out_features, "out")
             check_factors(self, raw_shape[1], in_features, "in")
-        given = self.rank if isinstance(self.rank, int) else list(self.rank)
-        of_sites = has_sites(self.modes) and self.format == "tensor_train"
         try:
-            layer = t3.TTLinear(
+            rank = self.rank
+            if has_sites(self.modes) and self.format == "tensor_train":
+                rank = ranks_of_sites(self.modes, raw_shape, rank)
+            return t3.TTLinear(
                 in_features,
                 out_features,
                 bias=self.bias,
                 d=self.d,
-                tt_rank=max(self.rank) if of_sites and not isinstance(self.rank, int) else given,
+                tt_rank=rank,
                 raw_shape=raw_shape,
                 shape_mode=self.shape_mode or "ascending",
                 frozen_cores=self.frozen_cores,
@@ -242,7 +243,6 @@ class TensorTrainFields(AdapterConfig):
                 basis_size=self.basis_size,
                 dtype=torch.float32,
             )
-            return with_site_ranks(layer, self.modes, given) if of_sites else layer
         except ValueError as error:
             raise ConfigurationError(
                 f"Key 'rank' of adapter kind {self.kind!r} does not fit {in_features} -> {out_features}: {error}"

@@ -39,8 +39,8 @@ class TTLinear(TTModule):
         bias: True or "dense" for a parameter (out,), "tt" for a `TTBias`, False or "none" for none; it starts at zero.
         d: the number of cores; read only where raw_shape is None.
         tt_rank: an int, clipped at each bond of a train to what the bond can use, or a list: the d - 1 interior ranks
-            of a train, refused if of no use, or the d ranks (r_0, ..., r_{d-1}) of a ring, or those of the d factors
-            of "tucker". The rank of "cp" is one int, and not clipped.
+            of a train, refused if of no use, or all its d + 1 as they are, or the d ranks (r_0, ..., r_{d-1}) of a
+            ring, or those of the d factors of "tucker". The rank of "cp" is one int, and not clipped.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; None chooses by shape_mode.
         shape_mode: how the sides are factorised, a mode of `tt_shape`, or "cheapest", see `cheapest_shape`; read only
             where raw_shape is None.

@@ -158,7 +158,8 @@ def train_ranks(raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ..
 
     An int is clipped at each bond to the most that the bond can use, the smaller of m_1 n_1 ... m_k n_k and
     m_{k+1} n_{k+1} ... m_d n_d. A list of the d - 1 interior ranks is taken as it is; ValueError when one of them is of
-    no use, that is when r_k > r_{k-1} m_k n_k or r_k > m_{k+1} n_{k+1} r_{k+1}.
+    no use, that is when r_k > r_{k-1} m_k n_k or r_k > m_{k+1} n_{k+1} r_{k+1}. A list of all d + 1 ranks, as they are
+    returned, is not held against the factors: a core may be a slice of a larger one, which has a use for them.
     """
     sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
     d = len(sizes)
@@ -166,6 +167,8 @@ def train_ranks(raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ..
         rank = positive_int(rank, "The rank")
         interior = (min(rank, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, d))
         return (1, *interior, 1)
+    if len(rank) == d + 1 and rank[0] == rank[-1] == 1:
+        return tuple(positive_int(r, "Each rank") for r in rank)
     if len(rank) != d - 1:
         raise ValueError(
             f"A list of ranks must name the {d - 1} interior ranks of {d} cores, but {list(rank)} has {len(rank)}; "

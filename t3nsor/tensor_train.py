@@ -28,7 +28,7 @@ class TensorTrain(TensorNetwork):
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """(1, r_1, ..., r_{d-1}, 1): an int is clipped to what each bond can use, a list of d - 1 is checked."""
+        """(1, r_1, ..., r_{d-1}, 1): an int is clipped to what each bond can use, a list checked, see `train_ranks`."""
         return train_ranks(raw_shape, rank)
 
     def _check(self) -> None:

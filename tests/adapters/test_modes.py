@@ -265,6 +265,26 @@ def test_a_folder_and_a_whole_model_give_it_back_with_each_tensor_once(tiny_t5, 
             assert torch.equal(logits(other), logits(model)), way
 
 
+def test_a_tt_bias_has_the_rank_of_the_tensor_and_not_of_one_matrix(tiny_t5):
+    fields = {"modes": ["layer", "out_in"], "rank": 3, "bias": "tt"}
+    layer = layer_at(adapters.attach(tiny_t5(), {**QV, **fields}), linears()[0].path, None)
+    assert (layer.ranks, layer.bias.ranks) == ((1, 3, 1), (1, 3, 1))
+
+
+@pytest.mark.parametrize("disabled", [0, 1, 3])
+def test_a_mode_may_be_disabled(tiny_t5, trained, logits, disabled):
+    """Then its core is the same identity-like element at all sites, where one matrix could not use the ranks too."""
+    fields = {"modes": ["layer", "in", "out", "matrix"], "rank": 3, "disabled_cores": [disabled]}
+    model = adapters.attach(tiny_t5(), {**QV, **fields})
+    assert torch.equal(logits(model), logits(tiny_t5()))
+    numbers = {0: 4 * 3, 1: D * 9, 2: D * 9, 3: 4 * 3}
+    assert adapters.summary(model).total.trainable == sum(n for k, n in numbers.items() if k != disabled)
+    unmerged = logits(trained(model))
+    assert not torch.allclose(unmerged, logits(tiny_t5()))
+    with adapters.merged(model):
+        torch.testing.assert_close(logits(model), unmerged, rtol=1e-4, atol=1e-4)
+
+
 def test_the_summary_says_which_cores_are_slices(tiny_t5):
     rows = adapters.summary(attached(tiny_t5(), "metatt-4d")).to_dict()["cores"]
     everywhere = "shared across layers, sublayers, projections"

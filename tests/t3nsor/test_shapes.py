@@ -77,7 +77,14 @@ def test_tt_shape_follows_its_table(mode, rows, columns):
 
 @pytest.mark.parametrize(
     ("rank", "ranks"),
-    [(1, (1, 1, 1, 1)), (5, (1, 4, 5, 1)), (1000, (1, 4, 9, 1)), ([2, 3], (1, 2, 3, 1)), ((4, 9), (1, 4, 9, 1))],
+    [
+        (1, (1, 1, 1, 1)),
+        (5, (1, 4, 5, 1)),
+        (1000, (1, 4, 9, 1)),
+        ([2, 3], (1, 2, 3, 1)),
+        ((4, 9), (1, 4, 9, 1)),
+        ((1, 7, 11, 1), (1, 7, 11, 1)),
+    ],
 )
 def test_an_int_rank_is_clipped_and_a_list_is_kept(rank, ranks):
     assert train_ranks(((2, 5, 3), (2, 4, 3)), rank) == ranks
@@ -107,6 +114,8 @@ BAD_SHAPES = [
     (lambda: train_ranks(((2, 2), (2, 2)), np.ones(1)), TypeError, "The rank must be an integer, but array"),
     (lambda: train_ranks(((2, 2), (2, 2)), "4"), TypeError, "The rank must be an integer"),
     (lambda: train_ranks(((2, 2), (2, 2)), [2, 2]), ValueError, "the 1 interior ranks of 2 cores"),
+    (lambda: train_ranks(((2, 2), (2, 2)), [2, 2, 1]), ValueError, "the 1 interior ranks of 2 cores"),
+    (lambda: train_ranks(((2, 2), (2, 2)), [1, 0, 1]), ValueError, "Each rank must be at least 1, but 0"),
     (lambda: train_ranks(((2, 2), (2, 2)), [2.0]), TypeError, "Each rank must be an integer"),
     (lambda: train_ranks(((2, 2), (2, 2)), [5]), ValueError, "must be at most 4.* but it is 5"),
     (lambda: train_ranks(((2, 2, 9), (1, 1, 1)), [1, 3]), ValueError, "must be at most 2.* but it is 3"),
