@@ -71,6 +71,8 @@ class TensorTrainFields(AdapterConfig):
     """
 
     takes_site_modes: ClassVar[bool] = True
+    rank_of_shapes: ClassVar[int | tuple[int, ...] | None] = None
+    """The rank that "cheapest" shapes are chosen by where it is not ``rank``, see ``at``."""
 
     format: str = "tensor_train"
     basis_size: int | None = None
@@ -160,25 +162,27 @@ class TensorTrainFields(AdapterConfig):
         return places
 
     def build_at(self, place: Place, in_features: int, out_features: int) -> nn.Module:
-        return self.at(place.path, in_features, out_features).build(in_features, out_features)
+        return self.at(place.path).build(in_features, out_features)
 
-    def at(self, path: str, in_features: int, out_features: int) -> "TensorTrainFields":
-        """These fields as they are for one linear: with the rank and the shape that patterns say of its path.
+    def at(self, path: str) -> "TensorTrainFields":
+        """These fields as they are at one place: with the rank and the shape that patterns say of its path.
 
         Raises:
             ConfigurationError: two keys of a pattern disagree about it, or what they say does not fit the other fields.
         """
         rank, raw_shape = (said_of(self, key, path) for key in PATTERNS)
-        if rank is not None and raw_shape is None and self.shape_mode == "cheapest":
-            raw_shape = t3.cheapest_shape(in_features, out_features, self.d, self.rank)  # ranks change no shape
+        if rank is None and raw_shape is None:
+            return self
         changes = {"rank": self.rank if rank is None else rank, "rank_pattern": None, "shape_pattern": None}
         if raw_shape is not None:
             changes |= {"raw_shape": raw_shape, "d": None, "shape_mode": None}
             self._check_same_cores(raw_shape, path)
         try:
-            return self if rank is None and raw_shape is None else replace(self, **changes)
+            placed = replace(self, **changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"At {path}, with its rank_pattern and shape_pattern: {error}") from error
+        object.__setattr__(placed, "rank_of_shapes", self.rank)  # ranks of places change no shape
+        return placed
 
     def _check_same_cores(self, raw_shape: RawShape, path: str) -> None:
         """Refuse a shape of another number of cores where single cores are named, by their index among all d."""
@@ -215,6 +219,8 @@ class TensorTrainFields(AdapterConfig):
         raw_shape = self.raw_shape
         if raw_shape is None and not are_plain(self.modes):
             raw_shape = shape_of_modes(self.modes, in_features, out_features, self.shape_mode)
+        elif raw_shape is None and self.shape_mode == "cheapest":
+            raw_shape = t3.cheapest_shape(in_features, out_features, self.d, self.rank_of_shapes or self.rank)
         elif raw_shape is not None:
             sizes = tuple(math.prod(side) for side in raw_shape)
             swapped = mirrored or sizes == (in_features, out_features) != (out_features, in_features)

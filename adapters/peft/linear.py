@@ -47,7 +47,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         sizes = features(self.base_layer)
         weight, _ = self._untouched()
         with torch.device(weight.device):
-            delta = config.to_adapter_config().at(path, *sizes).build(*sizes)
+            delta = config.to_adapter_config().at(path).build(*sizes)
         if hasattr(delta, "start_from") and not next(delta.parameters()).is_meta:
             delta.start_from(turned(self.base_layer, weight))
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

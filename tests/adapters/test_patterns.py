@@ -82,6 +82,19 @@ def test_a_bottleneck_has_them_at_the_linear_that_it_stands_after(tiny_t5):
             assert max(adapter.down.ranks) == max(adapter.up.ranks) == expected
 
 
+@pytest.mark.parametrize("pattern", [{"wo": 1}, {"wo": 1, ".*[.]o": 3}], ids=str)
+def test_ranks_of_places_change_no_cheapest_shape_of_a_bottleneck(tiny_t5, logits, pattern):
+    shapes = []
+    for patterns in ({}, {"rank_pattern": pattern}):
+        description = {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4, "shape_mode": "cheapest", **patterns}
+        model = adapters.attach(tiny_t5(), description)
+        assert torch.equal(logits(model), logits(tiny_t5()))
+        found = [module.after["tt_adapter"].active for module in model.modules() if getattr(module, "after", None)]
+        shapes.append([(adapter.down.raw_shape, adapter.up.raw_shape) for adapter in found])
+    assert len(shapes[0]) == 8
+    assert shapes[0] == shapes[1]
+
+
 def test_modes_hold_for_shapes_of_places(tiny_t5):
     description = {"kind": "tt_lora", "rank": 2, "modes": ["in", "out"], "raw_shape": [[1, 48], [24, 1]]}
     model = adapters.attach(tiny_t5(), {**description, "shape_pattern": {"wo": [[1, 24], [48, 1]]}})
