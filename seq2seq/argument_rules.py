@@ -211,7 +211,7 @@ def check_mixture(run: RunArguments, training: dict[str, Any]) -> None:
 
 
 def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], training: dict[str, Any]) -> None:
-    """Refuse a schedule that no adapter can follow, that never begins, or that several processes would share."""
+    """Refuse a schedule that no adapter can follow, that ends after the run, or that several processes would share."""
     schedule = run.rank_schedule
     if schedule is None:
         return
@@ -223,11 +223,8 @@ def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], t
             f"its own and all train; given was {given}: change the adapter, or leave the schedule out."
         )
     steps = training.get("max_steps", -1)
-    if steps > 0 and schedule.start > steps:
-        raise ConfigurationError(
-            f"Key 'rank_schedule' starts within the max_steps of a run; given was a start after {schedule.start} of "
-            f"{steps} steps: choose an earlier one."
-        )
+    if steps > 0:
+        schedule.check_steps(steps)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if training["do_train"] and processes > 1:
         raise ConfigurationError(

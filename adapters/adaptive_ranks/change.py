@@ -26,6 +26,7 @@ from adapters.adaptive_ranks.trains import (
     numbers_of,
     say_ranks,
 )
+from adapters.compiled import uncompiled
 from adapters.merging import unmerge
 from adapters.validation import ConfigurationError
 from t3nsor.gauge import Gauge, grown, orthogonal_gauge, regauge, singular_values
@@ -172,7 +173,7 @@ def check_alone(model: nn.Module) -> nn.Module:
                 f"Ranks change in a model that one process trains; this one is trained by {processes} under DDP, which "
                 "has reserved its buffers for cores of one shape: start the run without torchrun."
             )
-    return getattr(model, "_orig_mod", model)
+    return uncompiled(model)
 
 
 def _parameters(groups: Sequence[TrainGroup]) -> list[nn.Parameter]:

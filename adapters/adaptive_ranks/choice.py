@@ -46,14 +46,29 @@ def of_use(group: TrainGroup, ranks: Ranks) -> Ranks:
     return ranks
 
 
+def check_budget(groups: Sequence[TrainGroup], budget: int, min_rank: int) -> None:
+    """Refuse a budget that no cut can reach.
+
+    Raises:
+        ConfigurationError: the cores have more numbers at the least ranks.
+    """
+    least = sum(group.numbers(of_use(group, tuple(min(rank, min_rank) for rank in group.ranks))) for group in groups)
+    if least > budget:
+        raise ConfigurationError(
+            f"Key 'budget' is a number of numbers that the cores can have; given was {budget}, and they have "
+            f"{least} at the least ranks (min_rank {min_rank}): raise it, or lower min_rank."
+        )
+
+
 def within_budget(
     groups: Sequence[TrainGroup], spectra: Sequence[Spectra], start: Sequence[Ranks], budget: int, min_rank: int
 ) -> list[Ranks]:
     """Ranks from ``start`` down at which the cores of all groups have at most ``budget`` numbers.
 
     Raises:
-        ConfigurationError: they have more at the least ranks.
+        ConfigurationError: as for ``check_budget``.
     """
+    check_budget(groups, budget, min_rank)
     ranks = [list(of_group) for of_group in start]
     squares = [_squares(group, of_group) for group, of_group in zip(groups, spectra, strict=True)]
     numbers = [group.numbers(tuple(of_group)) for group, of_group in zip(groups, ranks, strict=True)]
@@ -64,11 +79,6 @@ def within_budget(
                 if rank > min_rank:
                     fewer = group.numbers((*ranks[i][:k], rank - 1, *ranks[i][k + 1 :]))
                     candidates.append((squares[i][k][rank - 1] / (numbers[i] - fewer), i, k))
-        if not candidates:
-            raise ConfigurationError(
-                f"Key 'budget' is a number of numbers that the cores can have; given was {budget}, and they have "
-                f"{sum(numbers)} at the least ranks (min_rank {min_rank}): raise it, or lower min_rank."
-            )
         _, i, k = min(candidates)
         ranks[i][k] -= 1
         ranks[i] = list(within_reach(groups[i], tuple(ranks[i]), 1))

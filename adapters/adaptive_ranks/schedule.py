@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from adapters.adaptive_ranks.change import adapt_ranks, check_arguments
+from adapters.adaptive_ranks.choice import check_budget
 from adapters.adaptive_ranks.report import RankReport
 from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
+from adapters.compiled import uncompiled
 from adapters.validation import ConfigurationError, check_keys, check_type
 
 WHERE = "the rank_schedule"
@@ -61,6 +63,27 @@ class RankSchedule:
         """The steps after which ranks change."""
         return range(self.start, self.end + 1, self.every)
 
+    def check_steps(self, count: int) -> None:
+        """Refuse a training of too few steps to come to the last change.
+
+        Raises:
+            ConfigurationError: the last change is after more than ``count`` steps.
+        """
+        if self.steps[-1] > count:
+            raise ConfigurationError(
+                f"A rank_schedule ends within the steps of a run (max_steps); given was a last change after "
+                f"{self.steps[-1]} of {count} steps: let it end earlier, or train longer."
+            )
+
+    def check_budget(self, model: nn.Module) -> None:
+        """Refuse a budget that the trains of this model cannot come to.
+
+        Raises:
+            ConfigurationError: they have more numbers at the least ranks, or the model has no such trains.
+        """
+        if self.budget is not None:
+            check_budget(adaptable_trains(uncompiled(model))[0], self.budget, self.min_rank)
+
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> RankReport | None:
         """Change the ranks where it is time after so many steps; what was done, or None.
 
@@ -72,7 +95,8 @@ class RankSchedule:
         left = len(self.steps) - 1 - self.steps.index(step)
         budget = self.budget
         if budget is not None:
-            numbers = numbers_of(adaptable_trains(getattr(model, "_orig_mod", model))[0])
+            self.check_budget(model)
+            numbers = numbers_of(adaptable_trains(uncompiled(model))[0])
             budget += max(0, numbers - budget) * left // (left + 1)
         cuts = self.rel_tol is not None or budget is not None
         grow = 0 if cuts and not left else self.grow

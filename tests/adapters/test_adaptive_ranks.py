@@ -465,6 +465,17 @@ class TestRankSchedule:
         schedule = adapters.RankSchedule(start=1, every=1, end=3, grow=1, **cut)
         assert [schedule.step(model, None, step).rows[0].after for step in (1, 2, 3)] == expected
 
+    def test_a_budget_that_no_change_can_reach_is_refused_at_the_first(self, tiny_t5, trained, snapshot):
+        model = trained(adapters.attach(tiny_t5(), LORA))
+        least = numbers_of_rank_one(adaptable_trains(model)[0])
+        before = snapshot(model)
+        schedule = adapters.RankSchedule(start=1, every=1, end=9, budget=least - 1)
+        with pytest.raises(adapters.ConfigurationError, match=f"they have {least} at the least ranks"):
+            schedule.step(model, None, 1)
+        assert snapshot(model) == before
+        enough = adapters.RankSchedule(start=1, every=1, end=2, budget=least)
+        assert [enough.step(model, None, step).numbers_after for step in (1, 2)][-1] == least
+
     def test_json_there_and_back(self):
         schedule = adapters.RankSchedule(start=1, every=2, end=9, budget=100, min_rank=2, grow=1)
         assert adapters.RankSchedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule

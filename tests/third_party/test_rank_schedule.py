@@ -119,8 +119,9 @@ def test_a_run_stopped_at_any_moment_goes_on_as_if_nothing_had_been(bases, tmp_p
 def test_the_optimizer_of_a_resumed_run_has_the_ranks_of_its_checkpoint(bases, tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         make(bases["dropout"], tmp_path, stop=("on_step_begin", 5)).train()
-    trainer = make(bases["dropout"], tmp_path, max_steps=5)
-    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    trainer = make(bases["dropout"], tmp_path, stop=("on_step_end", 5))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     for parameter in (p for p in trainer.model.parameters() if p.requires_grad):
         state = trainer.optimizer.state[parameter]
         assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
@@ -167,10 +168,38 @@ def test_an_optimizer_that_cannot_follow_is_refused_after_one_step(bases, tmp_pa
     assert trainer.state.global_step == 1
 
 
-def test_a_schedule_that_begins_after_the_run_is_said(bases, tmp_path, caplog):
-    make(bases["relu"], tmp_path, adapters.RankSchedule(start=9, every=1, end=9, rel_tol=0.5)).train()
-    assert "ranks do not change" in caplog.text
-    assert [entry["step"] for entry in history(tmp_path)] == [0]
+@pytest.mark.parametrize(("start", "end"), [(9, 9), (2, 10)])
+def test_a_schedule_that_ends_after_the_run_is_refused(bases, tmp_path, start, end):
+    """2, 4, ..., 10 of 8 steps: a budget would never be reached."""
+    trainer = make(bases["relu"], tmp_path, adapters.RankSchedule(start=start, every=2, end=end, budget=1000))
+    with pytest.raises(adapters.ConfigurationError, match=f"last change after {end} of 8 steps"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert not (tmp_path / "ranks.json").exists()
+
+
+def test_a_budget_that_cannot_be_is_refused_before_the_first_step(bases, tmp_path):
+    trainer = make(bases["relu"], tmp_path, adapters.RankSchedule(start=2, every=2, end=6, budget=10))
+    with pytest.raises(adapters.ConfigurationError, match=r"'budget'.*at the least ranks"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert not (tmp_path / "ranks.json").exists()
+
+
+def test_a_second_training_has_a_history_of_its_own(bases, tmp_path):
+    trainer = make(bases["relu"], tmp_path, load_best_model_at_end=False, save_strategy="no", eval_strategy="no")
+    trainer.train()
+    last = history(tmp_path)[-1]
+    trainer.train()
+    entries = history(tmp_path)
+    assert [entry["step"] for entry in entries] == [0, 2, 4, 6]
+    assert entries[0]["ranks"] == last["ranks"]
+
+
+def test_steps_count_up_to_the_last_change(bases, tmp_path):
+    schedule = adapters.RankSchedule(start=2, every=6, end=13, rel_tol=0.5)
+    make(bases["relu"], tmp_path, schedule).train()
+    assert [entry["step"] for entry in history(tmp_path)] == [0, 2, 8]
 
 
 def test_several_processes_are_refused(bases, tmp_path, monkeypatch):

@@ -40,27 +40,24 @@ class RankScheduleCallback(TrainerCallback):
         self.optimizer_is_checked = False
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Begin the history, or go on with it; refuse several processes.
+        """Begin the history, or go on with it; refuse several processes, and a schedule that cannot be kept.
 
         Raises:
             ValueError: more than one process trains.
+            ConfigurationError: the run ends before the schedule, or no ranks are within its budget.
         """
         if args.world_size > 1:
             raise ValueError(
                 f"A rank_schedule belongs to a run of one process; this one has {args.world_size}, and DDP has "
                 "reserved its buffers for cores of one shape: start the run without torchrun."
             )
+        self.schedule.check_steps(state.max_steps)
+        self.schedule.check_budget(kwargs["model"])
         if state.global_step and self.path is not None and self.path.is_file():
             entries = json.loads(self.path.read_text())
             self.history = [entry for entry in entries if entry["step"] <= state.global_step]
         if not self.history:
             self._note(kwargs["model"], state.global_step, 0.0)
-        if self.schedule.start > state.max_steps:
-            logger.warning(
-                "The rank_schedule starts after step %d, and the run has %d: ranks do not change.",
-                self.schedule.start,
-                state.max_steps,
-            )
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Change the ranks where it is time.
