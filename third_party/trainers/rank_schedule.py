@@ -53,7 +53,10 @@ class RankScheduleCallback(TrainerCallback):
             )
         self.schedule.check_steps(state.max_steps)
         self.schedule.check_budget(kwargs["model"])
-        if state.global_step and self.path is not None and self.path.is_file():
+        self.optimizer_is_checked = False
+        if not state.global_step:
+            self.history = []
+        elif self.path is not None and self.path.is_file():
             entries = json.loads(self.path.read_text())
             self.history = [entry for entry in entries if entry["step"] <= state.global_step]
         if not self.history:
