@@ -71,12 +71,12 @@ def shape_of_modes(modes: Sequence[Mode], in_features: int, out_features: int, s
     """
     orders = ("descending", "ascending") if shape_mode == "reversed_out" else (shape_mode, shape_mode)
     return tuple(
-        _factors(modes, side, size, order)
+        _over_carriers(modes, side, size, order)
         for side, size, order in zip(("out", "in"), (out_features, in_features), orders, strict=True)
     )
 
 
-def _factors(modes: Sequence[Mode], side: Literal["out", "in"], size: int, order: str) -> tuple[int, ...]:
+def _over_carriers(modes: Sequence[Mode], side: Literal["out", "in"], size: int, order: str) -> tuple[int, ...]:
     carriers = [carries(mode, side) for mode in modes]
     factors = iter(t3.factorize(size, sum(carriers), order))
     return tuple(next(factors) if carrier else 1 for carrier in carriers)

@@ -22,16 +22,25 @@
 QuanTA (arXiv:2406.00132) is none of these: its operator is a product of matrices that act on two axes of the features
 each, and an axis takes part in several of them, while in a chain each axis belongs to one core. Written as a chain its
 ranks would grow with the product of those of the factors, and its start subtracts a frozen copy of the operator.
+
+r stands for a rank that every bond can use. One int is cut at each bond as in the model, here too; the list of lokr is
+refused where r is of no use.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import t3nsor as t3
+from adapters.modes import MANY
 from adapters.validation import ConfigurationError, nearest_name
 from t3nsor.tensor_basis import BASIS_SIZE
+from t3nsor.tucker import Tucker
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,9 @@ class Sizes:
     """What the closed forms need to know of a model: its linears, all (out, in), and the sites that they stand at.
 
     ``linears`` is layers times matrices where every layer has every kind of matrix.
+
+    Raises:
+        ConfigurationError: one of them is no whole number from 1 on.
     """
 
     in_features: int = 768
@@ -48,6 +60,15 @@ class Sizes:
     heads: int = 12
     tasks: int = 1
     linears: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _counts(value) and (field.name, value) != ("linears", None):
+                raise ConfigurationError(
+                    f"Each of the sizes of a model is a whole number from 1 on; given was {field.name}={value!r}: "
+                    "take the model's own."
+                )
 
     @property
     def n(self) -> int:
@@ -59,6 +80,9 @@ ROBERTA_QUERY_VALUE = Sizes()
 """The query and value of RoBERTa-base, which most of these papers report."""
 T5_BASE_QUERY_VALUE = Sizes(layers=24, matrices=4, linears=72)
 """q and v of T5-base: of 12 + 12 self-attentions and 12 cross-attentions."""
+
+USUAL_RANK = 8
+"""r where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +104,31 @@ class PublishedMethod:
     needs_heads: bool = False
 
 
-def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **fields: Any) -> dict[str, Any]:
+def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **others: Any) -> dict[str, Any]:
     """The adapter ``{"kind": "tt_lora", ...}`` that a published method is.
 
     Args:
         name: a name in ``PUBLISHED``.
-        rank: r of the closed forms; 8 where nothing is said. Plain Kronecker products have none.
+        rank: r of the closed forms; ``USUAL_RANK`` where nothing is said. Plain Kronecker products have none.
         sizes: of the linears, for a method that splits them into heads.
-        fields: other fields of tt_lora, such as ``target_modules``, which go before the method's.
+        others: other fields of tt_lora, such as ``target_modules``, which go before the method's.
 
     Raises:
-        ConfigurationError: the name is unknown, or the method needs sizes, or has no rank.
+        ConfigurationError: the name is unknown, the rank no whole number from 1 on, or the method needs sizes, or has
+            no rank.
     """
-    if name not in PUBLISHED:
+    if not isinstance(name, str) or name not in PUBLISHED:
         raise ConfigurationError(
             f"A published method goes by its name; given was {name!r}: {nearest_name(name, PUBLISHED)}"
+        )
+    if rank is not None and not _counts(rank):
+        raise ConfigurationError(
+            f"The rank of a published method is a whole number from 1 on; given was {rank!r}: 8 is usual."
         )
     method = PUBLISHED[name]
     own = {key: list(value) if isinstance(value, tuple) else value for key, value in method.fields.items()}
     if method.needs_heads:
-        if sizes is None or sizes.out_features % sizes.heads:
+        if not isinstance(sizes, Sizes) or sizes.out_features % sizes.heads:
             raise ConfigurationError(
                 f"The method {name!r} splits the out features into heads, evenly; given was {sizes}: "
                 "pass sizes=Sizes(in_features=768, out_features=768, heads=12) with the model's own."
@@ -108,10 +137,10 @@ def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **
     if rank is not None and isinstance(own.get("rank"), int):
         raise ConfigurationError(f"The method {name!r} has no rank to choose; given was {rank}: leave it out.")
     if isinstance(own.get("rank"), list):
-        own["rank"] = [8 if r is None and rank is None else rank if r is None else r for r in own["rank"]]
+        own["rank"] = [(rank or USUAL_RANK) if r is None else r for r in own["rank"]]
     else:
-        own.setdefault("rank", 8 if rank is None else rank)
-    return {"kind": "tt_lora", **own, **fields}
+        own.setdefault("rank", rank or USUAL_RANK)
+    return {"kind": "tt_lora", **own, **others}
 
 
 def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:
@@ -121,47 +150,64 @@ def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:
     return [rows, [sizes.in_features if mode == "in" else 1 for mode in modes]]
 
 
-def chain_numbers(rows: Sequence[int], columns: Sequence[int], rank: int) -> int:
-    """sum r_{k-1} m_k n_k r_k, each r_k cut to what the two sides of its bond can use."""
-    entries = [m * n for m, n in zip(rows, columns, strict=True)]
-    ranks = [min(rank, math.prod(entries[:k]), math.prod(entries[k:])) for k in range(len(entries) + 1)]
-    return sum(a * size * b for a, size, b in zip(ranks[:-1], entries, ranks[1:], strict=True))
+def chain_numbers(
+    rows: Sequence[int], columns: Sequence[int], rank: int | Sequence[int], slices: Sequence[int | None] | None = None
+) -> int:
+    """sum S_k r_{k-1} m_k n_k r_k, each r_k cut to what the two sides of its bond can use, as in a train.
+
+    Args:
+        slices: S_k where core k is one slice for each of S_k sites, which bound no rank; None for a core of features.
+    """
+    slices = [None] * len(rows) if slices is None else slices
+    bounds = tuple(m if count is None else MANY for m, count in zip(rows, slices, strict=True))
+    ranks = t3.TensorTrain.resolve_ranks((bounds, tuple(columns)), rank)
+    cores = zip(slices, ranks[:-1], rows, columns, ranks[1:], strict=True)
+    return sum((count or 1) * a * m * n * b for count, a, m, n, b in cores)
 
 
-def _factors(sizes: Sizes, d: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _balanced(sizes: Sizes, d: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The factors of "ascending" shapes."""
     return t3.factorize(sizes.out_features, d), t3.factorize(sizes.in_features, d)
 
 
 def _entries(sizes: Sizes, d: int) -> list[int]:
-    return [m * n for m, n in zip(*_factors(sizes, d), strict=True)]
+    return [m * n for m, n in zip(*_balanced(sizes, d), strict=True)]
 
 
 def _low_rank_chain(rank: int, sizes: Sizes) -> int:
-    out, into = _factors(sizes, 3)
+    out, into = _balanced(sizes, 3)
     return sizes.n * chain_numbers((1, 1, 1, *out), (*into, 1, 1, 1), rank)
 
 
 def _lokr(rank: int, sizes: Sizes) -> int:
-    (m, m_rest), (n, n_rest) = _factors(sizes, 2)
-    return sizes.n * (m * n + rank * (m_rest + n_rest))
+    (m, m_rest), (n, n_rest) = _balanced(sizes, 2)
+    return sizes.n * chain_numbers((m, m_rest, 1), (n, 1, n_rest), [1, rank])
 
 
 def _tucker(rank: int, sizes: Sizes) -> int:
-    ranks = [min(rank, size) for size in _entries(sizes, 3)]
+    ranks = Tucker.factor_ranks(_balanced(sizes, 3), rank)
     factors = sum(size * r for size, r in zip(_entries(sizes, 3), ranks, strict=True))
     return sizes.n * (factors + math.prod(ranks))
+
+
+def _tensor_of_sites(rank: int, sizes: Sizes, *sites: int, heads: int | None = None) -> int:
+    """Cores for the in features, for each of the site modes, and for the out features or heads and head size."""
+    out = (sizes.out_features,) if heads is None else (heads, sizes.out_features // heads)
+    between = (1,) * len(sites)
+    rows, columns = (1, *between, *out), (sizes.in_features, *between, *(1 for _ in out))
+    return chain_numbers(rows, columns, rank, (None, *sites, *(None for _ in out)))
 
 
 PUBLISHED: dict[str, PublishedMethod] = {
     "lora": PublishedMethod(
         {"modes": ("in", "out")},
-        lambda r, s: s.n * r * (s.in_features + s.out_features),
+        lambda r, s: s.n * chain_numbers((1, s.out_features), (s.in_features, 1), r),
         "Hu et al. 2021, arXiv:2106.09685, eq. 3",
         "A random, B zero",
     ),
     "tt_matrix": PublishedMethod(
         {"modes": ("out_in",) * 3, "shape_mode": "ascending"},
-        lambda r, s: s.n * chain_numbers(*_factors(s, 3), r),
+        lambda r, s: s.n * chain_numbers(*_balanced(s, 3), r),
         "Oseledets 2011, SIAM J. Sci. Comput. 33(5); as a layer Novikov et al. 2015, arXiv:1509.06569",
         "one core zero, the others random",
     ),
@@ -179,7 +225,7 @@ PUBLISHED: dict[str, PublishedMethod] = {
     ),
     "kronecker_sum": PublishedMethod(
         {"modes": ("out_in",) * 2, "shape_mode": "ascending"},
-        lambda r, s: s.n * chain_numbers(*_factors(s, 2), r),
+        lambda r, s: s.n * chain_numbers(*_balanced(s, 2), r),
         "Van Loan & Pitsianis 1993; r = n in PHM, Zhang et al. 2021, arXiv:2102.08597, eq. 3",
         "one factor of each product random, the other zero",
     ),
@@ -209,26 +255,26 @@ PUBLISHED: dict[str, PublishedMethod] = {
     ),
     "metatt_4d": PublishedMethod(
         {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0, "init": "identity"},
-        lambda r, s: r * (s.in_features + s.out_features) + (s.layers + s.matrices) * r**2,
+        lambda r, s: _tensor_of_sites(r, s, s.layers, s.matrices),
         "MetaTT-4D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "first core zero, the others rectangular identities (ze-id-id-id)",
     ),
     "metatt_4d_tasks": PublishedMethod(
         {"modes": ("in", "layer", "task", "matrix", "out")},
-        lambda r, s: r * (s.in_features + s.out_features) + (s.layers + s.matrices + s.tasks) * r**2,
+        lambda r, s: _tensor_of_sites(r, s, s.layers, s.tasks, s.matrices),
         "MetaTT-(4+1)D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "here each task's own core is the zero one, so that a task may come later",
     ),
     "metatt_5d": PublishedMethod(
         {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0, "init": "identity"},
-        lambda r, s: r * (s.in_features + s.out_features // s.heads) + (s.layers + s.matrices + s.heads) * r**2,
+        lambda r, s: _tensor_of_sites(r, s, s.layers, s.matrices, heads=s.heads),
         "MetaTT-5D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "as metatt_4d, in the unfoldings (r, m s) of its cores",
         needs_heads=True,
     ),
     "lotr": PublishedMethod(
         {"modes": ("in", "linear", "out"), "zero_core": 1},
-        lambda r, s: r * (s.in_features + s.out_features) + s.n * r**2,
+        lambda r, s: _tensor_of_sites(r, s, s.n),
         "LoTR, Bershatsky et al. 2024, arXiv:2402.01376; FacT-TT, Jie & Deng 2022, arXiv:2212.03145",
         "the core of each linear zero, A and B random, as in LoTR's own code",
     ),
@@ -246,7 +292,7 @@ PUBLISHED: dict[str, PublishedMethod] = {
             "shape_mode": "ascending",
             "share_across": ("layers", "sublayers", "projections"),
         },
-        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*_factors(s, 3), r)),
+        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*_balanced(s, 3), r)),
         "this library; one dictionary for many layers after Savarese & Maire 2019, arXiv:1902.09701",
         "the coefficients of one core zero",
     ),

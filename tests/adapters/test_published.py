@@ -4,14 +4,12 @@ import pytest
 import torch
 
 import adapters
-import t3nsor as t3
 from adapters import AdapterConfig, ConfigurationError
 from adapters.published import PUBLISHED, ROBERTA_QUERY_VALUE, Sizes, chain_numbers, published
 
 D, HEADS = 24, 4
 TINY = Sizes(D, D, layers=4, matrices=4, heads=HEADS, linears=12)
 """q and v of the tiny T5: of 2 + 2 self-attentions and 2 cross-attentions."""
-NAMES = [name for name, method in PUBLISHED.items() if method.fields.get("format", "tensor_train") in t3.FORMATS]
 WITHOUT_RANK = ("kronecker",)
 
 
@@ -19,9 +17,17 @@ def setting(name, rank, **fields):
     return published(name, None if name in WITHOUT_RANK else rank, TINY, target_modules=["q", "v"], **fields)
 
 
-@pytest.mark.parametrize("rank", [1, 3, 5])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rank", [1, 3, 5, 7, 30])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_closed_form_is_what_the_model_trains(tiny_t5, logits, name, rank):
+    if name == "lokr" and rank > 6:  # its A is 4 x 4, B and C are 6 x r and r x 6
+        for count in (
+            lambda: adapters.attach(tiny_t5(), setting(name, rank)),
+            lambda: PUBLISHED[name].numbers(rank, TINY),
+        ):
+            with pytest.raises(ValueError, match=rf"Rank 2 of \[1, {rank}\] must be at most 6"):
+                count()
+        return
     model = adapters.attach(tiny_t5(), setting(name, rank))
     assert adapters.summary(model).total.trainable == PUBLISHED[name].numbers(rank, TINY)
     assert torch.equal(logits(model), logits(tiny_t5()))
@@ -110,6 +116,20 @@ def test_loretta_has_two_cores_more_between_the_sides():
     assert (its_trains, ours) == (1_160, 1_160 - 5 * 8 - 8 * 5)
 
 
+def test_the_formulas_of_the_papers_are_those_of_ranks_that_every_bond_can_use():
+    s, r = ROBERTA_QUERY_VALUE, 8
+    formulas = {
+        "lora": s.n * r * (768 + 768),
+        "lokr": s.n * (24 * 24 + r * (32 + 32)),
+        "metatt_4d": r * (768 + 768) + (12 + 2) * r**2,
+        "metatt_4d_tasks": r * (768 + 768) + (12 + 2 + 1) * r**2,
+        "metatt_5d": r * (768 + 64) + (12 + 2 + 12) * r**2,
+        "lotr": r * (768 + 768) + 24 * r**2,
+        "lorta": r * (768 + 64 + 12 + 12 + 2),
+    }
+    assert {name: PUBLISHED[name].numbers(r, s) for name in formulas} == formulas
+
+
 def test_chains_are_counted_with_clipped_ranks():
     assert chain_numbers((1, 1, 4), (4, 6, 6), 100) == 4 * 4 + 4 * 6 * 24 + 24 * 24
     assert chain_numbers((5,), (7,), 3) == 35
@@ -129,6 +149,11 @@ def test_other_fields_go_before_the_method_s():
         (("lorta", 4), ["'lorta'", "heads", "Sizes("]),
         (("metatt_5d", 4, Sizes(24, 25, heads=4)), ["'metatt_5d'", "heads"]),
         (("kronecker", 2), ["'kronecker'", "2"]),
+        ((["lora"],), ["['lora']", "lora"]),
+        (("lora", 0), ["rank", "0", "8"]),
+        (("lora", "8"), ["rank", "'8'"]),
+        (("lora", True), ["rank", "True"]),
+        (("lorta", 4, (24, 24)), ["'lorta'", "heads", "Sizes("]),
     ],
     ids=str,
 )
@@ -136,6 +161,13 @@ def test_what_does_not_fit_is_refused(arguments, named):
     with pytest.raises(ConfigurationError) as refusal:
         published(*arguments)
     assert all(name in str(refusal.value) for name in named)
+
+
+@pytest.mark.parametrize("sizes", [{"heads": 0}, {"in_features": "768"}, {"linears": 0}, {"tasks": None}], ids=str)
+def test_sizes_are_counts(sizes):
+    (name, value), *_ = sizes.items()
+    with pytest.raises(ConfigurationError, match=rf"whole number from 1 on; given was {name}={value!r}"):
+        Sizes(**sizes)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
