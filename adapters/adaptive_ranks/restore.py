@@ -11,6 +11,7 @@ from torch import nn
 import t3nsor as t3
 from adapters.adaptive_ranks.trains import adaptable_trains, count_anew, why_not
 from adapters.checkpoint import adapter_state_dict, check_architecture, check_tensors, read_folder
+from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attachments
 from adapters.merging import unmerge
@@ -27,7 +28,7 @@ def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:
         CheckpointError: files are missing or unreadable, the base model's architecture differs, or tensors do not fit.
             The model is as it was.
     """
-    directory = Path(directory)
+    model, directory = uncompiled(model), Path(directory)
     saved_architecture, saved, tensors = read_folder(directory)
     check_architecture(model, saved_architecture, directory)
     present = attachments(model)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import t3nsor as t3
 from adapters.adapted_linear import AdaptedLinear
 from adapters.algebra.sites import Sites, sites_of, stacked
+from adapters.compiled import uncompiled
 from adapters.injection import attachments
 from adapters.modes import Mode, has_sites
 from adapters.principal import PrincipalTensorTrainLinear
@@ -24,6 +25,8 @@ from adapters.validation import ConfigurationError
 
 PEFT_PREFIX = "base_model.model."
 """What a PeftModel puts before the paths of its base."""
+PEFT_CLASSES = {"BaseTunerLayer", "AuxiliaryTrainingWrapper"}
+"""What PEFT puts in place of modules is of one of these classes; by name, as PEFT need not be there."""
 
 
 Parts = tuple[dict[str, t3.TensorTrain], dict[str, Tensor], Sites | None]
@@ -37,8 +40,10 @@ def live_deltas(model: nn.Module) -> Parts:
     Raises:
         ConfigurationError: there are none, or other adapters than linear tt_lora.
     """
+    model = uncompiled(model)
     for attachment in attachments(model):
         check_kind(attachment.config.kind)
+    _check_peft(model)
     present = list(acting(model))
     names = {attachment.name: attachment.config.modes for attachment in attachments(model)}
     if present and len(names) == 1 and has_sites(*names.values()):
@@ -66,6 +71,17 @@ def check_kind(kind: str) -> None:
             f"Only a change of a linear that does not depend on its weight is a vector, so algebra takes the kind "
             f"{TensorTrainLoRAConfig.kind!r}; given was {kind!r}: save the tt_lora of this model by itself."
         )
+
+
+def _check_peft(model: nn.Module) -> None:
+    """Refuse, by class and path, what PEFT trains in the model beside the deltas of our tuner."""
+    for path, module in model.named_modules():
+        if not hasattr(module, "tt_lora_delta") and PEFT_CLASSES & {base.__name__ for base in type(module).__mro__}:
+            raise ConfigurationError(
+                "Of a model that PEFT has adapted only the deltas of our tuner are read; given was a "
+                f"{type(module).__name__} at {path}: read a saved folder of LoRA by Deltas.read, and leave out "
+                "modules_to_save."
+            )
 
 
 @torch.no_grad()
@@ -107,7 +123,7 @@ def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
             for controller in module.beside.values():
                 if controller.active is not None:
                     yield path, controller.active
-        elif hasattr(module, "tt_lora_delta"):
+        elif hasattr(module, "tt_lora_delta") and not module.disable_adapters:
             for name in module.active_adapters:
                 if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainLinear):
                     yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

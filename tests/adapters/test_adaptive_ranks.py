@@ -418,6 +418,13 @@ class TestSaving:
         assert torch.equal(logits(adapters.load(fitted, tmp_path)), logits(model))
         assert adapters.attachments(fitted) == adapters.attachments(model)
 
+    def test_a_compiled_model_is_fitted_as_it_is_by_itself(self, tiny_t5, trained, tmp_path):
+        adapters.save(trained(adapters.attach(tiny_t5(), {**LORA, "rank": 3})), tmp_path)
+        model = adapters.attach(tiny_t5(), LORA)
+        adapters.fit_ranks(torch.compile(model, backend="eager"), tmp_path)
+        assert {group.ranks for group in adaptable_trains(model)[0]} == {(3, 3)}
+        assert adapters.attachments(adapters.load(model, tmp_path))[0].config.rank == 3
+
     @pytest.mark.parametrize(
         ("case", "other"),
         [

@@ -164,6 +164,14 @@ def test_useful_cores_are_written_as_they_are(native, tmp_path):
         assert all(torch.equal(*cores) for cores in zip(x[path].cores, again[path].cores, strict=True))
 
 
+@pytest.mark.parametrize("case", ["a dense bias and a scale", "one tensor"])
+def test_a_compiled_model_has_the_paths_of_its_base(native, case):
+    model, folder = native(LINEAR[case])
+    live = Deltas.of(torch.compile(model, backend="eager"))
+    assert live.per_linear().keys() == Deltas.of(model).per_linear().keys()
+    assert live.distance(Deltas.read(folder)) < 1e-12
+
+
 def test_a_task_has_its_own_deltas(tiny_t5, tmp_path, trained):
     model = tiny_t5()
     for task in ("a", "b"):

@@ -320,3 +320,27 @@ def test_a_folder_of_peft_has_no_tasks(saved):
     _, folder = saved(LoraConfig(r=2))
     with pytest.raises(CheckpointError, match="task 'a'"):
         Deltas.read(folder, "a")
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (LoraConfig(r=2, target_modules=["q_proj"]), r"given was a Linear at base_model.*layers\.0\.self_attn\.q_proj"),
+        (
+            TensorTrainConfig(rank=2, target_modules=["q_proj"], modules_to_save=["lm_head"]),
+            r"ModulesToSaveWrapper at base_model\.model\.lm_head",
+        ),
+    ],
+    ids=lambda value: getattr(value, "peft_type", ""),
+)
+def test_what_else_acts_in_a_live_model_is_refused(saved, config, named):
+    model, _ = saved(config)
+    with pytest.raises(adapters.ConfigurationError, match=named):
+        Deltas.of(model)
+
+
+def test_disabled_adapters_do_not_act(saved):
+    model, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
+    with model.disable_adapter(), pytest.raises(adapters.ConfigurationError, match="in which none does"):
+        Deltas.of(model)
+    assert Deltas.of(model).distance(Deltas.read(folder)) < 1e-12
