@@ -24,6 +24,7 @@ from adapters.layer_norm import AdaptedLayerNorm
 from adapters.mergeable import Mergeable
 from adapters.merging import non_linear_adapters, unmerge
 from adapters.places import Place
+from adapters.principal import start_from_weight
 from adapters.sharing import Sharing, plan_sharing, share
 from adapters.sublayers import find_sublayers
 from adapters.validation import ConfigurationError
@@ -152,8 +153,7 @@ def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
             module = config.build(weight)
         elif place.slot == "beside":
             module = config.build_at(place, base.in_features, base.out_features)
-            if hasattr(module, "start_from"):
-                module.start_from(weight)
+            start_from_weight(module, weight, place.path)
         else:
             module = config.build_at(place, weight.shape[0], weight.shape[0])
     return module.train(base.training)

@@ -12,11 +12,12 @@ are much larger than their difference: both are computed in float32 at least, an
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.modes import has_sites
 from adapters.tensor_train_delta import TensorTrainLinear
+from adapters.validation import ConfigurationError
 from t3nsor.contraction.precision import autocast_dtype, autocast_off
 
 PRINCIPAL = "principal"
@@ -44,6 +45,23 @@ def check_principal(config: Any) -> None:
         config.refuse("format", "is one that a matrix is decomposed into", given, f"take {' or '.join(FORMATS)}")
     if config.scaling == 0:
         config.refuse("scaling", "divides the principal part, and is not 0", f"0 {start}", "1.0 is usual")
+
+
+def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
+    """Start a delta from the weight (out, in) that it stands beside; nothing happens where it starts by itself.
+
+    Raises:
+        ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity.
+    """
+    if not hasattr(delta, "start_from"):
+        return
+    try:
+        delta.start_from(weight)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"Key 'init' of adapter kind 'tt_lora' starts from the weights that it adapts; given was {PRINCIPAL!r} "
+            f"beside {path}: {error}"
+        ) from error
 
 
 class PrincipalTensorTrainLinear(TensorTrainLinear):

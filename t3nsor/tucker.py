@@ -73,8 +73,8 @@ class Tucker(TensorTrain):
 
     @classmethod
     def free_bonds(cls, d: int) -> range:
-        """0 to d - 1: a list of ranks names those of the d factors."""
-        return range(d)
+        """1 to d: a list of ranks names those of the d factors."""
+        return range(1, d + 1)
 
     @classmethod
     def factor_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from adapters.merging import MergeError, is_finite
 from adapters.peft.base_layers import features, turned
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
+from adapters.principal import start_from_weight
 from t3nsor.module import TTModule
 
 
@@ -48,8 +49,8 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         weight, _ = self._untouched()
         with torch.device(weight.device):
             delta = config.to_adapter_config().at(path).build(*sizes)
-        if hasattr(delta, "start_from") and not next(delta.parameters()).is_meta:
-            delta.start_from(turned(self.base_layer, weight))
+        if not next(delta.parameters()).is_meta:
+            start_from_weight(delta, turned(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 

@@ -180,6 +180,8 @@ REFUSED = [
     ({"kind": "tt_lora", "rank": 8.5}, ["'rank'", "8.5"]),
     ({"kind": "tt_lora", "rank": 0}, ["'rank'", "0"]),
     ({"kind": "tt_lora", "rank": [4, 4, 4]}, ["'rank'", "[4, 4, 4]", "2"]),
+    ({"kind": "tt_lora", "format": "tucker", "rank": [3, 4]}, ["'rank'", "3 ranks (r_1, r_2, r_3)", "[3, 4]"]),
+    ({"kind": "tt_lora", "format": "tensor_ring", "rank": [3, 4]}, ["'rank'", "3 ranks (r_0, r_1, r_2)", "[3, 4]"]),
     ({"kind": "tt_lora", "rank": [4, -1]}, ["'rank'", "[4, -1]"]),
     ({"kind": "tt_lora", "d": 0}, ["'d'", "0"]),
     ({"kind": "tt_lora", "d": "3"}, ["'d'", "'3'"]),

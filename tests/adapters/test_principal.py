@@ -1,6 +1,8 @@
 """The start from the principal part of a weight: the singular values of numpy, and a step 0 that is the base."""
 
 import copy
+import math
+import re
 
 import numpy as np
 import pytest
@@ -163,6 +165,16 @@ def test_dropout_is_one_and_the_same_for_both_chains(tiny_t5):
     for delta, _ in deltas(model):
         x = torch.randn(2, 5, delta.linear.in_features)
         assert not delta(x).any()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_refused_by_its_path(tiny_t5, snapshot, value):
+    model, path = tiny_t5(), "decoder.block.1.layer.2.DenseReluDense.wo"
+    model.get_parameter(f"{path}.weight").data[0, 0] = value
+    before = snapshot(model)
+    with pytest.raises(ConfigurationError, match=rf"'init'.*'principal' beside {re.escape(path)}.*must be finite"):
+        adapters.attach(model, PRINCIPAL)
+    assert snapshot(model) == before
 
 
 @pytest.mark.parametrize(
