@@ -1,22 +1,23 @@
 """combine and compare: the algebra of saved adapters, from folder to folder."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.algebra.deltas import Deltas
+from adapters.algebra.folders import Directory, check_one_base, check_one_task
 from adapters.algebra.report import ApproximationReport
 from adapters.algebra.vectors import linear_combination
 from adapters.tables import render_table
 
 
 def combine(
-    directories: Sequence[str | os.PathLike],
+    directories: Sequence[Directory],
     weights: Sequence[float] | None = None,
     *,
     max_rank: int | Sequence[int] | None = None,
     rel_tol: float | None = None,
-    output: str | os.PathLike,
+    task: str | None = None,
+    output: Directory,
 ) -> ApproximationReport:
     """Write sum_i w_i x_i of saved adapters as an adapter that loads as the first of them does.
 
@@ -24,16 +25,20 @@ def combine(
         directories: folders that ``Deltas.read`` takes.
         weights: one w_i for each, as they are: (1, -1) is a difference; None for the mean.
         max_rank, rel_tol: as ``Deltas.round`` takes them; without either the sum is exact, with ranks that add.
+        task: the one whose modules are read, as ``Deltas.read`` takes it. They are written for all tasks.
         output: the new folder; it may be one of ``directories``.
 
     Returns:
         What the rounding cost. Storing in float32 adds a relative error of 6e-8 at most for each core.
 
     Raises:
-        CheckpointError: a folder cannot be read, or holds what is no delta of linears. Nothing is written.
+        CheckpointError: a folder cannot be read, holds what is no delta of linears or modules for several tasks, or two
+            name different bases. Nothing is written.
         ValueError: weights do not fit, or deltas of one linear have other sizes or raw shapes. Nothing is written.
     """
-    adapters = [Deltas.read(directory) for directory in directories]
+    adapters = [Deltas.read(directory, task) for directory in directories]
+    check_one_task(directories)
+    check_one_base(directories)
     total = Deltas.mean(adapters) if weights is None else linear_combination(adapters, weights)
     rounded, report = total.round(max_rank, rel_tol)
     rounded.write(output, like=directories[0])
@@ -66,14 +71,18 @@ class Comparison:
         return "\n\n".join([render_table("Norms and cosines", header, rows), render_table("Distances", to, apart)])
 
 
-def compare(directories: Sequence[str | os.PathLike]) -> Comparison:
+def compare(directories: Sequence[Directory], task: str | None = None) -> Comparison:
     """Norms, cosines and distances of saved adapters, linear by linear, also where their raw shapes differ.
 
+    Args:
+        directories, task: as ``Deltas.read`` takes them.
+
     Raises:
-        CheckpointError: a folder cannot be read, or holds what is no delta of linears.
+        CheckpointError: a folder cannot be read, or holds what is no delta of linears, or two name different bases.
         ValueError: deltas of one linear have other sizes.
     """
-    adapters = [Deltas.read(directory).per_linear() for directory in directories]
+    adapters = [Deltas.read(directory, task).per_linear() for directory in directories]
+    check_one_base(directories)
     norms = tuple(deltas.norm() for deltas in adapters)
     cosines = tuple(tuple(a.cosine(b) if a.norm() and b.norm() else None for b in adapters) for a in adapters)
     distances = tuple(tuple(0.0 if a is b else a.distance(b) for b in adapters) for a in adapters)

@@ -9,7 +9,6 @@ Cores are float64 here and float32 in a folder. Sums and differences of such vec
 et al. 2022 (arXiv:2212.04089).
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +16,13 @@ from torch import nn
 
 import t3nsor as t3
 from adapters.algebra.description import chosen_shape
-from adapters.algebra.folders import read_deltas, write_deltas
+from adapters.algebra.folders import Directory, read_deltas, write_deltas
 from adapters.algebra.live import live_deltas
 from adapters.algebra.low_rank import factors
 from adapters.algebra.peft_folders import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
 from adapters.algebra.vectors import DeltaVector
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
-
-Directory = str | os.PathLike
 
 
 class Deltas(DeltaVector):

@@ -128,6 +128,8 @@ def _read_tuner(
             trains[path], bias = delta_of(path, module)
             if bias is not None:
                 biases[path] = bias
+    except CheckpointError:
+        raise
     except (ConfigurationError, RuntimeError) as error:
         raise CheckpointError(
             f"The tensors of a saved adapter are those of its configuration; those in {directory} are not ({error}): "

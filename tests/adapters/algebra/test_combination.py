@@ -98,3 +98,48 @@ def test_a_comparison_prints_every_adapter_and_number(folders):
     assert f"{comparison.distances[0][1]:.4g}" in text
     assert "1:" in text
     assert "cosine with 2" in text
+
+
+@pytest.fixture
+def by_task(tiny_t5, trained, tmp_path):
+    """A function from tasks to the folder of a model with one adapter for each of them."""
+
+    def make(*tasks):
+        model = tiny_t5()
+        for task in tasks:
+            adapters.attach(model, LORA, task)
+        folder = tmp_path / "-".join(map(str, tasks))
+        adapters.save(trained(model), folder)
+        return folder
+
+    return make
+
+
+def test_the_task_says_whose_modules_are_read(by_task, tmp_path):
+    folders = [by_task("a"), by_task(None)]
+    adapters.combine(folders, [1, 1], task="a", output=tmp_path / "out")
+    x, y = (Deltas.read(folder, "a") for folder in folders)
+    assert Deltas.read(tmp_path / "out").distance(x + y) < 1e-6 * (x + y).norm()
+    several = [*folders, by_task("b", "a"), by_task("a", None)]
+    comparison = adapters.compare(several, task="a")
+    assert comparison.norms == pytest.approx([Deltas.read(folder, "a").norm() for folder in several])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "task", "named"), [(("a", "b"), "a", "'b'"), ((None, "a"), None, "'a'"), ((None, "a"), "a", "None")]
+)
+def test_modules_of_other_tasks_are_not_dropped(by_task, folders, tmp_path, tasks, task, named):
+    several = by_task(*tasks)
+    for given in ([several], [by_task("a") if task else folders[0], several]):
+        with pytest.raises(CheckpointError, match=f"one task.*{named}"):
+            adapters.combine(given, task=task, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_of_an_adapter_that_is_gone_goes_with_it(folders, tmp_path):
+    assert (folders[0] / "README.md").is_file()
+    (folders[1] / "README.md").write_text("My own.")
+    for folder in folders[:2]:
+        adapters.combine(folders, output=folder)
+    assert not (folders[0] / "README.md").exists()
+    assert (folders[1] / "README.md").read_text() == "My own."

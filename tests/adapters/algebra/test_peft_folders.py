@@ -160,6 +160,20 @@ def test_adapters_of_other_linears_are_united(saved, tmp_path, with_dense):
     assert close(logits(loaded(tmp_path / "out")), expected(with_dense, (Deltas.read(a), 1), (Deltas.read(b), 1)))
 
 
+@pytest.mark.parametrize("act", [adapters.compare, lambda folders: adapters.combine(folders, output=folders[0])])
+def test_two_bases_are_refused(saved, act):
+    folders = [saved(LoraConfig(r=2, target_modules=["q_proj"]), seed)[1] for seed in (1, 2, 3)]
+    for folder, base in zip(folders, ("a/base", None, "another/base"), strict=True):
+        edit_config(base_model_name_or_path=base)(folder)
+    act(folders[:2])
+    act(folders[1:])
+    edit_config(base_model_name_or_path="a/base")(folders[0])
+    before = (folders[0] / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match=r"of one base.*'a/base'.*'another/base'"):
+        act(folders)
+    assert (folders[0] / "adapter_model.safetensors").read_bytes() == before
+
+
 def test_lora_is_a_train_of_its_two_factors(saved):
     _, folder = saved(LoraConfig(r=3, lora_alpha=12, target_modules=["down_proj"]))
     tensors = load_file(folder / "adapter_model.safetensors")
@@ -314,6 +328,13 @@ def test_what_is_no_vector_or_cannot_be_read_is_refused(saved, damage):
     with pytest.raises(CheckpointError) as refusal:
         Deltas.read(folder)
     assert named in str(refusal.value)
+
+
+def test_what_was_trained_besides_is_refused_for_what_it_is(saved):
+    _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
+    edit_tensors(lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(2, 2)}))(folder)
+    with pytest.raises(CheckpointError, match=r"^Algebra takes deltas of linears only.*lm_head"):
+        Deltas.read(folder)
 
 
 def test_a_folder_of_peft_has_no_tasks(saved):
