@@ -27,15 +27,15 @@ class CoreSetting:
         adapter: the attachment's name.
         place: the base's module that it stands at, and the part of the adapter (down, up, bias) where there are some.
         format: the tensor format, and the activation between its cores if there is one.
-        core: the index.
-        shape: (r_{k-1}, m_k, n_k, r_k).
+        core: the index, or "core tensor" for that of a tucker.
+        shape: (r_{k-1}, m_k, n_k, r_k), or (r_1, ..., r_d).
         state: whether it trains, is frozen or disabled; what is shared, across what.
     """
 
     adapter: str
     place: str
     format: str
-    core: int
+    core: int | str
     shape: tuple[int, ...]
     state: str
 
@@ -76,15 +76,17 @@ def _of_layer(name: str, place: str, layer: TTModule, config: Any) -> Iterator[C
     form = layer.format if activation is None else f"{layer.format}, {activation}"
     for k, shape in enumerate(layer.core_shapes):
         yield CoreSetting(name, place, form, k, tuple(shape), _state(layer, k, config))
+    for core_tensor in layer.cores.common():
+        yield CoreSetting(name, place, form, "core tensor", tuple(core_tensor.shape), "trains")
 
 
 def _state(layer: TTModule, k: int, config: Any) -> str:
     if k in layer.disabled_cores:
         return "disabled"
     state = "frozen" if k in layer.frozen_cores else "trains"
-    mode = (getattr(config, "modes", None) or {k: ""})[k]
-    if mode in INDEXED_BY and layer.shareable():
-        state += f", a slice for each {mode}"
+    modes = getattr(config, "modes", None)
+    if modes is not None and modes[k] in INDEXED_BY and layer.shareable():
+        state += f", a slice for each {modes[k]}"
     for slot in layer.cores.slots(k):
         if layer.format == "tensor_basis":
             state += f", from {len(layer.cores.read(slot))} basis cores"

@@ -102,6 +102,24 @@ def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
     assert counts.layers["shared_parameters"].trainable == 2 * core
 
 
+def test_the_core_tensor_of_a_tucker_has_a_row_of_its_own(tiny_t5):
+    description = {
+        "kind": "tt_lora",
+        "format": "tucker",
+        "rank": [2, 3, 4],
+        "target_modules": ["wi"],
+        "frozen_cores": [0],
+    }
+    rows = adapters.summary(adapters.attach(tiny_t5(), description)).to_dict()["cores"]
+    assert [(row["core"], row["modules"], row["state"]) for row in rows] == [
+        (0, 4, "frozen"),
+        (1, 4, "trains"),
+        (2, 4, "trains"),
+        ("core tensor", 4, "trains"),
+    ]
+    assert rows[-1]["shape"] == [2, 3, 4]
+
+
 def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
     description = [
         {
