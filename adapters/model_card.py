@@ -6,6 +6,7 @@
 The card ends with a mark. A README.md without it is somebody's own and is left as it is.
 """
 
+import re
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -17,14 +18,30 @@ from adapters.injection import attachments
 from adapters.summary import summary
 
 CARD_NAME = "README.md"
+TUNER_HEADING = "## Tensor-train adapter"
 MARK = "<!-- Written by adapters.save. Without this line it is left as it is. -->"
 
 
 def write_model_card(model: nn.Module, directory: Path) -> None:
     """Write the card of an adapted model into ``directory``, or leave a README.md there that has no mark."""
     path = directory / CARD_NAME
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MARK):
+    if not path.exists() or _has_mark(path):
         replace_file(path, model_card(model).save)
+
+
+def remove_model_card(directory: Path) -> None:
+    """Remove a card with the mark, or our section of one of PEFT: it is not about what is written there now."""
+    path = directory / CARD_NAME
+    if path.exists() and _has_mark(path):
+        path.unlink()
+    elif path.exists() and TUNER_HEADING in (text := path.read_text(encoding="utf-8", errors="replace")):
+        rest = without_tuner_section(text) + "\n"
+        replace_file(path, lambda partial: partial.write_text(rest, encoding="utf-8"))
+
+
+def without_tuner_section(text: str) -> str:
+    """A card without the section that our tuner writes into those of PEFT."""
+    return re.sub(rf"^{TUNER_HEADING}\n.*?(?=^#|\Z)", "", text, flags=re.MULTILINE | re.DOTALL).rstrip("\n")
 
 
 def model_card(model: nn.Module) -> ModelCard:
@@ -47,6 +64,10 @@ def model_card(model: nn.Module) -> ModelCard:
             ]
         )
     )
+
+
+def _has_mark(path: Path) -> bool:
+    return path.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MARK)
 
 
 def _hub_name(model: nn.Module) -> str | None:

@@ -25,6 +25,7 @@ from adapters.algebra.sites import Sites
 from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
 from adapters.controller import ALL_TASKS
 from adapters.injection import attach
+from adapters.model_card import remove_model_card
 from adapters.sublayers import Sublayer, find_sublayers
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
@@ -82,6 +83,7 @@ def write_native(
             state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
+    remove_model_card(directory)
     save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
 
 
@@ -122,6 +124,7 @@ def write_one_tensor(
             state[names[id(adapter.linear.bias)]] = biases.get(path, torch.zeros(adapter.linear.out_features)).float()
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
+    remove_model_card(directory)
     save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
 
 

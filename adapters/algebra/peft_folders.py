@@ -27,6 +27,7 @@ from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
 from adapters.algebra.low_rank import factors, with_useful_ranks
 from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.files import replace_file
+from adapters.model_card import remove_model_card
 from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
 
@@ -235,6 +236,7 @@ def _targets(config: dict[str, Any], like: Path | None, trains: Mapping[str, t3.
 def _write(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Both files of a folder, float32, each whole or not at all."""
     directory.mkdir(parents=True, exist_ok=True)
+    remove_model_card(directory)
     stored = {name: tensor.float().contiguous() for name, tensor in sorted(tensors.items())}
     replace_file(directory / WEIGHTS_NAME, lambda path: save_file(stored, path, metadata={"format": "pt"}))
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"

@@ -1,7 +1,6 @@
 """What a saved folder's README.md says of the adapter in it: the method, its size, and how it is loaded."""
 
 import math
-import re
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from safetensors import safe_open
 
 from adapters.checkpoint import WEIGHTS_NAME
 from adapters.files import replace_file
+from adapters.model_card import TUNER_HEADING, without_tuner_section
 
-HEADING = "## Tensor-train adapter"
 FOREIGN = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
 """Fields of PEFT's that say nothing of the deltas."""
 
@@ -21,9 +20,7 @@ def extend_card(directory: Path, config: Any) -> None:
     path = directory / "README.md"
     if not path.exists() or not (directory / WEIGHTS_NAME).exists():
         return
-    older = rf"^{HEADING}\n.*?(?=^#|\Z)"
-    text = re.sub(older, "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL).rstrip("\n")
-    text += "\n\n" + _section(directory, config)
+    text = without_tuner_section(path.read_text(encoding="utf-8")) + "\n\n" + _section(directory, config)
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -32,7 +29,7 @@ def _section(directory: Path, config: Any) -> str:
     said["target_modules"] = config.target_modules
     listed = [f"- {key}: `{sorted(value) if isinstance(value, set) else value}`" for key, value in said.items()]
     lines = [
-        HEADING,
+        TUNER_HEADING,
         "",
         f"{_count(directory):,} numbers in tensor networks beside frozen linears, by the method TT_LORA of the Python",
         "package `adapters.peft`, which has to be imported before PEFT can load them.",

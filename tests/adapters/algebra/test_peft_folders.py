@@ -174,6 +174,16 @@ def test_two_bases_are_refused(saved, act):
     assert (folders[0] / "adapter_model.safetensors").read_bytes() == before
 
 
+def test_a_card_of_peft_keeps_what_is_not_about_the_numbers(saved):
+    _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
+    card = folder / "README.md"
+    card.write_text(card.read_text() + "\n## Notes\n\nMine.\n")
+    before = card.read_text()
+    adapters.combine([folder], [2], output=folder)
+    start, end = (before.index(heading) for heading in ("## Tensor-train adapter", "## Notes"))
+    assert card.read_text() == before[:start] + before[end:]
+
+
 def test_lora_is_a_train_of_its_two_factors(saved):
     _, folder = saved(LoraConfig(r=3, lora_alpha=12, target_modules=["down_proj"]))
     tensors = load_file(folder / "adapter_model.safetensors")
