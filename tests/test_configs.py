@@ -15,6 +15,11 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 CONFIGS = sorted((PROJECT / "configs").rglob("*.json"))
 DEMO = sorted((PROJECT / "configs" / "demo").glob("*.json"))
 GLUE = sorted((PROJECT / "configs" / "glue").glob("*.json"))
+PUBLISHED = [
+    path for path in sorted((PROJECT / "configs" / "formats").glob("*.json")) if path.stem in adapters.PUBLISHED
+]
+BUDGET = ("rank", "raw_shape", "d", "shape_mode", "basis_size", "share_across")
+"""What the files of formats choose so that all have about as many numbers."""
 
 
 def named(paths):
@@ -49,6 +54,18 @@ def test_every_method_fits_t5_base(path):
         adapters.attach(model, list(load_experiment(path).adapters))
     counts = adapters.summary(model)
     assert (counts.total.trainable > 0) == (path.stem != "layer_norm_frozen")
+
+
+@pytest.mark.parametrize("path", named(PUBLISHED))
+def test_a_file_named_as_a_published_method_is_that_method_but_for_its_size(path):
+    (config,) = load_experiment(path).adapters
+    sizes = adapters.Sizes(128, 128, heads=4)
+    where = {"target_modules": list(config.target_modules), "scaling": config.scaling}
+    method = adapters.AdapterConfig.from_dict(adapters.published(path.stem, sizes=sizes, **where))
+    ours, theirs = ({**c.to_dict(), "modes": c.modes or ("out_in",) * c.d} for c in (config, method))
+    if path.stem in ("tt_low_rank", "tensor_ring"):  # with cores for each side, or in all, as the budget has it
+        ours["modes"], theirs["modes"] = (list(dict.fromkeys(fields["modes"])) for fields in (ours, theirs))
+    assert {k: v for k, v in ours.items() if k not in BUDGET} == {k: v for k, v in theirs.items() if k not in BUDGET}
 
 
 @pytest.mark.slow
