@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
-PEFT = ["peft>=0.19"]
+PEFT = ["peft>=0.21"]  # before it, its own calls let frozen cores train and fail on low_cpu_mem_usage
 BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 DEVELOP = [
