@@ -21,6 +21,7 @@ from adapters.bottleneck import (
     TensorTrainAdapterConfig,
 )
 from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
+from adapters.closed_forms import Sizes
 from adapters.compacter import CompacterConfig, HypercomplexConfig
 from adapters.configuration import AdapterConfig
 from adapters.controller import AdapterController
@@ -40,7 +41,7 @@ from adapters.merging import MergeError, adapted_modules, is_merged, merge, merg
 from adapters.name_clash import warn_of_other_package
 from adapters.peft_kinds import PeftKindConfig
 from adapters.prompt import Prompt, PromptConfig
-from adapters.published import PUBLISHED, PublishedMethod, Sizes, published
+from adapters.published import PUBLISHED, PublishedMethod, published
 from adapters.summary import Summary, summary
 from adapters.tensor_train_linear import (
     TensorTrainLinear,

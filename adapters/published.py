@@ -27,59 +27,23 @@ r stands for a rank that every bond can use. One int is cut at each bond as in t
 refused where r is of no use.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-import t3nsor as t3
-from adapters.modes import MANY
+from adapters.closed_forms import (
+    Sizes,
+    balanced,
+    chain_numbers,
+    entries,
+    is_count,
+    lokr_numbers,
+    low_rank_chain_numbers,
+    tensor_of_sites_numbers,
+    tucker_numbers,
+)
 from adapters.validation import ConfigurationError, nearest_name
 from t3nsor.tensor_basis import BASIS_SIZE
-from t3nsor.tucker import Tucker
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the closed forms need to know of a model: its linears, all (out, in), and the sites that they stand at.
-
-    ``linears`` is layers times matrices where every layer has every kind of matrix.
-
-    Raises:
-        ConfigurationError: one of them is no whole number from 1 on.
-    """
-
-    in_features: int = 768
-    out_features: int = 768
-    layers: int = 12
-    matrices: int = 2
-    heads: int = 12
-    tasks: int = 1
-    linears: int | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not _counts(value) and (field.name, value) != ("linears", None):
-                raise ConfigurationError(
-                    f"Each of the sizes of a model is a whole number from 1 on; given was {field.name}={value!r}: "
-                    "take the model's own."
-                )
-
-    @property
-    def n(self) -> int:
-        """How many linears there are."""
-        return self.layers * self.matrices if self.linears is None else self.linears
-
-
-ROBERTA_QUERY_VALUE = Sizes()
-"""The query and value of RoBERTa-base, which most of these papers report."""
-T5_BASE_QUERY_VALUE = Sizes(layers=24, matrices=4, linears=72)
-"""q and v of T5-base: of 12 + 12 self-attentions and 12 cross-attentions."""
 
 USUAL_RANK = 8
 """r where nothing is said."""
@@ -121,7 +85,7 @@ def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **
         raise ConfigurationError(
             f"A published method goes by its name; given was {name!r}: {nearest_name(name, PUBLISHED)}"
         )
-    if rank is not None and not _counts(rank):
+    if rank is not None and not is_count(rank):
         raise ConfigurationError(
             f"The rank of a published method is a whole number from 1 on; given was {rank!r}: 8 is usual."
         )
@@ -150,54 +114,6 @@ def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:
     return [rows, [sizes.in_features if mode == "in" else 1 for mode in modes]]
 
 
-def chain_numbers(
-    rows: Sequence[int], columns: Sequence[int], rank: int | Sequence[int], slices: Sequence[int | None] | None = None
-) -> int:
-    """sum S_k r_{k-1} m_k n_k r_k, each r_k cut to what the two sides of its bond can use, as in a train.
-
-    Args:
-        slices: S_k where core k is one slice for each of S_k sites, which bound no rank; None for a core of features.
-    """
-    slices = [None] * len(rows) if slices is None else slices
-    bounds = tuple(m if count is None else MANY for m, count in zip(rows, slices, strict=True))
-    ranks = t3.TensorTrain.resolve_ranks((bounds, tuple(columns)), rank)
-    cores = zip(slices, ranks[:-1], rows, columns, ranks[1:], strict=True)
-    return sum((count or 1) * a * m * n * b for count, a, m, n, b in cores)
-
-
-def _balanced(sizes: Sizes, d: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The factors of "ascending" shapes."""
-    return t3.factorize(sizes.out_features, d), t3.factorize(sizes.in_features, d)
-
-
-def _entries(sizes: Sizes, d: int) -> list[int]:
-    return [m * n for m, n in zip(*_balanced(sizes, d), strict=True)]
-
-
-def _low_rank_chain(rank: int, sizes: Sizes) -> int:
-    out, into = _balanced(sizes, 3)
-    return sizes.n * chain_numbers((1, 1, 1, *out), (*into, 1, 1, 1), rank)
-
-
-def _lokr(rank: int, sizes: Sizes) -> int:
-    (m, m_rest), (n, n_rest) = _balanced(sizes, 2)
-    return sizes.n * chain_numbers((m, m_rest, 1), (n, 1, n_rest), [1, rank])
-
-
-def _tucker(rank: int, sizes: Sizes) -> int:
-    ranks = Tucker.factor_ranks(_balanced(sizes, 3), rank)
-    factors = sum(size * r for size, r in zip(_entries(sizes, 3), ranks, strict=True))
-    return sizes.n * (factors + math.prod(ranks))
-
-
-def _tensor_of_sites(rank: int, sizes: Sizes, *sites: int, heads: int | None = None) -> int:
-    """Cores for the in features, for each of the site modes, and for the out features or heads and head size."""
-    out = (sizes.out_features,) if heads is None else (heads, sizes.out_features // heads)
-    between = (1,) * len(sites)
-    rows, columns = (1, *between, *out), (sizes.in_features, *between, *(1 for _ in out))
-    return chain_numbers(rows, columns, rank, (None, *sites, *(None for _ in out)))
-
-
 PUBLISHED: dict[str, PublishedMethod] = {
     "lora": PublishedMethod(
         {"modes": ("in", "out")},
@@ -207,74 +123,74 @@ PUBLISHED: dict[str, PublishedMethod] = {
     ),
     "tt_matrix": PublishedMethod(
         {"modes": ("out_in",) * 3, "shape_mode": "ascending"},
-        lambda r, s: s.n * chain_numbers(*_balanced(s, 3), r),
+        lambda r, s: s.n * chain_numbers(*balanced(s, 3), r),
         "Oseledets 2011, SIAM J. Sci. Comput. 33(5); as a layer Novikov et al. 2015, arXiv:1509.06569",
         "one core zero, the others random",
     ),
     "tt_low_rank": PublishedMethod(
         {"modes": ("in",) * 3 + ("out",) * 3},
-        _low_rank_chain,
+        low_rank_chain_numbers,
         "LoRETTA_rep, Yang et al. 2024, arXiv:2402.11417; TT-LoRA, Anjum et al. 2024, arXiv:2408.01008",
         "last core zero, the others random; LoRETTA_rep draws all of them",
     ),
     "kronecker": PublishedMethod(
         {"modes": ("out_in",) * 2, "rank": 1, "shape_mode": "ascending"},
-        lambda r, s: s.n * sum(_entries(s, 2)),
+        lambda r, s: s.n * sum(entries(s, 2)),
         "KronA, Edalati et al. 2022, arXiv:2212.10650",
         "one factor random, the other zero",
     ),
     "kronecker_sum": PublishedMethod(
         {"modes": ("out_in",) * 2, "shape_mode": "ascending"},
-        lambda r, s: s.n * chain_numbers(*_balanced(s, 2), r),
+        lambda r, s: s.n * chain_numbers(*balanced(s, 2), r),
         "Van Loan & Pitsianis 1993; r = n in PHM, Zhang et al. 2021, arXiv:2102.08597, eq. 3",
         "one factor of each product random, the other zero",
     ),
     "lokr": PublishedMethod(
         {"modes": ("out_in", "out", "in"), "rank": (1, None), "zero_core": 0},
-        _lokr,
+        lokr_numbers,
         "LyCORIS, Yeh et al. 2023, arXiv:2309.14859; LoKr in PEFT",
         "A zero, B and C random",
     ),
     "tensor_ring": PublishedMethod(
         {"modes": ("out_in",) * 3, "format": "tensor_ring", "shape_mode": "ascending"},
-        lambda r, s: s.n * r**2 * sum(_entries(s, 3)),
+        lambda r, s: s.n * r**2 * sum(entries(s, 3)),
         "Zhao et al. 2016, arXiv:1606.05535, eq. 1",
         "one core zero, the others random",
     ),
     "cp": PublishedMethod(
         {"modes": ("out_in",) * 3, "format": "cp", "shape_mode": "ascending"},
-        lambda r, s: s.n * r * sum(_entries(s, 3)),
+        lambda r, s: s.n * r * sum(entries(s, 3)),
         "Kolda & Bader 2009, SIAM Review 51(3), eq. 3.1",
         "one factor zero, the others random",
     ),
     "tucker": PublishedMethod(
         {"modes": ("out_in",) * 3, "format": "tucker", "shape_mode": "ascending"},
-        _tucker,
+        tucker_numbers,
         "Tucker 1966; Kolda & Bader 2009, SIAM Review 51(3), eq. 4.1",
         "one factor zero, the others and the core tensor random",
     ),
     "metatt_4d": PublishedMethod(
         {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0, "init": "identity"},
-        lambda r, s: _tensor_of_sites(r, s, s.layers, s.matrices),
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.matrices),
         "MetaTT-4D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "first core zero, the others rectangular identities (ze-id-id-id)",
     ),
     "metatt_4d_tasks": PublishedMethod(
         {"modes": ("in", "layer", "task", "matrix", "out")},
-        lambda r, s: _tensor_of_sites(r, s, s.layers, s.tasks, s.matrices),
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.tasks, s.matrices),
         "MetaTT-(4+1)D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "here each task's own core is the zero one, so that a task may come later",
     ),
     "metatt_5d": PublishedMethod(
         {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0, "init": "identity"},
-        lambda r, s: _tensor_of_sites(r, s, s.layers, s.matrices, heads=s.heads),
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.matrices, heads=s.heads),
         "MetaTT-5D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
         "as metatt_4d, in the unfoldings (r, m s) of its cores",
         needs_heads=True,
     ),
     "lotr": PublishedMethod(
         {"modes": ("in", "linear", "out"), "zero_core": 1},
-        lambda r, s: _tensor_of_sites(r, s, s.n),
+        lambda r, s: tensor_of_sites_numbers(r, s, s.n),
         "LoTR, Bershatsky et al. 2024, arXiv:2402.01376; FacT-TT, Jie & Deng 2022, arXiv:2212.03145",
         "the core of each linear zero, A and B random, as in LoTR's own code",
     ),
@@ -292,7 +208,7 @@ PUBLISHED: dict[str, PublishedMethod] = {
             "shape_mode": "ascending",
             "share_across": ("layers", "sublayers", "projections"),
         },
-        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*_balanced(s, 3), r)),
+        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*balanced(s, 3), r)),
         "this library; one dictionary for many layers after Savarese & Maire 2019, arXiv:1902.09701",
         "the coefficients of one core zero",
     ),

@@ -5,7 +5,8 @@ import torch
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
-from adapters.published import PUBLISHED, ROBERTA_QUERY_VALUE, Sizes, chain_numbers, published
+from adapters.closed_forms import ROBERTA_QUERY_VALUE, Sizes, chain_numbers
+from adapters.published import PUBLISHED, published
 
 D, HEADS = 24, 4
 TINY = Sizes(D, D, layers=4, matrices=4, heads=HEADS, linears=12)
