@@ -18,7 +18,6 @@ import t3nsor as t3
 from adapters.algebra.description import chosen_shape
 from adapters.algebra.folders import Directory, read_deltas, write_deltas
 from adapters.algebra.live import live_deltas
-from adapters.algebra.low_rank import factors
 from adapters.algebra.peft_folders import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
 from adapters.algebra.vectors import DeltaVector
@@ -92,7 +91,7 @@ class Deltas(DeltaVector):
     def to_low_rank(self) -> "Deltas":
         """The same deltas as products of two factors, raw shape ((1, out), (in, 1)): exact, at their matrix ranks."""
         self._refuse_sites("Factors (out, r) and (r, in) are those of one linear")
-        return Deltas({path: t3.from_low_rank(*factors(train)) for path, train in self.items()}, self.biases)
+        return Deltas({path: t3.from_low_rank(*t3.to_low_rank(train)) for path, train in self.items()}, self.biases)
 
     def per_linear(self) -> "Deltas":
         """Of an adapter with site modes the deltas of its linears, a train for each; any other one itself."""

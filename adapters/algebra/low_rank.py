@@ -19,13 +19,6 @@ def is_low_rank(train: t3.TensorTrain) -> bool:
     return len(rows) == 2 and rows[0] == columns[1] == 1
 
 
-def factors(train: t3.TensorTrain) -> tuple[Tensor, Tensor]:
-    """B (out, r) and A (r, in) with B A the matrix: the cores where they are factors, else at its numerical rank."""
-    if is_low_rank(train):
-        return train.cores[1][:, :, 0, 0].mT, train.cores[0][0, 0].mT  # (r, out) -> (out, r), (in, r) -> (r, in)
-    return t3.to_low_rank(train)
-
-
 def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:
     """The same matrix at ranks that its shape can use, as layers want them; the train itself where it has such ones."""
     ranks, (rows, columns) = train.ranks, train.raw_shape
@@ -41,7 +34,7 @@ def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
     if is_low_rank(a):
         a, b = b, a
     if is_low_rank(b):
-        B, A = factors(b)
+        A, B = b.cores[0][0, 0].mT, b.cores[1][:, :, 0, 0].mT  # (in, r) -> (r, in), (r, out) -> (out, r)
         return ((a @ A.mT) * B).sum()  # (out, in) x (in, r) -> (out, r)
     return (a.full() * b.full()).sum()
 

@@ -24,7 +24,7 @@ from torch import Tensor
 import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
 from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
-from adapters.algebra.low_rank import factors, with_useful_ranks
+from adapters.algebra.low_rank import with_useful_ranks
 from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.files import replace_file
 from adapters.model_card import remove_model_card
@@ -99,7 +99,7 @@ def write_lora(
     config = {} if like is None else read_config(like)
     tensors, ranks = {}, {}
     for path, train in trains.items():
-        B, A = factors(with_useful_ranks(train))
+        B, A = t3.to_low_rank(train)
         ranks[path] = A.shape[0]
         tensors[f"{PEFT_PREFIX}{path}.lora_A.weight"] = A
         tensors[f"{PEFT_PREFIX}{path}.lora_B.weight"] = B

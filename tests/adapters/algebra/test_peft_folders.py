@@ -194,6 +194,19 @@ def test_lora_is_a_train_of_its_two_factors(saved):
     torch.testing.assert_close(train.cores[1][..., 0, 0].T.float(), 4 * tensors[name.format("B")])
 
 
+def test_lora_is_written_at_the_matrix_rank(saved, tmp_path):
+    _, folder = saved(LoraConfig(r=3, target_modules=["q_proj"]))
+    x = Deltas.read(folder)
+    total = 2 * x - 0.5 * x
+    assert {train.ranks for train in total.values()} == {(1, 6, 1)}
+    assert {train.ranks for train in total.to_low_rank().values()} == {(1, 3, 1)}
+    total.write_lora(tmp_path / "lora")
+    total.write(tmp_path / "like", like=folder)
+    for name in ("lora", "like"):
+        assert json.loads((tmp_path / name / "adapter_config.json").read_text())["r"] == 3
+        assert Deltas.read(tmp_path / name).distance(total) < 1e-6 * total.norm()
+
+
 def test_a_sum_of_loras_has_no_rank_beyond_its_linear(saved, tmp_path):
     folders = [saved(LoraConfig(r=12, target_modules=["q_proj"]), seed)[1] for seed in (1, 2)]
     adapters.combine(folders, [1, 1], output=tmp_path / "out")
