@@ -58,7 +58,7 @@ class TensorTrainFields(AdapterConfig):
         shape_mode: how the factors are chosen, see ``t3nsor.tt_shape``, or "cheapest", see
             ``t3nsor.cheapest_shape``; what ``usual_shape_mode`` gives where nothing is said.
         init: how the cores start but for the one at zero: "glorot", "he", "lecun", or the standard deviation that the
-            matrix would have; "orthogonal" or "identity", in the gauge around the one at zero.
+            matrix would have; of a tensor_train "orthogonal" or "identity", in the gauge around the one at zero.
         zero_core: the core that starts at zero, so that the delta does; None for the last one that may.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores held at the identity-like element.
