@@ -25,20 +25,28 @@ def state_of(optimizer: torch.optim.Optimizer | None) -> dict[Tensor, dict[str, 
     return {} if optimizer is None else getattr(optimizer, "optimizer", optimizer).state
 
 
-def check_state(optimizer: torch.optim.Optimizer | None, parameters: Iterable[Tensor]) -> None:
-    """Refuse what an optimizer remembers of these Parameters and nothing here can carry along.
+def check_state(optimizer: torch.optim.Optimizer | None, cores: Iterable[Tensor]) -> None:
+    """Refuse what an optimizer remembers and nothing here can carry along.
 
     Raises:
-        ConfigurationError: there is a tensor of a name that is not known; it is said.
+        ConfigurationError: it keeps of a core a tensor of a name that is not known, which is said, or of any Parameter
+            one that is neither a number nor of its size, and so may be of several.
     """
-    state = state_of(optimizer)
-    for parameter in parameters:
-        for name, value in state.get(parameter, {}).items():
-            if isinstance(value, Tensor) and value.numel() > 1 and name not in (*MEANS, *SQUARES):
+    state, cores = state_of(optimizer), set(cores)
+    for parameter, kept in state.items():
+        for name, value in kept.items():
+            if not isinstance(value, Tensor) or value.numel() <= 1:
+                continue
+            given = f"given was {name!r} of shape {tuple(value.shape)}: take Adam, AdamW, SGD, RMSprop or Adagrad."
+            if parameter in cores and name not in (*MEANS, *SQUARES):
                 raise ConfigurationError(
                     f"An optimizer whose state can follow a change of ranks keeps of a core {', '.join(MEANS)} or "
-                    f"{', '.join(SQUARES)}; given was {name!r} of shape {tuple(value.shape)}: take Adam, AdamW, SGD, "
-                    "RMSprop or Adagrad."
+                    f"{', '.join(SQUARES)}; {given}"
+                )
+            if value.numel() != parameter.numel():
+                raise ConfigurationError(
+                    "An optimizer whose state can follow a change of ranks keeps of each Parameter tensors of its own "
+                    f"size, here {tuple(parameter.shape)}; {given}"
                 )
 
 

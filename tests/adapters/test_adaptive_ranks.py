@@ -215,6 +215,14 @@ class TestAdaptRanks:
             ({"rel_tol": 0.1, "min_rank": 0}, "'min_rank'"),
             ({"max_rank": 2, "min_rank": 3}, "'max_rank'"),
             ({"grow": -1}, "'grow'"),
+            ({"grow": 0.5}, "'grow'"),
+            ({"max_rank": 2.5}, "'max_rank'"),
+            ({"max_rank": True}, "'max_rank'"),
+            ({"max_rank": 2, "min_rank": 1.5}, "'min_rank'"),
+            ({"budget": 2000.5}, "'budget'"),
+            ({"budget": math.nan}, "'budget'"),
+            ({"rel_tol": "little"}, "'rel_tol'"),
+            ({"rel_tol": math.nan}, "'rel_tol'"),
         ],
     )
     def test_numbers_that_say_nothing_are_refused(self, arguments, said, tiny_t5, trained, snapshot):
@@ -224,12 +232,27 @@ class TestAdaptRanks:
             adapters.adapt_ranks(model, **arguments)
         assert snapshot(model) == before
 
-    def test_a_delta_that_is_not_finite_is_refused(self, tiny_t5, trained, snapshot):
+    @pytest.mark.parametrize("change", [lambda model: adapters.adapt_ranks(model, max_rank=2), adapters.orthogonalize])
+    def test_a_delta_that_is_not_finite_is_refused_by_its_place(self, change, tiny_t5, trained, snapshot):
         model = trained(adapters.attach(tiny_t5(), LORA))
         layers_of(model)[-1].cores[1].data[0, 0, 0, 0] = math.nan
         before = snapshot(model)
-        with pytest.raises(ValueError, match="finite"):
-            adapters.adapt_ranks(model, max_rank=2)
+        with pytest.raises(ValueError, match=rf"core of tt_lora at {adaptable_trains(model)[0][-1].path} .*finite"):
+            change(model)
+        assert snapshot(model) == before
+
+    @pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+    )  # PEFT 0.21 asks for it
+    @pytest.mark.parametrize("change", [lambda model: adapters.adapt_ranks(model, max_rank=2), adapters.orthogonalize])
+    def test_deltas_of_peft_are_refused_by_name(self, change, tiny_t5, snapshot):
+        peft = pytest.importorskip("peft")
+        from adapters.peft import TensorTrainConfig
+
+        model = peft.get_peft_model(tiny_t5(ours=False), TensorTrainConfig(rank=3, task_type="SEQ_2_SEQ_LM"))
+        before = snapshot(model)
+        with pytest.raises(adapters.ConfigurationError, match=r"PEFT.*attach"):
+            change(model)
         assert snapshot(model) == before
 
     def test_several_processes_are_refused(self, tiny_t5, monkeypatch):
@@ -310,6 +333,24 @@ class TestOptimizerState:
         steps(model, batch, optimizer, 1)
         before = snapshot(model)
         with pytest.raises(adapters.ConfigurationError, match="exp_inf"):
+            adapters.adapt_ranks(model, optimizer, max_rank=1)
+        assert snapshot(model) == before
+
+    def test_what_is_kept_of_all_numbers_together_is_refused_too(self, tiny_t5, trained, batch, snapshot):
+        """L-BFGS keeps all gradients in one vector, under the first Parameter: here one that is no core."""
+        model = trained(adapters.attach(tiny_t5(), [{"kind": "layer_norm"}, LORA]))
+        optimizer = torch.optim.LBFGS([p for p in model.parameters() if p.requires_grad], max_iter=2)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(**batch).loss
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        assert next(iter(optimizer.state)) not in {core for layer in layers_of(model) for core in layer.cores}
+        before = snapshot(model)
+        with pytest.raises(adapters.ConfigurationError, match="of its own size"):
             adapters.adapt_ranks(model, optimizer, max_rank=1)
         assert snapshot(model) == before
 
@@ -504,6 +545,13 @@ class TestRankSchedule:
     def test_what_cannot_be_is_refused(self, values, said):
         with pytest.raises(adapters.ConfigurationError, match=said):
             adapters.RankSchedule.from_dict(values)
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("start", 0.5), ("every", True), ("end", 2.5), ("budget", "9"), ("max_rank", 2.5)]
+    )
+    def test_from_python_too(self, key, value):
+        with pytest.raises(adapters.ConfigurationError, match=f"'{key}'"):
+            adapters.RankSchedule(**{"start": 1, "every": 1, "end": 2, "grow": 1, key: value})
 
 
 def test_the_report_is_a_table_and_json(tiny_t5, trained):
