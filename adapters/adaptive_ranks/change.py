@@ -28,8 +28,9 @@ from adapters.adaptive_ranks.trains import (
 )
 from adapters.compiled import uncompiled
 from adapters.merging import unmerge
-from adapters.validation import ConfigurationError
+from adapters.validation import ConfigurationError, check_type
 from t3nsor.gauge import Gauge, grown, orthogonal_gauge, regauge, singular_values
+from t3nsor.truncation import check_finite
 
 
 @dataclass
@@ -78,6 +79,7 @@ def adapt_ranks(
     model = check_alone(model)
     groups, left_alone = adaptable_trains(model)
     check_state(optimizer, _parameters(groups))
+    _check_finite(groups)
     spectra = [[singular_values(layer.live_cores()) for layer in group.layers] for group in groups]
     chosen = [within_reach(group, group.ranks, min_rank, max_rank) for group in groups]
     if rel_tol is not None:
@@ -126,6 +128,7 @@ def orthogonalize(model: nn.Module, center: int = -1, optimizer: torch.optim.Opt
     model = check_alone(model)
     groups, left_alone = adaptable_trains(model)
     check_state(optimizer, _parameters(groups))
+    _check_finite(groups)
     planned = []
     for layer in (layer for group in groups for layer in group.layers):
         cores = layer.live_cores()
@@ -145,6 +148,10 @@ def larger(group: TrainGroup, ranks: Ranks, grow: int, max_rank: int | None) -> 
 
 def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, max_rank: int | None, grow: int) -> None:
     """Refuse numbers that say nothing about ranks, or that exclude each other."""
+
+    types = {"rel_tol": float | None, "budget": int | None, "min_rank": int, "max_rank": int | None, "grow": int}
+    for (key, annotation), value in zip(types.items(), (rel_tol, budget, min_rank, max_rank, grow), strict=True):
+        check_type(key, value, annotation, "a change of ranks")
 
     def refuse(key: str, rule: str, given: object, mend: str) -> None:
         raise ConfigurationError(f"Key {key!r} of a change of ranks {rule}; given was {given}: {mend}.")
@@ -178,6 +185,13 @@ def check_alone(model: nn.Module) -> nn.Module:
 
 def _parameters(groups: Sequence[TrainGroup]) -> list[nn.Parameter]:
     return [parameter for group in groups for layer in group.layers for parameter in layer.cores]
+
+
+def _check_finite(groups: Sequence[TrainGroup]) -> None:
+    """Refuse a core with a NaN or an infinity by the place of its train."""
+    for group in groups:
+        for parameter in _parameters([group]):
+            check_finite(parameter, f"Each core of {group.name} at {group.path}")
 
 
 def _plan(layer: t3.TTLinear, ranks: Ranks, larger_ranks: Ranks) -> Planned:

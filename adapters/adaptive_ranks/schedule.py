@@ -51,6 +51,8 @@ class RankSchedule:
     grow: int = 0
 
     def __post_init__(self) -> None:
+        for key in ("start", "every", "end"):
+            check_type(key, getattr(self, key), int, WHERE)
         for key in ("start", "every"):
             if getattr(self, key) < 1:
                 refuse(key, "counts steps from 1 on", getattr(self, key), "raise it")

@@ -73,6 +73,12 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
                 layers = [m for adapter in adapters for m in adapter.modules() if isinstance(m, t3.TTLinear)]
                 groups.append(TrainGroup(name, path, tuple(layers), getattr(adapters[0], "scaling", 1.0)))
     left_alone = {name: reason for name, reason in reasons.items() if reason is not None}
+    if not groups and any(hasattr(module, "tt_lora_delta") for module in model.modules()):
+        raise ConfigurationError(
+            "Ranks and gauge change in adapters of adapters.attach; given were deltas of our tuner in PEFT, whose "
+            "configuration would not say what has changed: attach the same tt_lora, or round a saved folder by "
+            "adapters.combine."
+        )
     if not groups:
         given = "; ".join(f"{name}: {reason}" for name, reason in left_alone.items()) or ", ".join(configs) or "none"
         raise ConfigurationError(
