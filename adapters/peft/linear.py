@@ -100,6 +100,10 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
             )
         return merged_weight, merged_bias
 
+    def shifts_a_linear_without_bias(self, adapter_name: str) -> bool:
+        """Whether the delta of this adapter has a bias c and the base has no b."""
+        return self._untouched()[1] is None and self.tt_lora_delta[adapter_name].delta_bias() is not None
+
     def unmerge(self) -> None:
         """Put the untouched weight and bias back; nothing happens where nothing is merged."""
         if self.merged:

@@ -72,8 +72,13 @@ class TensorTrainModel(BaseTuner):
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
     ) -> nn.Module:
-        """The base model with the deltas in its weights; raises as ``merge_adapter``."""
-        self._refuse_unmergeable(adapter_names, safe_merge)
+        """The base model with the deltas in its weights; raises as ``merge_adapter``.
+
+        Raises:
+            MergeError: also where a delta has a bias and its linear has none. The model's configuration knows no bias
+                there, so the plain model would lose it when it is saved and loaded.
+        """
+        self._refuse_unmergeable(adapter_names, safe_merge, for_good=True)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def disable_adapter_layers(self) -> None:
@@ -96,7 +101,7 @@ class TensorTrainModel(BaseTuner):
                 )
         yield
 
-    def _refuse_unmergeable(self, adapter_names: list[str] | None, safe_merge: bool) -> None:
+    def _refuse_unmergeable(self, adapter_names: list[str] | None, safe_merge: bool, for_good: bool = False) -> None:
         for path, layer in self.model.named_modules():
             if not isinstance(layer, TensorTrainPeftLinear):
                 continue
@@ -109,6 +114,13 @@ class TensorTrainModel(BaseTuner):
                         f"{name!r}, which has an activation between its cores at {path}: "
                         "evaluate it unmerged, or choose core_activation=None."
                     )
+            shifted = [name for name in (*layer.merged_adapters, *names) if layer.shifts_a_linear_without_bias(name)]
+            if for_good and shifted:
+                raise MergeError(
+                    "A linear without a bias stays without one, as the model's configuration knows none and the model "
+                    f"would lose it when it is saved; given was {shifted[0]!r}, which has a bias at {path}: "
+                    "keep the adapter, or train it with bias='none'."
+                )
             if safe_merge and names:
                 layer.merged_tensors(names, safe_merge=True)
 

@@ -58,16 +58,29 @@ class TestMerge:
         model.unmerge_adapter()
         assert torch.equal(logits(model), unmerged)
 
-    @pytest.mark.parametrize("bias", ["none", "dense"])
-    @pytest.mark.parametrize("build", [t5, llama, bert])
+    @pytest.mark.parametrize(
+        ("build", "bias"), [(t5, "none"), (llama, "none"), (bert, "none"), (bert, "dense"), (bert, "tt")]
+    )
     def test_unloading_gives_a_plain_model(self, build, bias):
         model = adapted(build(), bias=bias)
         unmerged = logits(model)
         plain = model.merge_and_unload(safe_merge=True)
         assert type(plain) is type(build())
         assert layers(plain) == {}
-        assert plain.state_dict().keys() >= build().state_dict().keys()
+        assert plain.state_dict().keys() == build().state_dict().keys()
         torch.testing.assert_close(logits(plain), unmerged, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("first_merged", [False, True])
+    @pytest.mark.parametrize("bias", ["dense", "tt"])
+    def test_a_bias_for_which_the_model_has_no_place_is_not_merged_for_good(self, bias, first_merged):
+        model = adapted(llama(), bias=bias)
+        if first_merged:
+            model.merge_adapter()
+        before, keys = logits(model), model.state_dict().keys()
+        with pytest.raises(MergeError, match=r"'default', which has a bias at model\.layers\.0.*: keep the adapter"):
+            model.merge_and_unload()
+        assert torch.equal(logits(model), before)
+        assert model.state_dict().keys() == keys
 
     def test_unloading_without_merging_gives_the_base(self):
         model = adapted()
