@@ -25,9 +25,11 @@ from adapters.peft.base_layers import check_linear, features
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
-from adapters.peft.shared import drop_owner, plan, share_in
+from adapters.peft.shared import OWNER, drop_owner, plan, share_in
 from adapters.validation import ConfigurationError
 
+RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
+"""Parts of paths that PEFT and this tuner put beside those of a base."""
 T5_FEED_FORWARD = ["wi", "wi_0", "wi_1", "wo"]
 
 
@@ -139,7 +141,7 @@ class TensorTrainModel(BaseTuner):
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
-            _check_name(name, [*deltas, *adapted, *(key for delta in deltas.values() for key in delta.state_dict())])
+            _check_name(name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())])
         plan(adapter_config, deltas)
 
     def _create_and_replace(
@@ -180,8 +182,8 @@ class TensorTrainModel(BaseTuner):
 
 def _check_name(name: str, paths: list[str]) -> None:
     """Refuse a name that is in paths: PEFT drops the keys with another adapter's name in them when it saves one."""
-    if name in {part for path in paths for part in path.split(".")}:
+    if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
         raise ConfigurationError(
-            "The name of an adapter is no part of a path in the model, as PEFT tells the tensors of adapters apart by "
-            f"parts of paths; given was {name!r}: choose another name."
+            "The name of an adapter has no dot and is no part of a path in the model, as PEFT tells the tensors of "
+            f"adapters apart by parts of paths; given was {name!r}: choose another name."
         )

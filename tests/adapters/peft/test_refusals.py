@@ -29,7 +29,11 @@ def test_a_safe_merge_that_fails_at_one_linear_leaves_all_of_them(merge, diverge
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items() if ".tt_lora_delta." not in n)
 
 
-@pytest.mark.parametrize("name", ["linear", "cores", "q_proj", "0", "v_proj"])
+PARTS_OF_PATHS = ["linear", "cores", "q_proj", "0", "v_proj", "gate_proj", "weight", "lm_head"]
+PARTS_OF_PEFT = ["base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "shared_by_deltas"]
+
+
+@pytest.mark.parametrize("name", [*PARTS_OF_PATHS, *PARTS_OF_PEFT, "third.v2"])
 def test_a_name_that_is_in_paths_is_refused_as_saving_the_others_would_lose_their_tensors(name):
     model = adapted(llama(), target_modules=["q_proj"])
     model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=["v_proj"]))
