@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from .contraction import autocast_off, contract
-from .shapes import RawShape, positive_int
+from .shapes import RawShape
 from .tensor_train import TensorTrain
-from .truncation import check_finite, error_budget, rank_caps
+from .truncation import check_finite, error_budget
 
 NOISE = 1e-12
 """A singular value below this share of || A || || B || is a rounding error, in the float64 of all factorisations."""
@@ -115,41 +115,22 @@ def useful_ranks(raw_shape: RawShape, ranks: Sequence[int]) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def regauge(
-    cores: Sequence[Tensor],
-    ranks: Sequence[int] | None = None,
-    max_rank: int | Sequence[int] | None = None,
-    rel_tol: float | None = None,
-    min_rank: int = 1,
-) -> Rounded:
+def regauge(cores: Sequence[Tensor], ranks: Sequence[int]) -> Rounded:
     """A train of smaller ranks near this one, with the maps that carry what belongs to the cores.
 
-    A bond keeps at least `min_rank` directions. Those without a singular value, as all are while one core is zero, are
-    the ones in which the two sides are largest, so that no other core is lost.
+    Directions that are kept without a singular value, as all are while one core is zero, are the ones in which the two
+    sides are largest, so that no other core is lost.
 
     Args:
         cores: (r_{k-1}, m_k, n_k, r_k), r_0 = r_d = 1, of any floating dtype; none is changed.
-        ranks: the new interior ranks; excludes the other three.
-        max_rank: as for `TensorTrain.round`.
-        rel_tol: || W - W' || <= rel_tol || W || where neither `min_rank` nor `max_rank` says otherwise.
-        min_rank: see above; what a bond has or can use where that is less.
+        ranks: the new interior ranks, from 1 to those that are there; `ranks_within` finds those of a tolerance.
 
     Raises:
-        ValueError: a core is not finite, cores do not fit, or an argument is out of range.
+        ValueError: a core is not finite, cores do not fit, or a rank is out of range.
     """
     train = TensorTrain(cores)
     before, bonds = train.ranks[1:-1], len(train.cores) - 1
     factors = _factors(cores)
-    if ranks is None:
-        floor, caps = positive_int(min_rank, "min_rank"), rank_caps(max_rank, bonds)
-        found = before if rel_tol is None else ranks_within([torch.linalg.svdvals(a @ b) for a, b in factors], rel_tol)
-        kept = (min(max(rank, floor), r, cap or r) for rank, r, cap in zip(found, before, caps, strict=True))
-        ranks = useful_ranks(train.raw_shape, list(kept))
-    elif (max_rank, rel_tol, min_rank) != (None, None, 1):
-        raise ValueError(
-            f"ranks say everything, but max_rank={max_rank}, rel_tol={rel_tol} and min_rank={min_rank} were given "
-            "beside them; leave these or the ranks out."
-        )
     if len(ranks) != bonds or any(not 1 <= rank <= r for rank, r in zip(ranks, before, strict=False)):
         raise ValueError(
             f"ranks must have an entry for each of the {bonds} bonds, from 1 to the {list(before)} that are there, but "
