@@ -19,7 +19,9 @@ from adapters.summary import summary
 
 CARD_NAME = "README.md"
 TUNER_HEADING = "## Tensor-train adapter"
+TUNER_END = "<!-- Written by adapters.peft, from the heading on. Without this line it is left as it is. -->"
 MARK = "<!-- Written by adapters.save. Without this line it is left as it is. -->"
+TUNER_SECTION = re.compile(rf"^{TUNER_HEADING}\n.*?^{re.escape(TUNER_END)}\n?", re.MULTILINE | re.DOTALL)
 
 
 def write_model_card(model: nn.Module, directory: Path) -> None:
@@ -34,14 +36,14 @@ def remove_model_card(directory: Path) -> None:
     path = directory / CARD_NAME
     if path.exists() and _has_mark(path):
         path.unlink()
-    elif path.exists() and TUNER_HEADING in (text := path.read_text(encoding="utf-8", errors="replace")):
+    elif path.exists() and TUNER_SECTION.search(text := path.read_text(encoding="utf-8", errors="replace")):
         rest = without_tuner_section(text) + "\n"
         replace_file(path, lambda partial: partial.write_text(rest, encoding="utf-8"))
 
 
 def without_tuner_section(text: str) -> str:
-    """A card without the section that our tuner writes into those of PEFT."""
-    return re.sub(rf"^{TUNER_HEADING}\n.*?(?=^#|\Z)", "", text, flags=re.MULTILINE | re.DOTALL).rstrip("\n")
+    """A card without the section that our tuner writes into those of PEFT, from its heading to its mark."""
+    return re.sub(TUNER_SECTION.pattern + r"\n*", "", text, flags=TUNER_SECTION.flags).rstrip("\n")
 
 
 def model_card(model: nn.Module) -> ModelCard:

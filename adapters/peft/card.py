@@ -9,18 +9,27 @@ from safetensors import safe_open
 
 from adapters.checkpoint import WEIGHTS_NAME
 from adapters.files import replace_file
-from adapters.model_card import TUNER_HEADING, without_tuner_section
+from adapters.model_card import TUNER_END, TUNER_HEADING, TUNER_SECTION
 
 FOREIGN = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
 """Fields of PEFT's that say nothing of the deltas."""
 
 
 def extend_card(directory: Path, config: Any) -> None:
-    """Write our section into the README.md of a folder, in the place of an older one; nothing where there is none."""
+    """Write our section into the README.md of a folder, in the place of an older one, from its heading to its mark.
+
+    Nothing is written where there is no README.md, or one whose section lacks the mark: it is somebody's own.
+    """
     path = directory / "README.md"
     if not path.exists() or not (directory / WEIGHTS_NAME).exists():
         return
-    text = without_tuner_section(path.read_text(encoding="utf-8")) + "\n\n" + _section(directory, config)
+    text, section = path.read_text(encoding="utf-8"), _section(directory, config)
+    if TUNER_SECTION.search(text):
+        text = TUNER_SECTION.sub(lambda _: section, text, count=1)
+    elif TUNER_HEADING in text.splitlines():
+        return
+    else:
+        text = text.rstrip("\n") + "\n\n" + section
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -44,6 +53,8 @@ def _section(directory: Path, config: Any) -> str:
         "",
         "model = PeftModel.from_pretrained(base_model, folder)",
         "```",
+        "",
+        TUNER_END,
     ]
     return "\n".join(lines) + "\n"
 

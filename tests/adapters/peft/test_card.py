@@ -7,6 +7,8 @@ import pytest
 import transformers.utils.hub
 from safetensors.torch import load_file
 
+from adapters.model_card import remove_model_card
+
 from .tiny import adapted, llama
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
@@ -29,19 +31,34 @@ def test_it_says_the_method_its_fields_its_size_and_how_to_load_it(tmp_path):
     assert "TT_LORA" in section
 
 
-def test_saving_again_replaces_the_section_and_leaves_the_rest(tmp_path):
-    model = adapted(llama(), **FIELDS)
-    model.save_pretrained(tmp_path)
-    first = (tmp_path / "README.md").read_text()
-    (tmp_path / "README.md").write_text(first.replace("Model Card for Model ID", "My model") + "\n## Notes\n\nMine.\n")
-    model.save_pretrained(tmp_path)
-    again = (tmp_path / "README.md").read_text()
-    assert again.count("## Tensor-train adapter") == 1
+@pytest.mark.parametrize("theirs", ["\n## Notes\n\nMine.\n", "\nMine, without a heading.\n", "Mine, at once.\n"])
+def test_saving_again_replaces_the_section_and_leaves_the_rest(theirs, tmp_path):
+    card = tmp_path / "README.md"
+    adapted(llama(), **FIELDS).save_pretrained(tmp_path)
+    card.write_text(card.read_text().replace("Model Card for Model ID", "My model") + theirs)
+    before = card.read_text()
+    adapted(llama(), **{**FIELDS, "rank": 3}).save_pretrained(tmp_path)
+    again = card.read_text()
+    assert again.count("## Tensor-train adapter") == again.count("- rank: `3`") == 1
     assert "My model" in again
-    assert "## Notes\n\nMine." in again
+    assert again.endswith(theirs.rstrip("\n"))
+    remove_model_card(tmp_path)
+    start = before.index("## Tensor-train adapter")
+    assert card.read_text() == before[:start] + theirs.lstrip("\n")
 
 
-def test_what_is_pushed_is_what_is_saved(tmp_path, monkeypatch):
+def test_a_section_without_its_mark_is_somebody_s(tmp_path):
+    model, card = adapted(llama(), **FIELDS), tmp_path / "README.md"
+    model.save_pretrained(tmp_path)
+    edited = card.read_text()[: card.read_text().index("<!-- Written by adapters.peft")] + "Mine.\n"
+    card.write_text(edited)
+    model.save_pretrained(tmp_path)
+    assert card.read_text().rstrip("\n") == edited.rstrip("\n")
+    remove_model_card(tmp_path)
+    assert "Mine." in card.read_text()
+
+
+def test_what_is_pushed_is_what_is_saved_but_for_the_card_which_is_the_hub_s_own(tmp_path, monkeypatch):
     pushed, hub = {}, mock.Mock()
 
     def commit(operations, **_):
