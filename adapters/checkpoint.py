@@ -91,7 +91,7 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     replace_file(directory / CONFIG_NAME, lambda path: path.write_text(text))
     if model_card:
-        write_model_card(model, directory)
+        write_model_card(model, directory, sum(tensor.numel() for tensor in tensors.values()))
 
 
 def fingerprint(description: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The README.md of a saved adapter: a model card of huggingface_hub, made of what the folder holds alone.
 
-    front matter    library_name, tags, and base_model where the base came from the hub
-    text            kinds, trained numbers, how to load
+    front matter    library_name, tags, and base_model where the base certainly came from the hub
+    text            kinds, how many numbers, how to load
 
 The card ends with a mark. A README.md without it is somebody's own and is left as it is.
 """
@@ -9,8 +9,8 @@ The card ends with a mark. A README.md without it is somebody's own and is left 
 import re
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
+from huggingface_hub.utils import HFValidationError
 from torch import nn
 
 from adapters.files import replace_file
@@ -24,11 +24,11 @@ MARK = "<!-- Written by adapters.save. Without this line it is left as it is. --
 TUNER_SECTION = re.compile(rf"^{TUNER_HEADING}\n.*?^{re.escape(TUNER_END)}\n?", re.MULTILINE | re.DOTALL)
 
 
-def write_model_card(model: nn.Module, directory: Path) -> None:
-    """Write the card of an adapted model into ``directory``, or leave a README.md there that has no mark."""
+def write_model_card(model: nn.Module, directory: Path, numbers: int) -> None:
+    """Write the card of so many numbers into ``directory``, or leave a README.md there that has no mark."""
     path = directory / CARD_NAME
     if not path.exists() or _has_mark(path):
-        replace_file(path, model_card(model).save)
+        replace_file(path, model_card(model, numbers).save)
 
 
 def remove_model_card(directory: Path) -> None:
@@ -46,11 +46,11 @@ def without_tuner_section(text: str) -> str:
     return re.sub(TUNER_SECTION.pattern + r"\n*", "", text, flags=TUNER_SECTION.flags).rstrip("\n")
 
 
-def model_card(model: nn.Module) -> ModelCard:
+def model_card(model: nn.Module, numbers: int) -> ModelCard:
     """The card: equal adapters of equal bases have equal ones."""
     base = _hub_name(model)
     data = ModelCardData(library_name="tensorized-adapters", base_model=base, tags=["tensorized-adapters"])
-    counts = summary(model)
+    of_base = summary(model).base.parameters
     kinds = [f"- {a.config.kind}" + (f", for the task {a.task}" if a.task else "") for a in attachments(model)]
     loaded = "base" if base is None else f'{type(model).__name__}.from_pretrained("{base}")'
     return ModelCard(
@@ -58,8 +58,7 @@ def model_card(model: nn.Module) -> ModelCard:
             [
                 f"---\n{data.to_yaml()}\n---\n",
                 f"# An adapter of {base or 'a ' + type(model).__name__}\n",
-                f"Trained numbers: {counts.total.trainable:,}, {counts.share:.4%} of the base model's "
-                f"{counts.base.parameters:,}, which are not here.\n",
+                f"Numbers here: {numbers:,}, beside {of_base:,} of the base model ({numbers / of_base:.4%}).\n",
                 *kinds,
                 f"\n```python\nimport adapters\nmodel = adapters.load({loaded}, directory)\n```\n",
                 f"`adapter_config.json` has every field of the kinds.\n\n{MARK}\n",
@@ -73,10 +72,10 @@ def _has_mark(path: Path) -> bool:
 
 
 def _hub_name(model: nn.Module) -> str | None:
-    """Where the base came from, if that is a name on the hub and not a folder of this machine."""
+    """Where the base came from, if this machine has it from the hub: any other name may be that of a folder."""
     name = getattr(model.config, "_name_or_path", "")
     try:
-        validate_repo_id(name)
+        cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    return None if not name or Path(name).exists() else name
+    return name if isinstance(cached, str) and not Path(name).exists() else None

@@ -2,8 +2,10 @@
 
 import re
 
+import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 
 import adapters
 
@@ -28,12 +30,39 @@ def test_it_names_kinds_tasks_and_trained_numbers(tiny_t5, card_of):
     text = card_of(model)
     assert "\n- tt_lora\n- scale_norm\n- tt_lora, for the task rte\n" in text
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert f"Trained numbers: {trained:,}, " in text
+    assert f"Numbers here: {trained:,}, " in text
     assert f"{sum(parameter.numel() for parameter in tiny_t5().parameters()):,}" in text
 
 
+@pytest.mark.parametrize("act", [adapters.merge, lambda model: model.requires_grad_(False)], ids=["merged", "frozen"])
+def test_numbers_are_those_of_the_folder_whatever_trains(tiny_t5, card_of, tmp_path, act):
+    model = adapters.attach(tiny_t5(), LORA)
+    act(model)
+    text = card_of(model)
+    numbers = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
+    assert numbers
+    assert f"Numbers here: {numbers:,}, " in text
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """A function that puts a model's configuration where a download from the hub puts it."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+
+    def download(name):
+        folder = cache / f"models--{name.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (folder / "snapshots" / ("0" * 40) / "config.json").write_text("{}")
+
+    return download
+
+
 @pytest.mark.parametrize("name", ["google/flan-t5-base", "t5-base"])
-def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, name):
+def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, hub_cache, name):
+    hub_cache(name)
     model = adapters.attach(tiny_t5(), LORA)
     model.config._name_or_path = name
     text = card_of(model)
@@ -42,8 +71,9 @@ def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, name):
     assert f'adapters.load(T5ForConditionalGeneration.from_pretrained("{name}"), directory)' in text
 
 
-@pytest.mark.parametrize("name", ["", "/models/t5-base", "assets/small_world/backbone", "folder", "../t5"])
-def test_a_folder_of_this_machine_is_not(tiny_t5, card_of, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", ["", "/models/t5-base", "small_world/backbone", "backbone", "folder", "../t5"])
+def test_a_folder_of_this_machine_is_not(tiny_t5, card_of, hub_cache, tmp_path, monkeypatch, name):
+    hub_cache("folder")
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     model = adapters.attach(tiny_t5(), LORA)
