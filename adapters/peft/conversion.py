@@ -65,7 +65,12 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
             f"{[(config.kind, task) for task, config in saved]}: save that one alone, or merge and save the model."
         )
     config = saved[0][1]
-    native = attach(_skeleton(architecture, directory), config)
+    try:
+        native = attach(_skeleton(architecture, directory), config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"An adapter fits the base that it names; that of {directory} does not: save it again ({error})."
+        ) from None
     check_tensors({name: t.shape for name, t in adapter_state_dict(native).items()}, tensors, str(directory))
     across = [scope for scope in config.share_across if scope != "tasks"]
     if not across:
@@ -109,17 +114,28 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
             f"A folder of adapters.save holds deltas; {directory} has modules_to_save={described.modules_to_save} too: "
             "merge, and save the whole model."
         )
-    architecture = _architecture(base or described.base_model_name_or_path, directory)
+    base = base or described.base_model_name_or_path
+    architecture = _architecture(base, directory)
     described.base_model_name_or_path = None
-    model = get_peft_model(_skeleton(architecture, directory), described)
+    try:
+        model = get_peft_model(_skeleton(architecture, directory), described)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"Deltas stand beside linears of the base; those of {directory} do not fit {base!r}: "
+            f"use the base that it was trained on ({error})."
+        ) from None
     paths = {path for path, _ in _peft_deltas(model)}
     said = {
         field.name: getattr(described, field.name)
         for field in fields(TensorTrainLoRAConfig)
         if hasattr(described, field.name) and field.name != "target_modules"
     }
-    config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **said, **_native_targets(model, paths, directory)})
-    native = attach(_skeleton(architecture, directory), config)
+    places = _native_targets(model, paths, directory)
+    try:
+        config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **said, **places})
+        native = attach(_skeleton(architecture, directory), config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"adapters.load takes what {directory} holds; it does not: {error}") from None
     names = dict(_names(native, model))
     by_name = dict(model.named_parameters())
     check_tensors({key: by_name[_in_model(key)].shape for key in names.values()}, tensors, str(directory))
@@ -239,7 +255,12 @@ def _put(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 def _read_config(directory: Path) -> TensorTrainConfig:
     try:
         config = PeftConfig.from_pretrained(directory)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise CheckpointError(
+            f"Adapters of the method TT_LORA are converted; {directory} holds peft_type={error}, which PEFT does not "
+            "know: import the package that registers it, and load it through PEFT."
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"A folder of PEFT holds {CONFIG_NAME}; {directory} has none that can be read ({error}): check the path."
         ) from None
@@ -262,6 +283,7 @@ def _read_tensors(directory: Path) -> dict[str, Tensor]:
 
 def _write(destination: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a folder beside ``destination``, then move it into place as a whole."""
+    destination = destination.resolve()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(
             f"A conversion is written to a folder that is new or empty; {destination} is not: choose another one."

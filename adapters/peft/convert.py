@@ -26,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
         convert(given.source, given.destination, given.base)
     except CheckpointError as error:
         return str(error)
+    except OSError as error:
+        return f"A conversion is written where there is room for it; {given.destination} is not: {error}."
     return None
 
 
 def _is_of_peft(directory: Path) -> bool:
     try:
         return "peft_type" in json.loads((directory / CONFIG_NAME).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"A folder with an adapter has {CONFIG_NAME}; {directory} has none that can be read ({error}): "
             "check the path."

@@ -128,6 +128,40 @@ def test_what_adapters_load_cannot_hold_is_refused_and_nothing_is_written(config
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "peft"]
 
 
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        ({"peft_type": "OFTV9"}, r"holds peft_type='OFTV9', which PEFT does not know: import the package"),
+        ({"target_modules": ["nowhere"]}, r"do not fit '.*base': use the base that it was trained on \(.*nowhere"),
+        ({"target_modules": ["shared"]}, r"do not fit '.*base': use the base that it was trained on \(.*Embedding"),
+        ({"rank": 0}, r"holds adapter_config.json; .*rank"),
+        ({"rank_pattern": {"nowhere": 2}}, r"do not fit .*nowhere"),
+    ],
+    ids=["an unknown method", "linears that are not there", "no linear", "no rank", "a pattern for nothing"],
+)
+def test_a_configuration_that_fits_nothing_is_refused_by_a_sentence(edit, sentence, tiny_t5, tmp_path):
+    tiny_t5(ours=False).save_pretrained(tmp_path / "base")
+    get_peft_model(tiny_t5(ours=False), TensorTrainConfig(rank=2)).save_pretrained(tmp_path / "peft")
+    path = tmp_path / "peft" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edit}))
+    with pytest.raises(CheckpointError, match=sentence):
+        from_peft(tmp_path / "peft", tmp_path / "native", base=str(tmp_path / "base"))
+    assert main([str(tmp_path / "peft"), str(tmp_path / "native"), "--base", str(tmp_path / "base")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "peft"]
+
+
+def test_the_folder_that_one_stands_in_is_a_destination_and_a_file_is_none(native, tmp_path, monkeypatch):
+    _, folder = native({"kind": "tt_lora", "rank": 2})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    to_peft(folder, ".")
+    assert (tmp_path / "here" / "adapter_config.json").exists()
+    (tmp_path / "file").write_text("mine")
+    assert "is not: " in main([str(folder), str(tmp_path / "file" / "below")])
+    (tmp_path / "here" / "adapter_config.json").write_text("3")
+    assert "has none that can be read" in main([str(tmp_path / "here"), str(tmp_path / "x")])
+
+
 def test_a_base_that_is_not_there_is_asked_for(tiny_t5, tmp_path):
     model = scrambled(get_peft_model(tiny_t5(ours=False), TensorTrainConfig(rank=2)))
     model.save_pretrained(tmp_path / "peft")
