@@ -83,6 +83,22 @@ class TensorTrainModel(BaseTuner):
         self._refuse_unmergeable(adapter_names, safe_merge, for_good=True)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
+    def unload(self) -> nn.Module:
+        """The base model without the deltas, also where they are merged: they are unmerged first."""
+        self.unmerge_adapter()
+        return super().unload()
+
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """PEFT has this for LoRA; sums of trains are made of saved folders.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "Sums of tensor-train deltas are made of saved folders; add_weighted_adapter was called: "
+            "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
+        )
+
     def disable_adapter_layers(self) -> None:
         """Let the model compute what the base computes, the deltas' biases included."""
         self._enable_adapter_layers(enabled=False)

@@ -341,6 +341,8 @@ def test_the_parts_of_peft_that_only_lora_has_are_refused_by_name(tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"only supports .*LORA.* but TT_LORA was passed"):
         hotswap_adapter(model, tmp_path, "default")
+    with pytest.raises(NotImplementedError, match=r"saved folders.*: save the adapters, call adapters\.combine"):
+        model.add_weighted_adapter(["default"], [1.0], "sum")
     assert torch.equal(logits(model), before)
 
 

@@ -88,6 +88,14 @@ class TestMerge:
         model.unmerge_adapter()
         assert torch.equal(logits(model.unload()), logits(t5()))
 
+    def test_unloading_what_is_merged_gives_the_base(self):
+        model = adapted(llama(), bias="dense")
+        model.merge_adapter()
+        plain = model.unload()
+        before = llama().state_dict()
+        assert plain.state_dict().keys() == before.keys()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in plain.state_dict().items())
+
     def test_merging_again_warns_and_changes_nothing(self):
         model = adapted()
         model.merge_adapter()
