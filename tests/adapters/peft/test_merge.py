@@ -10,7 +10,7 @@ from torch import nn
 from adapters import MergeError
 from adapters.peft import TensorTrainConfig
 
-from .tiny import adapted, bert, dense_delta, layers, llama, logits, scrambled, t5, two_adapters
+from .tiny import adapted, bert, dense_delta, gpt2, layers, llama, logits, scrambled, t5, two_adapters
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -95,6 +95,16 @@ class TestMerge:
         before = llama().state_dict()
         assert plain.state_dict().keys() == before.keys()
         assert all(torch.equal(tensor, before[name]) for name, tensor in plain.state_dict().items())
+
+    def test_merging_into_a_tied_head_warns_and_unmerging_gives_both_back(self):
+        with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
+            model = adapted(gpt2(), target_modules=["lm_head"])
+        active = logits(model)
+        with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
+            model.merge_adapter()
+        assert not torch.allclose(logits(model), active, atol=1e-2)
+        model.unmerge_adapter()
+        assert torch.equal(logits(model), active)
 
     def test_merging_again_warns_and_changes_nothing(self):
         model = adapted()
