@@ -235,10 +235,13 @@ def _native_targets(model: PeftModel, paths: set[str], directory: Path) -> dict[
             f"{directory} has {sorted(paths ^ meant)[0]} that no choice of these sets apart: load it through PEFT."
         )
     everywhere = {n for s, n, _, _ in known.values() if s in stacks}
+    feed_forward = sorted({name for _, _, kind, name in known.values() if kind == "feed_forward"})
+    of_these_names = {k for s, n, k, name in known.values() if s in stacks and n in layers and name in names}
+    usual = TensorTrainLoRAConfig()
     return {
-        "target_modules": names,
-        "sublayers": kinds,
-        "stacks": stacks,
+        "target_modules": None if names == feed_forward else names,
+        "sublayers": usual.sublayers if of_these_names == set(kinds) else kinds,
+        "stacks": usual.stacks if set(stacks) == set(usual.stacks) else stacks,
         "layers": None if set(layers) == everywhere else layers,
     }
 

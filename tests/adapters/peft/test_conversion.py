@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import adapters
 from adapters import CheckpointError
+from adapters.checkpoint import read_folder
 from adapters.peft import TensorTrainConfig, from_peft, to_peft
 from adapters.peft.convert import main
 
@@ -79,6 +80,17 @@ def test_a_base_that_the_folder_names_need_not_be_said(native, tiny_t5, logits, 
     to_peft(folder, tmp_path / "peft", base=str(tmp_path / "base"))
     from_peft(tmp_path / "peft", tmp_path / "back")
     assert torch.equal(logits(adapters.load(tiny_t5(ours=False), tmp_path / "back").eval()), logits(model))
+
+
+@pytest.mark.parametrize("fields", [{}, QV, SETTINGS["layers"]], ids=["feed-forward", "attentions", "some"])
+def test_places_that_were_not_said_are_not_said_afterwards(fields, native, tiny_t5, tmp_path):
+    _, folder = native({"kind": "tt_lora", "rank": 2, **fields})
+    tiny_t5(ours=False).save_pretrained(tmp_path / "base")
+    to_peft(folder, tmp_path / "peft", base=str(tmp_path / "base"))
+    from_peft(tmp_path / "peft", tmp_path / "back")
+    before, after = (read_folder(path)[1][0][1] for path in (folder, tmp_path / "back"))
+    for name in ("target_modules", "sublayers", "stacks", "layers"):
+        assert getattr(after, name) == getattr(before, name)
 
 
 @pytest.mark.parametrize(
