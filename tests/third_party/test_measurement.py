@@ -160,7 +160,8 @@ class TestActivations:
         )
         for trainer in (plain, checkpointed):
             trainer.train()
-        assert tiny.losses(plain) == tiny.losses(checkpointed)
+        # A block that is computed twice rounds its gradients otherwise, by some 1e-8.
+        assert tiny.losses(plain) == pytest.approx(tiny.losses(checkpointed), rel=1e-6)
         blocks = [layer for layer in plain.measurement.activations if " " in layer]
         assert len(blocks) == 4
         less = checkpointed.measurement.activations
