@@ -7,8 +7,9 @@ tuples, an int may stand for a float, but neither "8" nor true stands for 8.
 import difflib
 import json
 from collections.abc import Iterable
+from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -41,6 +42,22 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
 @cache
 def _type_adapter(annotation: Any) -> TypeAdapter:
     return TypeAdapter(annotation)
+
+
+def from_json(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A dataclass from its JSON form; defaults are its own.
+
+    Raises:
+        ConfigurationError: a key is unknown or missing, or a value is not of its type.
+    """
+    types = get_type_hints(cls)
+    check_keys(values, types, where)
+    for field in fields(cls):
+        if field.name not in values and field.default is field.default_factory is MISSING:
+            raise ConfigurationError(
+                f"{where[0].upper()}{where[1:]} has a key {field.name!r}; given were {sorted(values)}: add it."
+            )
+    return cls(**{key: check_type(key, value, types[key], where) for key, value in values.items()})
 
 
 def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:

@@ -18,13 +18,13 @@ epoch holds depends on the seed and the number of the epoch alone, so that a run
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from adapters import ConfigurationError
-from adapters.validation import check_keys, check_type, nearest_name
+from adapters.validation import from_json, nearest_name
 from seq2seq.tasks import TASKS
 
 
@@ -91,13 +91,7 @@ class Mixture:
                 f"Key 'mixture' is an object; given was {values!r}: write for example "
                 '{"tasks": ["world_sentiment", "world_paraphrase"]}.'
             )
-        types = get_type_hints(cls)
-        check_keys(values, types, "The mixture")
-        if "tasks" not in values:
-            raise ConfigurationError(
-                f"A mixture has a key 'tasks', a list of names; given were {sorted(values)}: add it."
-            )
-        return cls(**{key: check_type(key, value, types[key], "the mixture") for key, value in values.items()})
+        return from_json(cls, values, "the mixture")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, which ``from_dict`` reads back."""

@@ -12,7 +12,7 @@ grow       at each, after the cut; where there is a cut not at the last
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from adapters.adaptive_ranks.choice import check_budget
 from adapters.adaptive_ranks.report import RankReport
 from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
 from adapters.compiled import uncompiled
-from adapters.validation import ConfigurationError, check_keys, check_type
+from adapters.validation import ConfigurationError, check_type, from_json
 
 WHERE = "the rank_schedule"
 
@@ -116,12 +116,7 @@ class RankSchedule:
                 f"Key 'rank_schedule' is an object; given was {values!r}: write for example "
                 '{"start": 50, "every": 50, "end": 200, "rel_tol": 0.1}.'
             )
-        types = get_type_hints(cls)
-        check_keys(values, types, WHERE)
-        for key in ("start", "every", "end"):
-            if key not in values:
-                refuse(key, "is a number of steps", f"none among {sorted(values)}", "add it")
-        return cls(**{key: check_type(key, value, types[key], WHERE) for key, value in values.items()})
+        return from_json(cls, values, WHERE)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; ``from_dict`` of it gives an equal schedule."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 import t3nsor as t3
 from adapters.active_task import set_active_task
@@ -26,6 +25,7 @@ from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tenso
 from adapters.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.model_card import remove_model_card
+from adapters.skeleton import base_without_weights
 from adapters.sublayers import Sublayer, find_sublayers
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
@@ -81,10 +81,7 @@ def write_native(
             state[f"{module}.cores.{k}"] = core.float().contiguous()
         if biases:
             state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
-    check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
-    model.load_state_dict(state, strict=False, assign=True)
-    remove_model_card(directory)
-    save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
+    _save(model, state, directory)
 
 
 def write_one_tensor(
@@ -122,25 +119,15 @@ def write_one_tensor(
             state[names[id(adapter.linear.cores.read(k))]] = core.float().contiguous()
         if biases:
             state[names[id(adapter.linear.bias)]] = biases.get(path, torch.zeros(adapter.linear.out_features)).float()
+    _save(model, state, directory)
+
+
+def _save(model: nn.Module, state: dict[str, Tensor], directory: Path) -> None:
+    """Give the adapters of a model without weights these tensors, and save them."""
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
     remove_model_card(directory)
     save(model, directory, model_card=False)  # its counts would be those of a base of another vocabulary
-
-
-def base_without_weights(architecture: Any, directory: Path) -> nn.Module:
-    """The base that a folder was saved from, on the meta device."""
-    try:
-        config = AutoConfig.for_model(**architecture)
-        with torch.device("meta"):
-            model = AutoModelForSeq2SeqLM.from_config(config)
-            find_sublayers(model)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"A folder says the architecture of its base, a T5; {directory} says {architecture!r} ({error}): "
-            "save the adapter again, or load it into its model and take Deltas.of(model)."
-        ) from error
-    return model
 
 
 def zero_train(size: tuple[int, int], trains: Mapping[str, t3.TensorTrain]) -> t3.TensorTrain:

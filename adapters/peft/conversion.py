@@ -14,12 +14,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig
 
 from adapters.checkpoint import (
     ARCHITECTURE_KEYS,
@@ -36,6 +35,7 @@ from adapters.injection import attach
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
+from adapters.skeleton import base_without_weights
 from adapters.sublayers import find_sublayers
 from adapters.tensor_train_linear import TensorTrainLoRAConfig
 from adapters.validation import ConfigurationError
@@ -66,7 +66,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
         )
     config = saved[0][1]
     try:
-        native = attach(_skeleton(architecture, directory), config)
+        native = attach(base_without_weights(architecture, directory), config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"An adapter fits the base that it names; that of {directory} does not: save it again ({error})."
@@ -89,10 +89,11 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
         )
     except ConfigurationError as error:
         raise CheckpointError(f"PEFT's side takes what {directory} holds; it does not: {error}") from None
-    model = get_peft_model(_skeleton(architecture, directory), described)
+    model = get_peft_model(base_without_weights(architecture, directory), described)
     names = {theirs: tensors[ours] for ours, theirs in _names(native, model)}
     _put(model, {_in_model(key): tensor for key, tensor in names.items()})
     described.base_model_name_or_path = base
+    model.get_base_model().config._name_or_path = base or ""  # where PEFT's card looks
     _write(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
 
 
@@ -118,7 +119,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     architecture = _architecture(base, directory)
     described.base_model_name_or_path = None
     try:
-        model = get_peft_model(_skeleton(architecture, directory), described)
+        model = get_peft_model(base_without_weights(architecture, directory), described)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"Deltas stand beside linears of the base; those of {directory} do not fit {base!r}: "
@@ -133,7 +134,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     places = _native_targets(model, paths, directory)
     try:
         config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **said, **places})
-        native = attach(_skeleton(architecture, directory), config)
+        native = attach(base_without_weights(architecture, directory), config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"adapters.load takes what {directory} holds; it does not: {error}") from None
     names = dict(_names(native, model))
@@ -141,21 +142,6 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     check_tensors({key: by_name[_in_model(key)].shape for key in names.values()}, tensors, str(directory))
     _put(native, {ours: tensors[theirs] for ours, theirs in names.items()})
     _write(Path(destination), lambda folder: save(native, folder))
-
-
-def _skeleton(architecture: dict[str, Any], directory: Path) -> nn.Module:
-    """A T5 of this architecture on the meta device."""
-    try:
-        config = AutoConfig.for_model(**architecture)
-        with torch.device("meta"):
-            model = AutoModelForSeq2SeqLM.from_config(config)
-        find_sublayers(model)
-    except (TypeError, ValueError, ConfigurationError) as error:
-        raise CheckpointError(
-            f"A folder of adapters.save holds deltas of a T5; the base of {directory} is {architecture}: "
-            f"use another base model ({error})."
-        ) from None
-    return model
 
 
 def _architecture(base: str | None, directory: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Strict JSON types, unknown keys, and the sentences about them."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
+from adapters.validation import ConfigurationError, check_keys, check_type, from_json, nearest_name
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,27 @@ def test_known_keys_pass_and_a_name_like_no_other_gets_the_list_alone():
     assert check_keys(["rank"], ["rank", "d"], "this object") is None
     assert "did you mean" not in nearest_name("zzzz", ["rank", "d"])
     assert "d, rank" in nearest_name("zzzz", ["rank", "d"])
+
+
+@dataclass(frozen=True)
+class Described:
+    rank: int
+    names: tuple[str, ...] = ()
+
+
+def test_a_dataclass_is_read_from_json_with_its_own_defaults():
+    assert from_json(Described, {"rank": 3}, "the thing") == Described(3)
+    assert from_json(Described, {"rank": 3, "names": ["a"]}, "the thing") == Described(3, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"names": ["a"]}, r"The thing has a key 'rank'; given were \['names'\]: add it"),
+        ({"rnak": 3}, "The thing has no key 'rnak': did you mean 'rank'"),
+        ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; given was '3'"),
+    ],
+)
+def test_a_dataclass_from_json_that_does_not_fit_is_refused(values, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        from_json(Described, values, "the thing")

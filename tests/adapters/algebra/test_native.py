@@ -223,7 +223,7 @@ def test_a_model_without_adapters_is_refused(tiny_t5):
     ("change", "named"),
     [
         (lambda d: d["architecture"].update(model_type="unheard_of"), "unheard_of"),
-        (lambda d: d.update(architecture=3), "says 3"),
+        (lambda d: d.update(architecture=3), "is 3"),
         (lambda d: d["architecture"].update(model_type="bart"), "bart"),
         (lambda d: d["architecture"].update(d_ff=96), "has shape"),
         (lambda d: d["architecture"].update(num_layers=3), "lacks"),

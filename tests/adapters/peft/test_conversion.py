@@ -78,6 +78,7 @@ def test_a_base_that_the_folder_names_need_not_be_said(native, tiny_t5, logits, 
     model, folder = native({"kind": "tt_lora", "rank": 2})
     tiny_t5(ours=False).save_pretrained(tmp_path / "base")
     to_peft(folder, tmp_path / "peft", base=str(tmp_path / "base"))
+    assert f"base_model: {tmp_path / 'base'}\n" in (tmp_path / "peft" / "README.md").read_text()
     from_peft(tmp_path / "peft", tmp_path / "back")
     assert torch.equal(logits(adapters.load(tiny_t5(ours=False), tmp_path / "back").eval()), logits(model))
 

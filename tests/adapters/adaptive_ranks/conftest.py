@@ -1,0 +1,10 @@
+"""Every adapter whose ranks can change, in turn."""
+
+import pytest
+
+from .settings import ADAPTABLE
+
+
+@pytest.fixture(params=ADAPTABLE)
+def adaptable(request):
+    return ADAPTABLE[request.param]
