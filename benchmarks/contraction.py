@@ -1,6 +1,6 @@
 """How fast a tensor-train delta on one frozen layer is, by each way, by the plan that "auto" takes, and beside others.
 
-    python -m benchmarks.contraction                         the whole grid; about half an hour on two cores
+    python -m benchmarks.contraction                         the whole grid; some hours on two cores
     python -m benchmarks.contraction --quick                 a corner of it, in a minute or two
     python -m benchmarks.contraction --device cuda           the same on a GPU
     python -m benchmarks.contraction --layers 768x3072 --tokens 1024 --d 3 --rank 4 --dtypes float32
@@ -8,13 +8,17 @@
 Each cell times forward and backward of one layer: y, and the gradients of x and of all that is trained. Times are
 medians of interleaved rounds; ratios are to the frozen layer (its product and the gradient of its input) and to PEFT's
 LoRA of rank 8 in the same rounds. A way that takes over three times the fastest when it runs first has that time.
+Cells that the file in `--out` holds already are not measured again, so the grid can be stopped and gone on with, or be
+measured piece by piece.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import t3nsor as t3
+from adapters.files import replace_file
 from benchmarks import peers
 from benchmarks.machine import describe_machine
 from benchmarks.options import parser_of
@@ -35,6 +40,7 @@ CORES = (2, 3, 4, 5)
 RANKS = (2, 4, 8, 16)
 MODES = ("cheapest", "ascending")
 DTYPES = ("float32", "bfloat16")
+AXES = ("dtype", "layer", "tokens", "mode", "d", "rank")
 QUICK = {"layers": LAYERS[:1], "tokens": TOKENS[1:2], "d": (3,), "rank": (4, 8), "modes": MODES, "dtypes": DTYPES[:1]}
 
 
@@ -44,19 +50,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    cells = list(
-        itertools.product(options.dtypes, options.layers, options.tokens, options.modes, options.d, options.rank)
-    )
-    measured: list[dict[str, Any]] = []
     options.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": describe_machine(device), "rounds": options.rounds, "cells": measured}
-    for cell in tqdm(cells, desc="cells", disable=None):
-        measured.append(measure_cell(*cell, rounds=options.rounds, device=device))
-        (options.out / "contraction.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    path = options.out / "contraction.json"
+    record = begun(path, describe_machine(device))
+    known = {tuple(cell[name] for name in AXES) for cell in record["cells"]}
+    axes = (options.dtypes, options.layers, options.tokens, options.modes, options.d, options.rank)
+    missing = [cell for cell in itertools.product(*axes) if cell not in known]
+    for cell in tqdm(missing, desc="cells", disable=None):
+        record["cells"].append(measure_cell(*cell, rounds=options.rounds, device=device))
+        replace_file(path, functools.partial(write, record))
     from benchmarks.contraction_tables import show
 
     show(record, options.out)
     return 0
+
+
+def begun(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
+    """The record to add cells to: that of the file, where an earlier run on this machine wrote one."""
+    if not path.exists():
+        return {"machine": machine, "cells": []}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["machine"] != machine:
+        raise SystemExit(
+            f"One file holds cells of one machine and its libraries; those in {path} were measured with "
+            f"{record['machine']}, this is {machine}: choose another folder with --out."
+        )
+    return record
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """The record as JSON."""
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(record: dict[str, Any], folder: Path) -> None:
     """Print the tables, write them as Markdown, and draw the plot."""
-    cells = record["cells"]
+    cells = sorted(record["cells"], key=in_order)
     tables = [summary(cells), by_layer(cells)]
     if any("core after core" in cell["seconds"] for cell in cells):
         tables.append(others(cells))
@@ -42,6 +42,13 @@ def show(record: dict[str, Any], folder: Path) -> None:
     (folder / "contraction.md").write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8")
     draw(cells, folder / "contraction.png")
     console.print(f"Written: {folder}/contraction.json, contraction.md, contraction.png")
+
+
+def in_order(cell: dict[str, Any]) -> tuple:
+    """Where a cell belongs in the tables, however it was measured: float32 and the cheapest shapes first."""
+    inside, outside = map(int, cell["layer"].split("x"))
+    first = cell["dtype"] != "float32", cell["mode"] != "cheapest"
+    return *first, inside * outside, inside, cell["tokens"], cell["d"], cell["rank"]
 
 
 def ways(cell: dict[str, Any]) -> dict[str, float]:

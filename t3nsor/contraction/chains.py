@@ -154,9 +154,8 @@ def dense(cores: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
     left, right = halves(cores, bond)
     left, right = left.reshape(M1 * N1, R), right.reshape(R, M2 * N2)
     if N1 == 1 or M2 == 1:  # (M1 N1, R) x (R, M2 N2) is in the order of the matrix
-        if base is None:
-            return (left @ right).reshape(M1 * M2, N1 * N2)
-        return torch.addmm(base.reshape(M1 * N1, M2 * N2), left, right).reshape(M1 * M2, N1 * N2)
+        matrix = (left @ right).reshape(M1 * M2, N1 * N2)
+        return matrix if base is None else matrix.add_(base)  # addmm would copy the base first
     matrix = (left @ right).reshape(M1, N1, M2, N2).transpose(1, 2)  # (M1, M2, N1, N2)
     if base is None:
         return matrix.reshape(M1 * M2, N1 * N2)

@@ -8,6 +8,7 @@ import torch
 
 import adapters
 from adapters import MergeError
+from adapters.merging import is_finite
 
 
 def storages(model):
@@ -145,6 +146,16 @@ def test_a_merge_that_is_not_finite_is_refused_and_changes_nothing(adapted, kind
     assert storages(model) == where
     assert same_bits(bits(model), before)
     torch.testing.assert_close(logits(model), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("entries", "finite"), [("largest", True), ("inf", False), ("nan", False), ("both", False)])
+def test_finite_entries_whose_sum_overflows_are_finite(dtype, entries, finite):
+    tensor = torch.full((2, 50), torch.finfo(dtype).max, dtype=dtype)
+    assert not tensor.sum().isfinite()
+    specials = {"inf": [float("inf")], "nan": [float("nan")], "both": [float("inf"), -float("inf")]}.get(entries, [])
+    tensor.view(-1)[: len(specials)] = torch.tensor(specials, dtype=dtype)
+    assert is_finite(tensor) == finite
 
 
 def test_a_delta_that_overflows_the_base_s_dtype_is_refused(adapted):

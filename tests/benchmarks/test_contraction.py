@@ -42,6 +42,24 @@ def test_a_cell_for_each_choice_with_its_times(record):
     assert "core after core" not in cells[0]["seconds"]
 
 
+def test_cells_that_are_in_the_file_are_not_measured_again(record, tmp_path):
+    begun = {"machine": record["machine"], "cells": record["cells"][1:]}
+    (tmp_path / "contraction.json").write_text(json.dumps(begun))
+    assert main([*SMALL, "--out", str(tmp_path)]) == 0
+    cells = json.loads((tmp_path / "contraction.json").read_text())["cells"]
+    assert cells[:-1] == record["cells"][1:]
+    assert {**cells[-1], "seconds": {}} == {**record["cells"][0], "seconds": {}}
+    assert sorted(cells, key=contraction_tables.in_order)[0] == cells[-1]
+
+
+def test_cells_of_another_machine_are_not_mixed_with_these(record, tmp_path):
+    other = json.dumps({"machine": {**record["machine"], "threads": 3}, "cells": []})
+    (tmp_path / "contraction.json").write_text(other)
+    with pytest.raises(SystemExit, match=r"'threads': 3.*choose another folder with --out"):
+        main([*SMALL, "--out", str(tmp_path)])
+    assert (tmp_path / "contraction.json").read_text() == other
+
+
 def test_the_tables_have_a_row_for_each_group(record):
     assert summary(record["cells"]).row_count == 2
     assert by_layer(record["cells"]).row_count == 2
