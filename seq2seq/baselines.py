@@ -28,7 +28,7 @@ from seq2seq.backbone import load_backbone
 from seq2seq.metrics import average_over_tasks, split_metrics
 from seq2seq.preparation import Prepared, attach_adapters
 from seq2seq.run_folder import RunFolder, read_json, write_json
-from seq2seq.tasks import TaskSpec, similarity_label
+from seq2seq.task_spec import TaskSpec, similarity_label
 from seq2seq.training import make_trainer, predict
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from seq2seq import PROJECT
 from seq2seq.files import READERS, Row, read_rows
 from seq2seq.hub import unanswered
 from seq2seq.splits import SPLIT_POLICIES
-from seq2seq.tasks import OWN_FILES, TaskSpec
+from seq2seq.task_spec import TaskSpec
+from seq2seq.tasks import OWN_FILES
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from datasets import Dataset, Features, List, Value
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from seq2seq.tasks import TaskSpec
+from seq2seq.task_spec import TaskSpec
 
 INVALID = -1
 """The class number of a text that is none of the labels."""

@@ -17,7 +17,8 @@ from seq2seq.data import is_task_folder, load_files, load_splits, tokenize
 from seq2seq.metrics import average_over_tasks
 from seq2seq.mixing import MixtureSampler
 from seq2seq.splits import limit_rows
-from seq2seq.tasks import OWN_FILES, TaskSpec, get_task
+from seq2seq.task_spec import TaskSpec
+from seq2seq.tasks import OWN_FILES, get_task
 from seq2seq.tracking import check_tracking
 from third_party.models.t5 import T5ForConditionalGeneration
 from third_party.trainers import Seq2SeqTrainer

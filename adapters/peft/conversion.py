@@ -8,31 +8,19 @@ the same place of the same delta; so every format is served, and what is shared 
 """
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from peft import PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig
 
-from adapters.checkpoint import (
-    ARCHITECTURE_KEYS,
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    CheckpointError,
-    adapter_state_dict,
-    check_tensors,
-    read_folder,
-    save,
-)
+from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
 from adapters.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.peft.configuration import TensorTrainConfig
+from adapters.peft.folders import architecture_of, read_config, read_tensors, write_folder
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
 from adapters.skeleton import base_without_weights
@@ -94,7 +82,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
     _put(model, {_in_model(key): tensor for key, tensor in names.items()})
     described.base_model_name_or_path = base
     model.get_base_model().config._name_or_path = base or ""  # where PEFT's card looks
-    _write(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
+    write_folder(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
 
 
 def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
@@ -108,15 +96,15 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
             is not as it should be. Nothing is written.
     """
     directory = Path(directory)
-    described = _read_config(directory)
-    tensors = _read_tensors(directory)
+    described = read_config(directory)
+    tensors = read_tensors(directory)
     if described.modules_to_save:
         raise CheckpointError(
             f"A folder of adapters.save holds deltas; {directory} has modules_to_save={described.modules_to_save} too: "
             "merge, and save the whole model."
         )
     base = base or described.base_model_name_or_path
-    architecture = _architecture(base, directory)
+    architecture = architecture_of(base, directory)
     described.base_model_name_or_path = None
     try:
         model = get_peft_model(base_without_weights(architecture, directory), described)
@@ -141,21 +129,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     by_name = dict(model.named_parameters())
     check_tensors({key: by_name[_in_model(key)].shape for key in names.values()}, tensors, str(directory))
     _put(native, {ours: tensors[theirs] for ours, theirs in names.items()})
-    _write(Path(destination), lambda folder: save(native, folder))
-
-
-def _architecture(base: str | None, directory: Path) -> dict[str, Any]:
-    """What of the base's configuration a folder of ``adapters.save`` names."""
-    try:
-        config = AutoConfig.from_pretrained(base) if base else None
-    except (OSError, ValueError):
-        config = None
-    if config is None:
-        raise CheckpointError(
-            f"A folder of adapters.save names its base's architecture, which is read from the base model; for "
-            f"{directory} that is {base!r}, which is not there: say where it is by base."
-        )
-    return {key: getattr(config, key) for key in ARCHITECTURE_KEYS if hasattr(config, key)}
+    write_folder(Path(destination), lambda folder: save(native, folder))
 
 
 def _native_deltas(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -239,47 +213,3 @@ def _in_model(key: str) -> str:
 
 def _put(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     model.load_state_dict(tensors, strict=False, assign=True)
-
-
-def _read_config(directory: Path) -> TensorTrainConfig:
-    try:
-        config = PeftConfig.from_pretrained(directory)
-    except KeyError as error:
-        raise CheckpointError(
-            f"Adapters of the method TT_LORA are converted; {directory} holds peft_type={error}, which PEFT does not "
-            "know: import the package that registers it, and load it through PEFT."
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"A folder of PEFT holds {CONFIG_NAME}; {directory} has none that can be read ({error}): check the path."
-        ) from None
-    if type(config) is not TensorTrainConfig:
-        raise CheckpointError(
-            f"Adapters of the method TT_LORA are converted; {directory} holds {config.peft_type}: "
-            "load it through PEFT, or use a kind peft:<TYPE>."
-        )
-    return config
-
-
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(directory / WEIGHTS_NAME)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"A folder of PEFT holds {WEIGHTS_NAME}; {directory} has none that can be read ({error}): save it again."
-        ) from None
-
-
-def _write(destination: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``destination``, then move it into place as a whole."""
-    destination = destination.resolve()
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(
-            f"A conversion is written to a folder that is new or empty; {destination} is not: choose another one."
-        )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent) as beside:
-        folder = Path(beside) / destination.name
-        folder.mkdir()
-        write(folder)
-        os.replace(folder, destination)

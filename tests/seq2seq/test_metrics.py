@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.metrics import METRICS, compute_metrics, normalize_answer, split_metrics
-from seq2seq.tasks import OWN_FILES, SIMILARITY_LABELS, TASKS, TaskSpec
+from seq2seq.task_spec import SIMILARITY_LABELS, TaskSpec
+from seq2seq.tasks import OWN_FILES, TASKS
 
 CLASS_TASKS = {
     "accuracy": TASKS["mnli"],

@@ -11,7 +11,8 @@ from adapters import ConfigurationError
 from seq2seq.files import read_rows
 from seq2seq.metrics import METRICS
 from seq2seq.splits import SPLIT_POLICIES
-from seq2seq.tasks import OWN_FILES, SIMILARITY_LABELS, TASKS, get_task, similarity_label
+from seq2seq.task_spec import SIMILARITY_LABELS, similarity_label
+from seq2seq.tasks import OWN_FILES, TASKS, get_task
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real task files are not on this machine")
