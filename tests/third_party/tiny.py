@@ -6,6 +6,7 @@ Under torchrun it is one of several processes. Each prints one line of JSON: how
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
     T5Config,
     T5ForConditionalGeneration,
+    TrainerCallback,
 )
 
 import adapters
@@ -49,6 +51,15 @@ FORMS = {
 LORA = {"kind": "tt_lora", "rank": 2}
 OF_THE_TRAINER = ("compute_metrics", "callbacks", "compute_loss_func", "task_names", "train_sampler")
 BOTTLENECK = {"kind": "bottleneck", "reduction_factor": 4}
+NOT_LINEAR = {"kind": "tt_adapter", "reduction_factor": 2, "rank": 2}
+CHECKPOINT_FILES = {
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "rng_state.pth",
+    "scheduler.pt",
+    "trainer_state.json",
+}
 
 
 def base_model(form: str, dropout: float = 0.0) -> Any:
@@ -130,6 +141,31 @@ def make_trainer(
         processing_class=tokenizer(),
         **own,
     )
+
+
+class At(TrainerCallback):
+    """Calls a function of the trainer's state at one kind of event."""
+
+    def __init__(self, event, function):
+        def call(args, state, control, **kwargs):
+            function(state, kwargs["model"])
+
+        setattr(self, event, call)
+
+
+def oracle(model, rows, label_smoothing=0.0):
+    """Loss and gradient norm of all rows as one float64 batch: -sum of smoothed log p(target) / number of targets."""
+    model = model.double().train()
+    batch = collator(model)(rows)
+    targets = batch["labels"]
+    log_p = model(**batch).logits.log_softmax(-1)  # (rows, length, vocabulary)
+    truth = torch.full_like(log_p, label_smoothing / log_p.shape[-1])
+    there = targets != -100
+    truth.scatter_add_(2, targets.clamp(min=0).unsqueeze(-1), torch.full_like(log_p[..., :1], 1 - label_smoothing))
+    loss = -(truth * log_p).sum(-1)[there].sum() / there.sum()
+    loss.backward()
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None))
+    return loss.item(), norm
 
 
 def losses(trainer: Seq2SeqTrainer) -> dict[int, float]:

@@ -1,0 +1,122 @@
+"""Checkpoints of a training: adapter tensors only, the best one at the end, the last whole one."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import adapters
+from tests.third_party import tiny
+from third_party.trainers import last_complete_checkpoint
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize(
+        "adapter",
+        [tiny.LORA, [tiny.LORA, {"kind": "layer_norm"}], {"kind": "tt_layer_norm"}, tiny.NOT_LINEAR],
+        ids=["tt_lora", "with layer norms", "tt_layer_norm", "not linear"],
+    )
+    def test_holds_the_unmerged_adapter_only(self, bases, tmp_path, adapter):
+        at_step, in_evaluation = {}, []
+        callbacks = [
+            tiny.At("on_save", lambda state, model: at_step.setdefault(state.global_step, tiny.tensors(model))),
+            tiny.At("on_save", lambda state, model: in_evaluation.append(not model.training)),
+        ]
+        trainer = tiny.make_trainer(
+            bases["relu"],
+            tmp_path,
+            adapter,
+            save_strategy="steps",
+            save_steps=2,
+            eval_strategy="steps",
+            eval_steps=2,
+            callbacks=callbacks,
+        )
+        trainer.train()
+        assert in_evaluation == [True, True]
+        assert sorted(at_step) == [2, 4]
+        for step, expected in at_step.items():
+            folder = tmp_path / f"checkpoint-{step}"
+            assert {path.name for path in folder.iterdir()} == tiny.CHECKPOINT_FILES
+            tiny.assert_same_tensors(load_file(folder / "adapter_model.safetensors"), expected)
+            trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+            assert expected.keys() == trained
+
+    def test_saved_inside_a_merged_evaluation_is_unmerged(self, bases, tmp_path):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, [tiny.LORA, {"kind": "tt_layer_norm", "rank": 2}])
+        tiny.randomize(trainer.model)
+        expected = tiny.tensors(trainer.model)
+        with trainer.merged_for_evaluation():
+            assert adapters.is_merged(trainer.model)
+            trainer.save_model()
+        assert {path.name for path in tmp_path.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+        tiny.assert_same_tensors(load_file(tmp_path / "adapter_model.safetensors"), expected)
+
+    def test_loads_into_a_base_model_by_name(self, bases, tmp_path):
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, save_strategy="steps", save_steps=4)
+        trainer.train()
+        fresh = tiny.adapted_model(bases["relu"], None)
+        adapters.load(fresh, tmp_path / "checkpoint-4")
+        batch = tiny.collator(fresh)(tiny.rows(4))
+        with torch.no_grad():
+            logits = [model.eval()(**batch).logits for model in (fresh, trainer.model)]
+        assert torch.equal(*logits)
+
+    @pytest.mark.parametrize("scores", [[0.1, 0.9, 0.3], [0.5, 0.2, 0.1], [0.1, 0.2, 0.3]])
+    def test_best_model_by_average_metrics_is_loaded_at_the_end(self, bases, tmp_path, scores):
+        at_step, to_come = {}, iter(scores)
+        trainer = tiny.make_trainer(
+            bases["relu"],
+            tmp_path,
+            max_steps=3,
+            save_strategy="steps",
+            save_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="average_metrics",
+            greater_is_better=True,
+            predict_with_generate=True,
+            generation_max_length=4,
+            compute_metrics=lambda prediction: {"average_metrics": next(to_come)},
+            callbacks=[
+                tiny.At("on_step_end", lambda state, model: at_step.update({state.global_step: tiny.tensors(model)}))
+            ],
+        )
+        trainer.train()
+        best = 1 + scores.index(max(scores))
+        assert trainer.state.best_metric == max(scores)
+        assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
+        tiny.assert_same_tensors(tiny.tensors(trainer.model), at_step[best])
+        assert not any(torch.equal(at_step[best][name], at_step[best % 3 + 1][name]) for name in at_step[best])
+        assert [path.name for path in tmp_path.iterdir()] == [f"checkpoint-{best}"]
+
+
+class TestLastCompleteCheckpoint:
+    STATE = json.dumps({"global_step": 1})
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            ({}, None),
+            ({"checkpoint-2": STATE}, "checkpoint-2"),
+            ({"checkpoint-9": STATE, "checkpoint-10": STATE}, "checkpoint-10"),
+            ({"checkpoint-2": STATE, "checkpoint-4": None}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-4": ""}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-4": STATE[:-3]}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-4": "[]"}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-best": STATE, "checkpoint-": STATE}, "checkpoint-2"),
+            ({"checkpoint-2": None, "checkpoint-4": None}, None),
+        ],
+    )
+    def test_is_the_newest_whole_one(self, tmp_path, found, expected):
+        for name, state in found.items():
+            (tmp_path / name).mkdir()
+            if state is not None:
+                (tmp_path / name / "trainer_state.json").write_text(state)
+        assert last_complete_checkpoint(tmp_path) == (None if expected is None else tmp_path / expected)
+
+    def test_of_a_folder_that_is_not_there_is_none(self, tmp_path):
+        assert last_complete_checkpoint(tmp_path / "nowhere") is None
