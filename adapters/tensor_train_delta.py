@@ -9,6 +9,7 @@ T (out, in) is a TT matrix, c the optional bias, s the ``scaling``; with one cor
 from torch import Tensor, nn
 
 import t3nsor as t3
+from adapters.hooks import is_hooked
 
 
 class TensorTrainLinear(nn.Module):
@@ -43,8 +44,12 @@ class TensorTrainLinear(nn.Module):
 
     @property
     def fuses(self) -> bool:
-        """Whether ``onto`` can be used now: not while dropout changes x for T alone, nor with activations inside."""
-        return self.is_linear and not (self.training and self.dropout.p > 0)
+        """Whether ``onto`` can be used now: not while dropout changes x for T alone, nor with activations inside.
+
+        Nor where somebody looks at the calls of the delta or its layer, for it makes none.
+        """
+        drops = self.training and self.dropout.p > 0
+        return self.is_linear and not drops and not is_hooked(self) and not is_hooked(self.linear)
 
     def onto(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """W x + b + s (T x + c) with the frozen W (out, in) and b (out,), as one contraction; only where ``fuses``."""

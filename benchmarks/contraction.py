@@ -7,9 +7,9 @@
 
 Each cell times forward and backward of one layer: y, and the gradients of x and of all that is trained. Times are
 medians of interleaved rounds; ratios are to the frozen layer (its product and the gradient of its input) and to PEFT's
-LoRA of rank 8 in the same rounds. A way that takes over three times the fastest when it runs first has that time.
-Cells that the file in `--out` holds already are not measured again, so the grid can be stopped and gone on with, or be
-measured piece by piece.
+LoRA of rank 8 in the same rounds. "auto" and the single ways are the bare product, "tt_lora" is "auto" in an adapted
+layer, as a model has it. A way that takes over three times the fastest after a run to warm up has that one time. Cells
+that the file in `--out` holds already are not measured again, so that the grid can be stopped and gone on with.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from benchmarks import peers
 from benchmarks.machine import describe_machine
 from benchmarks.options import parser_of
 from benchmarks.timing import interleaved
+from t3nsor.contraction.device import coefficients
 from t3nsor.contraction.materialised import Fused
 from t3nsor.contraction.planner import Problem, fastest
 
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "contraction.json"
-    record = begun(path, describe_machine(device))
+    used = {str(dtype): asdict(coefficients(device.type, dtype)) for dtype in (torch.float32, torch.bfloat16)}
+    record = begun(path, {**describe_machine(device), "coefficients": used})
     known = {tuple(cell[name] for name in AXES) for cell in record["cells"]}
     axes = (options.dtypes, options.layers, options.tokens, options.modes, options.d, options.rank)
     missing = [cell for cell in itertools.product(*axes) if cell not in known]
@@ -66,13 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def begun(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
-    """The record to add cells to: that of the file, where an earlier run on this machine wrote one."""
+    """The record to add cells to: that of the file, where an earlier run on this machine wrote one.
+
+    Raises:
+        SystemExit: the file's cells are of another machine, or plans were chosen by other coefficients.
+    """
     if not path.exists():
         return {"machine": machine, "cells": []}
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["machine"] != machine:
         raise SystemExit(
-            f"One file holds cells of one machine and its libraries; those in {path} were measured with "
+            f"One file holds cells of one machine, its libraries and coefficients; those in {path} were measured with "
             f"{record['machine']}, this is {machine}: choose another folder with --out."
         )
     return record
@@ -116,6 +123,7 @@ def measure_cell(
     plan = fastest(problem)
     single = single_ways(problem)
     candidates = {"frozen": peers.frozen(linear), "auto": peers.tensor_train(linear, delta, "auto")}
+    candidates["tt_lora"] = peers.adapted(linear, delta)
     candidates |= {f"way {name}": peers.tensor_train(linear, delta, name) for name in single}
     if peers.installed("peft"):
         candidates["PEFT LoRA"] = peers.peft(linear, "LoRA")

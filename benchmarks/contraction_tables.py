@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-LORA = "PEFT LoRA"
+OURS, LORA = "tt_lora", "PEFT LoRA"
 CLOSE = 1.05
 """As near to the best single way as "auto" should be nearly always."""
 FEW = 1 / 5
@@ -84,7 +84,7 @@ def summary(cells: list[dict[str, Any]]) -> Table:
     for dtype, mode in dict.fromkeys((cell["dtype"], cell["mode"]) for cell in cells):
         some = [cell for cell in cells if (cell["dtype"], cell["mode"]) == (dtype, mode)]
         regrets, choices = [regret(cell) for cell in some], [regret_of_choice(cell) for cell in some]
-        small = [ratio(cell, "auto", LORA) for cell in some if is_small(cell) and cell["tokens"] >= 1024]
+        small = [ratio(cell, OURS, LORA) for cell in some if is_small(cell) and cell["tokens"] >= 1024]
         table.add_row(
             dtype,
             mode,
@@ -119,7 +119,7 @@ def by_layer(cells: list[dict[str, Any]]) -> Table:
             f"{frozen * 1e3:,.1f}",
             median_of(lora),
             mode,
-            *(median_of([ratio(cell, "auto") for cell in some if cell["rank"] == rank]) for rank in ranks),
+            *(median_of([ratio(cell, OURS) for cell in some if cell["rank"] == rank]) for rank in ranks),
         )
     return table
 
@@ -172,7 +172,7 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
             for mode in dict.fromkeys(cell["mode"] for cell in some):
                 chosen = [cell for cell in some if cell["mode"] == mode]
                 x = [cell["parameters"]["auto"] / cell["parameters"].get(LORA, 1) for cell in chosen]
-                y = [ratio(cell, "auto") for cell in chosen]
+                y = [ratio(cell, OURS) for cell in chosen]
                 axis.scatter(x, y, s=9, alpha=0.7, color=colours.get(mode), label=f"tensor train, {mode} shapes")
             lora = [ratio(cell, LORA) for cell in some if LORA in cell["seconds"]]
             if lora:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import t3nsor as t3
+from adapters import AdaptedLinear, AdapterController
+from adapters.tensor_train_delta import TensorTrainLinear
 
 
 class Candidate(NamedTuple):
@@ -42,6 +44,14 @@ def tensor_train(linear: nn.Linear, layer: t3.TTLinear, plan: str) -> Candidate:
     """A tensor-train delta by one plan."""
     product = lambda x: t3.matmul(x, layer.network(), plan, weight=linear.weight)  # noqa: E731
     return Candidate(product, layer.live_cores())
+
+
+def adapted(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
+    """A tensor-train delta in an adapted layer, with all that a model's forward goes through."""
+    host, controller = AdaptedLinear(with_weight_of(linear)), AdapterController()
+    controller.add(None, TensorTrainLinear(layer))
+    host.beside["tt_lora"] = controller
+    return Candidate(host, layer.live_cores())
 
 
 def core_after_core(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
@@ -80,9 +90,9 @@ def peft(linear: nn.Linear, kind: str, same_dtype: bool = False) -> Candidate:
         "LoHa": lambda: LoHaConfig(r=8, target_modules=["0"]),
         "IA3": lambda: IA3Config(target_modules=["0"], feedforward_modules=[]),
     }
-    own = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
-    own.weight = linear.weight
-    model = get_peft_model(nn.Sequential(own), configs[kind](), autocast_adapter_dtype=not same_dtype)
+    model = get_peft_model(
+        nn.Sequential(with_weight_of(linear)), configs[kind](), autocast_adapter_dtype=not same_dtype
+    )
     model = model.to(linear.weight.device)
     return Candidate(model.base_model.model, [p for p in model.parameters() if p.requires_grad])
 
@@ -105,6 +115,13 @@ def tensorly_torch(linear: nn.Linear, layer: t3.TTLinear, implementation: str) -
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.02)
     return Candidate(lambda x: linear(x) + module(x), list(module.parameters()))
+
+
+def with_weight_of(linear: nn.Linear) -> nn.Linear:
+    """A layer of its own that shares the weight."""
+    own = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
+    own.weight = linear.weight
+    return own
 
 
 def installed(package: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from t3nsor.contraction.clock import clocked
 
 HOPELESS = 3.0
-"""A contender that took so many times the fastest when it ran first is not timed again."""
+"""A contender that took so many times the fastest, each warmed up by a run, is not timed again."""
 
 
 class Timing(NamedTuple):
@@ -36,14 +36,16 @@ def interleaved(
     device: torch.device,
     contenders: set[Hashable] | None = None,
 ) -> dict[Hashable, Timing]:
-    """Run all functions once to warm up, then round after round, each time in another order, and give each its times.
+    """Run all functions to warm up, then round after round, each time in another order, and give each its times.
 
     Args:
-        contenders: of these the hopeless ones have the time of their first run alone, see `HOPELESS`.
+        contenders: they run once more before the rounds; the hopeless ones have that time alone, see `HOPELESS`.
     """
-    first = {name: clocked(function, device) for name, function in functions.items()}
-    best = min((first[name] for name in contenders or ()), default=0.0)
-    dropped = {name for name in contenders or () if first[name] > HOPELESS * best}
+    for function in functions.values():
+        clocked(function, device)
+    first = {name: clocked(run, device) for name, run in functions.items() if name in (contenders or ())}
+    best = min(first.values(), default=0.0)
+    dropped = {name for name, seconds in first.items() if seconds > HOPELESS * best}
     seconds = {name: [first[name]] if name in dropped else [] for name in functions}
     shuffle = random.Random(0)
     gc_was_on = gc.isenabled()

@@ -1,4 +1,4 @@
-"""A table of vectors as a tensor train, with rows looked up core by core; the table is never built.
+"""A table of vectors as a tensor train, with rows looked up in its cores; with several cores it is never built.
 
 row i = G_1[:, i_1] G_2[:, i_2] ... G_d[:, i_d]     (i_1, ..., i_d) are the digits of i in base (m_1, ..., m_d)
 indices (...) -> rows (..., embedding_dim)

@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapters.hooks import is_hooked
 from adapters.merging import MergeError, is_finite
 from adapters.peft.base_layers import features, turned
 from adapters.peft.configuration import TensorTrainConfig
@@ -128,9 +129,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
 
     def _is_plain(self) -> bool:
         """Whether the base is its weight and bias alone: no other class, and nobody looks at its calls."""
-        base = self.base_layer
-        hooks = (base._forward_hooks, base._forward_pre_hooks, base._backward_hooks, base._backward_pre_hooks)
-        return type(base) in (nn.Linear, Conv1D) and not any(hooks) and "forward" not in vars(base)
+        return type(self.base_layer) in (nn.Linear, Conv1D) and not is_hooked(self.base_layer)
 
     def _untouched(self) -> tuple[Tensor, Tensor | None]:
         """Weight, as the base keeps it, and bias (out,) of the base, merged or not."""

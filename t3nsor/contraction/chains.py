@@ -4,7 +4,9 @@
     halves at bond k    left (M1, N1, R), right (R, M2, N2)    W[(i1, i2), (j1, j2)] = sum_R left[i1, j1] right[i2, j2]
     dense               W (M, N)                               M = M1 M2, N = N1 N2
 
-A ring closes through the outer rank c = r_0 = r_d. The two halves meet in it too, so R = c r_k, and c = 1 in a train.
+Where all columns are left of a bond and all rows right of it, W is a product of two low-rank factors, which have no
+order: the right one counts as the left half then, and M2 = N1 = 1. A ring closes through the outer rank c = r_0 = r_d.
+The two halves meet in it too, so R = c r_k, and c = 1 in a train.
 """
 
 from collections.abc import Sequence
@@ -43,7 +45,8 @@ class Sizes(NamedTuple):
         """(M1, N1, M2, N2, R) of the halves at a bond."""
         M1, N1 = _product(self.rows[:bond]), _product(self.columns[:bond])
         M, N = self.shape
-        return M1, N1, M // M1, N // N1, self.ranks[0] * self.ranks[bond]
+        R = self.ranks[0] * self.ranks[bond]
+        return (M, 1, 1, N, R) if (M1, N1) == (1, N) else (M1, N1, M // M1, N // N1, R)
 
     def best_bond(self) -> int | None:
         """The interior bond at which building the dense matrix is cheapest; None with a single core.
@@ -127,9 +130,12 @@ def halves(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
     """Left (M1, N1, R) and right (R, M2, N2) of a chain that is cut at an interior bond."""
     left, right = chain(cores[:bond]), chain(cores[bond:])  # (c, M1, N1, r), (r, M2, N2, c)
     c, M1, N1, r = left.shape
+    _, M2, N2, _ = right.shape
+    if M1 == N2 == 1:
+        out_side, in_side = right.permute(1, 2, 3, 0), left.permute(0, 3, 1, 2)  # (M, 1, c, r), (c, r, 1, N)
+        return out_side.reshape(M2, 1, c * r), in_side.reshape(c * r, 1, N1)
     if c == 1:
         return left[0], right[..., 0]
-    _, M2, N2, _ = right.shape
     return left.permute(1, 2, 0, 3).reshape(M1, N1, c * r), right.permute(3, 0, 1, 2).reshape(c * r, M2, N2)
 
 
@@ -138,6 +144,10 @@ def halves_gradients(cores: Sequence[Tensor], bond: int, for_left: Tensor, for_r
     c, r = cores[0].shape[0], cores[bond].shape[0]
     M1, N1, _ = for_left.shape
     _, M2, N2 = for_right.shape
+    if all(core.shape[1] == 1 for core in cores[:bond]) and all(core.shape[2] == 1 for core in cores[bond:]):
+        out_side = for_left.reshape(M1, 1, c, r).permute(3, 0, 1, 2)  # (r, M, 1, c)
+        in_side = for_right.reshape(c, r, 1, N2).permute(0, 2, 3, 1)  # (c, 1, N, r)
+        return [*chain_gradients(cores[:bond], in_side), *chain_gradients(cores[bond:], out_side)]
     for_left = for_left.reshape(M1, N1, c, r).permute(2, 0, 1, 3)  # (c, M1, N1, r)
     for_right = for_right.reshape(c, r, M2, N2).permute(1, 2, 3, 0)  # (r, M2, N2, c)
     return [*chain_gradients(cores[:bond], for_left), *chain_gradients(cores[bond:], for_right)]

@@ -44,22 +44,37 @@ def _gradients(
         return for_input, gradients
 
 
+def _save(ctx: Any, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str) -> None:
+    ctx.save_for_backward(x, weight, *cores)
+    ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+
+
 class _NetworkProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, *cores)
-        ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
         y = _product(x, cores, weight, bias, plan)
         return y.clone() if y._is_view() else y  # a view made in here could not be written to, as y of a linear can
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, weight, bias, plan, *cores = inputs
+        _save(ctx, x, cores, weight, bias, plan)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *cores = ctx.saved_tensors
         for_x, _, for_bias, _, *for_cores = ctx.needs_input_grad
         for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores))
-        gradients = gradients or [None] * len(cores)
-        kept = [gradient if wanted else None for gradient, wanted in zip(gradients, for_cores, strict=True)]
-        return for_input, None, g.sum(0).to(ctx.bias_dtype) if for_bias else None, None, *kept
+        return for_input, None, _for_bias(ctx, g) if for_bias else None, None, *_wanted(gradients, for_cores)
+
+
+def _wanted(gradients: Sequence[Tensor] | None, for_cores: Sequence[bool]) -> list[Tensor | None]:
+    """Those of the cores that want one; none is there where no core does."""
+    return [g if wanted else None for g, wanted in zip(gradients or [None] * len(for_cores), for_cores, strict=True)]
+
+
+def _for_bias(ctx: Any, g: Tensor) -> Tensor:
+    return g.sum(0).to(ctx.bias_dtype)
 
 
 @torch.library.custom_op(
@@ -95,27 +110,19 @@ def _(g, x, cores, weight, plan, for_x, for_cores):
     return made + [torch.empty_like(c, memory_format=torch.contiguous_format) for c in cores if for_cores]
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    x, cores, weight, bias, plan = inputs
-    ctx.save_for_backward(x, weight, *cores)
-    ctx.plan, ctx.bias_dtype = plan, None if bias is None else bias.dtype
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _save(ctx, *inputs)
 
 
-def _backward(ctx, g):
+def _backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, weight, *cores = ctx.saved_tensors
     for_x, for_cores, _, for_bias, _ = ctx.needs_input_grad
-    gradients: list[Tensor | None] = [None] * len(cores)
     made: list[Tensor] = []
     if for_x or any(for_cores):
-        made = list(
-            torch.ops.t3nsor.network_product_gradients(
-                g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores)
-            )
-        )
+        wanted = for_x, any(for_cores)
+        made = list(torch.ops.t3nsor.network_product_gradients(g.contiguous(), x, cores, weight, ctx.plan, *wanted))
     for_input = made.pop(0) if for_x else None
-    if any(for_cores):
-        gradients = [gradient if wanted else None for gradient, wanted in zip(made, for_cores, strict=True)]
-    return for_input, gradients, None, g.sum(0).to(ctx.bias_dtype) if for_bias else None, None
+    return for_input, _wanted(made, for_cores), None, _for_bias(ctx, g) if for_bias else None, None
 
 
 _product_operator.register_autograd(_backward, setup_context=_setup_context)

@@ -58,12 +58,12 @@ class Halves(Way):
             between = self._through_right(x, right)
             # transposed: with the narrow side to the right it takes twice as long
             for_left = (between.T @ grouped).T  # (N1 R, T M2) x (T M2, M1), or (N1 R M2, T) x (T, M)
+            for_right = flow.T @ x.reshape(T * N1, N2)  # (R M2, T N1) x (T N1, N2) -> (R M2, N2)
+            for_left, for_right = for_left.to(cores[0].dtype), for_right.to(cores[0].dtype)
             if self.expanded:
                 for_left = for_left.reshape(M1, M2, N1, R, M2).diagonal(dim1=1, dim2=4).sum(-1)
-            for_right = flow.T @ x.reshape(T * N1, N2)  # (R M2, T N1) x (T N1, N2) -> (R M2, N2)
             for_left, for_right = for_left.reshape(M1, N1, R), for_right.reshape(R, M2, N2)
-            dtype = cores[0].dtype
-            gradients = halves_gradients(cores, self.bond, for_left.to(dtype), for_right.to(dtype))
+            gradients = halves_gradients(cores, self.bond, for_left, for_right)
         return for_input, gradients
 
     def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:

@@ -76,7 +76,7 @@ def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None
     """The plan that `plan` stands for with this input; without any vectors there is nothing to choose."""
     if x.shape[0] == 0:
         return Plan.parse("materialised", len(cores))
-    if plan == "auto":
+    if plan == "auto" or (plan == "timed" and x.is_meta):
         return fastest(Problem.of(x, cores, weight))
     if plan == "timed":
         problem = Problem.of(x, cores, weight)
@@ -100,8 +100,13 @@ class Seconds(NamedTuple):
 
 
 def fastest(problem: Problem) -> Plan:
-    """The plan that the cost model of the device expects to be fastest."""
-    return _fastest(problem, coefficients(problem.device_type, problem.dtype))
+    """The plan that the cost model of the device expects to be fastest.
+
+    It looks at the three leading bits of the number of vectors: batches of changing length have few plans to choose.
+    """
+    low = max(problem.tokens.bit_length() - 3, 0)
+    rounded = problem._replace(tokens=problem.tokens >> low << low)
+    return _fastest(rounded, coefficients(problem.device_type, problem.dtype))
 
 
 @lru_cache(maxsize=4096)

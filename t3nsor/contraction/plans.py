@@ -23,11 +23,18 @@ NAMES = ("sequential", "sequential_reversed", "halves@k", "expanded@k", "materia
 
 @dataclass(frozen=True)
 class Plan:
-    """A way for each contraction; print it, compare it, or give it to `matmul`."""
+    """A way for each contraction; print it, compare it, or give it to `matmul`.
+
+    The gradients of the cores have no frozen weight to be fused with: there "fused" is "materialised".
+    """
 
     product: Way
     input_gradient: Way
     core_gradients: Way
+
+    def __post_init__(self) -> None:
+        if isinstance(self.core_gradients, Fused):
+            object.__setattr__(self, "core_gradients", Materialised())
 
     @property
     def ways(self) -> tuple[Way, Way, Way]:
@@ -52,10 +59,7 @@ class Plan:
                 "A plan names one way, or three for the product, the gradient of x and those of the cores, but "
                 f"{text!r} has {len(names)}; write e.g. 'fused, fused, halves@1'."
             )
-        ways = [_parse_way(name, cores, text) for name in names] * (3 // len(names))
-        if isinstance(ways[2], Fused):  # there is no frozen weight in the gradients of the cores
-            ways[2] = Materialised()
-        return cls(*ways)
+        return cls(*[_parse_way(name, cores, text) for name in names] * (3 // len(names)))
 
 
 def _parse_way(name: str, cores: int, text: str) -> Way:

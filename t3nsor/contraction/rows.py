@@ -34,7 +34,6 @@ def gather_rows(cores: Sequence[Tensor], indices: Tensor) -> Tensor:
 
 def table_bond(sizes: Sizes, count: int) -> int | None:
     """The bond at which the look-up of so many rows writes the fewest numbers; None for a single core."""
-
     written = []
     for bond in range(1, len(sizes.rows)):
         M1, N1, M2, N2, R = sizes.split(bond)

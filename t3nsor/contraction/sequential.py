@@ -1,7 +1,8 @@
 """Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -32,11 +33,8 @@ class Sequential(Way):
         between: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """x W^T + onto; `between` is applied after every core but the last, and then there is no W."""
-        T, c, M = x.shape[0], cores[0].shape[0], Sizes.of(cores).shape[0]
         *_, state = self._states(x, [core.to(x.dtype) for core in cores], between)
-        if self.reverse:
-            return add(onto, torch.einsum("bccM->bM", state.reshape(T, c, c, M)))  # (T, c, r, M) -> (T, M)
-        return add(onto, torch.einsum("bcMc->bM", state.reshape(T, c, M, c)))  # (T, c, M, s) -> (T, M)
+        return add(onto, _closed(state, x.shape[0], cores[0].shape[0], before=self.reverse))
 
     def add_gradients(
         self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, for_x: bool, for_cores: bool
@@ -45,21 +43,18 @@ class Sequential(Way):
             return self.add(g, transpose(cores), onto), None
         T, c = x.shape[0], cores[0].shape[0]
         lowered = [core.to(x.dtype) for core in cores]
-        *states, _ = self._states(x, lowered)
+        states = list(islice(self._states(x, lowered), len(cores)))  # the last product is y, which nobody needs
         before, after = self._indices
-        closing = torch.eye(c, dtype=x.dtype, device=x.device)
-        flow = torch.einsum("bM,cr->bcrM" if self.reverse else "bM,cr->bcMr", g, closing)  # of the last state
+        flow = _opened(g, c, before=self.reverse)  # the gradient of the last state
         gradients: list[Tensor] = [*cores]
         for k, state in zip(reversed(self._order(cores)), reversed(states), strict=True):
             r, m, _, s = cores[k].shape
             flow = flow.reshape(T * c, state.shape[1], *((r, m) if self.reverse else (m, s)), state.shape[4])
             gradients[k] = torch.einsum(f"{before},{after}->rmns", state, flow).to(cores[k].dtype)
+            if state is states[0] and not for_x:
+                return None, gradients
             flow = torch.einsum(f"{after},rmns->{before}", flow, lowered[k])  # (b, a, ., ., z), as the state before
-        if not for_x:
-            return None, gradients
-        if self.reverse:
-            return add(onto, torch.einsum("bcNc->bN", flow.reshape(T, c, -1, c))), gradients  # (T, c, N, s) -> (T, N)
-        return add(onto, torch.einsum("bccN->bN", flow.reshape(T, c, c, -1))), gradients  # (T, c, r, N) -> (T, N)
+        return add(onto, _closed(flow, T, c, before=not self.reverse)), gradients
 
     def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
         M, _ = sizes.shape
@@ -72,10 +67,14 @@ class Sequential(Way):
     def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, for_x: bool, for_cores: bool) -> Work:
         if not for_cores:
             return self.add_work(tokens, sizes.transposed, added)
-        work = self.add_work(tokens, sizes, for_x and added)
-        for rows, inner, columns in self._products(tokens, sizes):
-            products = (Product(inner, rows, columns), Product(rows, columns, inner))
-            work += Work(products, copies=(rows * inner, rows * columns) * 2, launches=4)
+        copies = (tokens * sizes.shape[1],) if for_x and added else ()
+        work, products = Work(copies=copies, launches=2), self._products(tokens, sizes)
+        for rows, inner, columns in products[:-1]:
+            work += Work((Product(rows, inner, columns),), copies=(rows * inner, rows * columns), launches=2)
+        for k, (rows, inner, columns) in enumerate(products):
+            work += Work((Product(inner, rows, columns),), copies=(rows * inner, rows * columns), launches=2)
+            if k > 0 or for_x:
+                work += Work((Product(rows, columns, inner),), copies=(rows * inner, rows * columns), launches=2)
         return work
 
     @property
@@ -88,23 +87,21 @@ class Sequential(Way):
 
     def _states(
         self, x: Tensor, cores: Sequence[Tensor], between: Callable[[Tensor], Tensor] | None = None
-    ) -> list[Tensor]:
+    ) -> Iterator[Tensor]:
         """The state before each core, (T c, M, r, n, N) or reversed (T c, N, n, s, M), and the one after the last."""
         T, c, left = x.shape[0], cores[0].shape[0], x.shape[1]
         before, after = self._indices
-        closing = torch.eye(c, dtype=x.dtype, device=x.device)
-        state = torch.einsum("bN,cs->bcNs" if self.reverse else "bN,cs->bcsN", x, closing)  # (T, N) x (c, c)
-        states, done = [], 1
-        for k in self._order(cores):
+        state, done, order = _opened(x, c, before=not self.reverse), 1, self._order(cores)
+        for k in order:
             r, m, n, s = cores[k].shape
             left //= n
             state = state.reshape((T * c, left, n, s, done) if self.reverse else (T * c, done, r, n, left))
-            states.append(state)
+            yield state
             state = torch.einsum(f"{before},rmns->{after}", state, cores[k])  # (T c, N, r, m, M) or (T c, M, m, s, N)
             done *= m
-            if between is not None and len(states) < len(cores):
+            if between is not None and k != order[-1]:
                 state = between(state)
-        return [*states, state]
+        yield state
 
     def _products(self, tokens: int, sizes: Sizes) -> list[tuple[int, int, int]]:
         """(rows, inner, columns) of the product with each core, in order."""
@@ -116,3 +113,18 @@ class Sequential(Way):
             products.append((vectors, entered * sizes.columns[k], left * sizes.rows[k]))
             vectors *= sizes.rows[k]
         return products
+
+
+def _opened(x: Tensor, c: int, before: bool) -> Tensor:
+    """(T, N) -> (T, c, c, N), the outer rank before the entries of x, or (T, c, N, c), behind them."""
+    if c == 1:
+        return x[:, None, None] if before else x[:, None, :, None]
+    closing = torch.eye(c, dtype=x.dtype, device=x.device)
+    return torch.einsum("bN,cr->bcrN" if before else "bN,cr->bcNr", x, closing)
+
+
+def _closed(state: Tensor, T: int, c: int, before: bool) -> Tensor:
+    """The trace over the outer rank, (T, c, c, N) -> (T, N), or of (T, c, N, c)."""
+    if c == 1:
+        return state.reshape(T, -1)
+    return torch.einsum("bccN->bN" if before else "bcNc->bN", state.reshape((T, c, c, -1) if before else (T, c, -1, c)))

@@ -88,6 +88,7 @@ class Device:
         total += sum(numbers for numbers in written if numbers * itemsize > LARGE) * itemsize / self.paging
         for product in work.products:
             narrow = min(product[:3])
-            speed = self.flops * narrow / (narrow + self.half)
-            total += max(product.flops / max(speed, 1.0), product.moved * itemsize / self.bandwidth)
+            if narrow > 0:
+                speed = self.flops * narrow / (narrow + self.half)
+                total += max(product.flops / speed, product.moved * itemsize / self.bandwidth)
         return total

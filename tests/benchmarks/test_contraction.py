@@ -82,7 +82,7 @@ def test_the_tables_can_be_made_again_from_the_file(record, tmp_path, capsys):
     assert (tmp_path / "contraction.md").read_text().count("| dtype |") == 3
 
 
-@pytest.mark.parametrize("name", ["core_after_core", "tensor_train"])
+@pytest.mark.parametrize("name", ["core_after_core", "tensor_train", "adapted"])
 def test_the_peers_of_a_train_compute_the_same(name):
     linear = torch.nn.Linear(12, 8, bias=False)
     layer = t3.TTLinear(12, 8, False, d=3, tt_rank=3)

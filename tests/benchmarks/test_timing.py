@@ -35,11 +35,18 @@ def test_every_function_runs_once_a_round_and_once_before(scripted):
     assert {timing.rounds for timing in times.values()} == {4}
 
 
-def test_hopeless_contenders_have_the_time_of_their_first_run_alone(scripted):
-    functions = {"fast": lambda: 1.0, "near": lambda: 2.9, "far": lambda: 3.1, "floor": lambda: 9.0}
+def test_hopeless_contenders_have_the_time_of_one_warm_run_alone(scripted):
+    far = iter([0.1, 3.1])
+    functions = {"fast": lambda: 1.0, "near": lambda: 2.9, "far": lambda: next(far), "floor": lambda: 9.0}
     times = interleaved(functions, 3, CPU, contenders={"fast", "near", "far"})
     assert {name: timing.rounds for name, timing in times.items()} == {"fast": 3, "near": 3, "far": 1, "floor": 3}
     assert times["far"].median == 3.1
+
+
+def test_a_slow_start_is_no_reason_to_be_dropped(scripted):
+    cold = iter([10.0, 1.0, 1.2, 1.4, 1.6])
+    times = interleaved({"warm": lambda: 1.0, "cold": lambda: next(cold)}, 3, CPU, contenders={"warm", "cold"})
+    assert times["cold"] == (1.4, 1.2, 1.6, 3)
 
 
 def test_an_error_leaves_the_collector_as_it_was(scripted):

@@ -143,3 +143,16 @@ def test_one_contraction_serves_base_and_delta_unless_someone_watches_the_base(m
     torch.testing.assert_close(together, layer.base_layer(x) + layer.tt_lora_delta["default"](x))
     apart.sum().backward()
     assert seen == [True]
+
+
+@pytest.mark.parametrize("watched", ["", "linear"])
+def test_whoever_watches_a_delta_sees_its_calls(watched):
+    layer = TensorTrainPeftLinear(nn.Linear(12, 8), "default", TensorTrainConfig(rank=2))
+    delta, seen = layer.tt_lora_delta["default"], []
+    assert delta.fuses
+    handle = delta.get_submodule(watched).register_forward_hook(lambda *_: seen.append(True))
+    assert not delta.fuses
+    layer(torch.randn(5, 12))
+    assert seen == [True]
+    handle.remove()
+    assert delta.fuses

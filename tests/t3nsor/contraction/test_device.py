@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,7 +46,22 @@ def test_measured_ones_are_kept_and_used():
     assert [path.name for path in cache_file().parent.iterdir()] == ["devices.json"]
 
 
-@pytest.mark.parametrize("content", ["", "[", "{}", '[{"device": "cpu"}]', '[{"device": "cpu", "dtype": "floaty"}]'])
+def test_they_are_those_of_one_number_of_threads(monkeypatch):
+    threads, faster = torch.get_num_threads(), replace(SLOW, flops=1e6)
+    save({("cpu", torch.float32): SLOW})
+    with monkeypatch.context() as other:
+        other.setattr(torch, "get_num_threads", lambda: threads + 1)
+        assert coefficients("cpu", torch.float32) == SHIPPED["cpu", torch.float32]
+        for measured in (replace(SLOW, flops=2e6), faster):
+            save({("cpu", torch.float32): measured})
+        assert coefficients("cpu", torch.float32) == faster
+    assert coefficients("cpu", torch.float32) == SLOW
+    assert len(json.loads(cache_file().read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[", "{}", "3", "[3]", '[{"device": "cpu"}]', '[{"device": "cpu", "dtype": "floaty"}]']
+)
 def test_a_broken_file_is_as_good_as_none(content):
     cache_file().parent.mkdir(parents=True)
     cache_file().write_text(content)
@@ -63,6 +79,7 @@ def test_a_plan_follows_the_coefficients(tmp_path, monkeypatch):
     save({("cpu", torch.float32): Device(1.0, 0.0, 1e30, 1e30, 1e30, 0.0)})
     explained = t3.explain((32, 24), tt)
     assert str(explained.plan.product) == min(explained.product, key=lambda cost: cost.flops).way
+    assert min(cost.seconds for cost in t3.explain((0, 24), tt).product) == 0.0
 
 
 @pytest.mark.slow

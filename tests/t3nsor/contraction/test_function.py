@@ -151,6 +151,19 @@ def test_a_second_derivative_is_not_silently_zero(plan, frozen, inputs):
     torch.testing.assert_close(hessian, 2 * matrix.T @ matrix, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_functional_gradient_is_that_of_autograd(plan, frozen, inputs):
+    x, cores, weight, bias = inputs(frozen)
+
+    def loss(x, cores, bias):
+        return t3.matmul(x, t3.TensorTrain(cores), plan, weight=weight, bias=bias).sin().sum()
+
+    found = torch.func.grad(loss, argnums=(0, 1, 2))(x, tuple(cores), bias)
+    expected = torch.autograd.grad(loss(x, cores, bias), [x, *cores, bias])
+    torch.testing.assert_close([found[0], *found[1], found[2]], list(expected))
+
+
 def test_the_operator_refuses_a_second_derivative(inputs):
     x, cores, weight, bias = inputs()
     y = torch.ops.t3nsor.network_product(x, cores, weight, bias, "auto")
@@ -235,8 +248,12 @@ def test_compiled_it_serves_batches_of_any_length(inputs):
     )
     torch._dynamo.reset()
     for batch in ((2,), (5,), (3, 7), (1,)):
-        x = torch.randn(*batch, 12, dtype=torch.float64)
-        torch.testing.assert_close(product(x), t3.matmul(x, t3.TensorTrain(cores), weight=weight, bias=bias))
+        x = torch.randn(*batch, 12, dtype=torch.float64, requires_grad=True)
+        found, expected = product(x), t3.matmul(x, t3.TensorTrain(cores), weight=weight, bias=bias)
+        torch.testing.assert_close(found, expected)
+        g = torch.randn_like(found)
+        gradients = [torch.autograd.grad(y, [x, *cores, bias], g) for y in (found, expected)]
+        torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

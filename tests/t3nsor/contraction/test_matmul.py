@@ -120,10 +120,11 @@ def layers(sizes):
     return [(*size, d, rank) for size in sizes for d in (2, 3, 4, 5) for rank in (2, 4, 8, 16)]
 
 
-def largest_error(layer, dtype, step, dense_step, relative_error, tokens=256):
+def largest_error(layer, mode, dtype, step, dense_step, relative_error, tokens=256):
     """Of y and all gradients, by "auto" with a frozen weight: x, y and weight in the dtype, cores in float32."""
     columns, rows, d, rank = layer
-    network = t3.random_matrix(t3.tt_shape(columns, rows, d), rank)
+    shape = t3.cheapest_shape(columns, rows, d, rank) if mode == "cheapest" else t3.tt_shape(columns, rows, d)
+    network = t3.random_matrix(shape, rank)
     x, g = torch.randn(tokens, columns).to(dtype), torch.randn(tokens, rows).to(dtype)
     weight = (torch.randn(rows, columns) / columns**0.5).to(dtype)
     bias = torch.randn(rows).to(dtype)
@@ -131,24 +132,27 @@ def largest_error(layer, dtype, step, dense_step, relative_error, tokens=256):
     return max(map(relative_error, found, truth))
 
 
+@pytest.mark.parametrize("mode", ["cheapest", "ascending"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("layer", layers([(48, 96), (96, 48)]), ids=str)
-def test_accuracy(layer, dtype, tolerance, step, dense_step, relative_error):
-    assert largest_error(layer, dtype, step, dense_step, relative_error) < tolerance
+def test_accuracy(layer, mode, dtype, tolerance, step, dense_step, relative_error):
+    assert largest_error(layer, mode, dtype, step, dense_step, relative_error) < tolerance
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cheapest", "ascending"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("layer", layers([(768, 3072), (3072, 768), (512, 2048), (1024, 4096)]), ids=str)
-def test_accuracy_of_large_layers(layer, dtype, tolerance, step, dense_step, relative_error):
-    assert largest_error(layer, dtype, step, dense_step, relative_error) < tolerance
+def test_accuracy_of_large_layers(layer, mode, dtype, tolerance, step, dense_step, relative_error):
+    assert largest_error(layer, mode, dtype, step, dense_step, relative_error) < tolerance
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cheapest", "ascending"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("layer", [(768, 3072, 3, 4), (3072, 768, 3, 8)], ids=str)
-def test_accuracy_of_long_batches(layer, dtype, tolerance, step, dense_step, relative_error):
-    assert largest_error(layer, dtype, step, dense_step, relative_error, tokens=16_384) < tolerance
+def test_accuracy_of_long_batches(layer, mode, dtype, tolerance, step, dense_step, relative_error):
+    assert largest_error(layer, mode, dtype, step, dense_step, relative_error, tokens=16_384) < tolerance
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import t3nsor as t3
 from t3nsor.contraction import Plan, planner
 from t3nsor.contraction.chains import Sizes
+from t3nsor.contraction.device import SHIPPED
 from t3nsor.contraction.planner import Problem, Seconds, estimates, fastest, resolve
 from t3nsor.contraction.sequential import Sequential
 from t3nsor.contraction.work import Device
@@ -174,6 +175,25 @@ def test_timed_takes_what_the_clock_finds_fastest_and_asks_it_once(clock, random
 def test_auto_asks_no_clock(clock, random_network):
     resolve("auto", torch.empty(5, 12), random_network().cores, None)
     assert clock == []
+
+
+def test_where_there_are_no_numbers_timed_is_auto(clock):
+    network = t3.random_matrix(((4, 6), (3, 4)), 2, device="meta")
+    x = torch.empty(5, 12, device="meta")
+    assert resolve("timed", x, network.cores, None) == resolve("auto", x, network.cores, None)
+    assert clock == []
+
+
+def test_batches_of_changing_length_have_few_plans_to_choose():
+    planner._fastest.cache_clear()
+    for tokens in range(512, 1024):
+        fastest(Problem(tokens, SIZES[3], torch.float32, "cpu", True, True))
+    assert planner._fastest.cache_info().misses == 4
+    exact = [2**k for k in range(15)]
+    assert [fastest(Problem(t, SIZES[3], torch.float32, "cpu", True, True)) for t in exact] == [
+        estimates(Problem(t, SIZES[3], torch.float32, "cpu", True, True), SHIPPED["cpu", torch.float32]).plan()
+        for t in exact
+    ]
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -25,6 +25,11 @@ def test_one_way_is_taken_for_all_three(ways_of):
         assert Plan.parse(name, 4) == Plan.parse(f"{name}, {name}, {name}", 4)
 
 
+def test_the_gradients_of_the_cores_have_nothing_to_be_fused_with():
+    fused = Plan.parse("fused", 2).product
+    assert Plan(fused, fused, fused) == Plan.parse("fused, fused, materialised", 2)
+
+
 def test_spaces_are_of_no_importance():
     assert Plan.parse(" fused,halves@1 ,  materialised", 2) == Plan.parse("fused, halves@1, materialised", 2)
 

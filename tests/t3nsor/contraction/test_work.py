@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import t3nsor as t3
 from t3nsor.contraction import Plan
 from t3nsor.contraction.chains import Sizes
-from t3nsor.contraction.work import Device, Product, Work
+from t3nsor.contraction.work import LARGE, Device, Product, Work
 
 TOKENS = 128
 LAYERS = [
@@ -70,6 +70,20 @@ def test_a_product_counts_each_number_once_and_one_that_is_added_twice():
     assert Product(2, 3, 5).flops == 60
     assert Product(2, 3, 5).moved == 6 + 15 + 10
     assert Product(2, 3, 5, added=True).moved == 6 + 15 + 20
+
+
+def test_time_is_that_of_operations_or_of_bytes_of_copies_of_fresh_memory_and_of_launches():
+    device = Device(flops=100.0, half=3.0, bandwidth=8.0, copying=4.0, paging=2.0, launch=0.5)
+    assert device.seconds(Work((Product(2, 3, 5),), launches=1), 4) == max(60 / (100 * 2 / 5), 31 * 4 / 8) + 2 * 0.5
+    assert device.seconds(Work((Product(100, 29, 100),)), 1) == pytest.approx(580_000 / (100 * 29 / 32) + 0.5)
+    assert device.seconds(Work(copies=(7,)), 4) == 2 * 7 * 4 / 4
+    fits = LARGE // 4
+    for numbers, fresh in ((fits, 0), (fits + 1, (fits + 1) * 4 / 2)):
+        assert device.seconds(Work(copies=(numbers,)), 4) == 2 * numbers * 4 / 4 + fresh
+        product = Product(numbers, 1, 1)
+        assert device.seconds(Work((product,)), 4) == product.moved * 4 / 8 + 0.5 + fresh
+        added = Product(numbers, 1, 1, added=True)
+        assert device.seconds(Work((added,)), 4) == added.moved * 4 / 8 + 0.5
 
 
 def test_work_adds_up():
