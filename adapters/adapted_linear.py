@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapters.linear_delta import with_deltas
 from adapters.mergeable import Mergeable
 
 
@@ -43,16 +44,11 @@ class AdaptedLinear(Mergeable, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.is_merged:
             return F.linear(x, self.weight, self.bias)  # (..., in) -> (..., out)
-        beside = [controller.active for controller in self.beside.values() if controller.active is not None]
-        around = self.active_around()
-        fused = next((adapter for adapter in beside if getattr(adapter, "fuses", False)), None)
-        if around is not None or fused is None:
-            fused, y = None, (around or F.linear)(x, self.weight, self.bias)
+        deltas = [controller.active for controller in self.beside.values() if controller.active is not None]
+        if (around := self.active_around()) is None:
+            y = with_deltas(lambda x: F.linear(x, self.weight, self.bias), x, deltas, self.weight, self.bias)
         else:
-            y = fused.onto(x, self.weight, self.bias)
-        for adapter in beside:
-            if adapter is not fused:
-                y = y + adapter(x).to(y.dtype)
+            y = with_deltas(lambda x: around(x, self.weight, self.bias), x, deltas)
         for controller in self.after.values():
             if controller.active is not None:
                 y = controller(y)
@@ -78,7 +74,7 @@ class AdaptedLinear(Mergeable, nn.Linear):
 
         for controller in self.beside.values():
             if controller.active is not None:
-                if (added := _added(total, controller.active)) is not None:
+                if (added := controller.active.added_to(total)) is not None:
                     total = added
                     changed.add("weight")
                 if (change := controller.active.delta_bias()) is not None:
@@ -95,11 +91,3 @@ class AdaptedLinear(Mergeable, nn.Linear):
                 changed |= {"weight", "bias"} if has_bias else {"weight"}
         merged = {"weight": total, "bias": shift}
         return {name: merged[name].to(weight.dtype) for name in sorted(changed)}
-
-
-def _added(weight: Tensor, adapter: nn.Module) -> Tensor | None:
-    """The weight (out, in) plus what the adapter changes, in one pass where it can; None where it changes nothing."""
-    if hasattr(adapter, "added_to"):
-        return adapter.added_to(weight)
-    change = adapter.delta_weight()
-    return None if change is None else weight + change

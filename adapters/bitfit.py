@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.configuration import AdapterConfig, SublayerKind
+from adapters.linear_delta import LinearDelta
 from adapters.places import Place, every_linear, norms
 from adapters.sublayers import LM_HEAD, Sublayer
 
@@ -48,10 +49,8 @@ class BitFitConfig(AdapterConfig, kind="bitfit"):
         return places
 
 
-class Bias(nn.Module):
+class Bias(LinearDelta):
     """A vector (features,), float32, added to what stands at its place; zero at the start."""
-
-    is_linear = True
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -60,9 +59,6 @@ class Bias(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.bias)
-
-    def delta_weight(self) -> None:
-        """A bias changes no weight."""
 
     def delta_bias(self) -> Tensor:
         """The vector, (features,)."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from adapters.configuration import AdapterConfig, SublayerKind
 from adapters.fastfood import Fastfood
+from adapters.linear_delta import LinearDelta
 from adapters.places import Place, every_linear
 from adapters.sharing import Borrower, Scope
 from adapters.sublayers import Sublayer
@@ -67,10 +68,9 @@ class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
         return IntrinsicDelta(in_features, out_features, self.dim - place.count, int(seeds[-1]))
 
 
-class IntrinsicDelta(Borrower):
+class IntrinsicDelta(LinearDelta, Borrower):
     """The change alone: x (..., in) -> lambda P(theta) x (..., out); theta (dim,) and lambda () are float32."""
 
-    is_linear = True
     shareable_names = ("theta",)
 
     def __init__(self, in_features: int, out_features: int, dim: int, seed: int) -> None:
@@ -89,9 +89,6 @@ class IntrinsicDelta(Borrower):
     def delta_weight(self) -> Tensor:
         """lambda P(theta), (out, in)."""
         return self.scale * self.projection(self.live("theta")).reshape(self.out_features, self.in_features)
-
-    def delta_bias(self) -> None:
-        """A change of the weight alone."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.delta_weight().to(x.dtype))  # (..., in) x (out, in) -> (..., out)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
+from adapters.linear_delta import LinearDelta
 from adapters.modes import has_sites
 from adapters.tensor_train_delta import TensorTrainLinear
 from adapters.validation import ConfigurationError
@@ -92,9 +93,7 @@ class PrincipalTensorTrainLinear(TensorTrainLinear):
         """s (T - T_0), (out, in)."""
         return self.scaling * (self.linear.full() - self.origin.full())
 
-    def added_to(self, weight: Tensor) -> Tensor:
-        """weight + s (T - T_0), (out, in), in the dtype of ``weight``."""
-        return weight + self.delta_weight().to(weight.dtype)
+    added_to = LinearDelta.added_to
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(x)

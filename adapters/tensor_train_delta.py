@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.hooks import is_hooked
+from adapters.linear_delta import LinearDelta
 
 
-class TensorTrainLinear(nn.Module):
+class TensorTrainLinear(LinearDelta):
     """The change alone: x (..., in) -> s (T x + c) (..., out)."""
 
     def __init__(self, linear: t3.TTLinear, scaling: float = 1.0, dropout: float = 0.0) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapters.hooks import is_hooked
+from adapters.linear_delta import with_deltas
 from adapters.merging import MergeError, is_finite
 from adapters.peft.base_layers import features, turned
 from adapters.peft.configuration import TensorTrainConfig
@@ -117,15 +118,10 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
             self.unmerge()
         acting = [] if self.disable_adapters or self.merged else self.active_adapters
         deltas = [self.tt_lora_delta[name] for name in acting if name in self.tt_lora_delta]
-        fused = next((delta for delta in deltas if delta.fuses), None) if self._is_plain() else None
-        if fused is None or args or kwargs:
-            fused, y = None, self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
-        else:
-            y = fused.onto(x, turned(self.base_layer, self.base_layer.weight), self.base_layer.bias)
-        for delta in deltas:
-            if delta is not fused:
-                y = y + delta(x)
-        return y
+        if args or kwargs or not self._is_plain():
+            return with_deltas(lambda x: self.base_layer(x, *args, **kwargs), x, deltas)
+        weight = turned(self.base_layer, self.base_layer.weight)  # (out, in)
+        return with_deltas(self.base_layer, x, deltas, weight, self.base_layer.bias)
 
     def _is_plain(self) -> bool:
         """Whether the base is its weight and bias alone: no other class, and nobody looks at its calls."""

@@ -38,7 +38,7 @@ ORACLES["matthews"] = matthews_by_hand
 
 
 @pytest.mark.parametrize("name", ORACLES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_class_metrics_equal_their_oracle(name, data):
     spec = CLASS_TASKS[name]
@@ -49,7 +49,7 @@ def test_class_metrics_equal_their_oracle(name, data):
     assert results["invalid"] == 0.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.sampled_from(SIMILARITY_LABELS)] * 2), min_size=2, max_size=20))
 def test_correlations_equal_scipy_where_there_is_one(pairs):
     references, predictions = zip(*pairs, strict=True)
@@ -98,7 +98,7 @@ def test_text_that_is_no_label_is_wrong_and_counted(task, predictions, reference
     assert {name: results[name] for name in expected} == pytest.approx(expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([*SIMILARITY_LABELS, "no label"]), min_size=2, max_size=12), st.data())
 def test_an_invalid_score_never_makes_a_correlation_undefined(predictions, data):
     references = data.draw(
@@ -161,7 +161,7 @@ def test_squad_compares_whole_answers_and_takes_the_best(task, prediction, answe
     assert "invalid" not in results
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(text, text)
 def test_squad_metrics_are_shares_and_agree_at_their_ends(prediction, answer):
     results = compute_metrics(TASKS["squad"], [prediction], [answer])

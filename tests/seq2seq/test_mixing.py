@@ -75,7 +75,7 @@ def test_shares_follow_their_rule(values, expected):
     assert shares == pytest.approx(dict(zip(PAIR, (part / sum(expected) for part in expected), strict=True)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8), st.integers(0, 10**5))
 def test_apportioned_numbers_sum_to_the_total_and_are_within_one_of_their_share(weights, total):
     shares = [Fraction(weight, sum(weights)) for weight in weights]
@@ -87,7 +87,7 @@ def test_apportioned_numbers_sum_to_the_total_and_are_within_one_of_their_share(
 # What an epoch draws
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, st.integers(0, 2**32 - 1))
 def test_a_proportional_epoch_is_every_row_once(counts, seed):
     sampler = mix(counts, seed=seed, weights="proportional")
@@ -95,7 +95,7 @@ def test_a_proportional_epoch_is_every_row_once(counts, seed):
         assert sorted(epoch_of(sampler, number)) == list(range(sum(counts)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, st.integers(1, 8), st.data())
 def test_an_epoch_has_each_task_in_its_share(counts, block, data):
     numbers = data.draw(st.lists(st.integers(10, 20), min_size=len(counts), max_size=len(counts)))
@@ -112,7 +112,7 @@ def test_an_epoch_has_each_task_in_its_share(counts, block, data):
         assert abs(drawn[task] - Fraction(number, sum(numbers)) * blocks * block) < block
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(5, 60), min_size=2, max_size=3), st.integers(1, 3), st.integers(1, 4))
 def test_at_any_moment_a_row_was_drawn_as_often_as_its_task_mates_or_once_more(counts, block, epochs):
     sampler = mix(counts, block, weights="temperature", temperature=100.0)
@@ -123,7 +123,7 @@ def test_at_any_moment_a_row_was_drawn_as_often_as_its_task_mates_or_once_more(c
         assert max(times) - min(times) <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, st.integers(0, 9), st.integers(0, 2**32 - 1))
 def test_an_epoch_depends_on_its_number_and_the_seed_alone(counts, number, seed):
     visited = mix(counts, seed=seed)
@@ -137,7 +137,7 @@ def test_epochs_and_seeds_differ():
     assert len({tuple(rows) for rows in epochs}) == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(20, 60), min_size=2, max_size=4), st.integers(1, 4), st.integers(1, 3))
 def test_processes_of_a_step_are_at_one_task_and_share_the_rows_of_one_process(counts, per_process, processes):
     sampler = mix(counts, per_process * processes, batches="one_task")

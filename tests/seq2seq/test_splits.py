@@ -28,7 +28,7 @@ def test_small_halves_the_validation_set():
     assert {*made["validation"], *made["test"]} == sources("validation", 21)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=40), st.integers(0, 2**32))
 def test_no_group_is_in_both_halves(groups, data_seed):
     parts = {"train": rows_of("train", 1), "validation": rows_of("validation", len(groups), groups)}
@@ -74,7 +74,7 @@ def test_a_seed_decides_the_split_and_another_seed_decides_otherwise(policy, mon
     assert set(make(policy, parts, 1)["validation"]) != set(make(policy, parts, 2)["validation"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 2**32))
 def test_a_smaller_sample_lies_in_a_larger_one(one, other, data_seed):
     whole = DatasetDict(train=rows_of("train", 50))

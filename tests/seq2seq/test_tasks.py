@@ -213,7 +213,7 @@ def test_similarity_has_26_labels():
     assert {similarity_label(score) for score in np.linspace(0, 5, 5001)} == set(SIMILARITY_LABELS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 5000))
 def test_a_similarity_label_is_the_nearest_fifth(thousandths):
     score = Fraction(thousandths, 1000)

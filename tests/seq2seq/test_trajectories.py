@@ -32,7 +32,7 @@ def circle(radius: float, chords: int, features: int = 7) -> torch.Tensor:
 
 
 class TestLength:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(radius=st.floats(1e-3, 1e3), chords=st.integers(3, 300))
     def test_a_circle_is_as_long_as_its_polygon(self, radius, chords):
         """2 R n sin(pi / n), which is 2 pi R in the limit."""

@@ -61,7 +61,7 @@ def test_a_cost_budget_gives_few_parameters(sizes, rank):
     assert smallest <= parameters(found, rank) <= 1.05 * smallest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=st.tuples(st.integers(1, 96), st.integers(1, 96)), d=st.integers(1, 5), rank=st.integers(1, 9))
 def test_every_layer_has_one(sizes, d, rank):
     N, M = sizes

@@ -44,7 +44,7 @@ def test_exact_at_full_rank(raw_shape, decompose, dense_of):
 
 
 @pytest.mark.parametrize("decompose", [t3.tt_svd, t3.tr_svd])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rel_tol=st.floats(0.0, 0.99), seed=st.integers(0, 10**6), raw_shape=st.sampled_from(RAW_SHAPES))
 def test_the_error_stays_within_the_tolerance(decompose, rel_tol, seed, raw_shape):
     dense = random_dense(raw_shape, seed)

@@ -42,7 +42,7 @@ def test_the_way_that_is_taken_is_the_one_of_explain(tokens):
     assert described.chosen in {cost.way for cost in described.costs}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.tuples(st.integers(1, 96), st.integers(1, 96)), d=st.integers(1, 4), rank=st.integers(1, 9))
 def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
     built = t3.TTLinear(*sizes, d=d, tt_rank=rank)

@@ -99,7 +99,7 @@ class TestSingularValues:
 
 
 class TestRegauge:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(data=st.data())
     def test_the_error_is_the_measured_one_and_within_the_bound(self, data):
         d = data.draw(st.integers(2, 4))

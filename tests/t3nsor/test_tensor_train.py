@@ -92,7 +92,7 @@ def test_round_removes_redundant_ranks_without_loss(raw_shape):
     torch.testing.assert_close(rounded.full(), 3 * tt.full(), rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rel_tol=st.floats(0.0, 0.99), seed=st.integers(0, 2**31), shape=st.sampled_from(RAW_SHAPES))
 def test_round_stays_within_its_tolerance(rel_tol, seed, shape):
     torch.manual_seed(seed)

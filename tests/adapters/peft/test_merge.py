@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 
 class TestMerge:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         out_features=st.sampled_from([6, 8, 12]),
         in_features=st.sampled_from([4, 10, 16]),

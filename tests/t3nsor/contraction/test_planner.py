@@ -56,7 +56,7 @@ def test_both_together_are_taken_at_their_own_cost_and_not_at_the_sum():
     assert together.plan() == Plan(HALVES, MATERIALISED, HALVES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     tokens=st.integers(1, 10**6),
     sizes=st.sampled_from(SIZES),
