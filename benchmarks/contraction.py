@@ -72,15 +72,22 @@ def begun(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
     """The record to add cells to: that of the file, where an earlier run on this machine wrote one.
 
     Raises:
-        SystemExit: the file's cells are of another machine, or plans were chosen by other coefficients.
+        SystemExit: the file is none of this benchmark, its cells are of another machine, or plans were chosen by
+            other coefficients.
     """
     if not path.exists():
         return {"machine": machine, "cells": []}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["machine"] != machine:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        other, _ = record["machine"], record["cells"]
+    except (ValueError, TypeError, KeyError):
+        raise SystemExit(
+            f"A grid goes on with a file that this benchmark wrote; {path} is none: choose another folder with --out."
+        ) from None
+    if other != machine:
         raise SystemExit(
             f"One file holds cells of one machine, its libraries and coefficients; those in {path} were measured with "
-            f"{record['machine']}, this is {machine}: choose another folder with --out."
+            f"{other}, this is {machine}: choose another folder with --out."
         )
     return record
 

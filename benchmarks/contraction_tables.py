@@ -5,6 +5,7 @@ python -m benchmarks.contraction_tables outputs/benchmarks/contraction.json
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -116,7 +117,7 @@ def by_layer(cells: list[dict[str, Any]]) -> Table:
             dtype,
             layer,
             f"{tokens:,}",
-            f"{frozen * 1e3:,.1f}",
+            three_digits(frozen * 1e3),
             median_of(lora),
             mode,
             *(median_of([ratio(cell, OURS) for cell in some if cell["rank"] == rank]) for rank in ranks),
@@ -133,6 +134,11 @@ def others(cells: list[dict[str, Any]]) -> Table:
             values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
             table.add_row(cell["dtype"], cell["layer"], f"{cell['tokens']:,}", *values)
     return table
+
+
+def three_digits(value: float) -> str:
+    """A positive number with three significant digits, and all of those before the point."""
+    return f"{value:,.{max(2 - math.floor(math.log10(value)), 0)}f}"
 
 
 def median_of(values: list[float]) -> str:

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters import AdaptedLinear, AdapterController
-from adapters.tensor_train_delta import TensorTrainLinear
+from adapters import AdaptedLinear, AdapterController, TensorTrainLinear
 
 
 class Candidate(NamedTuple):

@@ -27,7 +27,7 @@ from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
 import adapters
-from benchmarks.contraction_tables import markdown
+from benchmarks.contraction_tables import markdown, three_digits
 from benchmarks.machine import describe_machine
 from benchmarks.options import parser_of
 from benchmarks.peers import installed
@@ -232,8 +232,8 @@ def step_table(record: dict[str, Any]) -> Table:
     )
     for name, row in methods.items():
         median, low, high, _ = row["seconds"]
-        spread, ratios = f"{low:.2f}-{high:.2f}", (f"{median / floor:.2f}", f"{median / lora:.2f}")
-        table.add_row(name, f"{row['trainable']:,}", f"{median:.2f}", spread, *ratios, f"{row['peak_mib']:,.0f}")
+        spread, ratios = f"{three_digits(low)}-{three_digits(high)}", (f"{median / floor:.2f}", f"{median / lora:.2f}")
+        table.add_row(name, f"{row['trainable']:,}", three_digits(median), spread, *ratios, f"{row['peak_mib']:,.0f}")
     return table
 
 

@@ -70,7 +70,8 @@ def explain(
 
     Args:
         frozen_weight: whether the network changes a frozen weight, whose product is counted then.
-        dtype: of x and the weight, e.g. bfloat16 with cores in float32; that of the network where it is None.
+        dtype: of x and the weight, e.g. bfloat16 with cores in float32; that of the network where it is None. Without
+            a weight the product is computed in the wider dtype of x and the cores, as by `matmul`.
         measure: whether each way is run and timed too, on random numbers; not on the meta device.
 
     Raises:
@@ -85,6 +86,8 @@ def explain(
     if measure and tokens == 0:
         raise ValueError(f"A product is timed with at least one vector, but x_shape is {tuple(x_shape)}; pass more.")
     dtype = dtype or tt.dtype
+    if not frozen_weight:
+        dtype = torch.promote_types(dtype, tt.dtype)
     problem = Problem.make(tokens, Sizes.of(tt.cores), dtype, tt.device.type, dtype if frozen_weight else None)
     clock = timings(problem, tt.device) if measure else None
     works = {

@@ -60,6 +60,14 @@ def test_cells_of_another_machine_are_not_mixed_with_these(record, tmp_path):
     assert (tmp_path / "contraction.json").read_text() == other
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"cells": []}'])
+def test_a_file_of_something_else_is_left_alone(tmp_path, content):
+    (tmp_path / "contraction.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"that this benchmark wrote; .* is none: choose another folder with --out"):
+        main([*SMALL, "--out", str(tmp_path)])
+    assert (tmp_path / "contraction.json").read_text() == content
+
+
 def test_the_tables_have_a_row_for_each_group(record):
     assert summary(record["cells"]).row_count == 2
     assert by_layer(record["cells"]).row_count == 2
@@ -73,6 +81,22 @@ def test_regret_is_by_the_clock_and_that_of_the_choice_by_the_way_itself():
     assert regret(cell) == regret_of_choice(cell) == 1.1
     cell["plan"] = "fused, fused, halves@1"
     assert regret_of_choice(cell) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.06123, "0.0612"),
+        (0.5, "0.500"),
+        (1.0, "1.00"),
+        (9.876, "9.88"),
+        (99.95, "100.0"),
+        (166.5, "166"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_numbers_have_three_digits_that_say_something(value, text):
+    assert contraction_tables.three_digits(value) == text
 
 
 def test_the_tables_can_be_made_again_from_the_file(record, tmp_path, capsys):

@@ -110,3 +110,12 @@ def test_no_vectors_are_not_timed():
     assert t3.explain((0, 6), tt).plan
     with pytest.raises(ValueError, match=r"at least one vector, but x_shape is \(0, 6\)"):
         t3.explain((0, 6), tt, measure=True)
+
+
+@pytest.mark.parametrize(("frozen_weight", "computed"), [(True, "bfloat16"), (False, "float32")])
+def test_the_costs_are_those_of_the_dtype_in_which_matmul_computes(frozen_weight, computed):
+    network = large(dtype=torch.float32)
+    explained = t3.explain((64, 768), network, frozen_weight=frozen_weight, dtype=torch.bfloat16)
+    assert f", {computed} on " in explained.title
+    in_it = t3.explain((64, 768), network, frozen_weight=frozen_weight, dtype=getattr(torch, computed))
+    assert explained == in_it
