@@ -158,8 +158,10 @@ def measure_cell(
         "rank": rank,
         "raw_shape": [list(side) for side in delta.raw_shape],
         "plan": str(plan),
-        "parameters": {name: candidate.parameters for name, candidate in candidates.items()},
-        "seconds": {name: list(timing) for name, timing in timings.items()},
+        "parameters": {name: c.parameters for name, c in candidates.items() if not name.startswith("way ")},
+        "seconds": {
+            name: [*(round(time, 7) for time in timing[:3]), timing.rounds] for name, timing in timings.items()
+        },
     }
 
 

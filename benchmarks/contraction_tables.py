@@ -167,7 +167,9 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    dtypes, tokens = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ("dtype", "tokens"))
+    dtypes, tokens = dict.fromkeys(cell["dtype"] for cell in cells), sorted({cell["tokens"] for cell in cells})
+    shares = [cell["parameters"]["auto"] / cell["parameters"].get(LORA, 1) for cell in cells]
+    few, many = 0.7 * min(shares), 1.5 * max(shares)
     size = (3.4 * len(tokens), 3.1 * len(dtypes))
     figure, axes = plt.subplots(len(dtypes), len(tokens), figsize=size, squeeze=False, sharex=True, sharey="row")
     colours = {"cheapest": "tab:blue", "ascending": "tab:orange"}
@@ -184,8 +186,8 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
             if lora:
                 axis.axhline(statistics.median(lora), color="black", lw=0.8, ls="--", label="PEFT's LoRA, r = 8")
             axis.axhline(1, color="grey", lw=0.8, label="frozen layer")
-            axis.axvspan(0, FEW, color="tab:green", alpha=0.08)
-            axis.set(xscale="log", yscale="log", title=f"{dtype}, {count:,} tokens")
+            axis.axvspan(few, max(few, FEW), color="tab:green", alpha=0.08)
+            axis.set(xlim=(few, many), xscale="log", yscale="log", title=f"{dtype}, {count:,} tokens")
             axis.set_yticks([1, 1.2, 1.5, 2, 3], ["1", "1.2", "1.5", "2", "3"])
             axis.minorticks_off()
     for axis in axes[-1]:
