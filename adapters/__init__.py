@@ -36,6 +36,7 @@ from adapters.layer_norm import (
     TensorTrainLayerNorm,
     TensorTrainLayerNormConfig,
 )
+from adapters.linear_delta import LinearDelta
 from adapters.linear_forms import DenseLinear, HypercomplexLinear
 from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
@@ -82,6 +83,7 @@ __all__ = [
     "IntrinsicSaidConfig",
     "LMHeadConfig",
     "LayerNormConfig",
+    "LinearDelta",
     "LowRankConfig",
     "MergeError",
     "PeftKindConfig",

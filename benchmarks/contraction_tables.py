@@ -127,12 +127,12 @@ def by_layer(cells: list[dict[str, Any]]) -> Table:
 
 def others(cells: list[dict[str, Any]]) -> Table:
     """Other libraries and the usual code, as ratios to the frozen layer, where they were measured."""
+    cells = [cell for cell in cells if "core after core" in cell["seconds"]]
     names = list(dict.fromkeys(n for c in cells for n in c["seconds"] if not n.startswith("way ") and n != "frozen"))
     table = Table("dtype", "layer", "tokens", *names, title="ratios to frozen, d = 3, rank 8, ascending")
     for cell in cells:
-        if "core after core" in cell["seconds"]:
-            values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
-            table.add_row(cell["dtype"], cell["layer"], f"{cell['tokens']:,}", *values)
+        values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
+        table.add_row(cell["dtype"], cell["layer"], f"{cell['tokens']:,}", *values)
     return table
 
 

@@ -78,7 +78,7 @@ def _rows(path: Path) -> list[dict]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []
 
 
 def save(measured: dict[tuple[str, torch.dtype], Device]) -> Path:

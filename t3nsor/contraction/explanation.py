@@ -68,6 +68,9 @@ def explain(
 ) -> Explanation:
     """The ways for an x of shape `x_shape` on the network's device; `print(explain(...))` is a table.
 
+    The plan is that of "auto", which rounds the number of vectors down, see `planner.fastest`: where two ways cost
+    nearly the same it may not be the first of the table.
+
     Args:
         frozen_weight: whether the network changes a frozen weight, whose product is counted then.
         dtype: of x and the weight, e.g. bfloat16 with cores in float32; that of the network where it is None. Without

@@ -102,7 +102,8 @@ class Seconds(NamedTuple):
 def fastest(problem: Problem) -> Plan:
     """The plan that the cost model of the device expects to be fastest.
 
-    It looks at the three leading bits of the number of vectors: batches of changing length have few plans to choose.
+    The number of vectors is rounded down to its three leading bits, by less than a fifth, so that batches of changing
+    length share few plans.
     """
     low = max(problem.tokens.bit_length() - 3, 0)
     rounded = problem._replace(tokens=problem.tokens >> low << low)

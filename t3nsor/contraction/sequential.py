@@ -1,5 +1,6 @@
 """Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -125,6 +126,7 @@ def _opened(x: Tensor, c: int, before: bool) -> Tensor:
 
 def _closed(state: Tensor, T: int, c: int, before: bool) -> Tensor:
     """The trace over the outer rank, (T, c, c, N) -> (T, N), or of (T, c, N, c)."""
+    N = math.prod(state.shape[1:]) // c
     if c == 1:
-        return state.reshape(T, -1)
-    return torch.einsum("bccN->bN" if before else "bcNc->bN", state.reshape((T, c, c, -1) if before else (T, c, -1, c)))
+        return state.reshape(T, N)
+    return torch.einsum("bccN->bN" if before else "bcNc->bN", state.reshape((T, c, c, N) if before else (T, c, N, c)))

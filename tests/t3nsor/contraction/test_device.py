@@ -2,14 +2,14 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 import t3nsor as t3
 from t3nsor.calibrate import calibrate, main
-from t3nsor.contraction.device import SHIPPED, cache_file, coefficients, save
+from t3nsor.contraction.device import SHIPPED, cache_file, coefficients, device_name, save
 from t3nsor.contraction.work import Device
 
 SLOW = Device(flops=1e3, half=1.0, bandwidth=1e3, copying=1e3, paging=1e3, launch=1.0)
@@ -46,6 +46,14 @@ def test_measured_ones_are_kept_and_used():
     assert [path.name for path in cache_file().parent.iterdir()] == ["devices.json"]
 
 
+def test_rows_that_name_no_device_are_dropped():
+    cache_file().parent.mkdir(parents=True)
+    cache_file().write_text(json.dumps([{"device": "cpu", "dtype": "float32", **asdict(SLOW)}]))
+    faster = replace(SLOW, flops=1e6)
+    save({("cpu", torch.float32): faster})
+    assert coefficients("cpu", torch.float32) == faster
+
+
 def test_they_are_those_of_one_number_of_threads(monkeypatch):
     threads, faster = torch.get_num_threads(), replace(SLOW, flops=1e6)
     save({("cpu", torch.float32): SLOW})
@@ -60,11 +68,17 @@ def test_they_are_those_of_one_number_of_threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[", "{}", "3", "[3]", '[{"device": "cpu"}]', '[{"device": "cpu", "dtype": "floaty"}]']
+    "content",
+    [
+        *("", "[", "{}", "3", "[3]", '[{"device": "cpu"}]'),
+        '[{"device": "cpu", "name": NAME}]',
+        '[{"device": "cpu", "name": NAME, "dtype": "floaty"}]',
+        '[{"device": "cpu", "name": NAME, "dtype": "float32", "speed": 1}]',
+    ],
 )
 def test_a_broken_file_is_as_good_as_none(content):
     cache_file().parent.mkdir(parents=True)
-    cache_file().write_text(content)
+    cache_file().write_text(content.replace("NAME", json.dumps(device_name("cpu"))))
     assert coefficients("cpu", torch.float32) == SHIPPED["cpu", torch.float32]
 
 

@@ -342,3 +342,9 @@ BAD_CALLS = [
 def test_bad_input_is_refused_with_a_sentence(call, error, sentence, random_network):
     with pytest.raises(error, match=sentence):
         call(random_network(dtype=torch.float32))
+
+
+def test_an_empty_batch_goes_through_activations_between_the_cores(format, random_network):
+    network = random_network(format=format)
+    y = t3.matmul(torch.empty(0, 12, dtype=torch.float64), network, core_activation=torch.relu)
+    assert y.shape == (0, 24)
