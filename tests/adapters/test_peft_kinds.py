@@ -88,7 +88,6 @@ def test_a_type_that_is_no_kind_is_refused_by_name(name):
         adapters.AdapterConfig.from_dict({"kind": f"peft:{name}"})
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch, about SHIRA's sparse delta
 @every_type
 def test_it_starts_as_the_base_with_nothing_else_trainable_and_moves_by_its_gradient(name, base, batch, logits):
     plain = base()
