@@ -93,8 +93,9 @@ def begun(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(record: dict[str, Any], path: Path) -> None:
-    """The record as JSON."""
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    """The record as JSON, a cell in a line."""
+    cells = ",\n".join(map(json.dumps, record["cells"]))
+    path.write_text(f'{{"machine": {json.dumps(record["machine"])}, "cells": [\n{cells}\n]}}\n', encoding="utf-8")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -129,23 +130,8 @@ def measure_cell(
     problem = Problem.of(x, delta.live_cores(), linear.weight)
     plan = fastest(problem)
     single = single_ways(problem)
-    candidates = {"frozen": peers.frozen(linear), "auto": peers.tensor_train(linear, delta, "auto")}
-    candidates["tt_lora"] = peers.adapted(linear, delta)
-    candidates |= {f"way {name}": peers.tensor_train(linear, delta, name) for name in single}
-    if peers.installed("peft"):
-        candidates["PEFT LoRA"] = peers.peft(linear, "LoRA")
-        if dtype != "float32":
-            candidates["PEFT LoRA, all 16 bits"] = peers.peft(linear, "LoRA", same_dtype=True)
-    candidates["LoRA by this engine"] = peers.lora(linear)
     with_others = (d, rank, mode) == (3, 8, "ascending")
-    if with_others:
-        candidates["full"] = peers.fully_trained(linear)
-        candidates["core after core"] = peers.core_after_core(linear, delta)
-        if peers.installed("peft"):
-            candidates |= {f"PEFT {kind}": peers.peft(linear, kind) for kind in ("LoKr", "LoHa", "IA3")}
-        if peers.installed("tltorch") and dtype == "float32":
-            for implementation in ("factorized", "reconstructed"):
-                candidates[f"tensorly-torch {implementation}"] = peers.tensorly_torch(linear, delta, implementation)
+    candidates = candidates_of(linear, delta, single, with_others)
     contenders = {f"way {name}" for name in single}
     steps = {name: step(candidate, x, g) for name, candidate in candidates.items()}
     timings = interleaved(steps, rounds, device, contenders)
@@ -163,6 +149,30 @@ def measure_cell(
             name: [*(round(time, 7) for time in timing[:3]), timing.rounds] for name, timing in timings.items()
         },
     }
+
+
+def candidates_of(
+    linear: nn.Linear, delta: t3.TTLinear, single: Sequence[str], with_others: bool
+) -> dict[str, peers.Candidate]:
+    """What a cell times, by name; `with_others` adds other libraries, full fine-tuning, and core after core."""
+    in_float32 = linear.weight.dtype == torch.float32
+    candidates = {"frozen": peers.frozen(linear), "auto": peers.tensor_train(linear, delta, "auto")}
+    candidates["tt_lora"] = peers.adapted(linear, delta)
+    candidates |= {f"way {name}": peers.tensor_train(linear, delta, name) for name in single}
+    if peers.installed("peft"):
+        candidates["PEFT LoRA"] = peers.peft(linear, "LoRA")
+        if not in_float32:
+            candidates["PEFT LoRA, all 16 bits"] = peers.peft(linear, "LoRA", same_dtype=True)
+    candidates["LoRA by this engine"] = peers.lora(linear)
+    if with_others:
+        candidates["full"] = peers.fully_trained(linear)
+        candidates["core after core"] = peers.core_after_core(linear, delta)
+        if peers.installed("peft"):
+            candidates |= {f"PEFT {kind}": peers.peft(linear, kind) for kind in ("LoKr", "LoHa", "IA3")}
+        if peers.installed("tltorch") and in_float32:
+            for implementation in ("factorized", "reconstructed"):
+                candidates[f"tensorly-torch {implementation}"] = peers.tensorly_torch(linear, delta, implementation)
+    return candidates
 
 
 def single_ways(problem: Problem) -> list[str]:

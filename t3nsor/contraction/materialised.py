@@ -91,7 +91,7 @@ def dense_work(sizes: Sizes, added: bool) -> Work:
     M1, N1, M2, N2, R = sizes.split(bond)
     in_order = N1 == 1 or M2 == 1
     build = chain_work(sizes, 0, bond) + chain_work(sizes, bond, len(sizes.rows))
-    # the weight is added to the product, or what was multiplied is put in order
+    # what was multiplied is put in order, or the weight is added to it, which moves as much as a sum onto a copy
     copies = (M * N,) if added or not in_order else ()
     return build + Work((Product(M1 * N1, R, M2 * N2, added and in_order),), copies=copies, launches=1)
 

@@ -50,7 +50,10 @@ def matmul(
     M, N = tt.shape
     lowered = autocast_dtype(x)
     _check_frozen(x, (M, N), weight, bias, lowered)
-    text = str(plan) if torch.compiler.is_compiling() else check_plan(plan, len(tt.cores), core_activation)
+    text = str(plan)
+    if not torch.compiler.is_compiling():  # which cannot follow how a plan is read
+        check_plan(text, len(tt.cores))
+    _check_activation(text, core_activation)
     compute = lowered or (x.dtype if weight is not None else torch.promote_types(x.dtype, tt.dtype))
     flat = x.reshape(-1, N).to(compute)
     wide = torch.promote_types(tt.dtype, compute)
@@ -76,12 +79,16 @@ def check_plan(plan: str | Plan, cores: int, core_activation: Callable[[Tensor],
     text = str(plan)
     if text not in CHOSEN:
         Plan.parse(text, cores)
-    if core_activation is not None and text not in (*CHOSEN, "sequential"):
+    _check_activation(text, core_activation)
+    return text
+
+
+def _check_activation(plan: str, core_activation: Callable[[Tensor], Tensor] | None) -> None:
+    if core_activation is not None and plan not in (*CHOSEN, "sequential"):
         raise ValueError(
-            f"An activation between the cores needs them one by one, but plan={text!r} was given; "
+            f"An activation between the cores needs them one by one, but plan={plan!r} was given; "
             "use plan='sequential' or 'auto'."
         )
-    return text
 
 
 def _check_input(x: Tensor, tt: "TensorNetwork") -> None:

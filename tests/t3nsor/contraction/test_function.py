@@ -256,6 +256,15 @@ def test_compiled_it_serves_batches_of_any_length(inputs):
         torch.testing.assert_close(*gradients)
 
 
+def test_compiled_an_activation_is_refused_by_the_plans_that_cannot_apply_it(random_network):
+    torch._dynamo.reset()
+    network, x = random_network(), torch.randn(3, 12, dtype=torch.float64)
+    product = torch.compile(lambda x, plan: t3.matmul(x, network, plan, torch.relu), backend="eager")
+    torch.testing.assert_close(product(x, "auto"), t3.matmul(x, network, "auto", torch.relu))
+    with pytest.raises(ValueError, match="needs them one by one, but plan='materialised' was given"):
+        product(x, "materialised")
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
 def test_the_operator_of_the_product_is_well_formed(plan, frozen, inputs):
