@@ -2,14 +2,12 @@
 
 import copy
 import statistics
-from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 import adapters
-import t3nsor as t3
 from adapters import AdaptedLayerNorm, AdaptedLinear, ConfigurationError
 
 
@@ -368,58 +366,3 @@ def test_torch_compile_gives_the_same_outputs_and_gradients(tiny_t5, trained, an
     assert len(results[0]) > 2 or elsewhere.issuperset(config.kind for config in adapters.as_configs(any_adapter))
     for plain, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
-
-
-def test_a_kind_of_its_own_needs_no_field_for_shared_cores(tiny_t5, logits, monkeypatch):
-    monkeypatch.setattr(adapters.AdapterConfig, "kinds", dict(adapters.AdapterConfig.kinds))
-
-    @dataclass(frozen=True, kw_only=True)
-    class FixedRankConfig(adapters.AdapterConfig, kind="fixed_rank"):
-        position = "beside"
-        target_modules: tuple[str, ...] = ("wi",)
-        sublayers: tuple[str, ...] = ("feed_forward",)
-
-        def build(self, in_features, out_features):
-            return adapters.TensorTrainLinear(t3.TTLinear(in_features, out_features, bias=False, zero_core=0))
-
-    base = logits(tiny_t5())
-    model = adapters.attach(tiny_t5(), {"kind": "fixed_rank"})
-    assert places(model) == ff("wi")
-    assert torch.equal(logits(model), base)
-
-
-def test_a_delta_of_its_own_says_what_it_adds_to_the_weight_and_no_more(tiny_t5, logits, monkeypatch):
-    monkeypatch.setattr(adapters.AdapterConfig, "kinds", dict(adapters.AdapterConfig.kinds))
-
-    class Diagonal(adapters.LinearDelta):
-        def __init__(self, in_features, out_features):
-            super().__init__()
-            self.size, self.pad = min(in_features, out_features), max(0, out_features - in_features)
-            self.diagonal = torch.nn.Parameter(torch.zeros(self.size))
-
-        def reset_parameters(self):
-            torch.nn.init.zeros_(self.diagonal)
-
-        def forward(self, x):
-            return torch.nn.functional.pad(self.diagonal * x[..., : self.size], (0, self.pad))
-
-        def delta_weight(self):
-            return torch.nn.functional.pad(torch.diag(self.diagonal), (0, 0, 0, self.pad))
-
-    @dataclass(frozen=True, kw_only=True)
-    class DiagonalConfig(adapters.AdapterConfig, kind="diagonal"):
-        position = "beside"
-        target_modules: tuple[str, ...] = ("wi",)
-        sublayers: tuple[str, ...] = ("feed_forward",)
-
-        def build(self, in_features, out_features):
-            return Diagonal(in_features, out_features)
-
-    model = adapters.attach(tiny_t5(), {"kind": "diagonal"})
-    with torch.no_grad():
-        for parameter in adapters.freezing.adapter_parameters(model).values():
-            parameter.normal_()
-    unmerged = logits(model)
-    assert not torch.allclose(unmerged, logits(tiny_t5()), atol=1e-3)
-    with adapters.merged(model):
-        torch.testing.assert_close(logits(model), unmerged, rtol=1e-4, atol=1e-5)

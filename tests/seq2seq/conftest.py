@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import datasets
 import pytest
 import sentencepiece
 import torch
@@ -79,3 +80,10 @@ def config_file(values: dict, tmp_path: Path) -> Path:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     return path
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """An empty cache and no hub, as on a machine without network."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
