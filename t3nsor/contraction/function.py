@@ -65,12 +65,8 @@ class _NetworkProduct(torch.autograd.Function):
         x, weight, *cores = ctx.saved_tensors
         for_x, _, for_bias, _, *for_cores = ctx.needs_input_grad
         for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores))
-        return for_input, None, _for_bias(ctx, g) if for_bias else None, None, *_wanted(gradients, for_cores)
-
-
-def _wanted(gradients: Sequence[Tensor] | None, for_cores: Sequence[bool]) -> list[Tensor | None]:
-    """Those of the cores that want one; none is there where no core does."""
-    return [g if wanted else None for g, wanted in zip(gradients or [None] * len(for_cores), for_cores, strict=True)]
+        for_each_core = gradients or [None] * len(cores)  # autograd drops those of frozen cores
+        return for_input, None, _for_bias(ctx, g) if for_bias else None, None, *for_each_core
 
 
 def _for_bias(ctx: Any, g: Tensor) -> Tensor:
@@ -122,7 +118,8 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         wanted = for_x, any(for_cores)
         made = list(torch.ops.t3nsor.network_product_gradients(g.contiguous(), x, cores, weight, ctx.plan, *wanted))
     for_input = made.pop(0) if for_x else None
-    return for_input, _wanted(made, for_cores), None, _for_bias(ctx, g) if for_bias else None, None
+    for_each_core = made or [None] * len(cores)
+    return for_input, for_each_core, None, _for_bias(ctx, g) if for_bias else None, None
 
 
 _product_operator.register_autograd(_backward, setup_context=_setup_context)
