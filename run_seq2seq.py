@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     import transformers
 
     from adapters import CheckpointError, ConfigurationError, MergeError
-    from seq2seq.experiment import run_experiment
-    from seq2seq.jobs import check_cells, check_jobs, run_cells
-    from seq2seq.outcomes import cells_table
+    from seq2seq.configuration.sweep import load_cells
     from seq2seq.report import result_table
-    from seq2seq.sweep import load_cells
+    from seq2seq.running.experiment import run_experiment
+    from seq2seq.running.jobs import check_cells, check_jobs, run_cells
+    from seq2seq.running.outcomes import cells_table
 
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()

@@ -8,48 +8,49 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 
 from adapters.active_task import set_active_task
-from adapters.adapted_input import AdaptedInput
-from adapters.adapted_linear import AdaptedLinear
 from adapters.adaptive_ranks import RankChange, RankReport, RankSchedule, adapt_ranks, fit_ranks, orthogonalize
 from adapters.algebra import Approximation, ApproximationReport, Comparison, Deltas, combine, compare
-from adapters.bitfit import Bias, BitFitConfig
-from adapters.bottleneck import (
+from adapters.base.adapted_input import AdaptedInput
+from adapters.base.adapted_layer_norm import AdaptedLayerNorm
+from adapters.base.adapted_linear import AdaptedLinear
+from adapters.base.controller import AdapterController
+from adapters.base.linear_delta import LinearDelta
+from adapters.configuration import AdapterConfig
+from adapters.freezing import FreezingReport, freeze, freezing_report
+from adapters.injection import Attachment, as_configs, attach, attachments
+from adapters.kinds.bitfit import Bias, BitFitConfig
+from adapters.kinds.bottleneck import (
     Bottleneck,
     BottleneckConfig,
     LowRankConfig,
     TensorTrainAdapter,
     TensorTrainAdapterConfig,
 )
-from adapters.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
-from adapters.closed_forms import Sizes
-from adapters.compacter import CompacterConfig, HypercomplexConfig
-from adapters.configuration import AdapterConfig
-from adapters.controller import AdapterController
-from adapters.freezing import FreezingReport, FullFineTuningConfig, LMHeadConfig, freeze, freezing_report
-from adapters.injection import Attachment, as_configs, attach, attachments
-from adapters.intrinsic import IntrinsicDelta, IntrinsicSaidConfig
-from adapters.layer_norm import (
-    AdaptedLayerNorm,
+from adapters.kinds.compacter import CompacterConfig, HypercomplexConfig
+from adapters.kinds.intrinsic import IntrinsicDelta, IntrinsicSaidConfig
+from adapters.kinds.layer_norm import (
     LayerNormConfig,
     ScaleNorm,
     ScaleNormConfig,
     TensorTrainLayerNorm,
     TensorTrainLayerNormConfig,
 )
-from adapters.linear_delta import LinearDelta
-from adapters.linear_forms import DenseLinear, HypercomplexLinear
-from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
-from adapters.name_clash import warn_of_other_package
-from adapters.peft_kinds import PeftKindConfig
-from adapters.prompt import Prompt, PromptConfig
-from adapters.published import PUBLISHED, PublishedMethod, published
-from adapters.summary import Summary, summary
-from adapters.tensor_train_linear import (
+from adapters.kinds.linear_forms import DenseLinear, HypercomplexLinear
+from adapters.kinds.of_peft.kind import PeftKindConfig
+from adapters.kinds.prompt import Prompt, PromptConfig
+from adapters.kinds.tensor_train import (
     TensorTrainLinear,
     TensorTrainLoRAConfig,
     TensorTrainSingle,
     TensorTrainSingleConfig,
 )
+from adapters.kinds.whole_model import FullFineTuningConfig, LMHeadConfig
+from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
+from adapters.name_clash import warn_of_other_package
+from adapters.saved.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
+from adapters.summary import Summary, summary
+from adapters.tensor_train.closed_forms import Sizes
+from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
 from adapters.validation import ConfigurationError
 
 warn_of_other_package()

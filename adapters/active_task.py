@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from adapters.controller import AdapterController
+from adapters.base.controller import AdapterController
 from adapters.injection import attachments
 from adapters.merging import MergeError, is_merged, merge
 from adapters.validation import ConfigurationError, nearest_name

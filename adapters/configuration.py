@@ -1,7 +1,7 @@
 """One frozen dataclass per adapter kind, made from and written to JSON.
 
     AdapterConfig                  a kind and its fields; where in the model it sits: stacks, layers, sublayers
-    |-- TensorTrainFields          what every tensor-train kind takes (``adapters.tensor_train_fields``)
+    |-- TensorTrainFields          what every tensor-train kind takes (``adapters.tensor_train.fields``)
     `-- (each kind's own class stands in the module of that kind, and registers itself by its ``kind``)
 
 ``AdapterConfig.from_dict({"kind": "tt_lora", "rank": 4})`` finds the class by the kind. All checks run in
@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from torch import nn
 
-from adapters.places import PLACES, Place
-from adapters.sharing import Scope
-from adapters.sublayers import Sublayer
+from adapters.base.places import PLACES, Place
+from adapters.base.sharing import Scope
+from adapters.base.sublayers import Sublayer
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 
 Stack = Literal["encoder", "decoder"]
@@ -62,7 +62,7 @@ class AdapterConfig:
         return PLACES[self.position](self, sublayers)
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
-        """What the modules have in common, by slot (see ``adapters.sharing``), and across what; nothing by default."""
+        """What the modules share, by slot (see ``adapters.base.sharing``), and across what; nothing by default."""
         return {}
 
     def build_at(self, place: Place, in_features: int, out_features: int) -> nn.Module:

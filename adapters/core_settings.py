@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from adapters.base.sharing import in_words
 from adapters.injection import attachments
 from adapters.merging import adapted_modules
-from adapters.modes import INDEXED_BY
-from adapters.sharing import in_words
+from adapters.tensor_train.modes import INDEXED_BY
 from t3nsor.module import TTModule
 
 

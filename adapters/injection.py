@@ -1,9 +1,9 @@
 """attach: put adapters into a model, freeze the rest.
 
-    places      the configuration says where its modules go (``adapters.places``)
+    places      the configuration says where its modules go (``adapters.base.places``)
     build       one module for each place, on the device of the weight that it stands at
     controller  the base's module is wrapped by its host, which holds a controller for each attachment
-    share       parameters that several modules have in common get one owner (``adapters.sharing``)
+    share       parameters that several modules have in common get one owner (``adapters.base.sharing``)
 
 Everything that can be refused is refused before the model is touched.
 """
@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters.adapted_input import AdaptedInput
-from adapters.adapted_linear import AdaptedLinear
+from adapters.base.adapted_input import AdaptedInput
+from adapters.base.adapted_layer_norm import AdaptedLayerNorm
+from adapters.base.adapted_linear import AdaptedLinear
+from adapters.base.controller import ALL_TASKS, AdapterController
+from adapters.base.linear_delta import start_from_weight
+from adapters.base.mergeable import Mergeable
+from adapters.base.places import Place
+from adapters.base.sharing import Sharing, plan_sharing, share
+from adapters.base.sublayers import find_sublayers
 from adapters.configuration import AdapterConfig
-from adapters.controller import ALL_TASKS, AdapterController
 from adapters.freezing import freeze, weight_rules
-from adapters.layer_norm import AdaptedLayerNorm
-from adapters.mergeable import Mergeable
 from adapters.merging import non_linear_adapters, unmerge
-from adapters.places import Place
-from adapters.principal import start_from_weight
-from adapters.sharing import Sharing, plan_sharing, share
-from adapters.sublayers import find_sublayers
 from adapters.validation import ConfigurationError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from adapters.mergeable import Mergeable
+from adapters.base.mergeable import Mergeable
 
 
 class MergeError(RuntimeError):

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import nn
 
+from adapters.base.sharing import in_words, scopes_of
+from adapters.base.sublayers import layer_of
 from adapters.configuration import AdapterConfig
 from adapters.core_settings import HEADER, CoreSetting, core_settings, settings_rows
 from adapters.freezing import adapter_parameters, model_parameters
 from adapters.injection import attachments
 from adapters.merging import non_linear_adapters
-from adapters.sharing import in_words, scopes_of
-from adapters.sublayers import layer_of
 from adapters.tables import render_table
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import t3nsor as t3
-from adapters.files import replace_file
+from adapters.saved.files import replace_file
 from benchmarks import peers
 from benchmarks.machine import describe_machine
 from benchmarks.options import parser_of

@@ -27,8 +27,8 @@ from typing import Any
 from datasets import Dataset
 
 from adapters import ConfigurationError
-from adapters.files import replace_file
-from seq2seq.arguments import Experiment
+from adapters.saved.files import replace_file
+from seq2seq.configuration.keys import Experiment
 
 ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "baselines", "measure_expressivity", "adapter_path")
 FOLLOWING_A_RUN = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")

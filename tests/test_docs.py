@@ -22,17 +22,19 @@ import transformers
 
 import t3nsor
 from adapters import AdapterConfig, as_configs
+from adapters.base.places import PLACES
 from adapters.injection import HOSTS
-from adapters.modes import Mode
-from adapters.places import PLACES
-from adapters.published import PUBLISHED
-from seq2seq import baselines, metrics, tasks
-from seq2seq.argument_rules import DECIDED_HERE
-from seq2seq.arguments import TRAINING_DEFAULTS, RunArguments
-from seq2seq.configuration import read_experiment
-from seq2seq.mixing import Mixture
-from seq2seq.splits import SPLIT_POLICIES
-from seq2seq.sweep import expand
+from adapters.tensor_train.modes import Mode
+from adapters.tensor_train.published import PUBLISHED
+from seq2seq.configuration.keys import TRAINING_DEFAULTS, RunArguments
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.configuration.rules import DECIDED_HERE
+from seq2seq.configuration.sweep import expand
+from seq2seq.extras import baselines
+from seq2seq.tasks import metrics
+from seq2seq.tasks import registry as tasks
+from seq2seq.tasks.mixing import Mixture
+from seq2seq.tasks.splits import SPLIT_POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,12 +10,12 @@ from torch import nn
 
 import t3nsor as t3
 from adapters.adaptive_ranks.trains import adaptable_trains, count_anew, why_not
-from adapters.checkpoint import adapter_state_dict, check_architecture, check_tensors, read_folder
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attachments
 from adapters.merging import unmerge
-from adapters.tensor_train_fields import TensorTrainFields
+from adapters.saved.checkpoint import adapter_state_dict, check_architecture, check_tensors, read_folder
+from adapters.tensor_train.fields import TensorTrainFields
 
 
 def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 import t3nsor as t3
-from adapters.bottleneck import TensorTrainAdapterConfig
 from adapters.injection import attachments
+from adapters.kinds.bottleneck import TensorTrainAdapterConfig
 from adapters.merging import adapted_modules
-from adapters.modes import has_sites
-from adapters.tensor_train_fields import TensorTrainFields
+from adapters.tensor_train.fields import TensorTrainFields
+from adapters.tensor_train.modes import has_sites
 from adapters.validation import ConfigurationError
 
 Ranks = tuple[int, ...]

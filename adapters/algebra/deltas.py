@@ -21,7 +21,7 @@ from adapters.algebra.live import live_deltas
 from adapters.algebra.peft_folders import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
 from adapters.algebra.vectors import DeltaVector
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 
 
 class Deltas(DeltaVector):

@@ -2,7 +2,7 @@
 
     rank 4, rank_pattern {"wo": [2, 3]}      most linears at rank 4, those whose path ends with wo at 2 and 3
 
-See ``adapters.patterns`` for what a pattern means.
+See ``adapters.tensor_train.patterns`` for what a pattern means.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 import t3nsor as t3
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from t3nsor.shapes import RawShape
 
 Value = TypeVar("Value", bound=Hashable)

@@ -11,7 +11,7 @@ from adapters.algebra.live import ONE_TENSOR, Parts
 from adapters.algebra.native import read_native, write_native, write_one_tensor
 from adapters.algebra.peft_folders import LORA, read_config, read_peft, write_lora, write_tuner
 from adapters.algebra.sites import Sites
-from adapters.checkpoint import CheckpointError
+from adapters.saved.checkpoint import CheckpointError
 
 Directory = str | os.PathLike
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters.adapted_linear import AdaptedLinear
 from adapters.algebra.sites import Sites, sites_of, stacked
+from adapters.base.adapted_linear import AdaptedLinear
 from adapters.compiled import uncompiled
 from adapters.injection import attachments
-from adapters.modes import Mode, has_sites
-from adapters.principal import PrincipalTensorTrainLinear
-from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.tensor_train.modes import Mode, has_sites
+from adapters.tensor_train.principal import PrincipalTensorTrainLinear
 from adapters.validation import ConfigurationError
 
 PEFT_PREFIX = "base_model.model."

@@ -21,13 +21,13 @@ from adapters.algebra.description import shape_and_rank
 from adapters.algebra.live import Parts, acting, check_kind, live_deltas
 from adapters.algebra.low_rank import with_useful_ranks
 from adapters.algebra.sites import Sites
-from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
-from adapters.controller import ALL_TASKS
+from adapters.base.controller import ALL_TASKS
+from adapters.base.sublayers import Sublayer, find_sublayers
 from adapters.injection import attach
-from adapters.model_card import remove_model_card
-from adapters.skeleton import base_without_weights
-from adapters.sublayers import Sublayer, find_sublayers
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.saved.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
+from adapters.saved.model_card import remove_model_card
+from adapters.saved.skeleton import base_without_weights
 from adapters.validation import ConfigurationError
 
 

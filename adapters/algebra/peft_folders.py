@@ -25,10 +25,10 @@ import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
 from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
 from adapters.algebra.low_rank import with_useful_ranks
-from adapters.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
-from adapters.files import replace_file
-from adapters.model_card import remove_model_card
-from adapters.tensor_train_linear import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.saved.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
+from adapters.saved.files import replace_file
+from adapters.saved.model_card import remove_model_card
 from adapters.validation import ConfigurationError
 
 TUNER, LORA = "TT_LORA", "LORA"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 
 import t3nsor as t3
-from adapters.modes import Mode
-from adapters.tensor_train_linear import TensorTrainLinear
+from adapters.kinds.tensor_train import TensorTrainLinear
+from adapters.tensor_train.modes import Mode
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from safetensors import safe_open
 
-from adapters.checkpoint import WEIGHTS_NAME
-from adapters.files import replace_file
-from adapters.model_card import TUNER_END, TUNER_HEADING, TUNER_SECTION
+from adapters.saved.checkpoint import WEIGHTS_NAME
+from adapters.saved.files import replace_file
+from adapters.saved.model_card import TUNER_END, TUNER_HEADING, TUNER_SECTION
 
 FOREIGN = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
 """Fields of PEFT's that say nothing of the deltas."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from peft import PeftConfig, PeftType
 
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.card import extend_card
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"

@@ -16,16 +16,16 @@ from typing import Any
 from peft import PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
-from adapters.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
-from adapters.controller import ALL_TASKS
+from adapters.base.controller import ALL_TASKS
+from adapters.base.sublayers import find_sublayers
 from adapters.injection import attach
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.folders import architecture_of, read_config, read_tensors, write_folder
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
-from adapters.skeleton import base_without_weights
-from adapters.sublayers import find_sublayers
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
+from adapters.saved.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
+from adapters.saved.skeleton import base_without_weights
 from adapters.validation import ConfigurationError
 from t3nsor.module import TTModule
 

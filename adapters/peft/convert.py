@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapters.checkpoint import CONFIG_NAME, CheckpointError
 from adapters.peft.conversion import from_peft, to_peft
+from adapters.saved.checkpoint import CONFIG_NAME, CheckpointError
 
 
 def main(arguments: Sequence[str] | None = None) -> str | None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
-from adapters.checkpoint import ARCHITECTURE_KEYS, CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.peft.configuration import TensorTrainConfig
+from adapters.saved.checkpoint import ARCHITECTURE_KEYS, CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 
 
 def read_config(directory: Path) -> TensorTrainConfig:

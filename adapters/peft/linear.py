@@ -17,13 +17,12 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters.hooks import is_hooked
-from adapters.linear_delta import with_deltas
+from adapters.base.hooks import is_hooked
+from adapters.base.linear_delta import start_from_weight, with_deltas
 from adapters.merging import MergeError, is_finite
 from adapters.peft.base_layers import features, turned
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
-from adapters.principal import start_from_weight
 from t3nsor.module import TTModule
 
 

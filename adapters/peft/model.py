@@ -20,12 +20,12 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, Auxil
 from torch import nn
 
 from adapters.merging import MergeError
-from adapters.patterns import check_patterns
 from adapters.peft.base_layers import check_linear, features
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.shared import OWNER, drop_owner, plan, share_in
+from adapters.tensor_train.patterns import check_patterns
 from adapters.validation import ConfigurationError
 
 RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}

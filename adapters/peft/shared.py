@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from adapters.base.sharing import Sharing, plan_sharing
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.sites import places_of
-from adapters.sharing import Sharing, plan_sharing
-from adapters.tensor_train_linear import TensorTrainLoRAConfig
 
 OWNER = "shared_by_deltas"
 

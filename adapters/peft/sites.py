@@ -8,14 +8,14 @@
 
 The layer is the first number in the path with what stands before it; the kind of matrix is what stands after it,
 without numbers. Where one layer has several targets of one such kind, as experts are, these keep their numbers. So a
-layer and a kind of matrix together are one linear, and on a T5 both are what they are in ``adapters.places``.
+layer and a kind of matrix together are one linear, and on a T5 both are what they are in ``adapters.base.places``.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 
-from adapters.places import Place
-from adapters.sublayers import Sublayer
+from adapters.base.places import Place
+from adapters.base.sublayers import Sublayer
 
 
 def places_of(paths: Iterable[str]) -> list[Place]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adapters import ConfigurationError
-from adapters.files import replace_file
+from adapters.saved.files import replace_file
 from seq2seq.report.collect import STATES, Run, collect_runs
 from seq2seq.report.methods import Method, methods_of
 from seq2seq.report.plots import PLOTS, draw_low_resource

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from adapters.files import replace_file
+from adapters.saved.files import replace_file
 from seq2seq.report.labels import place_labels
 from seq2seq.report.methods import Group, Method, Score, as_text, labels_of
-from seq2seq.report.tables import pareto_front, tasks_of
+from seq2seq.report.pareto_front import pareto_front
+from seq2seq.report.tables import tasks_of
 
 WIDTH = 9.0
 """Inches; with DPI the width of a page."""

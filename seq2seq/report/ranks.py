@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from adapters.sublayers import layer_of
+from adapters.base.sublayers import layer_of
 from adapters.tables import render_table
 from seq2seq.report.plots import legend_below, new_figure, save, styles_of
 

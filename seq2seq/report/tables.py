@@ -123,16 +123,3 @@ def mean_ratio(method: Method, number: str, methods: Sequence[Method]) -> float 
 
 def formatted(value: float | None, form: str) -> str:
     return DASH if value is None else format(value, form)
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The points (cost, gain) that no other one beats, by rising cost: none costs no more and gains no less.
-
-    Of points that are equal the first one is kept.
-    """
-    best, front = float("-inf"), []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
-        if points[index][1] > best:
-            best = points[index][1]
-            front.append(index)
-    return front

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import adapters
-from seq2seq.training import decode
+from seq2seq.text.training import decode
 from tests.third_party import tiny
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.sublayers import layer_of
+from adapters.base.sublayers import layer_of
 
 OUTSIDE = "loss"
 LAYER = re.compile(r"[^.]+(\.block\.\d+)?")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState
 
-from adapters.sublayers import layer_of
+from adapters.base.sublayers import layer_of
 from third_party.trainers.activations import saved_activations
 
 

@@ -20,7 +20,7 @@ from transformers import TrainerCallback, TrainerState
 from adapters.adaptive_ranks import RankSchedule
 from adapters.adaptive_ranks.optimizer_state import check_state
 from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of, ranks_of
-from adapters.files import replace_file
+from adapters.saved.files import replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_its_base_s_is_refused(native, change, named):
     change(description)
     path.write_text(json.dumps(description))
     weights = folder / "adapter_model.safetensors"
-    metadata = {adapters.checkpoint.METADATA_KEY: adapters.checkpoint.fingerprint(description)}
+    metadata = {adapters.saved.checkpoint.METADATA_KEY: adapters.saved.checkpoint.fingerprint(description)}
     save_file(load_file(weights), weights, metadata)
     with pytest.raises(CheckpointError, match=named):
         Deltas.read(folder)

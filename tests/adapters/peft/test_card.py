@@ -7,9 +7,8 @@ import pytest
 import transformers.utils.hub
 from safetensors.torch import load_file
 
-from adapters.model_card import remove_model_card
-
-from .tiny import adapted, llama
+from adapters.saved.model_card import remove_model_card
+from tests.adapters.peft.tiny import adapted, llama
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -11,11 +11,10 @@ from safetensors.torch import load_file
 
 import adapters
 from adapters import CheckpointError
-from adapters.checkpoint import read_folder
 from adapters.peft import TensorTrainConfig, from_peft, to_peft
 from adapters.peft.convert import main
-
-from .tiny import scrambled
+from adapters.saved.checkpoint import read_folder
+from tests.adapters.peft.tiny import scrambled
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

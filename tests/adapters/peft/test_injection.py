@@ -9,8 +9,7 @@ from torch import nn
 
 from adapters import ConfigurationError, TensorTrainLinear
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
-
-from .tiny import MODELS, TOKENS, adapted, bert, dense_delta, layers, llama, logits, t5, trainable
+from tests.adapters.peft.tiny import MODELS, TOKENS, adapted, bert, dense_delta, layers, llama, logits, t5, trainable
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

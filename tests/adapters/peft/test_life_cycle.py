@@ -13,8 +13,20 @@ from torch import nn
 from adapters import MergeError
 from adapters.peft import TensorTrainConfig
 from adapters.peft.shared import OWNER
-
-from .tiny import adapted, bert, called, gpt2, layers, llama, logits, primes, scrambled, t5, trainable, vit
+from tests.adapters.peft.tiny import (
+    adapted,
+    bert,
+    called,
+    gpt2,
+    layers,
+    llama,
+    logits,
+    primes,
+    scrambled,
+    t5,
+    trainable,
+    vit,
+)
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

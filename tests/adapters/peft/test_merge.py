@@ -9,8 +9,18 @@ from torch import nn
 
 from adapters import MergeError
 from adapters.peft import TensorTrainConfig
-
-from .tiny import adapted, bert, dense_delta, gpt2, layers, llama, logits, scrambled, t5, two_adapters
+from tests.adapters.peft.tiny import (
+    adapted,
+    bert,
+    dense_delta,
+    gpt2,
+    layers,
+    llama,
+    logits,
+    scrambled,
+    t5,
+    two_adapters,
+)
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -10,8 +10,7 @@ from adapters import ConfigurationError
 from adapters.peft import TensorTrainConfig
 from adapters.peft.shared import OWNER
 from adapters.peft.sites import places_of
-
-from .tiny import adapted, dense_delta, gpt2, layers, llama, logits, t5
+from tests.adapters.peft.tiny import adapted, dense_delta, gpt2, layers, llama, logits, t5
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -8,8 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapters import ConfigurationError, MergeError, TensorTrainLinear
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
-
-from .tiny import adapted, layers, llama, logits
+from tests.adapters.peft.tiny import adapted, layers, llama, logits
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

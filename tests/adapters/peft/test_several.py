@@ -6,8 +6,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from adapters.peft import TensorTrainConfig
-
-from .tiny import adapted, dense_delta, layers, logits, scrambled, t5, trainable, two_adapters
+from tests.adapters.peft.tiny import adapted, dense_delta, layers, logits, scrambled, t5, trainable, two_adapters
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

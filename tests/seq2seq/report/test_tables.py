@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
-from seq2seq.report.tables import DASH, method_cells, pareto_front, results_frame, runs_frame
+from seq2seq.report.pareto_front import pareto_front
+from seq2seq.report.tables import DASH, method_cells, results_frame, runs_frame
 
 POINTS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), max_size=12)
 

@@ -1,0 +1,68 @@
+"""BitFit: train biases only (Ben Zaken et al. 2021, arXiv:2106.10199, section 3).
+
+    linear         y = W x + b + c              c (out,)
+    layer norm     y = w * x / rms(x) + c       c (dim,)
+    lm_head        logits = W h + c             c (vocabulary,)
+
+T5 has no biases, so each place gets one that starts at zero; a bias that is there gets a change that does. Each c is
+part of a linear map: merging writes it, and no weight.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base.linear_delta import LinearDelta
+from adapters.base.places import Place, every_linear, norms
+from adapters.base.sublayers import LM_HEAD, Sublayer
+from adapters.configuration import AdapterConfig, SublayerKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFitConfig(AdapterConfig, kind="bitfit"):
+    """A bias for every linear and for the norm of the chosen sublayers, and one for the output projection.
+
+    The final norms of the stacks get none.
+
+    Args:
+        sublayers: whose linears and norm.
+        lm_head: whether the output projection has one too, whatever the stacks and layers are.
+    """
+
+    position = "beside"
+
+    sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
+    lm_head: bool = True
+
+    def places(self, sublayers: list[Sublayer]) -> list[Place]:
+        shifts = [Place(norm.path, "shift", norm.sublayer) for norm in norms(self, sublayers)]
+        return [*every_linear(self, sublayers), *shifts, *(self._head(sublayers) if self.lm_head else [])]
+
+    def build(self, in_features: int, out_features: int) -> "Bias":
+        return Bias(out_features)
+
+    def _head(self, sublayers: list[Sublayer]) -> list[Place]:
+        places = [Place(s.linears[LM_HEAD], "beside", s, LM_HEAD) for s in sublayers if LM_HEAD in s.linears]
+        if not places:
+            self.refuse("lm_head", "needs an output projection", "true for a model that has none", "write false")
+        return places
+
+
+class Bias(LinearDelta):
+    """A vector (features,), float32, added to what stands at its place; zero at the start."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(features, dtype=torch.float32))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.bias)
+
+    def delta_bias(self) -> Tensor:
+        """The vector, (features,)."""
+        return self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bias  # (features,), whatever x is

@@ -1,0 +1,215 @@
+"""Published methods as settings of the kind tt_lora: modes, format, ranks, and the core that starts at zero.
+
+    beside each linear                                                    numbers, n linears
+    lora               T = B A                                            n r (in + out)
+    tt_matrix          rows and columns interleaved                       n sum r_{k-1} m_k n_k r_k
+    tt_low_rank        in factors, then out factors                       the same sum, m_k = 1 or n_k = 1
+    kronecker          T = A (x) B                                        n (m_1 n_1 + m_2 n_2)
+    kronecker_sum      T = sum of r of them                               n r (m_1 n_1 + m_2 n_2)
+    lokr               T = A (x) (B C)                                    n (m_1 n_1 + r (m_2 + n_2))
+    tensor_ring        a trace of cores, all ranks r                      n r^2 sum m_k n_k
+    cp                 a sum of r products of factors                     n r sum m_k n_k
+    tucker             a core tensor (r, ..., r) and factors              n (r sum m_k n_k + r^d)
+
+    one tensor for the model, L layers, M kinds of matrix, H heads, S tasks
+    metatt_4d          T[l, m] = G_1 G_2[l] G_3[m] G_4                    r (in + out) + (L + M) r^2
+    metatt_4d_tasks    T[l, s, m], a core for tasks                       r (in + out) + (L + M + S) r^2
+    metatt_5d          T[l, m, h], the out side split into heads          r (in + out / H) + (L + M + H) r^2
+    lotr               T[i] = A G_i B                                     r (in + out) + n r^2
+    lorta              the sum of r products of factors of all modes      r (in + out / H + H + L + M)
+    tensor_basis       cores mixed from b basis cores                     n d b + b sum r_{k-1} m_k n_k r_k
+
+QuanTA (arXiv:2406.00132) is none of these: its operator is a product of matrices that act on two axes of the features
+each, and an axis takes part in several of them, while in a chain each axis belongs to one core. Written as a chain its
+ranks would grow with the product of those of the factors, and its start subtracts a frozen copy of the operator.
+
+r stands for a rank that every bond can use. One int is cut at each bond as in the model, here too; the list of lokr is
+refused where r is of no use.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.tensor_train.closed_forms import (
+    Sizes,
+    balanced,
+    chain_numbers,
+    entries,
+    is_count,
+    lokr_numbers,
+    low_rank_chain_numbers,
+    tensor_of_sites_numbers,
+    tucker_numbers,
+)
+from adapters.validation import ConfigurationError, nearest_name
+from t3nsor.tensor_basis import BASIS_SIZE
+
+USUAL_RANK = 8
+"""r where nothing is said."""
+
+
+@dataclass(frozen=True)
+class PublishedMethod:
+    """A method of the literature in the language of tt_lora.
+
+    Args:
+        fields: what of tt_lora it sets.
+        numbers: the closed form of its trainable numbers, from the rank and the sizes.
+        source: where it was published.
+        start: how it is started there, and what of that is different here.
+        needs_heads: whether its out side is split into heads times head size.
+    """
+
+    fields: dict[str, Any]
+    numbers: Callable[[int, Sizes], int]
+    source: str
+    start: str
+    needs_heads: bool = False
+
+
+def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **others: Any) -> dict[str, Any]:
+    """The adapter ``{"kind": "tt_lora", ...}`` that a published method is.
+
+    Args:
+        name: a name in ``PUBLISHED``.
+        rank: r of the closed forms; ``USUAL_RANK`` where nothing is said. Plain Kronecker products have none.
+        sizes: of the linears, for a method that splits them into heads.
+        others: other fields of tt_lora, such as ``target_modules``, which go before the method's.
+
+    Raises:
+        ConfigurationError: the name is unknown, the rank no whole number from 1 on, or the method needs sizes, or has
+            no rank.
+    """
+    if not isinstance(name, str) or name not in PUBLISHED:
+        raise ConfigurationError(
+            f"A published method goes by its name; given was {name!r}: {nearest_name(name, PUBLISHED)}"
+        )
+    if rank is not None and not is_count(rank):
+        raise ConfigurationError(
+            f"The rank of a published method is a whole number from 1 on; given was {rank!r}: 8 is usual."
+        )
+    method = PUBLISHED[name]
+    own = {key: list(value) if isinstance(value, tuple) else value for key, value in method.fields.items()}
+    if method.needs_heads:
+        if not isinstance(sizes, Sizes) or sizes.out_features % sizes.heads:
+            raise ConfigurationError(
+                f"The method {name!r} splits the out features into heads, evenly; given was {sizes}: "
+                "pass sizes=Sizes(in_features=768, out_features=768, heads=12) with the model's own."
+            )
+        own["raw_shape"] = _shape_with_heads(own["modes"], sizes)
+    if rank is not None and isinstance(own.get("rank"), int):
+        raise ConfigurationError(f"The method {name!r} has no rank to choose; given was {rank}: leave it out.")
+    if isinstance(own.get("rank"), list):
+        own["rank"] = [(rank or USUAL_RANK) if r is None else r for r in own["rank"]]
+    else:
+        own.setdefault("rank", rank or USUAL_RANK)
+    return {"kind": "tt_lora", **own, **others}
+
+
+def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:
+    """The factors where the in features are one mode, and the out features two: heads and head size."""
+    out = iter((sizes.heads, sizes.out_features // sizes.heads))
+    rows = [next(out) if mode == "out" else 1 for mode in modes]
+    return [rows, [sizes.in_features if mode == "in" else 1 for mode in modes]]
+
+
+PUBLISHED: dict[str, PublishedMethod] = {
+    "lora": PublishedMethod(
+        {"modes": ("in", "out")},
+        lambda r, s: s.n * chain_numbers((1, s.out_features), (s.in_features, 1), r),
+        "Hu et al. 2021, arXiv:2106.09685, eq. 3",
+        "A random, B zero",
+    ),
+    "tt_matrix": PublishedMethod(
+        {"modes": ("out_in",) * 3, "shape_mode": "ascending"},
+        lambda r, s: s.n * chain_numbers(*balanced(s, 3), r),
+        "Oseledets 2011, SIAM J. Sci. Comput. 33(5); as a layer Novikov et al. 2015, arXiv:1509.06569",
+        "one core zero, the others random",
+    ),
+    "tt_low_rank": PublishedMethod(
+        {"modes": ("in",) * 3 + ("out",) * 3},
+        low_rank_chain_numbers,
+        "LoRETTA_rep, Yang et al. 2024, arXiv:2402.11417; TT-LoRA, Anjum et al. 2024, arXiv:2408.01008",
+        "last core zero, the others random; LoRETTA_rep draws all of them",
+    ),
+    "kronecker": PublishedMethod(
+        {"modes": ("out_in",) * 2, "rank": 1, "shape_mode": "ascending"},
+        lambda r, s: s.n * sum(entries(s, 2)),
+        "KronA, Edalati et al. 2022, arXiv:2212.10650",
+        "one factor random, the other zero",
+    ),
+    "kronecker_sum": PublishedMethod(
+        {"modes": ("out_in",) * 2, "shape_mode": "ascending"},
+        lambda r, s: s.n * chain_numbers(*balanced(s, 2), r),
+        "Van Loan & Pitsianis 1993; r = n in PHM, Zhang et al. 2021, arXiv:2102.08597, eq. 3",
+        "one factor of each product random, the other zero",
+    ),
+    "lokr": PublishedMethod(
+        {"modes": ("out_in", "out", "in"), "rank": (1, None), "zero_core": 0},
+        lokr_numbers,
+        "LyCORIS, Yeh et al. 2023, arXiv:2309.14859; LoKr in PEFT",
+        "A zero, B and C random",
+    ),
+    "tensor_ring": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "tensor_ring", "shape_mode": "ascending"},
+        lambda r, s: s.n * r**2 * sum(entries(s, 3)),
+        "Zhao et al. 2016, arXiv:1606.05535, eq. 1",
+        "one core zero, the others random",
+    ),
+    "cp": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "cp", "shape_mode": "ascending"},
+        lambda r, s: s.n * r * sum(entries(s, 3)),
+        "Kolda & Bader 2009, SIAM Review 51(3), eq. 3.1",
+        "one factor zero, the others random",
+    ),
+    "tucker": PublishedMethod(
+        {"modes": ("out_in",) * 3, "format": "tucker", "shape_mode": "ascending"},
+        tucker_numbers,
+        "Tucker 1966; Kolda & Bader 2009, SIAM Review 51(3), eq. 4.1",
+        "one factor zero, the others and the core tensor random",
+    ),
+    "metatt_4d": PublishedMethod(
+        {"modes": ("in", "layer", "matrix", "out"), "zero_core": 0, "init": "identity"},
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.matrices),
+        "MetaTT-4D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        "first core zero, the others rectangular identities (ze-id-id-id)",
+    ),
+    "metatt_4d_tasks": PublishedMethod(
+        {"modes": ("in", "layer", "task", "matrix", "out")},
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.tasks, s.matrices),
+        "MetaTT-(4+1)D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        "here each task's own core is the zero one, so that a task may come later",
+    ),
+    "metatt_5d": PublishedMethod(
+        {"modes": ("in", "layer", "matrix", "out", "out"), "zero_core": 0, "init": "identity"},
+        lambda r, s: tensor_of_sites_numbers(r, s, s.layers, s.matrices, heads=s.heads),
+        "MetaTT-5D, Lopez-Piqueres et al. 2025, arXiv:2506.09105",
+        "as metatt_4d, in the unfoldings (r, m s) of its cores",
+        needs_heads=True,
+    ),
+    "lotr": PublishedMethod(
+        {"modes": ("in", "linear", "out"), "zero_core": 1},
+        lambda r, s: tensor_of_sites_numbers(r, s, s.n),
+        "LoTR, Bershatsky et al. 2024, arXiv:2402.01376; FacT-TT, Jie & Deng 2022, arXiv:2212.03145",
+        "the core of each linear zero, A and B random, as in LoTR's own code",
+    ),
+    "lorta": PublishedMethod(
+        {"modes": ("in", "out", "out", "layer", "matrix"), "format": "cp", "zero_core": 2},
+        lambda r, s: r * (s.in_features + s.out_features // s.heads + s.heads + s.layers + s.matrices),
+        "LoRTA, Hounie et al. 2024, arXiv:2410.04060",
+        "one factor zero, the others random",
+        needs_heads=True,
+    ),
+    "tensor_basis": PublishedMethod(
+        {
+            "modes": ("out_in",) * 3,
+            "format": "tensor_basis",
+            "shape_mode": "ascending",
+            "share_across": ("layers", "sublayers", "projections"),
+        },
+        lambda r, s: BASIS_SIZE * (3 * s.n + chain_numbers(*balanced(s, 3), r)),
+        "this library; one dictionary for many layers after Savarese & Maire 2019, arXiv:1902.09701",
+        "the coefficients of one core zero",
+    ),
+}

@@ -1,0 +1,174 @@
+"""Several experiments from one JSON: every combination of alternatives is a run of its own, called a cell.
+
+    {
+        "experiment_name": "rank_study", "task_name": "rte", "adapter": {"kind": "tt_lora"},
+        "sweep": {"adapter.rank": [2, 4, [4, 8]], "seed": [0, 1, 2]}          3 x 3 cells
+    }
+
+An axis is a dotted key, as in an override, with the list of its alternatives; an alternative that is a list itself is
+one value. The cells are the product of the axes, the last axis running fastest. Each lies in
+
+    <output_root>/<experiment_name>/rank-4-8__seed-2/
+
+under a name made of what varies, and is an ordinary run: it resumes, is kept when finished, and its config.json runs it
+alone. ``sweep.seed=[0,1]`` on the command line sets an axis, ``sweep=null`` takes the sweep out.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters import ConfigurationError
+from adapters.validation import check_type
+from seq2seq.configuration.keys import Experiment
+from seq2seq.configuration.reading import load_values, override, read_experiment
+from seq2seq.configuration.rules import check_experiment_name
+
+FOLDER_KEYS = ("experiment_name", "output_root", "overwrite")
+"""Keys that say where runs lie, which the sweep itself decides."""
+
+LONGEST_NAME = 120
+"""Characters of a cell's name; file systems take 255 bytes, and a run puts names beside its own."""
+
+
+def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Experiment]:
+    """The runs that JSON files describe, those of a file with a ``sweep`` being its cells; the overrides apply to each.
+
+    Raises:
+        ConfigurationError: one of the runs is refused, or two of them would lie in one folder or one in another.
+    """
+    cells = []
+    for path in paths:
+        values = load_values(path, overrides)
+        swept = values.get("sweep") if isinstance(values.get("sweep"), dict) else {}
+        for text in overrides:
+            key, _, value = text.partition("=")
+            axis = next((axis for axis in swept if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
+            if axis is not None:
+                mend = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
+                raise ConfigurationError(
+                    f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: "
+                    f"{mend}."
+                )
+        cells += [read_experiment(cell) for cell in expand(values)]
+    check_folders(cells)
+    return cells
+
+
+def check_folders(cells: Sequence[Experiment]) -> None:
+    """Refuse runs of which two would lie in one folder, or one inside another."""
+    folders = Counter(cell.run.directory for cell in cells)
+    for folder, runs in folders.items():
+        if runs > 1:
+            raise ConfigurationError(
+                f"Key 'experiment_name' names a folder for each run; {runs} runs would lie in {folder}: "
+                "give each file a name of its own."
+            )
+        if folder.parent in folders:
+            raise ConfigurationError(
+                f"Key 'experiment_name' of a sweep names a folder of runs; {folder.parent} would be a run itself: "
+                "give each file a name of its own."
+            )
+
+
+def expand(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The configurations of all cells, or ``values`` alone where it has no ``sweep``.
+
+    Raises:
+        ConfigurationError: an axis is no list of different alternatives, or is a key that cannot vary.
+    """
+    axes = values.get("sweep")
+    values = {key: value for key, value in values.items() if key != "sweep"}
+    if axes is None:
+        return [values]
+    check_axes(axes)
+    axes = dict(sorted(axes.items()))  # the same cells have the same names, in whatever order the axes were given
+    name = check_type("experiment_name", values.get("experiment_name"), str, "the run")
+    check_experiment_name(name)
+    root = check_type("output_root", values.get("output_root", "outputs"), str, "the run")
+    cells = []
+    for alternatives, cell_name in zip(grid(axes), cell_names(axes), strict=True):
+        outermost_first = sorted(alternatives, key=lambda key: key.count("."))  # adapter before adapter.rank
+        cell = override(copy.deepcopy(values), [f"{key}={json.dumps(alternatives[key])}" for key in outermost_first])
+        cells.append({**cell, "output_root": str(Path(root) / name), "experiment_name": cell_name})
+    return cells
+
+
+def check_axes(axes: Any) -> None:
+    """Refuse axes that are no lists of different alternatives, and keys that cannot vary."""
+    if not isinstance(axes, dict) or not axes:
+        raise ConfigurationError(
+            f"Key 'sweep' is an object of dotted keys with lists of alternatives; given was {axes!r}: "
+            'write for example {"adapter.rank": [2, 4], "seed": [0, 1]}.'
+        )
+    for key, alternatives in axes.items():
+        if key.partition(".")[0] in ("sweep", *FOLDER_KEYS):
+            raise ConfigurationError(
+                f"Key 'sweep' varies what a run does; given was {key!r}, which says where it lies: take that axis out."
+            )
+        if not isinstance(alternatives, list) or not alternatives:
+            raise ConfigurationError(
+                f"Key {key!r} of the sweep has a list of alternatives; given was {alternatives!r}: "
+                f"write for example [{json.dumps(alternatives) if alternatives != [] else 1}]."
+            )
+        texts = [canonical(value) for value in alternatives]
+        repeated = next((value for value, text in zip(alternatives, texts, strict=True) if texts.count(text) > 1), None)
+        if len(set(texts)) < len(texts):
+            raise ConfigurationError(
+                f"Key {key!r} of the sweep has each alternative once; {repeated!r} stands there twice: drop one."
+            )
+
+
+def grid(axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Every combination of one alternative from each axis, by key; the last axis runs fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def cell_names(axes: dict[str, list[Any]]) -> list[str]:
+    """The names of the cells in the order of ``grid``: different from each other, and valid names of a folder."""
+    lasts = Counter(key.split(".")[-1] for key in axes)
+    parts = []
+    for key, alternatives in axes.items():
+        last = key.split(".")[-1]
+        shown = readable(last if lasts[last] == 1 else key)
+        texts = [readable(value) for value in alternatives]
+        folded = Counter(text.casefold() for text in texts)  # some file systems do not tell a from A
+        marks = [
+            "" if text and folded[text.casefold()] == 1 else digest(value)
+            for text, value in zip(texts, alternatives, strict=True)
+        ]
+        parts.append(["-".join(filter(None, (shown, text, mark))) for text, mark in zip(texts, marks, strict=True)])
+    names = ["__".join(cell) for cell in itertools.product(*parts)]
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{digest(name)}" for name in names]
+
+
+def readable(value: Any) -> str:
+    """A value in the characters that a folder's name may have; different values may look alike."""
+    if isinstance(value, dict):
+        return "-".join(readable(part) for item in value.items() for part in item if part != "kind")
+    if isinstance(value, list):
+        return "-".join(readable(part) for part in value)
+    if isinstance(value, str):
+        return re.sub("__+", "_", re.sub(r"[^A-Za-z0-9._-]+", "-", value)).strip("-._")
+    return "none" if value is None else json.dumps(value).replace("+", "")  # of 1e+16
+
+
+def digest(value: Any) -> str:
+    """Eight hexadecimal digits that tell values apart."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for the same value: 1 and 1.0 are one number, the order of an object's keys is none."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        return int(value) if value.is_integer() else value
+
+    return json.dumps(json.loads(json.dumps(value), parse_float=number), sort_keys=True)

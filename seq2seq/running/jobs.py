@@ -1,0 +1,220 @@
+"""Several runs by one command: each in a fresh process, N of them at once.
+
+    check_cells    every run is checked whole before the first one starts; nothing is written
+    run_cells      finished runs are kept, the others started or resumed; a run that fails does not stop the others
+
+A process of its own gives each run its own peak of memory, and lets a run that is killed, or takes its process with it,
+end alone: failure.json in its folder says why. The processes are forked from one that has imported everything already:
+a run does not pay for the imports. What a run prints goes to its log. Under torchrun, where the processes of a run are
+there already, the runs follow each other inside them, and the peak of memory is that of all runs so far.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from multiprocessing import connection
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from tqdm.auto import tqdm
+
+from adapters import ConfigurationError
+from seq2seq.configuration.keys import Experiment
+from seq2seq.extras.expressivity import source_pairs
+from seq2seq.run_folder import RunFolder, read_json
+from seq2seq.running.experiment import run_experiment
+from seq2seq.running.outcomes import IN_ONE_SENTENCE, Outcome, cell_name, how_it_ended, note_failure, sentence_of
+from seq2seq.text.preparation import prepare
+
+WITHIN_RANGE = ("experiment_name", "output_root", "seed", "data_seed", "learning_rate")
+"""Keys of which reading the configuration has already checked all that can be wrong."""
+
+PATIENCE = 20.0
+"""Seconds that a worker has to stop in."""
+
+Run = Callable[[Experiment], dict[str, Any]]
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse a number of runs at once that cannot be."""
+    if jobs < 1:
+        raise ConfigurationError(f"Option --jobs is the number of runs at once, from 1 on; given was {jobs}: mend it.")
+    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            f"Option --jobs is 1 under torchrun, whose processes share each run; given was {jobs}: leave it out."
+        )
+
+
+def check_cells(cells: Sequence[Experiment]) -> None:
+    """Check every run that is not finished, its folder, rows, backbone and adapters included; writes nothing.
+
+    Raises:
+        ConfigurationError: the first of them that is refused.
+    """
+    for cell in cells:
+        RunFolder(cell.run.directory).check(cell)
+        above = RunFolder(cell.run.directory.parent)
+        if above.config.exists():
+            raise ConfigurationError(
+                f"Key 'experiment_name' of a sweep names a folder of runs; {above.directory} is a run itself: "
+                "choose another name."
+            )
+    checked = []
+    with without_bars_of_datasets():
+        for cell in tqdm(cells, desc="check", leave=False, dynamic_ncols=True):
+            folder = RunFolder(cell.run.directory)
+            decisive = {key: value for key, value in cell.to_dict().items() if key not in WITHIN_RANGE}
+            if decisive not in checked and not folder.is_finished(cell):
+                prepared = prepare(cell, folder.adapter)
+                if cell.run.measure_expressivity:
+                    source_pairs(prepared)  # refuses what cannot be measured
+                checked.append(decisive)
+
+
+@contextlib.contextmanager
+def without_bars_of_datasets() -> Generator[None]:
+    """No bar for each split of each run beside the one for all of them."""
+    hidden = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()
+
+
+def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experiment) -> list[Outcome]:
+    """Run what is not finished, ``jobs`` at once, and say what became of each, in the order of ``cells``.
+
+    Raises:
+        KeyboardInterrupt: the command was interrupted; the workers are stopped, and their runs resume another time.
+    """
+    waiting, outcomes = [], {}
+    for cell in cells:
+        folder = RunFolder(cell.run.directory)
+        if folder.is_finished(cell):
+            outcomes[cell.run.directory] = Outcome(cell, "kept", folder.read_result())
+        else:
+            waiting.append(cell)
+    several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run)
+    hidden = int(os.environ.get("RANK", "0")) > 0
+    bar = tqdm(total=len(cells), initial=len(outcomes), desc="runs", dynamic_ncols=True, disable=hidden)
+    with contextlib.closing(finished), bar:
+        for outcome in finished:
+            outcomes[outcome.experiment.run.directory] = outcome
+            if outcome.state == "failed":
+                bar.write(f"{cell_name(outcome.experiment)} failed: {outcome.sentence}", file=sys.stderr)
+            bar.update()
+    return [outcomes[cell.run.directory] for cell in cells]
+
+
+def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
+    """One run after the other in this process."""
+    for cell in cells:
+        started = time.perf_counter()
+        try:
+            result = run(cell)
+        except Exception as error:
+            traceback.print_exc()
+            if int(os.environ.get("RANK", "0")) == 0:
+                note_failure(cell, sentence_of(error))
+            yield Outcome(cell, "failed", None, sentence_of(error), time.perf_counter() - started)
+        else:
+            yield Outcome(cell, "finished", result, "", time.perf_counter() - started)
+
+
+def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generator[Outcome]:
+    """Each run in a fresh process, in the order in which they end."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "matplotlib.figure", "transformers.models.t5.modeling_t5"])
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting, working = list(cells), {}
+    try:
+        while waiting or working:
+            while waiting and len(working) < jobs:
+                cell = waiting.pop(0)
+                worker = context.Process(target=work, args=(cell, threads, run))
+                worker.start()
+                working[worker.sentinel] = (worker, cell, time.perf_counter())
+            for sentinel in connection.wait(working):
+                worker, cell, started = working.pop(sentinel)
+                worker.join()
+                yield outcome_of(cell, worker.exitcode, time.perf_counter() - started)
+    finally:
+        stop([worker for worker, _, _ in working.values()])
+
+
+def stop(workers: Sequence[multiprocessing.Process]) -> None:
+    """Ask workers to stop, and end those that do not."""
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(PATIENCE)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+def work(cell: Experiment, threads: int, run: Run) -> None:
+    """One run in a worker: its output to its log, its failure to failure.json, its exit status 0 or 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key press reaches all processes; the first one decides
+    signal.signal(signal.SIGTERM, interrupted)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        output_to_log(cell)
+        run(replace(cell, training={**cell.training, "disable_tqdm": True}))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, IN_ONE_SENTENCE):
+            traceback.print_exc()
+        note_failure(cell, sentence_of(error))
+        sys.exit(1)
+
+
+def interrupted(signal_number: int, frame: Any) -> None:
+    """Stop as if by a key press, so that everything open is closed."""
+    raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """Stop this process when the one that asked for it is gone."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def output_to_log(cell: Experiment) -> None:
+    """Let what is written to the screen go to the run's log, that of libraries and child processes too."""
+    folder = RunFolder(cell.run.directory)
+    folder.open(cell)
+    with open(folder.log, "a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+
+
+def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
+    """What a worker that ended with this exit status (negative: the signal that killed it) leaves behind."""
+    folder = RunFolder(cell.run.directory)
+    if status == 0:
+        return Outcome(cell, "finished", folder.read_result(), "", seconds)
+    if folder.failure.is_file():
+        sentence = read_json(folder.failure)["sentence"]
+    else:
+        sentence = how_it_ended(status)
+        note_failure(cell, sentence)
+    return Outcome(cell, "failed", None, sentence, seconds)

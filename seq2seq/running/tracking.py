@@ -1,0 +1,164 @@
+"""Following a run: wandb where asked for, otherwise nothing, behind the same methods.
+
+    tracker.log({"train/loss": 0.41}, step=20)
+    tracker.log_image("curve", path)
+    tracker.log_table("memory_by_layer", ["layer", "bytes"], [["encoder 0", 4096]])
+    tracker.finish()
+
+wandb is imported only when it is used. WANDB_MODE=offline needs neither network nor account.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import TrainerCallback, TrainerState
+
+from adapters import ConfigurationError
+from seq2seq.configuration.keys import Experiment
+from seq2seq.report.memory import memory_cells
+from seq2seq.report.plots import PARTS
+from seq2seq.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """What follows a run."""
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        """Note numbers, at a training step where ``step`` is given."""
+
+    def log_image(self, name: str, path: Path) -> None:
+        """Note a picture."""
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Note a table."""
+
+    def finish(self) -> None:
+        """Close the record."""
+
+
+class NullTracker:
+    """Follows nothing."""
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        pass
+
+    def log_image(self, name: str, path: Path) -> None:
+        pass
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class WandbTracker:
+    """One wandb run, whose config holds the main settings of the experiment."""
+
+    def __init__(self, experiment: Experiment, directory: Path) -> None:
+        import wandb
+
+        run = experiment.run
+        self.run = wandb.init(
+            project=run.wandb_project, name=run.experiment_name, dir=str(directory), config=main_settings(experiment)
+        )
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        self.run.log(values, step=step)
+
+    def log_image(self, name: str, path: Path) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path))})
+
+    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Table(columns=list(header), data=[list(row) for row in rows])})
+
+    def finish(self) -> None:
+        self.run.finish()
+
+
+def make_tracker(experiment: Experiment, directory: Path, main_process: bool) -> Tracker:
+    """The tracker that the configuration asks for; only the main process has one."""
+    if experiment.run.log_to_wandb and main_process:
+        return WandbTracker(experiment, directory)
+    return NullTracker()
+
+
+def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any]) -> None:
+    """Pass on what a run has drawn, and its memory by layer."""
+    for picture in (folder.curve, folder.memory_plot, folder.ranks_plot, folder.expressivity_plot):
+        if picture.is_file():
+            tracker.log_image(picture.stem, picture)
+    layers = (result["costs"] or {}).get("memory_by_layer")
+    if layers:
+        tracker.log_table("memory_by_layer", ["layer", *PARTS], memory_cells(layers))
+
+
+def check_tracking(experiment: Experiment) -> None:
+    """Refuse a tracker that is not installed, or that has no account and would need one.
+
+    Raises:
+        ConfigurationError: one sentence about the key, ``log_to_wandb`` or ``report_to``.
+    """
+    if "tensorboard" in experiment.training["report_to"] and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigurationError(
+            "Key 'report_to' needs tensorboard, which is not installed: pip install tensorboard, or write 'none'."
+        )
+    if not experiment.run.log_to_wandb:
+        return
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigurationError(
+            "Key 'log_to_wandb' needs wandb, which is not installed: pip install wandb, or set it to false."
+        ) from None
+    if os.environ.get("WANDB_MODE") not in ("offline", "disabled") and not wandb.login(prompt=False):
+        raise ConfigurationError(
+            "Key 'log_to_wandb' needs an account of wandb; none is logged in here: run `wandb login`, or set "
+            "WANDB_MODE=offline."
+        )
+
+
+def main_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a reader of the record wants to filter by."""
+    training = experiment.training
+    names = (
+        "learning_rate",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "num_train_epochs",
+        "max_steps",
+        "seed",
+    )
+    return {
+        "task": experiment.run.task_label,
+        "model": experiment.run.model_name_or_path,
+        "adapter": [config.to_dict() for config in experiment.adapters],
+        **{name: training[name] for name in names if name in training},
+    }
+
+
+class TrackingCallback(TrainerCallback):
+    """Passes the trainer's numbers on to a tracker and to the log."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        renamed = {
+            f"validation/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
+            for name, value in numbers.items()
+        }
+        self.tracker.log(renamed, step=state.global_step)
+        logger.info("step %d: %s", state.global_step, json.dumps(renamed))

@@ -1,0 +1,176 @@
+"""The data: from a directory, the local cache or the hub to texts in three splits, and on to token ids.
+
+    load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
+    load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
+    tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
+
+A task is looked for in the directory, then in the cache, then on the hub; the first that has it is taken.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import datasets
+from datasets import DatasetDict
+from huggingface_hub import HfApi
+
+from seq2seq import PROJECT
+from seq2seq.tasks.files import READERS, Row, read_rows
+from seq2seq.tasks.hub import unanswered
+from seq2seq.tasks.registry import OWN_FILES
+from seq2seq.tasks.rows import to_dataset
+from seq2seq.tasks.splits import SPLIT_POLICIES
+from seq2seq.tasks.task_spec import TaskSpec
+
+logger = logging.getLogger(__name__)
+
+FILE_NAMES = {
+    "train": ("train", "train-v1.1"),
+    "validation": ("validation", "dev", "val", "dev-v1.1"),
+    "test": ("test",),
+    "validation_matched": ("validation_matched", "dev_matched"),
+    "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
+}
+"""What the files of a split are called, without suffix."""
+
+
+def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed: int = 42) -> DatasetDict:
+    """A task's train, validation and test split, from the first source that has it: directory, cache, hub.
+
+    Args:
+        spec: the task.
+        data_dir: the task's own folder, or one that holds it under its official name or the hub's; in it tsv, csv,
+            jsonl, json or parquet files with the official columns or the hub's. The project's own tasks need none.
+        data_seed: decides which labelled rows become validation and which test.
+
+    Returns:
+        Splits with the columns `source` and `target`, and where the task has them `answers` (all accepted ones, a list)
+        and `group` (the question a row belongs to; no question is in two splits).
+
+    Raises:
+        ValueError: no source has the data, or the rows are not the task's.
+    """
+    needed, make_splits = SPLIT_POLICIES[spec.split]
+    rows = _rows_from_directory(spec, data_dir, needed) or _rows_from_cache_or_hub(spec, data_dir)
+    parts = {}
+    for split in needed:
+        parts[split], broken = to_dataset(spec, rows[split], f"split {split!r} of task {spec.name!r}")
+        if broken:
+            logger.warning("%s: %d rows of %s lack a cell and are left out.", spec.name, broken, split)
+    return DatasetDict(make_splits(parts, data_seed))
+
+
+def is_task_folder(directory: str | Path) -> bool:
+    """Whether the files of a split lie in the directory itself."""
+    return any(_split_files(Path(directory).expanduser(), split) for split in FILE_NAMES)
+
+
+def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
+    """Files of one's own as splits: `files` maps "train", "validation", "test" (or some of them) to paths.
+
+    The files have the columns `source` and `target`; other columns are ignored. In jsonl, json and parquet a target may
+    be a list of accepted answers, of which the first is trained on.
+
+    Raises:
+        ValueError: a file is missing, unreadable or empty, or lacks a column or a cell.
+    """
+    splits = {}
+    for split, path in files.items():
+        splits[split], broken = to_dataset(OWN_FILES, read_rows(path), str(Path(path).absolute()))
+        if broken:
+            raise ValueError(
+                f"Each row has a source and a target; {broken} rows of {path} lack one or have too many cells. "
+                "Complete the rows or remove them."
+            )
+    return DatasetDict(splits)
+
+
+# Sources: each gives {split: rows}
+
+
+def _rows_from_directory(
+    spec: TaskSpec, data_dir: str | Path | None, needed: Iterable[str]
+) -> dict[str, Iterator[Row]] | None:
+    for folder in _folders(spec, data_dir):
+        files = {split: _split_files(folder, split) for split in needed}
+        if any(files.values()):
+            missing = [split for split, paths in files.items() if not paths]
+            if missing:
+                names = " or ".join(f"{name}.*" for split in missing for name in FILE_NAMES[split])
+                raise ValueError(
+                    f"Task {spec.name!r} needs the splits {', '.join(needed)}; {folder} lacks {', '.join(missing)}. "
+                    f"Put {names} there ({', '.join(READERS)})."
+                )
+            return {split: _chain(paths, spec.header) for split, paths in files.items()}
+    return None
+
+
+def _folders(spec: TaskSpec, data_dir: str | Path | None) -> list[Path]:
+    """Where a directory may hold the task: under its official name, the hub's, ours, or right there."""
+    if data_dir is None:
+        return [PROJECT / spec.data_dir / spec.folder] if spec.data_dir else []
+    root = Path(data_dir).expanduser().absolute()
+    if not root.is_dir():
+        raise ValueError(f"data_dir is a directory that exists; {root} was given. Mend the path or leave data_dir out.")
+    names = [spec.folder, spec.hub[1] if spec.hub else spec.name, spec.name, "."]
+    return [root / name for name in dict.fromkeys(names)]
+
+
+def _split_files(folder: Path, split: str) -> list[Path]:
+    for name in FILE_NAMES[split]:
+        for suffix in READERS:
+            if (folder / f"{name}{suffix}").is_file():
+                return [folder / f"{name}{suffix}"]
+        if shards := sorted(folder.glob(f"{name}-*-of-*.parquet")):
+            return shards
+    return []
+
+
+def _chain(paths: list[Path], header: tuple[str, ...] | None) -> Iterator[Row]:
+    for path in paths:
+        yield from read_rows(path, header)
+
+
+def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> DatasetDict:
+    directory = (
+        f"data_dir {Path(data_dir).expanduser().absolute()} has no files of it" if data_dir else "no data_dir given"
+    )
+    if spec.hub is None:
+        raise ValueError(
+            f"Task {spec.name!r} is the project's own; its files are in none of "
+            f"{', '.join(map(str, _folders(spec, data_dir)))}. Restore them, or give data_dir a copy of them."
+        )
+    repository, configuration = spec.hub
+    name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
+    with _cache_only(), contextlib.suppress(OSError, ValueError):
+        return datasets.load_dataset(name, configuration)
+    reason = "HF_HUB_OFFLINE is set"
+    if not datasets.config.HF_HUB_OFFLINE:
+        error = unanswered(HfApi().dataset_info, repository)
+        try:
+            if error is None:
+                return datasets.load_dataset(name, configuration)
+        except Exception as broken:  # whatever goes wrong on the way from the hub, the data are not there
+            error = broken
+        reason = f"{type(error).__name__}: {error}"
+    raise ValueError(
+        f"Task {spec.name!r} comes from a local directory, the local cache or the hub, in this order, and none has it:"
+        f" {directory}; the cache {datasets.config.HF_DATASETS_CACHE} lacks {repository} ({configuration}); "
+        f"the hub gives nothing ({reason}). Give data_dir a directory with {spec.folder}/train.*, or go online once."
+    )
+
+
+@contextlib.contextmanager
+def _cache_only() -> Iterator[None]:
+    """Lets `datasets` look into its cache alone."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+# Rows to examples

@@ -1,0 +1,115 @@
+"""What a task is: how a row of a data set becomes a text that goes in and a text that must come out.
+
+A row passes three stations:
+
+    raw row     as a file or the hub gives it           {"is_duplicate": "1", "question1": "...", ...}
+    flat row    the hub's column names, one answer each  {"label": "1", "question1": "...", ...}
+    example     what the model sees                      {"source": "qqp question1: ...", "target": "duplicate"}
+
+The tasks themselves are in `seq2seq.tasks.registry`.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any
+
+from seq2seq.tasks.files import Row
+
+SIMILARITY_LABELS = tuple(f"{step / 5:.1f}" for step in range(26))
+"""The 26 answers of a similarity task: "0.0", "0.2", ..., "5.0"."""
+
+
+def similarity_label(score: float | str) -> str:
+    """The label of a score in [0, 5]: round(5 * score) / 5 with one decimal (Raffel et al. 2020, section 2.4)."""
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0.0 <= value <= 5.0:
+        raise ValueError(f"A similarity score is a number in [0, 5]; {score!r} was given. Rescale the scores.")
+    return f"{round(5 * value) / 5:.1f}"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task.
+
+    `labels` are the possible answers in the order of the data set's class numbers; None means free text.
+    """
+
+    name: str
+    source: str  # template over the flat row's columns
+    metrics: tuple[str, ...]  # keys of seq2seq.tasks.metrics.METRICS
+    labels: tuple[str, ...] | None = None
+    target: str = "label"  # column that holds the answer; a list holds all accepted ones
+    split: str = "small"  # key of seq2seq.tasks.splits.SPLIT_POLICIES
+    hub: tuple[str, str] | None = None  # repository and configuration
+    folder: str = ""  # the task's folder in the official download
+    data_dir: str | None = None  # directory of the folder, relative to the project, for the project's own tasks
+    header: tuple[str, ...] | None = None  # column names, where the official tsv has no header line
+    rename: Mapping[str, str] = field(default_factory=dict)  # official column -> the hub's column
+    unpack: Callable[[Row], Iterable[Row]] | None = None  # one raw row -> flat rows
+    group: str | None = None  # template that names the question a row belongs to
+
+    @property
+    def is_similarity(self) -> bool:
+        """Whether the answers are numbers, to be compared by correlation."""
+        return self.labels == SIMILARITY_LABELS
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns a flat row must have."""
+        templates = Formatter().parse(self.source + (self.group or ""))
+        return frozenset({self.target, *(name.partition("[")[0] for _, name, _, _ in templates if name)})
+
+    def flatten(self, raw: Row) -> Iterable[Row]:
+        """The flat rows of one raw row."""
+        row = {self.rename.get(column, column): value for column, value in raw.items()}
+        return self.unpack(row) if self.unpack else [row]
+
+    def example(self, row: Row) -> dict[str, Any]:
+        """`source` and `target` of a flat row, `answers` where several are accepted and `group` where rows have one.
+
+        Raises:
+            ValueError: the answer is none of the task's labels.
+        """
+        example = {"source": self.source.format_map(row).strip(), "target": self.target_of(row)}
+        if isinstance(row[self.target], list):
+            example["answers"] = [str(answer) for answer in row[self.target]]
+        if self.group is not None:
+            example["group"] = self.group.format_map(row)
+        return example
+
+    def target_of(self, row: Row) -> str:
+        """The text that must come out for a flat row: a label by name or by class number, a score, or free text."""
+        answer = row[self.target]
+        if isinstance(answer, list):
+            answer = answer[0]
+        if self.labels is None:
+            return str(answer)
+        if self.is_similarity:
+            return similarity_label(answer)
+        if answer in self.labels:
+            return answer
+        try:
+            number = int(answer) if isinstance(answer, str) else operator.index(answer)
+        except (TypeError, ValueError):
+            number = -1
+        if not 0 <= number < len(self.labels):
+            raise ValueError(
+                f"Task {self.name!r} has the labels {', '.join(self.labels)}, by name or by number from 0; a row "
+                f"gives {answer!r}. Use files that have labels (GLUE's own test files have none)."
+            )
+        return self.labels[number]
+
+    def parse(self, text: str) -> int | float | str | None:
+        """What a generated text says: a class number, a score or a free text; None where it is none of the labels."""
+        answer = text.strip()
+        if self.labels is None:
+            return answer
+        if answer not in self.labels:
+            return None
+        return float(answer) if self.is_similarity else self.labels.index(answer)
