@@ -39,7 +39,7 @@ from adapters.kinds.linear_forms import DenseLinear, HypercomplexLinear
 from adapters.kinds.of_peft.kind import PeftKindConfig
 from adapters.kinds.prompt import Prompt, PromptConfig
 from adapters.kinds.tensor_train import (
-    TensorTrainLinear,
+    TensorTrainDelta,
     TensorTrainLoRAConfig,
     TensorTrainSingle,
     TensorTrainSingleConfig,
@@ -100,9 +100,9 @@ __all__ = [
     "Summary",
     "TensorTrainAdapter",
     "TensorTrainAdapterConfig",
+    "TensorTrainDelta",
     "TensorTrainLayerNorm",
     "TensorTrainLayerNormConfig",
-    "TensorTrainLinear",
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",

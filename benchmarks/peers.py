@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters import AdaptedLinear, AdapterController, TensorTrainLinear
+from adapters import AdaptedLinear, AdapterController, TensorTrainDelta
 
 
 class Candidate(NamedTuple):
@@ -48,7 +48,7 @@ def tensor_train(linear: nn.Linear, layer: t3.TTLinear, plan: str) -> Candidate:
 def adapted(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
     """A tensor-train delta in an adapted layer, with all that a model's forward goes through."""
     host, controller = AdaptedLinear(with_weight_of(linear)), AdapterController()
-    controller.add(None, TensorTrainLinear(layer))
+    controller.add(None, TensorTrainDelta(layer))
     host.beside["tt_lora"] = controller
     return Candidate(host, layer.live_cores())
 

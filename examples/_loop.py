@@ -56,7 +56,7 @@ def measure(model: nn.Module, batch: Batch, causal: bool = False) -> Measured:
     return Measured(output.loss.item(), accuracy.item(), output.logits)
 
 
-def trained_numbers(model: nn.Module) -> int:
+def trainable_parameters(model: nn.Module) -> int:
     """How many numbers train."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 

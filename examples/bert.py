@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification
 
 from adapters.peft import TensorTrainConfig
-from examples._loop import Batch, held_out, measure, report, train, trained_numbers
+from examples._loop import Batch, held_out, measure, report, train, trainable_parameters
 
 START, A, B, OTHERS = 1, 2, 3, range(4, 12)
 SETTING = {
@@ -45,7 +45,7 @@ def sentences(generator: torch.Generator) -> Batch:
 
 def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
-    trained, test = trained_numbers(model), held_out(sentences)
+    trained, test = trainable_parameters(model), held_out(sentences)
     before = measure(model, test)
     train(model, sentences, steps=120)
     after = measure(model, test)

@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from adapters.peft import TensorTrainConfig
-from examples._loop import Batch, held_out, measure, report, train, trained_numbers
+from examples._loop import Batch, held_out, measure, report, train, trainable_parameters
 
 PERIOD, TIMES, TOKENS = 4, 3, 12
 SETTING = {"rank": 8, "target_modules": ["c_attn", "c_proj", "c_fc"]}
@@ -38,7 +38,7 @@ def periodic(generator: torch.Generator) -> Batch:
 
 def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
-    trained, test = trained_numbers(model), held_out(periodic)
+    trained, test = trainable_parameters(model), held_out(periodic)
     before = measure(model, test, causal=True)
     train(model, periodic, steps=120)
     after = measure(model, test, causal=True)

@@ -16,7 +16,7 @@ from peft import PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adapters.peft import TensorTrainConfig
-from examples._loop import Batch, held_out, measure, report, train, trained_numbers
+from examples._loop import Batch, held_out, measure, report, train, trainable_parameters
 
 MODULUS, LENGTH = 11, 8
 SETTING = {
@@ -46,7 +46,7 @@ def progressions(generator: torch.Generator) -> Batch:
 
 def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
-    trained, test = trained_numbers(model), held_out(progressions)
+    trained, test = trainable_parameters(model), held_out(progressions)
     before = measure(model, test, causal=True)
     train(model, progressions, steps=200, learning_rate=2e-2)
     after = measure(model, test, causal=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import adapters
-from examples._loop import Batch, held_out, measure, report, train, trained_numbers
+from examples._loop import Batch, held_out, measure, report, train, trainable_parameters
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 NUMBERS, LENGTH = 10, 4
@@ -40,7 +40,7 @@ def lists(generator: torch.Generator) -> Batch:
 
 def main() -> dict[str, Any]:
     model = adapters.attach(base(), SETTING)
-    trained, test = trained_numbers(model), held_out(lists)
+    trained, test = trainable_parameters(model), held_out(lists)
     before = measure(model, test)
     train(model, lists, steps=120)
     after = measure(model, test)

@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model
 from transformers import ViTConfig, ViTForImageClassification
 
 from adapters.peft import TensorTrainConfig
-from examples._loop import Batch, held_out, measure, report, train, trained_numbers
+from examples._loop import Batch, held_out, measure, report, train, trainable_parameters
 
 SIZE, PATCH = 16, 8
 SETTING = {
@@ -45,7 +45,7 @@ def images(generator: torch.Generator) -> Batch:
 
 def main() -> dict[str, Any]:
     model = get_peft_model(base(), TensorTrainConfig(**SETTING))
-    trained, test = trained_numbers(model), held_out(images)
+    trained, test = trainable_parameters(model), held_out(images)
     before = measure(model, test)
     train(model, images, steps=120)
     after = measure(model, test)

@@ -69,7 +69,7 @@ class TTModule(nn.Module):
         return self.cores.live()
 
     @torch.no_grad()
-    def hold(self, cores: Sequence[Tensor]) -> None:
+    def set_cores(self, cores: Sequence[Tensor]) -> None:
         """Put copies of these cores, of other ranks perhaps, into the same Parameters; gradients are dropped.
 
         Args:

@@ -28,7 +28,7 @@ from adapters.tensor_train.modes import Mode
 from adapters.tensor_train.published import PUBLISHED
 from seq2seq.configuration.keys import TRAINING_DEFAULTS, RunArguments
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.configuration.rules import DECIDED_HERE
+from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
 from seq2seq.extras import baselines
 from seq2seq.tasks import metrics
@@ -220,7 +220,7 @@ def test_the_table_of_run_keys_is_the_run():
 def test_the_tables_of_training_arguments_are_the_defaults_and_the_refusals():
     documented = {row[0]: row[1] for row in table("configs.md", "training argument")}
     assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
-    assert dict(table("configs.md", "decided here")) == DECIDED_HERE
+    assert dict(table("configs.md", "decided here")) == RESERVED_ARGUMENTS
 
 
 def test_the_table_of_kinds_is_the_registry():

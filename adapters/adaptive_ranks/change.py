@@ -21,10 +21,10 @@ from adapters.adaptive_ranks.trains import (
     Ranks,
     TrainGroup,
     adaptable_trains,
-    count_anew,
     delta_norm,
-    numbers_of,
-    say_ranks,
+    parameter_count,
+    record_ranks,
+    refresh_counts,
 )
 from adapters.compiled import uncompiled
 from adapters.merging import unmerge
@@ -91,7 +91,7 @@ def adapt_ranks(
         chosen = [within_reach(group, ranks, 1) for group, ranks in zip(groups, chosen, strict=True)]
     elif budget is not None:
         chosen = within_budget(groups, spectra, chosen, budget, min_rank)
-    before = numbers_of(groups)
+    before = parameter_count(groups)
     planned = [
         [_plan(layer, ranks, larger(group, ranks, grow, max_rank)) for layer in group.layers]
         for group, ranks in zip(groups, chosen, strict=True)
@@ -104,11 +104,11 @@ def adapt_ranks(
         scale = abs(group.scaling)
         rows.append(RankChange(group.name, group.path, group.ranks, after, scale * norm, scale * error))
     unmerge(model)
-    say_ranks(model, [(group, row.after) for group, row in zip(groups, rows, strict=True)])
+    record_ranks(model, [(group, row.after) for group, row in zip(groups, rows, strict=True)])
     for change in (change for changes in planned for change in changes if change.gauges):
         _apply(change, optimizer)
-    count_anew(model)
-    return RankReport(tuple(rows), before, numbers_of(groups), left_alone)
+    refresh_counts(model)
+    return RankReport(tuple(rows), before, parameter_count(groups), left_alone)
 
 
 def orthogonalize(model: nn.Module, center: int = -1, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
@@ -205,7 +205,7 @@ def _plan(layer: t3.TTLinear, ranks: Ranks, larger_ranks: Ranks) -> Planned:
 
 def _apply(change: Planned, optimizer: torch.optim.Optimizer | None) -> None:
     """Put the new cores in place, and what the optimizer remembers of them beside."""
-    change.layer.hold(change.cores)
+    change.layer.set_cores(change.cores)
     state = state_of(optimizer)
     for k, parameter in enumerate(change.layer.cores):
         if parameter in state:

@@ -32,8 +32,8 @@ class RankReport:
     """All groups, the numbers that their cores had and have, and the attachments left alone by name, and why."""
 
     rows: tuple[RankChange, ...]
-    numbers_before: int
-    numbers_after: int
+    parameters_before: int
+    parameters_after: int
     left_alone: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -49,8 +49,8 @@ class RankReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "numbers_before": self.numbers_before,
-            "numbers_after": self.numbers_after,
+            "parameters_before": self.parameters_before,
+            "parameters_after": self.parameters_after,
             "error": self.error,
             "rows": [{**vars(row), "before": list(row.before), "after": list(row.after)} for row in self.rows],
             "left_alone": self.left_alone,
@@ -64,7 +64,8 @@ class RankReport:
         ]
         parts = [
             render_table("Ranks", header, cells),
-            f"{self.numbers_before:,} numbers before, {self.numbers_after:,} after, relative error {self.error:.1e}",
+            f"{self.parameters_before:,} parameters before, {self.parameters_after:,} after, "
+            f"relative error {self.error:.1e}",
             *(f"Left alone: {name}, for {reason}." for name, reason in self.left_alone.items()),
         ]
         return "\n\n".join(parts)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import t3nsor as t3
-from adapters.adaptive_ranks.trains import adaptable_trains, count_anew, why_not
+from adapters.adaptive_ranks.trains import adaptable_trains, refresh_counts, why_ranks_are_fixed
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attachments
@@ -48,16 +48,16 @@ def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:
     check_tensors(expected, tensors, str(directory))
     unmerge(model)
     for layer in changed:
-        layer.hold([torch.zeros(expected[names[parameter]]) for parameter in layer.cores])
+        layer.set_cores([torch.zeros(expected[names[parameter]]) for parameter in layer.cores])
     model.adapter_attachments = [
         replace(attachment, config=config) for attachment, (_, config) in zip(present, saved, strict=True)
     ]
-    count_anew(model)
+    refresh_counts(model)
 
 
 def _but_ranks(config: AdapterConfig) -> tuple[type[AdapterConfig], dict[str, Any]]:
     """The kind and the fields; without those that say the ranks, where ranks can change."""
-    can_change = isinstance(config, TensorTrainFields) and why_not(config) is None
+    can_change = isinstance(config, TensorTrainFields) and why_ranks_are_fixed(config) is None
     said = {"rank", "rank_pattern"} if can_change else set()
     return type(config), {name: value for name, value in vars(config).items() if name not in said}
 

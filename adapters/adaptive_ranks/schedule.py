@@ -20,7 +20,7 @@ from torch import nn
 from adapters.adaptive_ranks.change import adapt_ranks, check_arguments
 from adapters.adaptive_ranks.choice import check_budget
 from adapters.adaptive_ranks.report import RankReport
-from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
+from adapters.adaptive_ranks.trains import adaptable_trains, parameter_count
 from adapters.compiled import uncompiled
 from adapters.validation import ConfigurationError, check_type, from_json
 
@@ -98,7 +98,7 @@ class RankSchedule:
         budget = self.budget
         if budget is not None:
             self.check_budget(model)
-            numbers = numbers_of(adaptable_trains(uncompiled(model))[0])
+            numbers = parameter_count(adaptable_trains(uncompiled(model))[0])
             budget += max(0, numbers - budget) * left // (left + 1)
         cuts = self.rel_tol is not None or budget is not None
         grow = 0 if cuts and not left else self.grow

@@ -63,7 +63,9 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
         ConfigurationError: there is no group.
     """
     configs = {attachment.name: attachment.config for attachment in attachments(model)}
-    reasons = {name: why_not(config) for name, config in configs.items() if isinstance(config, TensorTrainFields)}
+    reasons = {
+        name: why_ranks_are_fixed(config) for name, config in configs.items() if isinstance(config, TensorTrainFields)
+    }
     groups = []
     for path, host in adapted_modules(model):
         for controller_path, controller in host.named_controllers():
@@ -88,7 +90,7 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
     return groups, left_alone
 
 
-def why_not(config: TensorTrainFields) -> str | None:
+def why_ranks_are_fixed(config: TensorTrainFields) -> str | None:
     """Why the ranks of such an adapter cannot change; None where they can."""
     if config.format != "tensor_train":
         return f"its format is {config.format!r}, and only the ranks of a tensor_train are those of its unfoldings"
@@ -109,7 +111,7 @@ def why_not(config: TensorTrainFields) -> str | None:
     return None
 
 
-def say_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> None:
+def record_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> None:
     """Let the configurations of the attachments say these ranks, as ``rank_pattern`` of whole paths."""
     patterns: dict[str, dict[str, Ranks]] = {}
     for group, of_group in ranks:
@@ -122,7 +124,7 @@ def say_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> No
     ]
 
 
-def count_anew(model: nn.Module) -> None:
+def refresh_counts(model: nn.Module) -> None:
     """Let the freezing report say how many numbers the parameters have now."""
     report = getattr(model, "freezing_report", None)
     if report is not None:
@@ -131,7 +133,7 @@ def count_anew(model: nn.Module) -> None:
         model.freezing_report = replace(report, rows=rows)
 
 
-def numbers_of(groups: Sequence[TrainGroup]) -> int:
+def parameter_count(groups: Sequence[TrainGroup]) -> int:
     """How many numbers the cores of all groups have as they are."""
     return sum(group.numbers(group.ranks) for group in groups)
 

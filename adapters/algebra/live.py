@@ -18,9 +18,9 @@ from adapters.algebra.sites import Sites, sites_of, stacked
 from adapters.base.adapted_linear import AdaptedLinear
 from adapters.compiled import uncompiled
 from adapters.injection import attachments
-from adapters.kinds.tensor_train import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
 from adapters.tensor_train.modes import Mode, has_sites
-from adapters.tensor_train.principal import PrincipalTensorTrainLinear
+from adapters.tensor_train.principal import PrincipalTensorTrainDelta
 from adapters.validation import ConfigurationError
 
 PEFT_PREFIX = "base_model.model."
@@ -85,7 +85,7 @@ def _check_peft(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Tensor | None]:
+def delta_of(path: str, adapter: TensorTrainDelta) -> tuple[t3.TensorTrain, Tensor | None]:
     """s T (out, in), or s (T - T_0), and s c (out,) or None of one module, float64."""
     if not adapter.is_linear:
         raise ConfigurationError(
@@ -93,13 +93,13 @@ def delta_of(path: str, adapter: TensorTrainLinear) -> tuple[t3.TensorTrain, Ten
             f"{path}: train without it."
         )
     train = adapter.linear.network().to(torch.float64).to_train()
-    if isinstance(adapter, PrincipalTensorTrainLinear):
+    if isinstance(adapter, PrincipalTensorTrainDelta):
         train = train - adapter.origin.network().to(torch.float64).to_train()
     bias = adapter.linear.full_bias()
     return train * adapter.scaling, None if bias is None else adapter.scaling * bias.double()
 
 
-def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainLinear]) -> Parts:
+def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainDelta]) -> Parts:
     biases = {path: bias for path, adapter in adapters.items() if (bias := delta_of(path, adapter)[1]) is not None}
     sites = sites_of(modes, adapters)
     any_one = next(iter(adapters.values()))
@@ -116,7 +116,7 @@ def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
     return a + b
 
 
-def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
+def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
     """The modules of deltas that act now, each with the path of its linear."""
     for path, module in model.named_modules():
         if isinstance(module, AdaptedLinear):
@@ -125,5 +125,5 @@ def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainLinear]]:
                     yield path, controller.active
         elif hasattr(module, "tt_lora_delta") and not module.disable_adapters:
             for name in module.active_adapters:
-                if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainLinear):
+                if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainDelta):
                     yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

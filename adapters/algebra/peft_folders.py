@@ -25,7 +25,7 @@ import t3nsor as t3
 from adapters.algebra.description import common_value, shape_and_rank
 from adapters.algebra.live import PEFT_PREFIX, Parts, delta_of
 from adapters.algebra.low_rank import with_useful_ranks
-from adapters.kinds.tensor_train import TensorTrainLinear, TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
 from adapters.saved.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 from adapters.saved.files import replace_file
 from adapters.saved.model_card import remove_model_card
@@ -139,7 +139,7 @@ def _read_tuner(
     return trains, biases
 
 
-def _module(config: TensorTrainLoRAConfig, path: str, state: dict[str, Tensor]) -> TensorTrainLinear:
+def _module(config: TensorTrainLoRAConfig, path: str, state: dict[str, Tensor]) -> TensorTrainDelta:
     """The module of one linear, with these tensors; its sizes are the products of the factors that they have."""
     factors = {}
     for name, tensor in state.items():

@@ -19,7 +19,7 @@ class Approximation:
 
     ranks_before: tuple[int, ...]
     ranks: tuple[int, ...]
-    numbers_before: int
+    parameters_before: int
     numbers: int
     norm: float
     error: float
@@ -54,10 +54,10 @@ class ApproximationReport:
     def __str__(self) -> str:
         header = ["linear", "ranks before", "ranks", "numbers before", "numbers", "norm", "error", "error / norm"]
         rows = [
-            [path, _chain(a.ranks_before), _chain(a.ranks), *_cells(a.numbers_before, a.numbers, a.norm, a.error)]
+            [path, _chain(a.ranks_before), _chain(a.ranks), *_cells(a.parameters_before, a.numbers, a.norm, a.error)]
             for path, a in self.linears.items()
         ]
-        before = sum(a.numbers_before for a in self.linears.values())
+        before = sum(a.parameters_before for a in self.linears.values())
         after = sum(a.numbers for a in self.linears.values())
         rows.append(["in all", "", "", *_cells(before, after, self.norm, self.error)])
         return render_table("Approximation of deltas", header, rows)
@@ -67,8 +67,8 @@ def _chain(ranks: tuple[int, ...]) -> str:
     return " ".join(map(str, ranks))
 
 
-def _cells(numbers_before: int, numbers: int, norm: float, error: float) -> list[str]:
-    return [f"{numbers_before:,}", f"{numbers:,}", f"{norm:.4g}", f"{error:.2e}", f"{_share(error, norm):.2e}"]
+def _cells(parameters_before: int, numbers: int, norm: float, error: float) -> list[str]:
+    return [f"{parameters_before:,}", f"{numbers:,}", f"{norm:.4g}", f"{error:.2e}", f"{_share(error, norm):.2e}"]
 
 
 def _share(error: float, norm: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 import t3nsor as t3
-from adapters.kinds.tensor_train import TensorTrainLinear
+from adapters.kinds.tensor_train import TensorTrainDelta
 from adapters.tensor_train.modes import Mode
 
 
@@ -39,7 +39,7 @@ class Sites:
         return t3.TensorTrain(core.chunk(count, dim=1)[index] for core, count, index in chosen)
 
 
-def sites_of(modes: tuple[Mode, ...], adapters: Mapping[str, TensorTrainLinear]) -> Sites:
+def sites_of(modes: tuple[Mode, ...], adapters: Mapping[str, TensorTrainDelta]) -> Sites:
     """The sites of the modules of one adapter with site modes, by path.
 
     Slices are told apart as Parameters; a disabled core, which all modules have alike, is one slice.
@@ -54,7 +54,7 @@ def sites_of(modes: tuple[Mode, ...], adapters: Mapping[str, TensorTrainLinear])
 
 
 @torch.no_grad()
-def stacked(sites: Sites, adapters: Mapping[str, TensorTrainLinear]) -> list[torch.Tensor]:
+def stacked(sites: Sites, adapters: Mapping[str, TensorTrainDelta]) -> list[torch.Tensor]:
     """The cores (r, S_k m, n, r') of all sites, float64."""
     slices: list[dict[int, torch.Tensor]] = [{} for _ in sites.modes]
     for path, adapter in adapters.items():

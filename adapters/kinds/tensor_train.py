@@ -14,7 +14,7 @@ from typing import Literal
 from torch import nn
 
 from adapters.configuration import SublayerKind
-from adapters.tensor_train.delta import TensorTrainLinear, TensorTrainSingle
+from adapters.tensor_train.delta import TensorTrainDelta, TensorTrainSingle
 from adapters.tensor_train.fields import ShapeMode, TensorTrainFields
 from adapters.tensor_train.principal import PRINCIPAL, check_principal, principal_delta
 
@@ -78,10 +78,10 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
         is_cheapest = isinstance(self.rank, int) and has_cores_of_its_own and self.core_activation is None
         return "cheapest" if is_cheapest else "ascending"
 
-    def build(self, in_features: int, out_features: int) -> TensorTrainLinear:
+    def build(self, in_features: int, out_features: int) -> TensorTrainDelta:
         if self.init == PRINCIPAL:
             return principal_delta(self.tt_linear(in_features, out_features, zero=False), self.scaling, self.dropout)
-        return TensorTrainLinear(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
+        return TensorTrainDelta(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ def features(base: nn.Module) -> tuple[int, int]:
     return (base.nx, base.nf) if type(base) is Conv1D else (base.in_features, base.out_features)
 
 
-def turned(base: nn.Module, weight: Tensor) -> Tensor:
+def as_out_in(base: nn.Module, weight: Tensor) -> Tensor:
     """W (out, in) from the weight as ``base`` keeps it, or back."""
     return weight.T if type(base) is Conv1D else weight
 

@@ -3,7 +3,7 @@
     y = W x + b + sum over the active adapters of s (T x + c)        x (..., in) -> y (..., out)
 
     base_layer       the linear as it was: W (out, in) and b (out,), frozen; a Conv1D keeps W transposed
-    tt_lora_delta    {adapter name: TensorTrainLinear}, float32 whatever the base's dtype
+    tt_lora_delta    {adapter name: TensorTrainDelta}, float32 whatever the base's dtype
 
 Merged, the base layer holds W + sum of s T and b + sum of s c, and the untouched W and b are kept aside. Unmerging puts
 them back instead of subtracting, so it is exact in every dtype.
@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from adapters.base.hooks import is_hooked
 from adapters.base.linear_delta import start_from_weight, with_deltas
 from adapters.merging import MergeError, is_finite
-from adapters.peft.base_layers import features, turned
+from adapters.peft.base_layers import as_out_in, features
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from t3nsor.module import TTModule
@@ -51,13 +51,13 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         with torch.device(weight.device):
             delta = config.to_adapter_config().at(path).build(*sizes)
         if not next(delta.parameters()).is_meta:
-            start_from_weight(delta, turned(self.base_layer, weight), path)
+            start_from_weight(delta, as_out_in(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """s T of one adapter in the shape of the base's weight; ValueError where an activation is between its cores."""
-        return turned(self.base_layer, self.tt_lora_delta[adapter_name].delta_weight())
+        return as_out_in(self.base_layer, self.tt_lora_delta[adapter_name].delta_weight())
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -85,10 +85,10 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         weight, bias = self._untouched()
         dtype = torch.promote_types(weight.dtype, torch.float32)
         deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
-        total = turned(self.base_layer, weight).to(dtype)  # (out, in)
+        total = as_out_in(self.base_layer, weight).to(dtype)  # (out, in)
         for delta in deltas:
             total = delta.added_to(total)
-        merged_weight = turned(self.base_layer, total).to(weight.dtype).contiguous()
+        merged_weight = as_out_in(self.base_layer, total).to(weight.dtype).contiguous()
         shifts = [shift for delta in deltas if (shift := delta.delta_bias()) is not None]
         merged_bias = bias
         if shifts:
@@ -119,7 +119,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         deltas = [self.tt_lora_delta[name] for name in acting if name in self.tt_lora_delta]
         if args or kwargs or not self._is_plain():
             return with_deltas(lambda x: self.base_layer(x, *args, **kwargs), x, deltas)
-        weight = turned(self.base_layer, self.base_layer.weight)  # (out, in)
+        weight = as_out_in(self.base_layer, self.base_layer.weight)  # (out, in)
         return with_deltas(self.base_layer, x, deltas, weight, self.base_layer.bias)
 
     def _is_plain(self) -> bool:

@@ -61,7 +61,7 @@ T5_BASE_QUERY_VALUE = Sizes(layers=24, matrices=4, linears=72)
 """q and v of T5-base: of 12 + 12 self-attentions and 12 cross-attentions."""
 
 
-def chain_numbers(
+def chain_parameters(
     rows: Sequence[int], columns: Sequence[int], rank: int | Sequence[int], slices: Sequence[int | None] | None = None
 ) -> int:
     """sum S_k r_{k-1} m_k n_k r_k, each r_k cut to what the two sides of its bond can use, as in a train.
@@ -86,28 +86,28 @@ def entries(sizes: Sizes, d: int) -> list[int]:
     return [m * n for m, n in zip(*balanced(sizes, d), strict=True)]
 
 
-def low_rank_chain_numbers(rank: int, sizes: Sizes) -> int:
+def low_rank_chain_parameters(rank: int, sizes: Sizes) -> int:
     """Three cores for the in features, then three for the out features."""
     out, into = balanced(sizes, 3)
-    return sizes.n * chain_numbers((1, 1, 1, *out), (*into, 1, 1, 1), rank)
+    return sizes.n * chain_parameters((1, 1, 1, *out), (*into, 1, 1, 1), rank)
 
 
-def lokr_numbers(rank: int, sizes: Sizes) -> int:
+def lokr_parameters(rank: int, sizes: Sizes) -> int:
     """A (m_1, n_1), B (m_2, r) and C (r, n_2); ValueError for an r of no use."""
     (m, m_rest), (n, n_rest) = balanced(sizes, 2)
-    return sizes.n * chain_numbers((m, m_rest, 1), (n, 1, n_rest), [1, rank])
+    return sizes.n * chain_parameters((m, m_rest, 1), (n, 1, n_rest), [1, rank])
 
 
-def tucker_numbers(rank: int, sizes: Sizes) -> int:
+def tucker_parameters(rank: int, sizes: Sizes) -> int:
     """Three factors and the core tensor."""
     ranks = Tucker.factor_ranks(balanced(sizes, 3), rank)
     factors = sum(size * r for size, r in zip(entries(sizes, 3), ranks, strict=True))
     return sizes.n * (factors + math.prod(ranks))
 
 
-def tensor_of_sites_numbers(rank: int, sizes: Sizes, *sites: int, heads: int | None = None) -> int:
+def tensor_of_sites_parameters(rank: int, sizes: Sizes, *sites: int, heads: int | None = None) -> int:
     """Cores for the in features, for each of the site modes, and for the out features or heads and head size."""
     out = (sizes.out_features,) if heads is None else (heads, sizes.out_features // heads)
     between = (1,) * len(sites)
     rows, columns = (1, *between, *out), (sizes.in_features, *between, *(1 for _ in out))
-    return chain_numbers(rows, columns, rank, (None, *sites, *(None for _ in out)))
+    return chain_parameters(rows, columns, rank, (None, *sites, *(None for _ in out)))

@@ -13,7 +13,7 @@ from adapters.base.hooks import is_hooked
 from adapters.base.linear_delta import LinearDelta
 
 
-class TensorTrainLinear(LinearDelta):
+class TensorTrainDelta(LinearDelta):
     """The change alone: x (..., in) -> s (T x + c) (..., out)."""
 
     def __init__(self, linear: t3.TTLinear, scaling: float = 1.0, dropout: float = 0.0) -> None:
@@ -70,7 +70,7 @@ class TensorTrainLinear(LinearDelta):
         return f"scaling={self.scaling}"
 
 
-class TensorTrainSingle(TensorTrainLinear):
+class TensorTrainSingle(TensorTrainDelta):
     """The change added to what it changes: y (..., n) -> y + s (T y + c) (..., n)."""
 
     def forward(self, y: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from adapters.tensor_train.modes import (
     scopes_of_modes,
     shape_of_modes,
 )
-from adapters.tensor_train.patterns import PATTERNS, check_expressions, check_patterns, said_of
+from adapters.tensor_train.patterns import PATTERNS, check_expressions, check_patterns, pattern_value
 from adapters.tensor_train.principal import PRINCIPAL
 from adapters.validation import ConfigurationError
 
@@ -177,7 +177,7 @@ class TensorTrainFields(AdapterConfig):
         Raises:
             ConfigurationError: two keys of a pattern disagree about it, or what they say does not fit the other fields.
         """
-        rank, raw_shape = (said_of(self, key, path) for key in PATTERNS)
+        rank, raw_shape = (pattern_value(self, key, path) for key in PATTERNS)
         if rank is None and raw_shape is None:
             return self
         changes = {"rank": self.rank if rank is None else rank, "rank_pattern": None, "shape_pattern": None}

@@ -18,7 +18,7 @@ from adapters.validation import nearest_name
 PATTERNS = ("rank_pattern", "shape_pattern")
 
 
-def said_of(config: Any, key: str, path: str) -> Any:
+def pattern_value(config: Any, key: str, path: str) -> Any:
     """What the field ``key`` says of the place at ``path``; None where no pattern matches it."""
     pattern = getattr(config, key) or {}
     matching = [name for name in pattern if _expression(name).match(path)]

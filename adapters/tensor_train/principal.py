@@ -16,7 +16,7 @@ from torch import Tensor
 
 import t3nsor as t3
 from adapters.base.linear_delta import LinearDelta
-from adapters.tensor_train.delta import TensorTrainLinear
+from adapters.tensor_train.delta import TensorTrainDelta
 from adapters.tensor_train.modes import has_sites
 from t3nsor.contraction.precision import autocast_dtype, autocast_off
 
@@ -47,7 +47,7 @@ def check_principal(config: Any) -> None:
         config.refuse("scaling", "divides the principal part, and is not 0", f"0 {start}", "1.0 is usual")
 
 
-class PrincipalTensorTrainLinear(TensorTrainLinear):
+class PrincipalTensorTrainDelta(TensorTrainDelta):
     """The change alone: x (..., in) -> s (T x - T_0 x + c) (..., out); ``origin`` holds T_0, frozen and saved."""
 
     fuses = False
@@ -93,7 +93,7 @@ class PrincipalTensorTrainLinear(TensorTrainLinear):
             kept.copy_(core)
 
 
-def principal_delta(linear: t3.TTLinear, scaling: float, dropout: float) -> PrincipalTensorTrainLinear:
+def principal_delta(linear: t3.TTLinear, scaling: float, dropout: float) -> PrincipalTensorTrainDelta:
     """The delta of a trained layer T, with a frozen layer of the same shape and ranks for T_0."""
     d = len(linear.core_shapes)
     origin = t3.TTLinear(
@@ -107,4 +107,4 @@ def principal_delta(linear: t3.TTLinear, scaling: float, dropout: float) -> Prin
         format=linear.format,
         dtype=torch.float32,
     )
-    return PrincipalTensorTrainLinear(linear, origin, scaling, dropout)
+    return PrincipalTensorTrainDelta(linear, origin, scaling, dropout)

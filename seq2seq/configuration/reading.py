@@ -29,12 +29,12 @@ from adapters import ConfigurationError, RankSchedule, as_configs
 from adapters.validation import check_keys, check_type
 from seq2seq.configuration.keys import TRAINING_DEFAULTS, Experiment, RunArguments
 from seq2seq.configuration.rules import (
-    DECIDED_HERE,
+    RESERVED_ARGUMENTS,
     check_adapters,
     check_mixture,
-    check_not_decided_here,
     check_ranges,
     check_rank_schedule,
+    check_reserved_arguments,
     check_run,
     check_training,
 )
@@ -125,10 +125,10 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
             "take it out, or give the file to run_seq2seq.py."
         )
     values = {key: value for key, value in values.items() if key != "sweep"}
-    check_not_decided_here(values)
+    check_reserved_arguments(values)
     check_keys(
         values,
-        {*run_types, "adapter", *(known_training - set(DECIDED_HERE))},
+        {*run_types, "adapter", *(known_training - set(RESERVED_ARGUMENTS))},
         "The configuration",
     )
 

@@ -5,13 +5,13 @@ import re
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
-from adapters.adaptive_ranks.trains import why_not
+from adapters.adaptive_ranks.trains import why_ranks_are_fixed
 from adapters.tensor_train.fields import TensorTrainFields
 from adapters.validation import nearest_name
 from seq2seq.configuration.keys import RunArguments
 from seq2seq.tasks.registry import get_task
 
-DECIDED_HERE = {
+RESERVED_ARGUMENTS = {
     "output_dir": "the folder is output_root/experiment_name",
     "run_name": "the run is called by experiment_name",
     "resume_from_checkpoint": "an unfinished run resumes by itself",
@@ -75,10 +75,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def check_not_decided_here(values: dict[str, Any]) -> None:
+def check_reserved_arguments(values: dict[str, Any]) -> None:
     """Refuse training arguments that the run itself sets."""
     for key in values:
-        reason = DECIDED_HERE.get(key)
+        reason = RESERVED_ARGUMENTS.get(key)
         if key.startswith(("hub_", "trackio_")):
             reason = "a run stays in its folder"
         if reason is not None:
@@ -215,7 +215,7 @@ def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], t
     schedule = run.rank_schedule
     if schedule is None:
         return
-    reasons = [f"{c.kind}: {why_not(c) or 'yes'}" for c in configs if isinstance(c, TensorTrainFields)]
+    reasons = [f"{c.kind}: {why_ranks_are_fixed(c) or 'yes'}" for c in configs if isinstance(c, TensorTrainFields)]
     if not any(reason.endswith(": yes") for reason in reasons):
         given = "; ".join(reasons) or ", ".join(config.kind for config in configs)
         raise ConfigurationError(

@@ -32,7 +32,7 @@ from seq2seq.configuration.keys import Experiment
 from seq2seq.extras.expressivity import source_pairs
 from seq2seq.run_folder import RunFolder, read_json
 from seq2seq.running.experiment import run_experiment
-from seq2seq.running.outcomes import IN_ONE_SENTENCE, Outcome, cell_name, how_it_ended, note_failure, sentence_of
+from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, how_it_ended, note_failure, sentence_of
 from seq2seq.text.preparation import prepare
 
 WITHIN_RANGE = ("experiment_name", "output_root", "seed", "data_seed", "learning_rate")
@@ -180,7 +180,7 @@ def work(cell: Experiment, threads: int, run: Run) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, IN_ONE_SENTENCE):
+        if not isinstance(error, EXPECTED_ERRORS):
             traceback.print_exc()
         note_failure(cell, sentence_of(error))
         sys.exit(1)

@@ -12,7 +12,7 @@ from adapters.tables import render_table
 from seq2seq.configuration.keys import Experiment
 from seq2seq.run_folder import RunFolder, write_json
 
-IN_ONE_SENTENCE = (ConfigurationError, CheckpointError, MergeError, OSError)
+EXPECTED_ERRORS = (ConfigurationError, CheckpointError, MergeError, OSError)
 """Errors whose text says all; of others the log has the traceback."""
 
 
@@ -39,7 +39,7 @@ def how_it_ended(status: int) -> str:
 def sentence_of(error: Exception) -> str:
     """What went wrong, on one line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, IN_ONE_SENTENCE) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    return text if isinstance(error, EXPECTED_ERRORS) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def note_failure(cell: Experiment, sentence: str) -> None:

@@ -11,7 +11,7 @@ A way is one module; a device is one line of `device`.
 """
 
 from .chains import dense
-from .explanation import Explanation, WayCost, explain
+from .explanation import Explanation, StrategyCost, explain
 from .matmul import check_plan, matmul
 from .plans import Plan
 from .precision import autocast_off, contract
@@ -20,7 +20,7 @@ from .rows import gather_rows
 __all__ = [
     "Explanation",
     "Plan",
-    "WayCost",
+    "StrategyCost",
     "autocast_off",
     "check_plan",
     "contract",

@@ -10,14 +10,14 @@ from .chains import Sizes
 from .device import coefficients
 from .planner import Problem, estimates, fastest, timings
 from .plans import Plan
-from .way import Way
+from .strategy import Strategy
 from .work import Work
 
 if TYPE_CHECKING:
     from ..tensor_network import TensorNetwork
 
 
-class WayCost(NamedTuple):
+class StrategyCost(NamedTuple):
     """One way: its operations, bytes read and written, kernels, and seconds, of the product and of all gradients."""
 
     way: str
@@ -35,9 +35,9 @@ class Explanation(NamedTuple):
     the fastest alone.
     """
 
-    product: tuple[WayCost, ...]
-    input_gradient: tuple[WayCost, ...]
-    core_gradients: tuple[WayCost, ...]
+    product: tuple[StrategyCost, ...]
+    input_gradient: tuple[StrategyCost, ...]
+    core_gradients: tuple[StrategyCost, ...]
     plan: Plan
     title: str
 
@@ -112,6 +112,6 @@ def explain(
     return Explanation(**tables, plan=fastest(problem), title=title)
 
 
-def _cost(way: Way, work: Work, itemsize: int, seconds: float, measured: float | None) -> WayCost:
+def _cost(way: Strategy, work: Work, itemsize: int, seconds: float, measured: float | None) -> StrategyCost:
     launches = work.launches + len(work.products)
-    return WayCost(str(way), work.flops, work.moved * itemsize, launches, seconds, measured)
+    return StrategyCost(str(way), work.flops, work.moved * itemsize, launches, seconds, measured)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from .chains import Sizes, chain_gradients_work, chain_work, halves, halves_gradients
-from .way import Gradients, Way, add, add_product
+from .strategy import Gradients, Strategy, add, add_product
 from .work import Product, Work
 
 
 @dataclass(frozen=True)
-class Halves(Way):
+class Halves(Strategy):
     """Through the halves left (M1, N1, R) and right (R, M2, N2) at a bond; T N1 x N2, then T x M or T M2 x M1.
 
     Grouped, the rows of the second product are the pairs (t, i2), so that y and g are permuted where M2 > 1.

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .chains import Sizes, chain_gradients_work, chain_work, dense, dense_gradients
-from .way import Gradients, Way, add_product
+from .strategy import Gradients, Strategy, add_product
 from .work import Product, Work
 
 
 @dataclass(frozen=True)
-class Materialised(Way):
+class Materialised(Strategy):
     """Through the dense matrix; its gradient is the product of full fine-tuning, contracted with the cores."""
 
     name = "materialised"

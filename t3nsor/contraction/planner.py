@@ -19,7 +19,7 @@ from .chains import Sizes
 from .clock import shortest
 from .device import coefficients
 from .plans import Plan, ways
-from .way import Way
+from .strategy import Strategy
 from .work import Device
 
 ROUNDS = 5
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
         fusable = weight_dtype is not None and min(dtype.itemsize, weight_dtype.itemsize) >= 4
         return cls(tokens, sizes, dtype, device_type, weight_dtype is not None, fusable)
 
-    def ways_for(self, *gradients: bool) -> list[Way]:
+    def ways_for(self, *gradients: bool) -> list[Strategy]:
         """The ways for the product, or for the gradients (of x, of the cores), that there is room for.
 
         Where there is for none, as in a ring of ranks far larger than its factors, it is the one that needs least.
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
         M, N = self.sizes.shape
         room = ROOM * (self.tokens * (M + N) + M * N)
 
-        def largest(way: Way) -> int:
+        def largest(way: Strategy) -> int:
             return (way.gradient_work(*given, *gradients) if gradients else way.product_work(*given)).largest
 
         of_cores = ways(self.sizes, fusable=False)
@@ -87,10 +87,10 @@ def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None
 class Seconds(NamedTuple):
     """Of each way: the product, the gradient of x, those of the cores, and both gradients together."""
 
-    product: dict[Way, float]
-    input_gradient: dict[Way, float]
-    core_gradients: dict[Way, float]
-    both: dict[Way, float]
+    product: dict[Strategy, float]
+    input_gradient: dict[Strategy, float]
+    core_gradients: dict[Strategy, float]
+    both: dict[Strategy, float]
 
     def plan(self) -> Plan:
         """The fastest one."""
@@ -153,7 +153,7 @@ def timings(problem: Problem, device: torch.device) -> Seconds:
 
 
 def _each_way(
-    problem: Problem, product: Callable[[Way], float], gradients: Callable[[Way, bool, bool], float]
+    problem: Problem, product: Callable[[Strategy], float], gradients: Callable[[Strategy, bool, bool], float]
 ) -> Seconds:
     return Seconds(
         {way: product(way) for way in problem.ways_for()},

@@ -13,7 +13,7 @@ from .chains import Sizes
 from .halves import Halves
 from .materialised import Fused, Materialised
 from .sequential import Sequential
-from .way import Way
+from .strategy import Strategy
 
 WIDEST_EXPANSION = 256
 """The widest low-rank factor N1 R M2 that is worth to be written out."""
@@ -28,16 +28,16 @@ class Plan:
     The gradients of the cores have no frozen weight to be fused with: there "fused" is "materialised".
     """
 
-    product: Way
-    input_gradient: Way
-    core_gradients: Way
+    product: Strategy
+    input_gradient: Strategy
+    core_gradients: Strategy
 
     def __post_init__(self) -> None:
         if isinstance(self.core_gradients, Fused):
             object.__setattr__(self, "core_gradients", Materialised())
 
     @property
-    def ways(self) -> tuple[Way, Way, Way]:
+    def ways(self) -> tuple[Strategy, Strategy, Strategy]:
         """For the product, the gradient of x and those of the cores."""
         return self.product, self.input_gradient, self.core_gradients
 
@@ -62,7 +62,7 @@ class Plan:
         return cls(*[_parse_way(name, cores, text) for name in names] * (3 // len(names)))
 
 
-def _parse_way(name: str, cores: int, text: str) -> Way:
+def _parse_way(name: str, cores: int, text: str) -> Strategy:
     kind, _, bond = name.partition("@")
     simple = {"sequential": Sequential(), "sequential_reversed": Sequential(reverse=True)}
     simple |= {"materialised": Materialised(), "fused": Fused()}
@@ -81,10 +81,10 @@ def _parse_way(name: str, cores: int, text: str) -> Way:
     return Halves(int(bond), expanded=kind == "expanded")
 
 
-def ways(sizes: Sizes, fusable: bool) -> list[Way]:
+def ways(sizes: Sizes, fusable: bool) -> list[Strategy]:
     """All ways that may be worth a thought for the product and the gradient of x."""
     d = len(sizes.rows)
-    listed: list[Way] = [Sequential(), Sequential(reverse=True)]
+    listed: list[Strategy] = [Sequential(), Sequential(reverse=True)]
     for bond in range(1, d):
         listed.append(Halves(bond))
         _, N1, M2, _, R = sizes.split(bond)

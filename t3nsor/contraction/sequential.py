@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from .chains import Sizes, transpose
-from .way import Gradients, Way, add
+from .strategy import Gradients, Strategy, add
 from .work import Product, Work
 
 
 @dataclass(frozen=True)
-class Sequential(Way):
+class Sequential(Strategy):
     """Core by core. In a state (b, a, ., ., z) the columns left and the rows done stand on the two sides of a core.
 
     In a ring the outer rank is carried along in b, and the trace closes it at the end.

@@ -10,7 +10,7 @@ the cores alone is shared among the tokens of a batch. See `t3.explain` for the 
 
 from typing import Any, NamedTuple
 
-from ..contraction import Plan, WayCost, explain
+from ..contraction import Plan, StrategyCost, explain
 from ..contraction.work import Product
 from ..linear import TTLinear
 from ..module import TTModule
@@ -27,8 +27,8 @@ class Description(NamedTuple):
     core_shapes: tuple[tuple[int, ...], ...]
     parameters: int
     tokens: int
-    dense: WayCost
-    costs: tuple[WayCost, ...]
+    dense: StrategyCost
+    costs: tuple[StrategyCost, ...]
     chosen: str
 
     @property
@@ -114,7 +114,7 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         core_shapes=tuple(tuple(core.shape) for core in network.cores),
         parameters=parameters,
         tokens=tokens,
-        dense=WayCost("dense", product.flops, product.moved * network.dtype.itemsize, 1, 0.0),
+        dense=StrategyCost("dense", product.flops, product.moved * network.dtype.itemsize, 1, 0.0),
         costs=costs if activation is None else tuple(cost for cost in costs if cost.way == chosen),
         chosen=chosen,
     )

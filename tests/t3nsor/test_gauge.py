@@ -328,7 +328,7 @@ class TestHold:
         x = torch.randn(5, 12)
         loss = layer(x).square().sum()  # alive through the change, as in a training loop
         loss.backward()
-        layer.hold(regauge(layer.live_cores(), (2, 2)).cores)
+        layer.set_cores(regauge(layer.live_cores(), (2, 2)).cores)
         assert all(
             core is old and core.grad is None and core.dtype == torch.float32
             for core, old in zip(layer.cores, before, strict=True)
@@ -345,13 +345,13 @@ class TestHold:
         layer = self.layer()
         compiled, x = torch.compile(layer, backend="eager"), torch.randn(5, 12)
         compiled(x)
-        layer.hold(regauge(layer.live_cores(), (2, 1)).cores)
+        layer.set_cores(regauge(layer.live_cores(), (2, 1)).cores)
         torch.testing.assert_close(compiled(x), layer(x))
 
     def test_copies_are_held(self):
         layer = self.layer()
         cores = [core.detach().clone() for core in layer.cores]
-        layer.hold(cores)
+        layer.set_cores(cores)
         layer.cores[0].data += 1
         assert not torch.equal(layer.cores[0], cores[0])
 
@@ -372,5 +372,5 @@ class TestHold:
         layer = self.layer(**options)
         before = {name: value.clone() for name, value in layer.state_dict().items()}
         with pytest.raises(ValueError, match=said):
-            layer.hold(cores)
+            layer.set_cores(cores)
         assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerState
 
 from adapters.adaptive_ranks import RankSchedule
 from adapters.adaptive_ranks.optimizer_state import check_state
-from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of, ranks_of
+from adapters.adaptive_ranks.trains import adaptable_trains, parameter_count, ranks_of
 from adapters.saved.files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ class RankScheduleCallback(TrainerCallback):
         logger.info(
             "Ranks after step %d: %d numbers in the cores, %d before, relative error %.1e.",
             state.global_step,
-            report.numbers_after,
-            report.numbers_before,
+            report.parameters_after,
+            report.parameters_before,
             report.error,
         )
         if report.has_changed:
@@ -89,7 +89,7 @@ class RankScheduleCallback(TrainerCallback):
 
     def _note(self, model: nn.Module, step: int, error: float) -> None:
         groups, _ = adaptable_trains(model)
-        entry = {"step": step, "numbers": numbers_of(groups), "error": error, "ranks": ranks_of(groups)}
+        entry = {"step": step, "numbers": parameter_count(groups), "error": error, "ranks": ranks_of(groups)}
         self.history.append(entry)
         if self.path is not None:
             text = json.dumps(self.history, indent=1) + "\n"

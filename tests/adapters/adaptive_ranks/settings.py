@@ -56,5 +56,5 @@ def adamw(model, lr=0.01):
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
 
 
-def numbers_of_rank_one(groups):
+def parameters_at_rank_one(groups):
     return sum(group.numbers((1,) * len(group.ranks)) for group in groups)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import adapters
-from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
+from adapters.adaptive_ranks.trains import adaptable_trains, parameter_count
 from t3nsor.module import TTModule
 
-from .settings import LEFT_ALONE, LORA, adamw, deltas, layers_of, numbers_of_rank_one, steps
+from .settings import LEFT_ALONE, LORA, adamw, deltas, layers_of, parameters_at_rank_one, steps
 
 
 class TestAdaptRanks:
@@ -28,8 +28,8 @@ class TestAdaptRanks:
             assert row.norm == pytest.approx(abs(group.scaling) * norm, rel=1e-4)
             assert all(float((old - new).norm()) <= 0.3 * float(old.norm()) * (1 + 1e-5) for old, new in pairs)
             assert row.after == group.ranks
-        assert report.numbers_after == sum(p.numel() for layer in layers_of(model) for p in layer.cores)
-        assert report.numbers_after < report.numbers_before
+        assert report.parameters_after == sum(p.numel() for layer in layers_of(model) for p in layer.cores)
+        assert report.parameters_after < report.parameters_before
 
     def test_parameters_stay_trainable_and_are_counted_anew(self, adaptable, tiny_t5, trained, batch):
         model = trained(adapters.attach(tiny_t5(), adaptable))
@@ -46,17 +46,17 @@ class TestAdaptRanks:
     def test_a_budget_is_kept_and_no_more_is_cut_than_it_asks(self, share, adaptable, tiny_t5, trained):
         model = trained(adapters.attach(tiny_t5(), adaptable))
         groups, _ = adaptable_trains(model)
-        start = numbers_of(groups)
-        budget = max(int(start * share), numbers_of_rank_one(groups))
+        start = parameter_count(groups)
+        budget = max(int(start * share), parameters_at_rank_one(groups))
         report = adapters.adapt_ranks(model, budget=budget)
-        assert report.numbers_after <= budget
-        assert numbers_of(groups) == report.numbers_after
+        assert report.parameters_after <= budget
+        assert parameter_count(groups) == report.parameters_after
         largest_saving = max(
             group.numbers(group.ranks) - group.numbers((*group.ranks[:k], rank - 1, *group.ranks[k + 1 :]))
             for group in groups
             for k, rank in enumerate(group.ranks)
         )
-        assert report.numbers_after + 3 * largest_saving > budget
+        assert report.parameters_after + 3 * largest_saving > budget
         assert report.has_changed == (share < 1.0)
 
     def test_a_budget_cuts_where_least_is_lost(self, tiny_t5, trained):
@@ -65,7 +65,7 @@ class TestAdaptRanks:
         groups, _ = adaptable_trains(model)
         for group in groups[::2]:
             group.layers[0].cores[0].data *= 100
-        report = adapters.adapt_ranks(model, budget=int(0.7 * numbers_of(groups)))
+        report = adapters.adapt_ranks(model, budget=int(0.7 * parameter_count(groups)))
         assert all(row.after == row.before for row in report.rows[::2])
         assert all(sum(row.after) < sum(row.before) for row in report.rows[1::2])
 
@@ -75,7 +75,7 @@ class TestAdaptRanks:
             {**LORA, "scaling": 0.01, "target_modules": ["wo"]},
         ]
         model = trained(adapters.attach(tiny_t5(), two))
-        report = adapters.adapt_ranks(model, budget=int(0.7 * numbers_of(adaptable_trains(model)[0])))
+        report = adapters.adapt_ranks(model, budget=int(0.7 * parameter_count(adaptable_trains(model)[0])))
         assert all((row.after == row.before) == row.path.endswith("wi") for row in report.rows)
 
     def test_a_zero_delta_falls_to_the_floor_and_learns_on(self, tiny_t5, batch, logits):

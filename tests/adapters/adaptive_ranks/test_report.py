@@ -11,5 +11,5 @@ def test_the_report_is_a_table_and_json(tiny_t5, trained):
     model = trained(adapters.attach(tiny_t5(), LORA))
     report = adapters.adapt_ranks(model, max_rank=2)
     assert "[5, 5]" in str(report)
-    assert f"{report.numbers_before:,} numbers before" in str(report)
-    assert json.loads(json.dumps(report.to_dict()))["numbers_after"] == report.numbers_after
+    assert f"{report.parameters_before:,} parameters before" in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["parameters_after"] == report.parameters_after

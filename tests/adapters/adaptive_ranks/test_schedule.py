@@ -5,23 +5,23 @@ import json
 import pytest
 
 import adapters
-from adapters.adaptive_ranks.trains import adaptable_trains, numbers_of
+from adapters.adaptive_ranks.trains import adaptable_trains, parameter_count
 
-from .settings import LORA, numbers_of_rank_one
+from .settings import LORA, parameters_at_rank_one
 
 
 class TestRankSchedule:
     def test_ranks_fall_evenly_to_the_budget(self, tiny_t5, trained):
         model = trained(adapters.attach(tiny_t5(), LORA))
-        start = numbers_of(adaptable_trains(model)[0])
+        start = parameter_count(adaptable_trains(model)[0])
         schedule = adapters.RankSchedule(start=10, every=10, end=49, budget=start // 2)
         reports = {step: schedule.step(model, None, step) for step in range(60)}
         changed = {step: report for step, report in reports.items() if report is not None}
         assert list(changed) == [10, 20, 30, 40] == list(schedule.steps)
         for i, report in enumerate(changed.values(), start=1):
             planned = start - (start - start // 2) * i / 4
-            assert 0.93 * planned <= report.numbers_after <= planned + 1
-        assert report.numbers_after <= start // 2
+            assert 0.93 * planned <= report.parameters_after <= planned + 1
+        assert report.parameters_after <= start // 2
 
     @pytest.mark.parametrize(
         ("cut", "expected"), [({}, [(3, 3), (4, 4), (5, 5)]), ({"rel_tol": 1e-4}, [(3, 3), (3, 3), (2, 2)])]
@@ -33,14 +33,14 @@ class TestRankSchedule:
 
     def test_a_budget_that_no_change_can_reach_is_refused_at_the_first(self, tiny_t5, trained, snapshot):
         model = trained(adapters.attach(tiny_t5(), LORA))
-        least = numbers_of_rank_one(adaptable_trains(model)[0])
+        least = parameters_at_rank_one(adaptable_trains(model)[0])
         before = snapshot(model)
         schedule = adapters.RankSchedule(start=1, every=1, end=9, budget=least - 1)
         with pytest.raises(adapters.ConfigurationError, match=f"they have {least} at the least ranks"):
             schedule.step(model, None, 1)
         assert snapshot(model) == before
         enough = adapters.RankSchedule(start=1, every=1, end=2, budget=least)
-        assert [enough.step(model, None, step).numbers_after for step in (1, 2)][-1] == least
+        assert [enough.step(model, None, step).parameters_after for step in (1, 2)][-1] == least
 
     def test_json_there_and_back(self):
         schedule = adapters.RankSchedule(start=1, every=2, end=9, budget=100, min_rank=2, grow=1)

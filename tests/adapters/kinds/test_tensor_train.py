@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import t3nsor as t3
-from adapters import AdapterConfig, TensorTrainLinear, TensorTrainSingle
+from adapters import AdapterConfig, TensorTrainDelta, TensorTrainSingle
 
 IN, OUT = 24, 48
 
@@ -46,7 +46,7 @@ CASES = [
 @pytest.mark.parametrize("fields", CASES, ids=str)
 def test_tt_lora_is_the_scaled_map_of_the_dense_matrix(fields, dense_of):
     module = filled(build(**fields))
-    assert isinstance(module, TensorTrainLinear)
+    assert isinstance(module, TensorTrainDelta)
     s, T, c = fields.get("scaling", 1.0), dense_of(module.linear.cores), dense_bias(module, dense_of)
     x = torch.randn(2, 3, IN, dtype=torch.float64)
     torch.testing.assert_close(module(x), s * (x @ T.T + c), rtol=1e-11, atol=1e-11)

@@ -35,7 +35,7 @@ def attach_own(tiny_t5, monkeypatch):
 
 
 def test_it_needs_no_field_for_shared_cores(attach_own, tiny_t5, logits):
-    model = attach_own(lambda n, m: adapters.TensorTrainLinear(t3.TTLinear(n, m, bias=False, zero_core=0)))
+    model = attach_own(lambda n, m: adapters.TensorTrainDelta(t3.TTLinear(n, m, bias=False, zero_core=0)))
     assert torch.equal(logits(model), logits(tiny_t5()))
 
 

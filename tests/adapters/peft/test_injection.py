@@ -7,7 +7,7 @@ from peft import PeftModel, TaskType, get_peft_model
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 
-from adapters import ConfigurationError, TensorTrainLinear
+from adapters import ConfigurationError, TensorTrainDelta
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
 from tests.adapters.peft.tiny import MODELS, TOKENS, adapted, bert, dense_delta, layers, llama, logits, t5, trainable
 
@@ -131,8 +131,8 @@ def test_one_contraction_serves_base_and_delta_unless_someone_watches_the_base(m
     layer = TensorTrainPeftLinear(nn.Linear(12, 8), "default", TensorTrainConfig(rank=2))
     nn.init.normal_(layer.tt_lora_delta["default"].linear.cores[-1])
     x, fused, seen = torch.randn(5, 12, requires_grad=True), [], []
-    onto = TensorTrainLinear.onto
-    monkeypatch.setattr(TensorTrainLinear, "onto", lambda self, *given: fused.append(self) or onto(self, *given))
+    onto = TensorTrainDelta.onto
+    monkeypatch.setattr(TensorTrainDelta, "onto", lambda self, *given: fused.append(self) or onto(self, *given))
     together = layer(x)
     assert len(fused) == 1
     layer.base_layer.register_full_backward_hook(lambda *_: seen.append(True))

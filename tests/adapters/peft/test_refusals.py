@@ -6,7 +6,7 @@ from peft import get_peft_model, get_peft_model_state_dict, inject_adapter_in_mo
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters import ConfigurationError, MergeError, TensorTrainLinear
+from adapters import ConfigurationError, MergeError, TensorTrainDelta
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
 from tests.adapters.peft.tiny import adapted, layers, llama, logits
 
@@ -56,8 +56,8 @@ def test_a_conv1d_and_its_delta_are_one_contraction_too(monkeypatch):
     torch.manual_seed(0)
     layer = TensorTrainPeftLinear(Conv1D(8, 12), "default", TensorTrainConfig(rank=2))
     nn.init.normal_(layer.tt_lora_delta["default"].linear.cores[-1])
-    onto, fused = TensorTrainLinear.onto, []
-    monkeypatch.setattr(TensorTrainLinear, "onto", lambda self, *given: fused.append(self) or onto(self, *given))
+    onto, fused = TensorTrainDelta.onto, []
+    monkeypatch.setattr(TensorTrainDelta, "onto", lambda self, *given: fused.append(self) or onto(self, *given))
     x = torch.randn(5, 12)
     together = layer(x)
     assert len(fused) == 1

@@ -5,7 +5,7 @@ import torch
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
-from adapters.tensor_train.closed_forms import ROBERTA_QUERY_VALUE, Sizes, chain_numbers
+from adapters.tensor_train.closed_forms import ROBERTA_QUERY_VALUE, Sizes, chain_parameters
 from adapters.tensor_train.published import PUBLISHED, published
 
 D, HEADS = 24, 4
@@ -112,8 +112,8 @@ def test_published_counts_of_roberta_base(name, rank, numbers):
 
 def test_loretta_has_two_cores_more_between_the_sides():
     """Its two trains, (8, 8, 12, r) and (r, 8, 12, 8) of rank 5, meet in LoRA's own rank r = 8."""
-    its_trains = 2 * chain_numbers((1, 1, 1, 1), (8, 8, 12, 8), 5)
-    ours = chain_numbers((1, 1, 1, 8, 12, 8), (8, 8, 12, 1, 1, 1), 5)
+    its_trains = 2 * chain_parameters((1, 1, 1, 1), (8, 8, 12, 8), 5)
+    ours = chain_parameters((1, 1, 1, 8, 12, 8), (8, 8, 12, 1, 1, 1), 5)
     assert (its_trains, ours) == (1_160, 1_160 - 5 * 8 - 8 * 5)
 
 
@@ -132,8 +132,8 @@ def test_the_formulas_of_the_papers_are_those_of_ranks_that_every_bond_can_use()
 
 
 def test_chains_are_counted_with_clipped_ranks():
-    assert chain_numbers((1, 1, 4), (4, 6, 6), 100) == 4 * 4 + 4 * 6 * 24 + 24 * 24
-    assert chain_numbers((5,), (7,), 3) == 35
+    assert chain_parameters((1, 1, 4), (4, 6, 6), 100) == 4 * 4 + 4 * 6 * 24 + 24 * 24
+    assert chain_parameters((5,), (7,), 3) == 35
 
 
 def test_other_fields_go_before_the_method_s():

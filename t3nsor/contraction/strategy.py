@@ -21,7 +21,7 @@ Gradients = tuple[Tensor | None, list[Tensor] | None]
 """That of x, (T, N), and those of the cores in their dtype; None for what was not asked for."""
 
 
-class Way(ABC):
+class Strategy(ABC):
     """One way; its name and its fields say all."""
 
     name: str
