@@ -20,7 +20,7 @@ def set_active_task(model: nn.Module, task: str | None) -> None:
     known = {attachment.task for attachment in attachments(model)}
     if task is not None and task not in known and None not in known:
         raise ConfigurationError(
-            f"The active task is one that adapters were attached for; given was {task!r}: {nearest_name(task, known)}"
+            f"The active task is one that adapters were attached for; got {task!r}: {nearest_name(task, known)}"
         )
     controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
     before = [controller.active_task for controller in controllers]

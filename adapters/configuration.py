@@ -75,7 +75,7 @@ class AdapterConfig:
 
     def refuse(self, key: str, rule: str, given: Any, mend: str) -> None:
         """Raise the three-part sentence about one key of this configuration."""
-        raise ConfigurationError(f"Key {key!r} of adapter kind {self.kind!r} {rule}; given was {given}: {mend}.")
+        raise ConfigurationError(f"Key {key!r} of adapter kind {self.kind!r} {rule}; got {given}: {mend}.")
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "AdapterConfig":
@@ -86,7 +86,7 @@ class AdapterConfig:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"An adapter is described by an object with a key 'kind'; given was {values!r}: "
+                f"An adapter is described by an object with a key 'kind'; got {values!r}: "
                 'write for example {"kind": "tt_lora", "rank": 4}.'
             )
         values = dict(values)
@@ -95,7 +95,7 @@ class AdapterConfig:
         cls = AdapterConfig.kinds.get(f"{family}:<TYPE>" if colon else kind) if isinstance(kind, str) else None
         if cls is None:
             raise ConfigurationError(
-                f"Key 'kind' of an adapter names what is trained; given was {kind!r}: "
+                f"Key 'kind' of an adapter names what is trained; got {kind!r}: "
                 f"{nearest_name(kind if isinstance(kind, str) else '', AdapterConfig.kinds)}"
             )
         return cls.from_fields(kind, values)

@@ -60,7 +60,7 @@ def as_configs(config: Any) -> list[AdapterConfig]:
     entries = config if isinstance(config, list | tuple) else [config]
     if not entries:
         raise ConfigurationError(
-            'A list of adapters holds at least one; given was an empty list: add one, or {"kind": "none"} to train all.'
+            'A list of adapters holds at least one; got an empty list: add one, or {"kind": "none"} to train all.'
         )
     return [entry if isinstance(entry, AdapterConfig) else AdapterConfig.from_dict(entry) for entry in entries]
 
@@ -116,7 +116,7 @@ def check_task_name(task: Any) -> None:
     taken = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
     if task is not None and (not isinstance(task, str) or not task or "." in task or taken):
         raise ConfigurationError(
-            f"A task's name is a string that is not empty, has no dot and is no attribute of a module; given was "
+            f"A task's name is a string that is not empty, has no dot and is no attribute of a module; got "
             f"{task!r}: rename the task."
         )
 

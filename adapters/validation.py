@@ -55,7 +55,7 @@ def from_json(cls: type, values: dict[str, Any], where: str) -> Any:
     for field in fields(cls):
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ConfigurationError(
-                f"{where[0].upper()}{where[1:]} has a key {field.name!r}; given were {sorted(values)}: add it."
+                f"{where[0].upper()}{where[1:]} has a key {field.name!r}; got {sorted(values)}: add it."
             )
     return cls(**{key: check_type(key, value, types[key], where) for key, value in values.items()})
 
@@ -67,12 +67,12 @@ def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:
     except (TypeError, ValueError):
         raise ConfigurationError(
             f"Key {key!r} of {where} takes a value that JSON can hold; "
-            f"given was {value!r} of type {type(value).__name__}. Write numbers, strings, lists or null."
+            f"got {value!r} of type {type(value).__name__}. Write numbers, strings, lists or null."
         ) from None
     try:
         return _type_adapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
         rules = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in error.errors())
         raise ConfigurationError(
-            f"Key {key!r} of {where} has a value of its type; given was {value!r}: it {', or '.join(rules)}."
+            f"Key {key!r} of {where} has a value of its type; got {value!r}: it {', or '.join(rules)}."
         ) from None

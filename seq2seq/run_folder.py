@@ -63,7 +63,7 @@ class RunFolder:
         there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"Key 'output_root' names a place to write to; given was {experiment.run.output_root!r}, and {there} "
+                f"Key 'output_root' names a place to write to; got {experiment.run.output_root!r}, and {there} "
                 "is no directory that can be written to: choose another place."
             )
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):

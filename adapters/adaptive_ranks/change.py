@@ -154,7 +154,7 @@ def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, ma
         check_type(key, value, annotation, "a change of ranks")
 
     def refuse(key: str, rule: str, given: object, mend: str) -> None:
-        raise ConfigurationError(f"Key {key!r} of a change of ranks {rule}; given was {given}: {mend}.")
+        raise ConfigurationError(f"Key {key!r} of a change of ranks {rule}; got {given}: {mend}.")
 
     if rel_tol is not None and budget is not None:
         refuse("rel_tol", "excludes a budget", f"{rel_tol} beside a budget of {budget}", "drop one of the two")

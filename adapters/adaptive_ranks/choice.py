@@ -55,7 +55,7 @@ def check_budget(groups: Sequence[TrainGroup], budget: int, min_rank: int) -> No
     least = sum(group.numbers(of_use(group, tuple(min(rank, min_rank) for rank in group.ranks))) for group in groups)
     if least > budget:
         raise ConfigurationError(
-            f"Key 'budget' is a number of numbers that the cores can have; given was {budget}, and they have "
+            f"Key 'budget' is a number of numbers that the cores can have; got {budget}, and they have "
             f"{least} at the least ranks (min_rank {min_rank}): raise it, or lower min_rank."
         )
 

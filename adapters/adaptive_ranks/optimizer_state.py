@@ -37,7 +37,7 @@ def check_state(optimizer: torch.optim.Optimizer | None, cores: Iterable[Tensor]
         for name, value in kept.items():
             if not isinstance(value, Tensor) or value.numel() <= 1:
                 continue
-            given = f"given was {name!r} of shape {tuple(value.shape)}: take Adam, AdamW, SGD, RMSprop or Adagrad."
+            given = f"got {name!r} of shape {tuple(value.shape)}: take Adam, AdamW, SGD, RMSprop or Adagrad."
             if parameter in cores and name not in (*MEANS, *SQUARES):
                 raise ConfigurationError(
                     f"An optimizer whose state can follow a change of ranks keeps of a core {', '.join(MEANS)} or "

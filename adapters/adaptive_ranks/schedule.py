@@ -73,7 +73,7 @@ class RankSchedule:
         """
         if self.steps[-1] > count:
             raise ConfigurationError(
-                f"A rank_schedule ends within the steps of a run (max_steps); given was a last change after "
+                f"A rank_schedule ends within the steps of a run (max_steps); got a last change after "
                 f"{self.steps[-1]} of {count} steps: let it end earlier, or train longer."
             )
 
@@ -113,7 +113,7 @@ class RankSchedule:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"Key 'rank_schedule' is an object; given was {values!r}: write for example "
+                f"Key 'rank_schedule' is an object; got {values!r}: write for example "
                 '{"start": 50, "every": 50, "end": 200, "rel_tol": 0.1}.'
             )
         return from_json(cls, values, WHERE)
@@ -125,4 +125,4 @@ class RankSchedule:
 
 def refuse(key: str, rule: str, given: object, mend: str) -> None:
     """Raise the three-part sentence about one key of a schedule."""
-    raise ConfigurationError(f"Key {key!r} of {WHERE} {rule}; given was {given}: {mend}.")
+    raise ConfigurationError(f"Key {key!r} of {WHERE} {rule}; got {given}: {mend}.")

@@ -77,7 +77,7 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
     left_alone = {name: reason for name, reason in reasons.items() if reason is not None}
     if not groups and any(hasattr(module, "tt_lora_delta") for module in model.modules()):
         raise ConfigurationError(
-            "Ranks and gauge change in adapters of adapters.attach; given were deltas of our tuner in PEFT, whose "
+            "Ranks and gauge change in adapters of adapters.attach; got deltas of our tuner in PEFT, whose "
             "configuration would not say what has changed: attach the same tt_lora, or round a saved folder by "
             "adapters.combine."
         )

@@ -141,4 +141,4 @@ class Deltas(DeltaVector):
 
     def _refuse_sites(self, rule: str) -> None:
         if self.sites is not None:
-            raise ValueError(f"{rule}; given was one tensor for the whole model: take per_linear() first.")
+            raise ValueError(f"{rule}; got one tensor for the whole model: take per_linear() first.")

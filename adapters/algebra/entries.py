@@ -24,7 +24,7 @@ def checked_biases(
         size = _out_features(path, trains, sites)
         if bias.shape != (size,):
             raise ValueError(
-                f"A bias has the out size of the delta beside it; given was one of shape {tuple(bias.shape)} at "
+                f"A bias has the out size of the delta beside it; got one of shape {tuple(bias.shape)} at "
                 f"{path}, where that is {size}: give a delta of this size, zero if there is none."
             )
     return MappingProxyType({path: _in_float64(path, biases[path]) for path in sorted(biases)})

@@ -23,7 +23,7 @@ def read_deltas(directory: Directory, task: str | None = None) -> Parts:
         return read_native(directory, task)
     if task is not None:
         raise CheckpointError(
-            f"A folder of PEFT has one adapter, for all tasks; given was task {task!r} for {directory}: leave it out."
+            f"A folder of PEFT has one adapter, for all tasks; got task {task!r} for {directory}: leave it out."
         )
     return read_peft(directory)
 
@@ -39,7 +39,7 @@ def check_one_base(directories: Iterable[Directory]) -> None:
     for directory, base in named.items():
         if base in others:
             raise CheckpointError(
-                f"Adapters are vectors where they are of one base (base_model_name_or_path); given were {first!r} and, "
+                f"Adapters are vectors where they are of one base (base_model_name_or_path); got {first!r} and, "
                 f"in {directory}, {base!r}: leave one out, or write one name into both where they are one model."
             )
 
@@ -55,7 +55,7 @@ def check_one_task(directories: Iterable[Directory]) -> None:
         tasks = dict.fromkeys(entry["task"] for entry in entries)
         if len(tasks) > 1:
             raise CheckpointError(
-                f"A sum is written for one task, or for all; given was {directory} with modules for the tasks "
+                f"A sum is written for one task, or for all; got {directory} with modules for the tasks "
                 f"{list(tasks)}: take Deltas.read(directory, task) for each task, and write each sum by itself."
             )
 

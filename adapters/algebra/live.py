@@ -58,7 +58,7 @@ def live_deltas(model: nn.Module) -> Parts:
     if not trains:
         tasks = sorted({str(attachment.task) for attachment in attachments(model)})
         raise ConfigurationError(
-            f"Deltas are those of tt_lora that act; given was a {type(model).__name__} in which none does, with "
+            f"Deltas are those of tt_lora that act; got a {type(model).__name__} in which none does, with "
             f"adapters for the tasks {tasks}: attach tt_lora, or name one of the tasks."
         )
     return trains, biases, None
@@ -69,7 +69,7 @@ def check_kind(kind: str) -> None:
     if kind != TensorTrainLoRAConfig.kind:
         raise ConfigurationError(
             f"Only a change of a linear that does not depend on its weight is a vector, so algebra takes the kind "
-            f"{TensorTrainLoRAConfig.kind!r}; given was {kind!r}: save the tt_lora of this model by itself."
+            f"{TensorTrainLoRAConfig.kind!r}; got {kind!r}: save the tt_lora of this model by itself."
         )
 
 
@@ -78,7 +78,7 @@ def _check_peft(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if not hasattr(module, "tt_lora_delta") and PEFT_CLASSES & {base.__name__ for base in type(module).__mro__}:
             raise ConfigurationError(
-                "Of a model that PEFT has adapted only the deltas of our tuner are read; given was a "
+                "Of a model that PEFT has adapted only the deltas of our tuner are read; got a "
                 f"{type(module).__name__} at {path}: read a saved folder of LoRA by Deltas.read, and leave out "
                 "modules_to_save."
             )
@@ -89,7 +89,7 @@ def delta_of(path: str, adapter: TensorTrainDelta) -> tuple[t3.TensorTrain, Tens
     """s T (out, in), or s (T - T_0), and s c (out,) or None of one module, float64."""
     if not adapter.is_linear:
         raise ConfigurationError(
-            f"Only linear adapters are vectors; given was core_activation={adapter.linear.core_activation!r} at "
+            f"Only linear adapters are vectors; got core_activation={adapter.linear.core_activation!r} at "
             f"{path}: train without it."
         )
     train = adapter.linear.network().to(torch.float64).to_train()

@@ -63,7 +63,7 @@ def write_native(
     for path, train in trains.items():
         if train.shape != sizes[path]:
             raise CheckpointError(
-                f"A delta has the size (out, in) of its linear; given was one of {train.shape} for {path}, which has "
+                f"A delta has the size (out, in) of its linear; got one of {train.shape} for {path}, which has "
                 f"{sizes[path]} in the base of {like}: write it like a folder of its own base."
             )
     held = {
@@ -149,12 +149,12 @@ def _placement(sublayers: list[Sublayer], paths: Iterable[str], like: Path) -> d
         sublayer, name = known.get(path, (None, ""))
         if sublayer is None or sublayer.layer is None:
             raise CheckpointError(
-                f"A delta belongs to a linear of a sublayer of the base; given was {path!r}, and the base of {like} "
+                f"A delta belongs to a linear of a sublayer of the base; got {path!r}, and the base of {like} "
                 "has none there: write it like a folder of its own base."
             )
         found.append((sublayer, name))
     if not found:
-        raise CheckpointError("An adapter has one delta at least; given was none: choose adapters that have some.")
+        raise CheckpointError("An adapter has one delta at least; got none: choose adapters that have some.")
     stacks = {sublayer.stack for sublayer, _ in found}
     layers = {sublayer.layer for sublayer, _ in found}
     every_layer = {sublayer.layer for sublayer in sublayers if sublayer.stack in stacks} - {None}

@@ -89,9 +89,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         if not isinstance(scalar, Real):
             return NotImplemented
         if not math.isfinite(scalar):
-            raise ValueError(
-                f"A multiple is one by a finite number; given was {scalar}: leave out what should not count."
-            )
+            raise ValueError(f"A multiple is one by a finite number; got {scalar}: leave out what should not count.")
         trains = {path: train * float(scalar) for path, train in self.items()}
         return type(self)(trains, {path: bias * float(scalar) for path, bias in self.biases.items()}, self.sites)
 
@@ -111,7 +109,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         total = math.fsum(weights)
         if total == 0:
             raise ValueError(
-                f"The weights of a mean have a sum that is not zero; given were {weights}: "
+                f"The weights of a mean have a sum that is not zero; got {weights}: "
                 "for a difference write x - y, and give at least one adapter."
             )
         return linear_combination(deltas, [weight / total for weight in weights])
@@ -139,7 +137,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         norms = self.norm(), other.norm()
         if 0 in norms:
             raise ValueError(
-                f"A cosine is one of two adapters that are not zero; given were norms {norms[0]} and {norms[1]}: "
+                f"A cosine is one of two adapters that are not zero; got norms {norms[0]} and {norms[1]}: "
                 "take adapters that have been trained."
             )
         return max(-1.0, min(1.0, self.dot(other) / norms[0] / norms[1]))
@@ -159,7 +157,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         """(path, T, T') where both have a delta; refuses those of unequal sizes, and other sites."""
         if self.sites != other.sites:
             raise ValueError(
-                f"Tensors for a whole model are added and compared where they have the same sites; given were {self} "
+                f"Tensors for a whole model are added and compared where they have the same sites; got {self} "
                 f"and {other}: take per_linear() of both."
             )
         pairs = [(path, self[path], other[path]) for path in self if path in other]
@@ -181,7 +179,7 @@ def linear_combination(deltas: Sequence[Self], weights: Iterable[float]) -> Self
     weights = list(weights)
     if not deltas or len(deltas) != len(weights):
         raise ValueError(
-            f"A combination takes one weight for each adapter, and at least one; given were {len(deltas)} adapters and "
+            f"A combination takes one weight for each adapter, and at least one; got {len(deltas)} adapters and "
             f"{len(weights)} weights: give as many."
         )
     total = deltas[0] * weights[0]

@@ -85,7 +85,7 @@ def lengthened(mask: Tensor, count: int) -> Tensor:
         return mask
     if mask.dim() != 2:
         raise ConfigurationError(
-            f"A prompt lengthens a mask of shape (batch, length); given was one of shape {tuple(mask.shape)}: "
+            f"A prompt lengthens a mask of shape (batch, length); got one of shape {tuple(mask.shape)}: "
             "pass the mask of the padding."
         )
     return torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)

@@ -76,7 +76,7 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
         found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm", head))
     if not found:
         raise ConfigurationError(
-            f"Adapters are attached to models with T5's encoder and decoder stacks; given was {type(model).__name__}: "
+            f"Adapters are attached to models with T5's encoder and decoder stacks; got {type(model).__name__}: "
             "for another architecture use the PEFT tuner in adapters.peft."
         )
     return found

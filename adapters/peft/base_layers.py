@@ -35,6 +35,6 @@ def check_linear(module: nn.Module, path: str) -> None:
     elif isinstance(module, nn.Linear) or any(hasattr(module, name) for name in ("qweight", "W_q")):
         mend += ", or load the model without quantisation"
     raise TypeError(
-        f"Key 'target_modules' names linears of the class nn.Linear or Conv1D; given was a {type(module).__name__} "
+        f"Key 'target_modules' names linears of the class nn.Linear or Conv1D; got a {type(module).__name__} "
         f"at {path}: {mend}."
     )

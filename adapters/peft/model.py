@@ -114,7 +114,7 @@ class TensorTrainModel(BaseTuner):
         for key in ("adapter_names", "alora_offsets"):
             if kwargs.get(key) is not None:
                 raise ValueError(
-                    f"A batch goes through the active adapters as a whole; given was {key}={kwargs[key]!r}: "
+                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
                     "call set_adapter and run the examples of each adapter as a batch of their own."
                 )
         yield
@@ -128,7 +128,7 @@ class TensorTrainModel(BaseTuner):
             for name in names:
                 if not layer.tt_lora_delta[name].is_linear:
                     raise MergeError(
-                        "Only linear adapters have a dense weight to merge; given was "
+                        "Only linear adapters have a dense weight to merge; got "
                         f"{name!r}, which has an activation between its cores at {path}: "
                         "evaluate it unmerged, or choose core_activation=None."
                     )
@@ -136,7 +136,7 @@ class TensorTrainModel(BaseTuner):
             if for_good and shifted:
                 raise MergeError(
                     "A linear without a bias stays without one, as the model's configuration knows none and the model "
-                    f"would lose it when it is saved; given was {shifted[0]!r}, which has a bias at {path}: "
+                    f"would lose it when it is saved; got {shifted[0]!r}, which has a bias at {path}: "
                     "keep the adapter, or train it with bias='none'."
                 )
             if safe_merge and names:
@@ -201,5 +201,5 @@ def _check_name(name: str, paths: list[str]) -> None:
     if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
         raise ConfigurationError(
             "The name of an adapter has no dot and is no part of a path in the model, as PEFT tells the tensors of "
-            f"adapters apart by parts of paths; given was {name!r}: choose another name."
+            f"adapters apart by parts of paths; got {name!r}: choose another name."
         )

@@ -45,7 +45,7 @@ class Sizes:
             value = getattr(self, field.name)
             if not is_count(value) and (field.name, value) != ("linears", None):
                 raise ConfigurationError(
-                    f"Each of the sizes of a model is a whole number from 1 on; given was {field.name}={value!r}: "
+                    f"Each of the sizes of a model is a whole number from 1 on; got {field.name}={value!r}: "
                     "take the model's own."
                 )
 

@@ -82,24 +82,22 @@ def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **
             no rank.
     """
     if not isinstance(name, str) or name not in PUBLISHED:
-        raise ConfigurationError(
-            f"A published method goes by its name; given was {name!r}: {nearest_name(name, PUBLISHED)}"
-        )
+        raise ConfigurationError(f"A published method goes by its name; got {name!r}: {nearest_name(name, PUBLISHED)}")
     if rank is not None and not is_count(rank):
         raise ConfigurationError(
-            f"The rank of a published method is a whole number from 1 on; given was {rank!r}: 8 is usual."
+            f"The rank of a published method is a whole number from 1 on; got {rank!r}: 8 is usual."
         )
     method = PUBLISHED[name]
     own = {key: list(value) if isinstance(value, tuple) else value for key, value in method.fields.items()}
     if method.needs_heads:
         if not isinstance(sizes, Sizes) or sizes.out_features % sizes.heads:
             raise ConfigurationError(
-                f"The method {name!r} splits the out features into heads, evenly; given was {sizes}: "
+                f"The method {name!r} splits the out features into heads, evenly; got {sizes}: "
                 "pass sizes=Sizes(in_features=768, out_features=768, heads=12) with the model's own."
             )
         own["raw_shape"] = _shape_with_heads(own["modes"], sizes)
     if rank is not None and isinstance(own.get("rank"), int):
-        raise ConfigurationError(f"The method {name!r} has no rank to choose; given was {rank}: leave it out.")
+        raise ConfigurationError(f"The method {name!r} has no rank to choose; got {rank}: leave it out.")
     if isinstance(own.get("rank"), list):
         own["rank"] = [(rank or USUAL_RANK) if r is None else r for r in own["rank"]]
     else:

@@ -90,9 +90,7 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigurationError(
-                f"An override is key=value; given was {text!r}: write for example learning_rate=0.001."
-            )
+            raise ConfigurationError(f"An override is key=value; got {text!r}: write for example learning_rate=0.001.")
         try:
             parsed = json.loads(value)
         except ValueError:

@@ -92,7 +92,7 @@ def check_experiment_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigurationError(
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
-            f"given was {name!r}: choose such a name (the folder's place is output_root)."
+            f"got {name!r}: choose such a name (the folder's place is output_root)."
         )
 
 
@@ -105,11 +105,11 @@ def check_run(run: RunArguments) -> None:
         tasks = None if run.mixture is None else list(run.mixture.tasks)
         raise ConfigurationError(
             "A run has one of a task_name, a mixture or files of its own (train_file, validation_file, test_file); "
-            f"given were task_name={run.task_name!r}, a mixture of {tasks} and files {sorted(run.files)}: give one."
+            f"got task_name={run.task_name!r}, a mixture of {tasks} and files {sorted(run.files)}: give one."
         )
     if run.files and run.data_dir is not None:
         raise ConfigurationError(
-            f"Key 'data_dir' belongs to a task_name or a mixture; given was {run.data_dir!r} beside files: drop one."
+            f"Key 'data_dir' belongs to a task_name or a mixture; got {run.data_dir!r} beside files: drop one."
         )
     for key in ("train_file", "validation_file", "test_file"):
         path = getattr(run, key)
@@ -128,7 +128,7 @@ def check_run(run: RunArguments) -> None:
         raise ConfigurationError(f"Key 'output_root' names a directory; {run.output_root!r} is a file: choose another.")
     if len(set(run.baselines)) < len(run.baselines):
         raise ConfigurationError(
-            f"Key 'baselines' names each baseline once; given was {list(run.baselines)}: drop the second."
+            f"Key 'baselines' names each baseline once; got {list(run.baselines)}: drop the second."
         )
 
 
@@ -138,15 +138,15 @@ def check_ranges(values: dict[str, Any]) -> None:
         value = values.get(key)
         if value is not None and not low <= value <= high:
             raise ConfigurationError(
-                f"Key {key!r} is at least {low:g} and at most {high:g}; given was {value}: choose a number in between."
+                f"Key {key!r} is at least {low:g} and at most {high:g}; got {value}: choose a number in between."
             )
     for key, known in CHOICES.items():
         value = values.get(key)
         if value is not None and value not in known:
-            raise ConfigurationError(f"Key {key!r} is a name; given was {value!r}: {nearest_name(value, known)}")
+            raise ConfigurationError(f"Key {key!r} is a name; got {value!r}: {nearest_name(value, known)}")
     steps = values.get("max_steps")
     if steps is not None and steps < 1 and steps != -1:
-        raise ConfigurationError(f"Key 'max_steps' counts steps from 1, or is -1 for none; given was {steps}: mend it.")
+        raise ConfigurationError(f"Key 'max_steps' counts steps from 1, or is -1 for none; got {steps}: mend it.")
 
 
 def check_training(run: RunArguments, training: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def check_training(run: RunArguments, training: dict[str, Any]) -> None:
     for name in [reported] if isinstance(reported, str) else reported or []:
         if name not in ("none", "tensorboard"):
             raise ConfigurationError(
-                f"Key 'report_to' is 'none' or 'tensorboard'; given was {name!r}: for wandb set log_to_wandb to true."
+                f"Key 'report_to' is 'none' or 'tensorboard'; got {name!r}: for wandb set log_to_wandb to true."
             )
     for key, split, needed in (
         ("do_train", "train", training["do_train"]),
@@ -168,17 +168,17 @@ def check_training(run: RunArguments, training: dict[str, Any]) -> None:
     ):
         if run.files and needed and split not in run.files:
             raise ConfigurationError(
-                f"Key {key!r} needs the {split} rows; given were the files of {sorted(run.files)}: "
+                f"Key {key!r} needs the {split} rows; got the files of {sorted(run.files)}: "
                 f"give {split}_file or leave {key} out."
             )
     if run.baselines and run.files and not {"validation", "test"} & run.files.keys():
         raise ConfigurationError(
-            f"Key 'baselines' needs rows to measure on; given were the files of {sorted(run.files)}: give test_file."
+            f"Key 'baselines' needs rows to measure on; got the files of {sorted(run.files)}: give test_file."
         )
     if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
         given = f"{training['save_strategy']!r} beside an eval_strategy of {training['eval_strategy']!r}"
         raise ConfigurationError(
-            f"Key 'save_strategy' is that of evaluation where load_best_model_at_end is true; given was {given}: "
+            f"Key 'save_strategy' is that of evaluation where load_best_model_at_end is true; got {given}: "
             "set both to 'steps' or both to 'epoch'."
         )
     if training["load_best_model_at_end"] and training["eval_strategy"] == "no" and training["do_train"]:
@@ -195,17 +195,17 @@ def check_mixture(run: RunArguments, training: dict[str, Any]) -> None:
     strategy = training.get("train_sampling_strategy", "random")
     if strategy != "random":
         raise ConfigurationError(
-            f"Key 'train_sampling_strategy' is 'random' in a mixture, which draws its rows itself; given was "
+            f"Key 'train_sampling_strategy' is 'random' in a mixture, which draws its rows itself; got "
             f"{strategy!r}: leave it out."
         )
     if run.mixture.batches == "one_task" and training.get("auto_find_batch_size"):
         raise ConfigurationError(
-            "Key 'auto_find_batch_size' is false where batches are of one task, which fixes their size; given was "
+            "Key 'auto_find_batch_size' is false where batches are of one task, which fixes their size; got "
             "True: leave it out."
         )
     if run.adapters_per_task and training.get("ddp_find_unused_parameters") is not None:
         raise ConfigurationError(
-            "Key 'ddp_find_unused_parameters' is set by the run where each task has its own adapters; given was "
+            "Key 'ddp_find_unused_parameters' is set by the run where each task has its own adapters; got "
             f"{training['ddp_find_unused_parameters']}: leave it out."
         )
 
@@ -220,7 +220,7 @@ def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], t
         given = "; ".join(reasons) or ", ".join(config.kind for config in configs)
         raise ConfigurationError(
             "Key 'rank_schedule' needs a tt_lora, tt_single or tt_adapter of the format tensor_train whose cores are "
-            f"its own and all train; given was {given}: change the adapter, or leave the schedule out."
+            f"its own and all train; got {given}: change the adapter, or leave the schedule out."
         )
     steps = training.get("max_steps", -1)
     if steps > 0:
@@ -229,7 +229,7 @@ def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], t
     if training["do_train"] and processes > 1:
         raise ConfigurationError(
             f"Key 'rank_schedule' belongs to a run of one process, for DDP reserves buffers for cores of one shape; "
-            f"given were {processes} processes: start the run without torchrun."
+            f"got {processes} processes: start the run without torchrun."
         )
 
 
@@ -240,10 +240,10 @@ def check_adapters(run: RunArguments, configs: tuple[AdapterConfig, ...], traini
     if run.adapters_per_task and of_all_tasks:
         raise ConfigurationError(
             "Key 'adapters' of the mixture is 'shared' where a kind decides about the model's own weights, which all "
-            f"tasks share; given was 'per_task' and the kind {of_all_tasks[0]!r}: drop the kind, or share the adapters."
+            f"tasks share; got 'per_task' and the kind {of_all_tasks[0]!r}: drop the kind, or share the adapters."
         )
     only_frozen = all(config.kind == "layer_norm" and not config.trainable for config in configs)
     if training["do_train"] and only_frozen:
         raise ConfigurationError(
-            f"Key 'adapter' leaves something to train; given was {kinds}: add a kind, or set do_train to false."
+            f"Key 'adapter' leaves something to train; got {kinds}: add a kind, or set do_train to false."
         )

@@ -104,17 +104,17 @@ def check_axes(axes: Any) -> None:
     """Refuse axes that are no lists of different alternatives, and keys that cannot vary."""
     if not isinstance(axes, dict) or not axes:
         raise ConfigurationError(
-            f"Key 'sweep' is an object of dotted keys with lists of alternatives; given was {axes!r}: "
+            f"Key 'sweep' is an object of dotted keys with lists of alternatives; got {axes!r}: "
             'write for example {"adapter.rank": [2, 4], "seed": [0, 1]}.'
         )
     for key, alternatives in axes.items():
         if key.partition(".")[0] in ("sweep", *FOLDER_KEYS):
             raise ConfigurationError(
-                f"Key 'sweep' varies what a run does; given was {key!r}, which says where it lies: take that axis out."
+                f"Key 'sweep' varies what a run does; got {key!r}, which says where it lies: take that axis out."
             )
         if not isinstance(alternatives, list) or not alternatives:
             raise ConfigurationError(
-                f"Key {key!r} of the sweep has a list of alternatives; given was {alternatives!r}: "
+                f"Key {key!r} of the sweep has a list of alternatives; got {alternatives!r}: "
                 f"write for example [{json.dumps(alternatives) if alternatives != [] else 1}]."
             )
         texts = [canonical(value) for value in alternatives]

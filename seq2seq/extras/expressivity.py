@@ -167,7 +167,7 @@ def measure_finished(directory: Path, curve: str, chords: int) -> dict[str, Any]
     if not folder.config.is_file() or not folder.adapter.is_dir():
         lacking = folder.adapter if folder.config.is_file() else folder.config
         raise ConfigurationError(
-            f"Expressivity is measured of runs that have trained; given was {directory}, and {lacking} is not there: "
+            f"Expressivity is measured of runs that have trained; got {directory}, and {lacking} is not there: "
             "name the folder of a finished run."
         )
     experiment = read_experiment({**load_values(folder.config), "log_to_wandb": False})
@@ -192,12 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.curve not in CURVES:
             refused = nearest_name(options.curve, CURVES)
-            raise ConfigurationError(f"Option --curve is a name; given was {options.curve!r}: {refused}")
+            raise ConfigurationError(f"Option --curve is a name; got {options.curve!r}: {refused}")
         if options.chords < 1:
-            raise ConfigurationError(f"Option --chords is at least 1; given was {options.chords}: give more.")
+            raise ConfigurationError(f"Option --chords is at least 1; got {options.chords}: give more.")
         if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
             raise ConfigurationError(
-                f"Option --out names a file in a directory that is there; given was {str(options.out)!r}: choose one."
+                f"Option --out names a file in a directory that is there; got {str(options.out)!r}: choose one."
             )
         by_run = {}
         for directory in options.runs:

@@ -52,7 +52,7 @@ def trajectory_length(points: Tensor) -> Tensor:
     """
     if points.dim() == 0 or len(points) == 0:
         raise ValueError(
-            f"A trajectory has its points along the first dimension; given was a tensor of shape "
+            f"A trajectory has its points along the first dimension; got a tensor of shape "
             f"{tuple(points.shape)}: stack them."
         )
     steps = points.double().reshape(len(points), -1).diff(dim=0)  # (t - 1, everything else)

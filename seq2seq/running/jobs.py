@@ -47,10 +47,10 @@ Run = Callable[[Experiment], dict[str, Any]]
 def check_jobs(jobs: int) -> None:
     """Refuse a number of runs at once that cannot be."""
     if jobs < 1:
-        raise ConfigurationError(f"Option --jobs is the number of runs at once, from 1 on; given was {jobs}: mend it.")
+        raise ConfigurationError(f"Option --jobs is the number of runs at once, from 1 on; got {jobs}: mend it.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
-            f"Option --jobs is 1 under torchrun, whose processes share each run; given was {jobs}: leave it out."
+            f"Option --jobs is 1 under torchrun, whose processes share each run; got {jobs}: leave it out."
         )
 
 

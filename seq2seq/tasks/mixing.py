@@ -88,7 +88,7 @@ class Mixture:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"Key 'mixture' is an object; given was {values!r}: write for example "
+                f"Key 'mixture' is an object; got {values!r}: write for example "
                 '{"tasks": ["world_sentiment", "world_paraphrase"]}.'
             )
         return from_json(cls, values, "the mixture")
@@ -180,4 +180,4 @@ def apportion(shares: list[float], total: int) -> list[int]:
 
 def refuse(key: str, rule: str, given: Any, mend: str) -> None:
     """Raise the sentence of a key of the mixture that cannot be."""
-    raise ConfigurationError(f"Key {key!r} of the mixture {rule}; given was {given}: {mend.rstrip('.')}.")
+    raise ConfigurationError(f"Key {key!r} of the mixture {rule}; got {given}: {mend.rstrip('.')}.")

@@ -219,6 +219,6 @@ def get_task(name: str) -> TaskSpec:
     if name in TASKS:
         return TASKS[name]
     raise ConfigurationError(
-        f"Key 'task_name' names a task, or is left out for files of one's own; given was {name!r}: "
+        f"Key 'task_name' names a task, or is left out for files of one's own; got {name!r}: "
         f"{nearest_name(name, TASKS)}"
     )

@@ -102,7 +102,7 @@ def check_task_settings(experiment: Experiment, specs: list[TaskSpec]) -> None:
     known = set(average_over_tasks({name: dict.fromkeys(metrics, 0.0) for name, metrics in names.items()}))
     if chosen_by not in known:
         raise ConfigurationError(
-            f"Key 'metric_for_best_model' names a metric of task {experiment.run.task_label!r}; given was "
+            f"Key 'metric_for_best_model' names a metric of task {experiment.run.task_label!r}; got "
             f"{chosen_by!r}: {nearest_name(chosen_by, known)}"
         )
     for spec in specs:
@@ -137,7 +137,7 @@ def load_rows(experiment: Experiment, spec: TaskSpec) -> DatasetDict:
     run = experiment.run
     if run.mixture is not None and run.data_dir is not None and is_task_folder(run.data_dir):
         raise ConfigurationError(
-            "Key 'data_dir' of a mixture names a directory that holds a folder for each task; given was "
+            "Key 'data_dir' of a mixture names a directory that holds a folder for each task; got "
             f"{run.data_dir!r}, which holds rows itself: give the directory above it."
         )
     key = "train_file, validation_file or test_file" if run.files else "task_name"

@@ -85,9 +85,9 @@ def test_a_dataclass_is_read_from_json_with_its_own_defaults():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"names": ["a"]}, r"The thing has a key 'rank'; given were \['names'\]: add it"),
+        ({"names": ["a"]}, r"The thing has a key 'rank'; got \['names'\]: add it"),
         ({"rnak": 3}, "The thing has no key 'rnak': did you mean 'rank'"),
-        ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; given was '3'"),
+        ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; got '3'"),
     ],
 )
 def test_a_dataclass_from_json_that_does_not_fit_is_refused(values, sentence):

@@ -87,5 +87,5 @@ def test_sharding_is_refused_before_training_starts(bases, tmp_path, run_tiny):
     said = results(ended)
     assert len(said) == 2
     for result in said:
-        assert "given was FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
+        assert "got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
     assert list((tmp_path / "run").iterdir()) == []

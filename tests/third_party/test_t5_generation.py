@@ -31,7 +31,7 @@ def test_unknown_task_is_refused_and_the_active_one_stays(bases):
     tiny.randomize(model)
     model.set_active_task("rte")
     before = t5_models.logits(model)
-    with pytest.raises(ConfigurationError, match="given was 'rtee': did you mean 'rte'"):
+    with pytest.raises(ConfigurationError, match="got 'rtee': did you mean 'rte'"):
         model.set_active_task("rtee")
     assert torch.equal(t5_models.logits(model), before)
 

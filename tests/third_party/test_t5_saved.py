@@ -89,7 +89,7 @@ OTHER_ARCHITECTURES = {
 def test_another_architecture_is_refused(tmp_path, model_type, load):
     model_class, config = OTHER_ARCHITECTURES[model_type]
     model_class(config).save_pretrained(tmp_path)
-    with pytest.raises(OSError, match=f"model_type is t5 or mt5; given was '{model_type}': name a checkpoint"):
+    with pytest.raises(OSError, match=f"model_type is t5 or mt5; got '{model_type}': name a checkpoint"):
         load(tmp_path)
 
 

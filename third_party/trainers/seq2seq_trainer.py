@@ -64,12 +64,12 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
         if self.is_fsdp_enabled or self.args.fsdp or self.is_deepspeed_enabled:
             raise ValueError(
                 "Several processes share the work by DDP, for frozen weights have no gradients and no optimizer state "
-                "to shard; given was FSDP or DeepSpeed: leave it out and start the run with "
+                "to shard; got FSDP or DeepSpeed: leave it out and start the run with "
                 "`torchrun --nproc_per_node N`."
             )
         if self.compute_loss_func is not None:
             raise ValueError(
-                "The loss is the cross-entropy of the targets, exact under accumulation; given was a "
+                "The loss is the cross-entropy of the targets, exact under accumulation; got a "
                 "compute_loss_func, which nothing would call: override compute_loss in a subclass."
             )
         self.measurement = MeasurementCallback(compiled=self.args.torch_compile)
@@ -101,7 +101,7 @@ class Seq2SeqTrainer(TransformersSeq2SeqTrainer):
         found = [] if numbers is None else sorted({self.task_names[number] for number in numbers.tolist()})
         if len(found) != 1:
             raise ValueError(
-                f"A batch is of one task where adapters are attached by task; given was one of {found or 'none'}: "
+                f"A batch is of one task where adapters are attached by task; got one of {found or 'none'}: "
                 f"give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
             )
         if adapters.attachments(self.model):

@@ -195,7 +195,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         except Exception as error:
             words = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
-                f"Adapter kind {self.kind!r} takes values and sizes that PEFT accepts; given was {self.options}, about "
+                f"Adapter kind {self.kind!r} takes values and sizes that PEFT accepts; got {self.options}, about "
                 f"which PEFT says: {words.rstrip('.')}: change that value, or the modules that it does not fit."
             ) from error
 

@@ -66,7 +66,7 @@ def config_class_of(peft_type: str) -> type:
     """
     if find_spec("peft") is None:
         raise ConfigurationError(
-            f"The kinds {FAMILY} are those of PEFT; given was {PREFIX + peft_type!r} and PEFT is not installed: "
+            f"The kinds {FAMILY} are those of PEFT; got {PREFIX + peft_type!r} and PEFT is not installed: "
             "run `pip install peft`."
         )
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -74,12 +74,12 @@ def config_class_of(peft_type: str) -> type:
     known = {member.value: config_class for member, config_class in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if peft_type in REFUSED_TYPES:
         raise ConfigurationError(
-            f"The kinds {FAMILY} change layers of the model by themselves; given was {PREFIX + peft_type!r}, which "
+            f"The kinds {FAMILY} change layers of the model by themselves; got {PREFIX + peft_type!r}, which "
             f"{REFUSED_TYPES[peft_type]}."
         )
     if peft_type not in known:
         raise ConfigurationError(
-            f"The kinds {FAMILY} have the types of the installed PEFT; given was {PREFIX + peft_type!r}: "
+            f"The kinds {FAMILY} have the types of the installed PEFT; got {PREFIX + peft_type!r}: "
             f"{nearest_name(peft_type, known.keys() - REFUSED_TYPES.keys())}"
         )
     return known[peft_type]

@@ -262,7 +262,7 @@ REFUSED = {
     "a product of sizes that differ": (lambda x: x.dot(Deltas({"c": BIG})), "one base model"),
     "a distance of sizes that differ": (lambda x: x.distance(Deltas({"c": BIG})), "one base model"),
     "a sum of shapes": (lambda x: x + x.to_low_rank(), r"to_low_rank\(\)"),
-    "a multiple by no number": (lambda x: x * math.nan, "finite number; given was nan"),
+    "a multiple by no number": (lambda x: x * math.nan, "finite number; got nan"),
     "a mean of nothing": (lambda x: Deltas.mean([]), "at least one adapter"),
     "weights that cancel": (lambda x: Deltas.mean([x, x], [1, -1]), "sum that is not zero"),
     "weights too few": (lambda x: Deltas.mean([x, x], [1]), "2 adapters and 1 weights"),

@@ -369,7 +369,7 @@ def test_a_folder_of_peft_has_no_tasks(saved):
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (LoraConfig(r=2, target_modules=["q_proj"]), r"given was a Linear at base_model.*layers\.0\.self_attn\.q_proj"),
+        (LoraConfig(r=2, target_modules=["q_proj"]), r"got a Linear at base_model.*layers\.0\.self_attn\.q_proj"),
         (
             TensorTrainConfig(rank=2, target_modules=["q_proj"], modules_to_save=["lm_head"]),
             r"ModulesToSaveWrapper at base_model\.model\.lm_head",

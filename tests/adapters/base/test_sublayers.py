@@ -101,7 +101,7 @@ def test_stacks_of_unequal_depth_have_their_own_block_numbers(tiny_t5):
 )
 def test_a_choice_that_leaves_no_place_is_refused_with_what_was_chosen(tiny_t5, fields, given):
     config = AdapterConfig.from_dict({"kind": "scale_norm", **fields})
-    with pytest.raises(ConfigurationError, match=rf"'sublayers' .* given was {given}: .* a final norm in no layer"):
+    with pytest.raises(ConfigurationError, match=rf"'sublayers' .* got {given}: .* a final norm in no layer"):
         select_sublayers(config, find_sublayers(tiny_t5()))
 
 

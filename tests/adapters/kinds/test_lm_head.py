@@ -114,7 +114,7 @@ def test_it_has_no_choice(fields, named):
 def test_a_model_without_projection_is_refused_and_left_alone(snapshot, architecture):
     model = t5(True, architecture)
     before = snapshot(model)
-    with pytest.raises(ConfigurationError, match=rf"output projection; given was a {architecture.__name__} without"):
+    with pytest.raises(ConfigurationError, match=rf"output projection; got a {architecture.__name__} without"):
         adapters.attach(model, LM_HEAD)
     assert snapshot(model) == before
 

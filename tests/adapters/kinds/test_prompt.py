@@ -211,9 +211,7 @@ def test_a_task_without_a_prompt_can_be_merged(tiny_t5, trained, logits):
 def test_a_mask_of_another_form_is_refused(pair, padded):
     model, _ = pair()
     square = torch.ones(2, 1, 7, 7)
-    with pytest.raises(
-        ConfigurationError, match=r"given was one of shape \(2, 1, 7, 7\): pass the mask of the padding"
-    ):
+    with pytest.raises(ConfigurationError, match=r"got one of shape \(2, 1, 7, 7\): pass the mask of the padding"):
         model.encoder(padded["input_ids"], square)
 
 
@@ -246,7 +244,7 @@ def test_torch_compile_gives_the_same(tiny_t5, padded):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"num_tokens": 0}, ["'num_tokens'", "given was 0"]),
+        ({"num_tokens": 0}, ["'num_tokens'", "got 0"]),
         ({"num_tokens": 2.5}, ["'num_tokens'", "2.5"]),
         ({"init": "glorot"}, ["'init'", "'glorot'", "'vocabulary'"]),
         ({"stacks": ["decoder"]}, ["'stacks'", "'encoder'"]),

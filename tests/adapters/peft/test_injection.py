@@ -105,7 +105,7 @@ class TestInjection:
         ("fields", "error", "sentence"),
         [
             ({"target_modules": ["nowhere"]}, NoMatchingPeftModuleError, "nowhere"),
-            ({"target_modules": ["wi", "layer_norm"]}, TypeError, "given was a T5LayerNorm at encoder"),
+            ({"target_modules": ["wi", "layer_norm"]}, TypeError, "got a T5LayerNorm at encoder"),
             (
                 {"raw_shape": [[2, 3, 4], [2, 2, 4]], "target_modules": ["wi", "q"]},
                 ConfigurationError,

@@ -346,9 +346,9 @@ class TestSeveral:
 def test_the_parts_of_peft_that_only_lora_has_are_refused_by_name(tmp_path):
     model = make("cheapest")
     before = logits(model)
-    with pytest.raises(ValueError, match=r"active adapters as a whole; given was adapter_names=.*: call set_adapter"):
+    with pytest.raises(ValueError, match=r"active adapters as a whole; got adapter_names=.*: call set_adapter"):
         model(input_ids=torch.ones(2, 3, dtype=torch.long), adapter_names=["default", "default"])
-    with pytest.raises(ValueError, match="given was adapter_names"):
+    with pytest.raises(ValueError, match="got adapter_names"):
         model.generate(input_ids=torch.ones(1, 3, dtype=torch.long), adapter_names=["default"])
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"only supports .*LORA.* but TT_LORA was passed"):

@@ -37,7 +37,7 @@ def test_a_name_that_is_in_paths_is_refused_as_saving_the_others_would_lose_thei
     model = adapted(llama(), target_modules=["q_proj"])
     model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=["v_proj"]))
     saved = get_peft_model_state_dict(model).keys()
-    with pytest.raises(ConfigurationError, match=f"part of a path.*given was '{name}'"):
+    with pytest.raises(ConfigurationError, match=f"part of a path.*got '{name}'"):
         model.add_adapter(name, TensorTrainConfig(rank=2, target_modules=["k_proj"]))
     assert list(model.peft_config) == ["default", "second"]
     assert get_peft_model_state_dict(model).keys() == saved != set()

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused(arguments, named):
 @pytest.mark.parametrize("sizes", [{"heads": 0}, {"in_features": "768"}, {"linears": 0}, {"tasks": None}], ids=str)
 def test_sizes_are_counts(sizes):
     (name, value), *_ = sizes.items()
-    with pytest.raises(ConfigurationError, match=rf"whole number from 1 on; given was {name}={value!r}"):
+    with pytest.raises(ConfigurationError, match=rf"whole number from 1 on; got {name}={value!r}"):
         Sizes(**sizes)
 
 

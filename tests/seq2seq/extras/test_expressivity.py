@@ -255,8 +255,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
-            (["--curve", "arch"], "Option --curve is a name; given was 'arch': .*arc"),
-            (["--chords", "0"], "Option --chords is at least 1; given was 0"),
+            (["--curve", "arch"], "Option --curve is a name; got 'arch': .*arc"),
+            (["--chords", "0"], "Option --chords is at least 1; got 0"),
             (["--out", "not/there/plot.png"], "Option --out names a file in a directory .* 'not/there/plot.png'"),
             (["--out", "/"], "Option --out names a file in a directory .* '/'"),
         ],

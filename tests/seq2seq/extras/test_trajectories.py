@@ -72,7 +72,7 @@ class TestLength:
 
     @pytest.mark.parametrize("points", [torch.tensor(1.0), torch.empty(0, 3)])
     def test_no_points_are_refused(self, points):
-        with pytest.raises(ValueError, match="points along the first dimension; given was a tensor of shape"):
+        with pytest.raises(ValueError, match="points along the first dimension; got a tensor of shape"):
             trajectory_length(points)
 
     @pytest.mark.parametrize("rows", [1, 2, 7, 33, 100])

@@ -230,7 +230,7 @@ def test_a_score_off_the_scale_is_refused(score):
     ("name", "nearest"), [("rtee", "rte"), ("SST-2", "sst2"), ("world_sentinent", "world_sentiment")]
 )
 def test_an_unknown_task_is_answered_with_the_nearest(name, nearest):
-    sentence = f"'task_name' names a task.* given was '{name}': did you mean '{nearest}'.* cola, .* sst2"
+    sentence = f"'task_name' names a task.* got '{name}': did you mean '{nearest}'.* cola, .* sst2"
     with pytest.raises(ConfigurationError, match=sentence):
         get_task(name)
 

@@ -38,7 +38,7 @@ class T5Config(TransformersT5Config):
         model_type = values.get("model_type", "t5")
         if model_type not in MODEL_TYPES:
             raise OSError(
-                f"A T5 is read from a config.json whose model_type is {' or '.join(MODEL_TYPES)}; given was "
+                f"A T5 is read from a config.json whose model_type is {' or '.join(MODEL_TYPES)}; got "
                 f"{model_type!r}: name a checkpoint of T5, T5 v1.1, flan-T5 or mT5."
             )
         if model_type == "mt5":

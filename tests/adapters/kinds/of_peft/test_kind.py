@@ -237,7 +237,7 @@ def test_gated_forms_take_both_inner_linears(base):
     ("config", "message"),
     [
         ({"kind": "peft:lora"}, "did you mean 'LORA'"),
-        ({"kind": "pft:LORA"}, "Key 'kind' of an adapter names what is trained; given was 'pft:LORA'"),
+        ({"kind": "pft:LORA"}, "Key 'kind' of an adapter names what is trained; got 'pft:LORA'"),
         ({"kind": "peft:LORA", "rank": 8}, "has no key 'rank'.* known are .*lora_alpha"),
         ({"kind": "peft:LORA", "lora_alhpa": 8}, "did you mean 'lora_alpha'"),
         ({"kind": "peft:LORA", "r": "eight"}, "Key 'r' of adapter kind 'peft:LORA'.*valid integer"),
@@ -255,7 +255,7 @@ def test_gated_forms_take_both_inner_linears(base):
         ({"kind": "peft:OFT", "oft_block_size": 0}, "'peft:OFT' .* which PEFT says: "),
         ({"kind": "peft:SHIRA", "r": 100}, "which PEFT says: The set rank 100"),
         ([{"kind": "tt_lora"}, {"kind": "peft:LORA"}, {"kind": "peft:IA3", "target_modules": ["wo"]}],
-         "Key 'kind' of adapter kind 'peft:IA3' gives each linear one adapter around it; given was .*wo, which has "),
+         "Key 'kind' of adapter kind 'peft:IA3' gives each linear one adapter around it; got .*wo, which has "),
         ([{"kind": "peft:LN_TUNING"}, {"kind": "scale_norm"}], "'scale_norm' gives each layer norm one replacement"),
         ([{"kind": "peft:LN_TUNING"}, {"kind": "layer_norm"}], "trains norms that act"),
     ],
