@@ -1,14 +1,12 @@
-"""The folder of a run, and what state it is in.
+"""The folder of a run, and its state.
 
     outputs/<experiment_name>/
         config.json          the resolved configuration           metrics.json      written last: the run is finished
         adapter/             adapter_config.json, .safetensors    parameters.json   what trains, by group and layer
-        predictions_*.jsonl  source, target, prediction           curve.png         losses and metrics by step
-        README.md            the run on one page                  history.json      the numbers of that curve
-        checkpoints/         what an unfinished run resumes from  baselines.json    baselines measured so far
-        log.txt              what was logged                      failure.json      why a run of several ended early
-        memory.png           memory by layer                      expressivity.*    trajectory lengths, where asked for
-        ranks.json           ranks by step, where they change     ranks.png         their curve
+        predictions_*.jsonl  a record for each row of a split     curve.png         losses and metrics by step
+        README.md            the run on one page                  history.json      the values of that curve
+        checkpoints/         what an unfinished run resumes from  failure.json      why a run of several ended early
+        log.txt              what was logged                      and the files of its extras
 
 An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
 another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
@@ -20,18 +18,24 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
-from seq2seq.configuration.keys import Experiment
+from seq2seq.experiment import Experiment
 
-ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "baselines", "measure_expressivity", "adapter_path")
-FOLLOWING_A_RUN = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
+ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "adapter_path")
+"""Keys that ask a finished run for more; those of extras that do not change training are others."""
+
+TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
+"""Keys on which the result does not depend."""
+
+OLDER_DEFAULTS = {"workload": "text"}
+"""Keys that an older config.json lacks."""
+
 FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
 
@@ -45,15 +49,9 @@ class RunFolder:
         self.metrics = directory / "metrics.json"
         self.adapter = directory / "adapter"
         self.parameters = directory / "parameters.json"
-        self.baselines = directory / "baselines.json"
         self.failure = directory / "failure.json"
         self.curve = directory / "curve.png"
         self.history = directory / "history.json"
-        self.memory_plot = directory / "memory.png"
-        self.ranks = directory / "ranks.json"
-        self.ranks_plot = directory / "ranks.png"
-        self.expressivity = directory / "expressivity.json"
-        self.expressivity_plot = directory / "expressivity.png"
         self.readme = directory / "README.md"
         self.log = directory / "log.txt"
         self.checkpoints = directory / "checkpoints"
@@ -85,13 +83,9 @@ class RunFolder:
         if experiment.run.overwrite or not self.metrics.is_file():
             return False
         result, training = self.read_result(), experiment.training
-        splits = [split for split, asked in (("validation", "do_eval"), ("test", "do_predict")) if training[asked]]
-        if experiment.run.files:
-            splits = [split for split in splits if split in experiment.run.files]
-        return (
-            set(splits) <= result["metrics"].keys()
-            and set(experiment.run.baselines) <= result["baselines"].keys()
-            and (not experiment.run.measure_expressivity or result.get("expressivity") is not None)
+        asked = {split for split, key in (("validation", "do_eval"), ("test", "do_predict")) if training[key]}
+        return asked & {*experiment.workload.splits} <= result["metrics"].keys() and all(
+            extra.is_in(result) for extra in experiment.extras
         )
 
     def open(self, experiment: Experiment) -> None:
@@ -120,8 +114,8 @@ class RunFolder:
         """
         try:
             result = read_json(self.metrics)
-            reason = None if {"metrics", "baselines"} <= result.keys() else "it holds no result"
-        except (OSError, ValueError, AttributeError) as error:
+            reason = None if isinstance(result, dict) and "metrics" in result else "it holds no result"
+        except (OSError, ValueError) as error:
             reason = str(error)
         if reason is not None:
             raise ConfigurationError(
@@ -130,17 +124,14 @@ class RunFolder:
             )
         return result
 
-    def write_predictions(self, split: str, rows: Dataset, predictions: list[str]) -> None:
-        """source, target and prediction of each row of a split, a line each."""
-        columns = zip(rows["source"], rows["target"], predictions, strict=True)
-        lines = [
-            json.dumps({"source": source, "target": target, "prediction": text}) for source, target, text in columns
-        ]
-        write_text(self.directory / f"predictions_{split}.jsonl", "\n".join(lines) + "\n")
+    def write_predictions(self, split: str, records: Sequence[dict[str, Any]]) -> None:
+        """predictions_<split>.jsonl: a line for each row of a split."""
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        write_text(self.directory / f"predictions_{split}.jsonl", text)
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """What the project logs inside goes to the run's log, what others warn of too."""
+        """Write what the project logs in the body, and warnings of others, to the run's log."""
         handler = logging.FileHandler(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         levels = {name: logging.getLogger(name).level for name in FLOORS}
@@ -165,8 +156,9 @@ class RunFolder:
 
     def _differing_key(self, experiment: Experiment) -> str | None:
         """The first key on which the result depends and that differs from the folder's configuration."""
-        before, now = read_json(self.config), _plain(experiment)
-        keys = sorted({*before, *now} - {*ASKED_OF_A_RUN, *FOLLOWING_A_RUN})
+        before, now = {**OLDER_DEFAULTS, **read_json(self.config)}, _plain(experiment)
+        free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
+        keys = sorted({*before, *now} - {*ASKED_OF_A_RUN, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
 
 
@@ -179,7 +171,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write the file whole or not at all; numbers that are not finite are an error."""
+    """Write the file whole or not at all; values that are not finite are an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

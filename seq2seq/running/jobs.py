@@ -28,18 +28,17 @@ import transformers
 from tqdm.auto import tqdm
 
 from adapters import ConfigurationError
-from seq2seq.configuration.keys import Experiment
-from seq2seq.extras.expressivity import source_pairs
+from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, read_json
-from seq2seq.running.experiment import run_experiment
+from seq2seq.running.runner import run_experiment
 from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, how_it_ended, note_failure, sentence_of
-from seq2seq.text.preparation import prepare
+from seq2seq.running.preparation import prepare
 
-WITHIN_RANGE = ("experiment_name", "output_root", "seed", "data_seed", "learning_rate")
-"""Keys of which reading the configuration has already checked all that can be wrong."""
+CHECKED_BY_READING = ("experiment_name", "output_root", "seed", "learning_rate")
+"""Keys that cannot be wrong once the configuration has been read; ``Workload.seeds`` are others."""
 
-PATIENCE = 20.0
-"""Seconds that a worker has to stop in."""
+STOP_TIMEOUT = 20.0
+"""Seconds in which a worker has to stop."""
 
 Run = Callable[[Experiment], dict[str, Any]]
 
@@ -47,7 +46,7 @@ Run = Callable[[Experiment], dict[str, Any]]
 def check_jobs(jobs: int) -> None:
     """Refuse a number of runs at once that cannot be."""
     if jobs < 1:
-        raise ConfigurationError(f"Option --jobs is the number of runs at once, from 1 on; got {jobs}: mend it.")
+        raise ConfigurationError(f"Option --jobs is the number of runs at once, at least 1; got {jobs}: raise it.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
             f"Option --jobs is 1 under torchrun, whose processes share each run; got {jobs}: leave it out."
@@ -72,11 +71,10 @@ def check_cells(cells: Sequence[Experiment]) -> None:
     with without_bars_of_datasets():
         for cell in tqdm(cells, desc="check", leave=False, dynamic_ncols=True):
             folder = RunFolder(cell.run.directory)
-            decisive = {key: value for key, value in cell.to_dict().items() if key not in WITHIN_RANGE}
+            skipped = {*CHECKED_BY_READING, *cell.workload.seeds}
+            decisive = {key: value for key, value in cell.to_dict().items() if key not in skipped}
             if decisive not in checked and not folder.is_finished(cell):
-                prepared = prepare(cell, folder.adapter)
-                if cell.run.measure_expressivity:
-                    source_pairs(prepared)  # refuses what cannot be measured
+                prepare(cell, folder.adapter)
                 checked.append(decisive)
 
 
@@ -136,7 +134,8 @@ def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
 def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generator[Outcome]:
     """Each run in a fresh process, in the order in which they end."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "matplotlib.figure", "transformers.models.t5.modeling_t5"])
+    workloads = dict.fromkeys(type(cell.workload).__module__ for cell in cells)
+    context.set_forkserver_preload([__name__, "matplotlib.figure", *workloads])
     threads = max(1, torch.get_num_threads() // jobs)
     waiting, working = list(cells), {}
     try:
@@ -159,7 +158,7 @@ def stop(workers: Sequence[multiprocessing.Process]) -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:
-        worker.join(PATIENCE)
+        worker.join(STOP_TIMEOUT)
         if worker.is_alive():
             worker.kill()
             worker.join()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from adapters import CheckpointError, ConfigurationError, MergeError
 from adapters.tables import render_table
-from seq2seq.configuration.keys import Experiment
+from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, write_json
 
 EXPECTED_ERRORS = (ConfigurationError, CheckpointError, MergeError, OSError)

@@ -1,4 +1,4 @@
-"""Following a run: wandb where asked for, otherwise nothing, behind the same methods.
+"""Tracking a run: wandb if asked for, otherwise nothing, behind the same methods.
 
     tracker.log({"train/loss": 0.41}, step=20)
     tracker.log_image("curve", path)
@@ -12,39 +12,37 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerState
 
 from adapters import ConfigurationError
-from seq2seq.configuration.keys import Experiment
-from seq2seq.report.memory import memory_cells
-from seq2seq.report.plots import PARTS
+from seq2seq.experiment import Experiment, Extra
 from seq2seq.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What follows a run."""
+    """What a run reports to while it goes on."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
-        """Note numbers, at a training step where ``step`` is given."""
+        """Log values, at a training step if ``step`` is given."""
 
     def log_image(self, name: str, path: Path) -> None:
-        """Note a picture."""
+        """Log a picture."""
 
     def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Note a table."""
+        """Log a table."""
 
     def finish(self) -> None:
         """Close the record."""
 
 
 class NullTracker:
-    """Follows nothing."""
+    """Logs nothing."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         pass
@@ -94,14 +92,15 @@ def make_tracker(experiment: Experiment, directory: Path, main_process: bool) ->
     return NullTracker()
 
 
-def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any]) -> None:
-    """Pass on what a run has drawn, and its memory by layer."""
-    for picture in (folder.curve, folder.memory_plot, folder.ranks_plot, folder.expressivity_plot):
+def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any], extras: Iterable[Extra]) -> None:
+    """Pass on what a run has drawn, and the tables of its extras."""
+    drawn = [folder.curve, *(folder.directory / picture for extra in extras for picture in extra.pictures)]
+    for picture in drawn:
         if picture.is_file():
             tracker.log_image(picture.stem, picture)
-    layers = (result["costs"] or {}).get("memory_by_layer")
-    if layers:
-        tracker.log_table("memory_by_layer", ["layer", *PARTS], memory_cells(layers))
+    for extra in extras:
+        if (table := extra.table(result)) is not None:
+            tracker.log_table(extra.result_key, *table)
 
 
 def check_tracking(experiment: Experiment) -> None:
@@ -130,7 +129,7 @@ def check_tracking(experiment: Experiment) -> None:
 
 
 def main_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a reader of the record wants to filter by."""
+    """Settings that a reader of the record filters by."""
     training = experiment.training
     names = (
         "learning_rate",
@@ -141,24 +140,24 @@ def main_settings(experiment: Experiment) -> dict[str, Any]:
         "seed",
     )
     return {
-        "task": experiment.run.task_label,
-        "model": experiment.run.model_name_or_path,
+        "task": experiment.workload.task_label,
+        "model": experiment.workload.model_label,
         "adapter": [config.to_dict() for config in experiment.adapters],
         **{name: training[name] for name in names if name in training},
     }
 
 
 class TrackingCallback(TrainerCallback):
-    """Passes the trainer's numbers on to a tracker and to the log."""
+    """Passes the trainer's values on to a tracker and to the log."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         renamed = {
             f"validation/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
-            for name, value in numbers.items()
+            for name, value in values.items()
         }
         self.tracker.log(renamed, step=state.global_step)
         logger.info("step %d: %s", state.global_step, json.dumps(renamed))

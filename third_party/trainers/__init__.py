@@ -1,10 +1,23 @@
-"""Trainers of transformers that know adapters."""
+"""transformers' trainers for models with adapters, built of mixins.
 
+    exact_loss            n micro-batches give the gradient of one batch
+    merged_evaluation     evaluation at the dense model's cost
+    adapter_checkpoints   adapter tensors only; the newest complete checkpoint
+    adapter_trainer       these three, with measured costs and a progress bar
+    task_adapters         batches of several tasks, each with adapters of its own
+    seq2seq_trainer       all of it over transformers' Seq2SeqTrainer
+"""
+
+from third_party.trainers.adapter_checkpoints import last_complete_checkpoint
+from third_party.trainers.adapter_trainer import AdapterTrainerMixin
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 from third_party.trainers.rank_schedule import RankScheduleCallback
-from third_party.trainers.seq2seq_trainer import Seq2SeqTrainer, last_complete_checkpoint
+from third_party.trainers.seq2seq_trainer import Seq2SeqTrainer
+from third_party.trainers.task_adapters import TASK_COLUMN
 
 __all__ = [
+    "TASK_COLUMN",
+    "AdapterTrainerMixin",
     "MeasurementCallback",
     "ProgressLineCallback",
     "RankScheduleCallback",

@@ -1,4 +1,4 @@
-"""Bytes that a forward pass keeps for its backward pass, by layer.
+"""Bytes that a forward pass saves for its backward pass, by layer.
 
     with saved_activations(model) as layers:
         loss = compute_loss(model(**batch))

@@ -1,9 +1,8 @@
-"""What a training run costs: step time, tokens per second, peak memory, memory by layer; and one line that says so.
+"""The costs of a training run: step time, throughput, peak memory, memory by layer; and the progress bar that shows them.
 
 Step times are wall-clock seconds of whole optimisation steps (all micro-batches and the update), without evaluation and
-checkpoints in between. The first step, which allocates and may compile, is not counted in the median. Activations are
-those of the second micro-batch, after its forward pass, when most is held; the other memory is that after the first
-update.
+checkpoints in between. The first step, which allocates and may compile, is left out of the median. Activations are
+measured after the forward pass of the second micro-batch, when memory peaks; the other memory after the first update.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ from third_party.trainers.activations import saved_activations
 
 
 def tensor_bytes(tensor: Any) -> int:
-    """Bytes of a tensor's numbers; 0 for anything else."""
+    """Bytes of a tensor's elements; 0 for anything else."""
     return tensor.numel() * tensor.element_size() if isinstance(tensor, Tensor) else 0
 
 
@@ -43,7 +42,7 @@ def memory_by_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -
 
 
 def peak_memory_bytes() -> int:
-    """The most memory used so far: of the GPU where there is one, else of the process."""
+    """Peak memory so far: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -51,31 +50,32 @@ def peak_memory_bytes() -> int:
 
 
 class MeasurementCallback(TrainerCallback):
-    """Collects the costs of a run; ``to_dict`` gives them in seconds, tokens and bytes.
+    """Collects the costs of a run; ``to_dict`` gives them in seconds, inputs and bytes.
 
     Args:
-        compiled: whether torch.compile decides what is saved for the backward pass: activations are not measured then.
+        compiled: whether torch.compile decides what is saved for the backward pass; activations are not measured then.
+        counted: the unit of the throughput, such as "source tokens".
     """
 
-    def __init__(self, compiled: bool = False) -> None:
+    def __init__(self, compiled: bool = False, counted: str = "source tokens") -> None:
         self.compiled = compiled
+        self.counted = counted
         self.step_seconds: list[float] = []
-        self.tokens = 0
+        self.total_counted = 0
         self.micro_batches = 0
         self.layers: dict[str, dict[str, int]] = {}
         self.activations: dict[str, int] | None = None
         self._started = 0.0
-        self._step_tokens = 0
+        self._step_counted = 0
 
-    def count_tokens(self, inputs: dict[str, Tensor]) -> None:
-        """Add the source tokens of a micro-batch of training that are not padding."""
+    def count(self, size: int) -> None:
+        """Add a micro-batch of this size, in the unit ``counted``."""
         self.micro_batches += 1
-        mask = inputs.get("attention_mask")
-        self._step_tokens += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        self._step_counted += size
 
     @contextlib.contextmanager
     def forward_pass(self, model: nn.Module) -> Iterator[None]:
-        """Around each forward pass, its loss included: measures the activations in the second one of training."""
+        """A context around each forward pass and its loss; measures the activations of the second micro-batch."""
         if self.micro_batches != 2 or self.activations is not None or self.compiled or not torch.is_grad_enabled():
             yield
             return
@@ -85,7 +85,7 @@ class MeasurementCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._started = time.perf_counter()
-        self._step_tokens = 0
+        self._step_counted = 0
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if not self.layers:
@@ -95,36 +95,36 @@ class MeasurementCallback(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.step_seconds.append(time.perf_counter() - self._started)
-        self.tokens += self._step_tokens
+        self.total_counted += self._step_counted
 
     def median_step_seconds(self) -> float | None:
         """The median over all steps but the first; None before the first."""
         counted = self.step_seconds[1:] or self.step_seconds
         return statistics.median(counted) if counted else None
 
-    def tokens_per_second(self) -> float | None:
-        """Source tokens of this process a second of training; None before the first step."""
+    def inputs_per_second(self) -> float | None:
+        """Inputs of this process per second of training; None before the first step."""
         seconds = sum(self.step_seconds)
-        return self.tokens / seconds if seconds else None
+        return self.total_counted / seconds if seconds else None
 
     def progress(self) -> str:
-        """Speed and memory in words, as far as they are measured."""
-        step, tokens = self.median_step_seconds(), self.tokens_per_second()
+        """Speed and memory, as far as they are measured."""
+        step, speed = self.median_step_seconds(), self.inputs_per_second()
         parts = [
             None if step is None else f"{1000 * step:.0f} ms/step",
-            None if tokens is None else f"{tokens:,.0f} tokens/s",
+            None if speed is None else f"{speed:,.0f} {self.counted.split()[-1]}/s",
             f"{peak_memory_bytes() / 2**20:,.0f} MiB",
         ]
         return ", ".join(part for part in parts if part is not None)
 
     def activations_not_measured(self) -> str | None:
-        """Why there are no activations; None where there are."""
+        """Why activations were not measured; None if they were."""
         if self.activations is not None:
             return None
         return "torch.compile decides what is saved" if self.compiled else "there was no second micro-batch"
 
     def memory_by_layer(self) -> dict[str, dict[str, int | None]]:
-        """Bytes by layer; activations are None where they were not measured."""
+        """Bytes by layer; activations are None if they were not measured."""
         measured = self.activations
         nothing = {"parameters": 0, "gradients": 0, "optimizer": 0}
         return {
@@ -139,7 +139,8 @@ class MeasurementCallback(TrainerCallback):
         return {
             "steps_measured": len(self.step_seconds),
             "step_seconds_median": self.median_step_seconds(),
-            "tokens_per_second": self.tokens_per_second(),
+            "tokens_per_second": self.inputs_per_second(),
+            "counted": self.counted,
             "peak_memory_bytes": peak_memory_bytes(),
             "memory_by_layer": self.memory_by_layer(),
             "activations_not_measured": self.activations_not_measured(),
@@ -147,7 +148,7 @@ class MeasurementCallback(TrainerCallback):
 
 
 class ProgressLineCallback(TrainerCallback):
-    """One bar for the training and, while it evaluates, one for the evaluation; the numbers stand behind the bar."""
+    """One progress bar for training and one for each evaluation; costs follow the bar."""
 
     def __init__(self, measurement: MeasurementCallback) -> None:
         self.measurement = measurement

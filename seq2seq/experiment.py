@@ -1,0 +1,176 @@
+"""What an experiment consists of, checked and typed: keys of every run, a workload, extras, adapters, training arguments.
+
+An extra is something that a run may add to its result, such as baselines: one object with the few hooks that it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+
+import adapters
+from adapters import AdapterConfig, ConfigurationError
+from seq2seq.errors import as_sentence, refusing
+from seq2seq.workload import Prepared, Workload
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "seed": 42,
+    "do_train": True,
+    "do_eval": True,
+    "do_predict": True,
+    "learning_rate": 1e-3,  # adapters need more than the 5e-5 of full fine-tuning
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 128,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,  # the best and the newest
+    "logging_steps": 20,
+    "logging_first_step": True,  # a curve begins at its beginning
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "average_metrics",
+    "report_to": "none",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """The keys of every run, besides those of its workload, its extras, ``adapter`` and the training arguments.
+
+    Args:
+        experiment_name: name of the run folder.
+        output_root: the folder that holds the runs.
+        adapter_path: a saved adapter to start from; None for the initial values of the configuration.
+        log_to_wandb: whether wandb tracks the run; WANDB_MODE=offline needs no account.
+        wandb_project: its project there.
+        overwrite: whether a finished or different run of this name is replaced.
+    """
+
+    experiment_name: str
+    output_root: str = "outputs"
+    adapter_path: str | None = None
+    log_to_wandb: bool = False
+    wandb_project: str = "tensorized-adapters"
+    overwrite: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """The run folder."""
+        return Path(self.output_root).absolute() / self.experiment_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """Something that a run may add; its fields are the JSON keys that ask for it. By default a hook does nothing."""
+
+    result_key: ClassVar[str]
+    """Where its value is in metrics.json."""
+
+    changes_training: ClassVar[bool] = False
+    """Whether a run with it trains differently; if not, a finished run may be asked for it."""
+
+    pictures: ClassVar[tuple[str, ...]] = ()
+    """Files that it draws into the run folder, for trackers."""
+
+    def check(self, experiment: "Experiment") -> None:
+        """Refuse keys that do not fit the experiment; nothing is loaded yet."""
+
+    def check_prepared(self, experiment: "Experiment", prepared: Prepared) -> None:
+        """Refuse what the loaded data and model cannot give; nothing is written yet."""
+
+    def callbacks(self, directory: Path | None) -> list[TrainerCallback]:
+        """What it does during training; it writes its files into ``directory``, or none if that is None."""
+        return []
+
+    def before(self, experiment: "Experiment", prepared: Prepared) -> Any:
+        """What it measures before training, on every process; ``after`` gets it. Not called if nothing is trained."""
+
+    def after(self, experiment: "Experiment", prepared: Prepared, directory: Path, before: Any, earlier: Any) -> Any:
+        """Its value for metrics.json, on every process.
+
+        Args:
+            directory: the run folder.
+            before: what ``before`` returned; None if nothing was trained.
+            earlier: its value in the earlier result that this run adds to, or None.
+        """
+        return earlier
+
+    def is_in(self, result: Mapping[str, Any]) -> bool:
+        """Whether an earlier result has all that this extra asks for."""
+        return True
+
+    def rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+        """Rows of the result's table: name and value."""
+        return []
+
+    def section(self, directory: Path, result: Mapping[str, Any]) -> str:
+        """A section of the run's README.md, in Markdown, whose pictures it draws; empty for none."""
+        return ""
+
+    def table(self, result: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[Any]]] | None:
+        """A table for trackers, as header and rows, or None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked configuration; ``training`` has transformers' arguments by keyword."""
+
+    run: RunArguments
+    workload: Workload
+    extras: tuple[Extra, ...]
+    adapters: tuple[AdapterConfig, ...]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved configuration as JSON, which ``read_experiment`` reads back; without ``overwrite``."""
+        keys = {f.name: getattr(part, f.name) for part in (self.run, self.workload, *self.extras) for f in fields(part)}
+        del keys["overwrite"]
+        return {
+            "workload": self.workload.name,
+            **{key: _plain(value) for key, value in keys.items()},
+            "adapter": [config.to_dict() for config in self.adapters],
+            **self.training,
+        }
+
+    def training_arguments(self, **overrides: Any) -> TrainingArguments:
+        """transformers' object for this run.
+
+        Raises:
+            ConfigurationError: the arguments exclude each other.
+        """
+        values = {
+            **self.training,
+            "output_dir": str(self.run.directory / "checkpoints"),
+            "data_seed": self.training["seed"],  # of the order of rows
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            # without an accelerator, several processes find each other only if told that they are on a CPU
+            "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),
+            **self.workload.training_arguments(),
+            **overrides,
+        }
+        try:
+            return self.workload.arguments_class(**values)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            raise ConfigurationError(f"The training arguments do not fit together: {as_sentence(error)}") from error
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """Attach the run's adapters to a base model, once for each task that has adapters of its own.
+
+        Raises:
+            ConfigurationError: the adapters do not fit the model.
+        """
+        with refusing("adapter", ", ".join(config.kind for config in self.adapters)):
+            for task in self.workload.adapter_tasks:
+                adapters.attach(model, list(self.adapters), task)
+        return model
+
+
+def _plain(value: Any) -> Any:
+    """A key's value as JSON has it."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value

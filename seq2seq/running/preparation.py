@@ -1,0 +1,57 @@
+"""Everything a run needs, loaded and checked before anything is written: data, model, adapters."""
+
+import logging
+from pathlib import Path
+
+from transformers import Trainer, set_seed
+
+import adapters
+from adapters import ConfigurationError
+from seq2seq.errors import refusing
+from seq2seq.experiment import Experiment
+from seq2seq.running.tracking import check_tracking
+from seq2seq.workload import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(experiment: Experiment, trained: Path) -> Prepared:
+    """Load and check everything; writes nothing.
+
+    Args:
+        experiment: the checked configuration.
+        trained: where the run folder has its adapter, if it has one; a run that does not train starts from it.
+
+    Raises:
+        ConfigurationError: one sentence about what does not fit.
+    """
+    check_tracking(experiment)
+    arguments = experiment.training_arguments()
+    if arguments.n_gpu > 1:
+        raise ConfigurationError(
+            f"One process drives one GPU; got {arguments.n_gpu} visible GPUs: start the run with torchrun "
+            f"--nproc_per_node {arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
+        )
+    data = experiment.workload.load_data(arguments)
+    set_seed(arguments.seed)
+    model = experiment.attach(experiment.workload.load_model())
+    with refusing("optim", experiment.training.get("optim")):
+        Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    prepared = Prepared(model, data, arguments)
+    start_adapters(experiment, prepared, trained)
+    for extra in experiment.extras:
+        extra.check_prepared(experiment, prepared)
+    return prepared
+
+
+def start_adapters(experiment: Experiment, prepared: Prepared, trained: Path) -> None:
+    """Load the adapter that the run starts from, if it starts from a saved one."""
+    start_from = experiment.run.adapter_path
+    if start_from is None and not experiment.training["do_train"]:
+        start_from = str(trained) if trained.is_dir() else None
+        if start_from is None:
+            logger.warning("Nothing is trained and no adapter_path is given: the adapter is evaluated as initialised.")
+    if start_from is not None:
+        with refusing("adapter_path", start_from):
+            adapters.fit_ranks(prepared.model, start_from)
+            adapters.load(prepared.model, start_from)

@@ -1,0 +1,117 @@
+"""The JSON keys of the workload ``text``, and what follows from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from transformers import Seq2SeqTrainingArguments
+
+from seq2seq import PROJECT
+from seq2seq.tasks.mixing import Mixture
+from seq2seq.tasks.registry import OWN_FILES, get_task
+from seq2seq.tasks.task_spec import TaskSpec
+from seq2seq.workload import SPLITS, Workload
+
+RESERVED_ARGUMENTS = {
+    "fp16": "T5 overflows in float16: use bf16",
+    "fp16_full_eval": "T5 overflows in float16: use bf16_full_eval",
+    "generation_config": "answers are greedy, or of generation_num_beams beams",
+    "generation_max_length": "answers have at most max_target_length tokens",
+    "predict_with_generate": "metrics are always those of generated texts",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextKeys(Workload):
+    """The fields are the keys.
+
+    Args:
+        model_name_or_path: a directory, or a name that transformers finds in its cache or on the hub.
+        dtype: dtype of the frozen weights; adapters are float32 in either.
+        task_name: a task of ``seq2seq.tasks.registry``; None for a mixture or for your own files.
+        mixture: several tasks at once, see ``seq2seq.tasks.mixing``.
+        data_dir: directory with the task's files, or with a folder for each task of a mixture; None for the project's
+            own tasks, the cache or the hub.
+        data_seed: decides the split and which rows a limit keeps; ``seed`` decides their order.
+        train_file, validation_file, test_file: your own files, with the columns ``source`` and ``target``.
+        max_train_samples, max_validation_samples, max_test_samples: limits on the rows of each task; None for all.
+        max_source_length, max_target_length: tokens; longer texts are truncated.
+    """
+
+    name = "text"
+    arguments_class = Seq2SeqTrainingArguments
+    reserved_arguments = RESERVED_ARGUMENTS
+    paths = ("model_name_or_path", "data_dir", "train_file", "validation_file", "test_file")
+    split_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
+    seeds = ("data_seed",)
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "data_seed": (0, 2**32 - 1),
+        "max_source_length": (2, 1e6),
+        "max_target_length": (2, 1e6),
+        "max_train_samples": (1, 1e12),
+        "max_validation_samples": (1, 1e12),
+        "max_test_samples": (1, 1e12),
+    }
+
+    model_name_or_path: str = "assets/small_world/backbone"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    task_name: str | None = None
+    mixture: Mixture | None = None
+    data_dir: str | None = None
+    data_seed: int = 42
+    train_file: str | None = None
+    validation_file: str | None = None
+    test_file: str | None = None
+    max_train_samples: int | None = None
+    max_validation_samples: int | None = None
+    max_test_samples: int | None = None
+    max_source_length: int = 128
+    max_target_length: int = 16
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks by name; none if the files are your own."""
+        if self.mixture is not None:
+            return self.mixture.tasks
+        return () if self.task_name is None else (self.task_name,)
+
+    @property
+    def specs(self) -> list[TaskSpec]:
+        """The tasks."""
+        return [get_task(name) for name in self.task_names] or [OWN_FILES]
+
+    @property
+    def task_label(self) -> str:
+        return " + ".join(self.task_names) or OWN_FILES.name
+
+    @property
+    def model_label(self) -> str:
+        return self.model_name_or_path
+
+    @property
+    def model_location(self) -> str:
+        """A directory here or in the project as an absolute path, else the name as it is."""
+        for path in (Path(self.model_name_or_path), PROJECT / self.model_name_or_path):
+            if path.is_dir():
+                return str(path.absolute())
+        return self.model_name_or_path
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Your own files by split."""
+        given = {split: getattr(self, key) for split, key in self.split_keys.items()}
+        return {split: path for split, path in given.items() if path is not None}
+
+    @property
+    def splits(self) -> Sequence[str]:
+        return tuple(self.files) or SPLITS
+
+    @property
+    def adapters_per_task(self) -> bool:
+        """Whether each task has adapters of its own."""
+        return self.mixture is not None and self.mixture.adapters == "per_task"
+
+    @property
+    def adapter_tasks(self) -> Sequence[str | None]:
+        return self.task_names if self.adapters_per_task else (None,)

@@ -1,0 +1,94 @@
+"""Rules of a text run's keys beyond their types and ranges; each violation is one sentence."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters import AdapterConfig, ConfigurationError
+from adapters.validation import nearest_name
+from seq2seq.tasks.metrics import average_over_tasks
+from seq2seq.tasks.registry import get_task
+from seq2seq.text.keys import TextKeys
+
+
+def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+    """Refuse tasks, files, models and training arguments that do not fit each other."""
+    check_task(keys)
+    check_paths(keys)
+    check_metric(keys, training)
+    if keys.mixture is not None:
+        check_mixture(keys, configs, training)
+
+
+def check_task(keys: TextKeys) -> None:
+    """Refuse an unknown task, and anything but one of a task, a mixture and files."""
+    if keys.task_name is not None:
+        get_task(keys.task_name)
+    if sum((keys.task_name is not None, keys.mixture is not None, bool(keys.files))) != 1:
+        tasks = None if keys.mixture is None else list(keys.mixture.tasks)
+        raise ConfigurationError(
+            "A run has one of task_name, mixture and your own files (train_file, validation_file, test_file); got "
+            f"task_name={keys.task_name!r}, a mixture of {tasks} and files {sorted(keys.files)}: give one."
+        )
+    if keys.files and keys.data_dir is not None:
+        raise ConfigurationError(
+            f"Key 'data_dir' belongs to a task_name or a mixture; got {keys.data_dir!r} beside files: drop one."
+        )
+
+
+def check_paths(keys: TextKeys) -> None:
+    """Refuse files and directories that do not exist."""
+    for split, key in keys.split_keys.items():
+        if split in keys.files and not os.path.isfile(keys.files[split]):
+            raise ConfigurationError(
+                f"Key {key!r} names a file; got {keys.files[split]!r}, which is none: check the path."
+            )
+    if keys.data_dir is not None and not os.path.isdir(keys.data_dir):
+        raise ConfigurationError(
+            f"Key 'data_dir' names a directory; got {keys.data_dir!r}, which is none: check the path."
+        )
+    if not os.path.isdir(keys.model_location) and keys.model_location.startswith(("/", ".")):
+        raise ConfigurationError(
+            "Key 'model_name_or_path' names a directory, or a model in the cache or on the hub; got "
+            f"{keys.model_name_or_path!r}, which is no directory: check the path."
+        )
+
+
+def check_metric(keys: TextKeys, training: Mapping[str, Any]) -> None:
+    """Refuse to choose checkpoints by a metric that the tasks do not have."""
+    chosen_by = training.get("metric_for_best_model", "average_metrics").removeprefix("eval_")
+    names = {spec.name: [*spec.metrics, "average_metrics", "loss"] for spec in keys.specs}
+    known = average_over_tasks({name: dict.fromkeys(metrics, 0.0) for name, metrics in names.items()})
+    if chosen_by not in known:
+        raise ConfigurationError(
+            f"Key 'metric_for_best_model' names a metric of task {keys.task_label!r}; got {chosen_by!r}: "
+            f"{nearest_name(chosen_by, known)}"
+        )
+
+
+def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+    """Refuse training arguments that a mixture decides, and kinds that cannot be one for each task."""
+    strategy = training.get("train_sampling_strategy", "random")
+    if strategy != "random":
+        raise ConfigurationError(
+            f"Key 'train_sampling_strategy' is 'random' in a mixture, which orders its rows itself; got "
+            f"{strategy!r}: leave it out."
+        )
+    if keys.mixture.batches == "one_task" and training.get("auto_find_batch_size"):
+        raise ConfigurationError(
+            "Key 'auto_find_batch_size' is false if batches are of one task, which fixes their size; got "
+            "True: leave it out."
+        )
+    if not keys.adapters_per_task:
+        return
+    if training.get("ddp_find_unused_parameters") is not None:
+        raise ConfigurationError(
+            "Key 'ddp_find_unused_parameters' is set by the run if each task has its own adapters; got "
+            f"{training['ddp_find_unused_parameters']}: leave it out."
+        )
+    for config in configs:
+        if config.position == "weights":
+            raise ConfigurationError(
+                "Key 'adapters' of the mixture is 'shared' if a kind trains the model's own weights, which all tasks "
+                f"share; got 'per_task' and the kind {config.kind!r}: drop the kind, or share the adapters."
+            )

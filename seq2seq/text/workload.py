@@ -1,0 +1,53 @@
+"""The workload ``text``: text in, text out, by a T5 that generates its answers (Raffel et al. 2020, arXiv:1910.10683).
+
+    keys        the JSON keys                 data, encoding      texts, and the token ids made of them
+    rules       which keys fit each other     trainer             training, and metrics of generated texts
+    backbone    T5 and its tokenizer          baselines           what needs no neural network
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import Seq2SeqTrainingArguments, TrainerCallback
+
+from adapters import AdapterConfig
+from seq2seq.text.backbone import load_backbone
+from seq2seq.text.baselines import text_baselines
+from seq2seq.text.data import TextData, load_text_data
+from seq2seq.text.keys import TextKeys
+from seq2seq.text.rules import check_text
+from seq2seq.text.trainer import TextTrainer, make_trainer
+from seq2seq.workload import Baseline, Evaluation, Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextWorkload(TextKeys):
+    """Text-to-text tasks; ``TextKeys`` has the keys."""
+
+    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+        check_text(self, configs, training)
+
+    def training_arguments(self) -> dict[str, Any]:
+        unused = {"ddp_find_unused_parameters": True} if self.adapters_per_task else {}  # a step trains one task's
+        return {"predict_with_generate": True, "generation_max_length": self.max_target_length, **unused}
+
+    def load_data(self, arguments: Seq2SeqTrainingArguments) -> TextData:
+        return load_text_data(self, arguments)
+
+    def load_model(self, random: bool = False) -> nn.Module:
+        return load_backbone(self.model_location, self.dtype, random)
+
+    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:
+        return make_trainer(prepared, self.adapters_per_task, callbacks)
+
+    def evaluate(self, prepared: Prepared, trainer: TextTrainer, split: str) -> Evaluation:
+        return trainer.score(split)
+
+    def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
+        return prepared.data.samples()
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        return text_baselines(self.specs)

@@ -1,0 +1,169 @@
+"""Workloads: what goes into the model, what comes out, and how that is trained and scored.
+
+    {"experiment_name": "rte", "workload": "text", "task_name": "rte", ...}
+
+A workload is a frozen dataclass: its fields are the JSON keys that it adds to those of every run, its methods what a run
+asks of it, in this order:
+
+    check            are the keys right, as far as can be told before anything is loaded?
+    load_data        rows of every split
+    load_model       the model, pretrained or random, without adapters
+    make_trainer     a trainer of ``third_party.trainers``
+    evaluate         metrics and rows of a split
+
+The runner, sweeps, jobs, resuming, tracking and the report know a workload through this class only. A new workload is a
+folder with a subclass, and a line in ``WORKLOADS``.
+"""
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from datasets import Dataset
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from adapters import AdapterConfig, ConfigurationError
+from adapters.validation import nearest_name
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs, loaded and checked: the model with its adapters, the workload's data, the arguments."""
+
+    model: nn.Module
+    data: Any
+    arguments: TrainingArguments
+
+    @property
+    def is_main_process(self) -> bool:
+        return self.arguments.process_index == 0
+
+
+class Evaluation(NamedTuple):
+    """Metrics of a split, and its rows by task: records of what went in, what was expected and what came out."""
+
+    metrics: dict[str, float]
+    rows: dict[str, list[dict[str, Any]]]
+
+
+class Baseline(NamedTuple):
+    """Something to compare a result with.
+
+    ``measure`` gives the metrics on a split; ``unsupported`` is the reason why this run cannot have it, or None.
+    """
+
+    label: str
+    measure: Callable[[Prepared, str], dict[str, float]]
+    unsupported: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload(ABC):
+    """Base of every workload.
+
+    Metrics have a key ``average_metrics``, by which the best checkpoint is chosen and methods are ranked: larger is
+    better. Models return an output with ``logits``.
+    """
+
+    name: ClassVar[str]
+    """What ``"workload"`` is in JSON."""
+
+    arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments
+    reserved_arguments: ClassVar[Mapping[str, str]] = {}
+    """Training arguments that this workload sets itself, each with the reason."""
+
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Keys that are paths: ~ in them is the home directory."""
+
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """The least and the largest value of numeric keys."""
+
+    split_keys: ClassVar[Mapping[str, str]] = {}
+    """The key that gives the rows of a split, for error messages."""
+
+    seeds: ClassVar[tuple[str, ...]] = ()
+    """Numeric keys whose value cannot be wrong within its range, such as seeds: runs that differ in them alone are
+    checked once."""
+
+    @property
+    @abstractmethod
+    def task_label(self) -> str:
+        """What tables call the run's task."""
+
+    @property
+    @abstractmethod
+    def model_label(self) -> str:
+        """What tables call the base model."""
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """The splits that the run has rows of."""
+        return SPLITS
+
+    @property
+    def adapter_tasks(self) -> Sequence[str | None]:
+        """The tasks that have adapters of their own; None stands for all tasks."""
+        return (None,)
+
+    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+        """Refuse keys that do not fit each other, the adapters or the training arguments; nothing is loaded yet.
+
+        Raises:
+            ConfigurationError: one sentence that names the key.
+        """
+        del configs, training  # a workload with nothing to check keeps this
+
+    def training_arguments(self) -> dict[str, Any]:
+        """Training arguments that the workload sets itself."""
+        return {}
+
+    @abstractmethod
+    def load_data(self, arguments: TrainingArguments) -> Any:
+        """The rows of every split, in whatever form the other methods take as ``prepared.data``.
+
+        Raises:
+            ConfigurationError: rows are missing or do not fit. Nothing has been written.
+        """
+
+    @abstractmethod
+    def load_model(self, random: bool = False) -> nn.Module:
+        """The base model without adapters; ``random`` for one of the same architecture that was never trained."""
+
+    @abstractmethod
+    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> Trainer:
+        """A trainer with ``AdapterTrainerMixin``."""
+
+    @abstractmethod
+    def evaluate(self, prepared: Prepared, trainer: Trainer, split: str) -> Evaluation:
+        """Score a split with the adapters as they are."""
+
+    @abstractmethod
+    def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
+        """Encoded rows of each task, as the trainer's collator takes them: of the validation split if there is one."""
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """What results of this workload can be compared with, besides the frozen and the random base model."""
+        return {}
+
+
+WORKLOADS: dict[str, str | type[Workload]] = {
+    "text": "seq2seq.text.workload:TextWorkload",
+}
+"""Workloads by name; a module is imported when a run uses it."""
+
+
+def workload_class(name: Any) -> type[Workload]:
+    """The workload of this name.
+
+    Raises:
+        ConfigurationError: there is none; the message has the nearest name.
+    """
+    if not isinstance(name, str) or name not in WORKLOADS:
+        raise ConfigurationError(f"Key 'workload' names a workload; got {name!r}: {nearest_name(str(name), WORKLOADS)}")
+    found = WORKLOADS[name]
+    return pkgutil.resolve_name(found) if isinstance(found, str) else found

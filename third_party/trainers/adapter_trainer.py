@@ -1,0 +1,65 @@
+"""What every trainer of adapters has: the three mixins, costs that are measured, and a progress bar that shows them.
+
+    class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
+        def summed_loss(self, model, inputs): ...
+"""
+
+import contextlib
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from third_party.trainers.adapter_checkpoints import AdapterCheckpointsMixin
+from third_party.trainers.exact_loss import ExactLossMixin
+from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
+from third_party.trainers.merged_evaluation import MergedEvaluationMixin
+
+
+class AdapterTrainerMixin(ExactLossMixin, MergedEvaluationMixin, AdapterCheckpointsMixin):
+    """Mixin before transformers' ``Trainer`` or a subclass of it; takes the same arguments.
+
+    Raises:
+        ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
+    """
+
+    counted = "rows"
+    """What ``count_inputs`` counts, for tables."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"One process drives one GPU; got {self.args.n_gpu} visible GPUs: start the run with "
+                "`torchrun --nproc_per_node N`, or choose one GPU by CUDA_VISIBLE_DEVICES."
+            )
+        if self.is_fsdp_enabled or self.args.fsdp or self.is_deepspeed_enabled:
+            raise ValueError(
+                "Several processes train by DDP, because frozen weights have no gradients and no optimizer state to "
+                "shard; got FSDP or DeepSpeed: leave it out and start the run with `torchrun --nproc_per_node N`."
+            )
+        if self.compute_loss_func is not None:
+            raise ValueError(
+                "The loss is exact under gradient accumulation; got a compute_loss_func, which would never be called: "
+                "override summed_loss in a subclass."
+            )
+        self.measurement = MeasurementCallback(compiled=self.args.torch_compile, counted=self.counted)
+        self.add_callback(self.measurement)
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        if not self.args.disable_tqdm:
+            self.add_callback(ProgressLineCallback(self.measurement))
+
+    def count_inputs(self, inputs: dict[str, Tensor]) -> int:
+        """The size of a micro-batch in the unit ``counted``: rows by default."""
+        return len(next(iter(inputs.values())))
+
+    def around_forward(self) -> contextlib.AbstractContextManager[None]:
+        return self.measurement.forward_pass(self.model)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        self.measurement.count(self.count_inputs(inputs))
+        return super().training_step(model, self.model_inputs(inputs), num_items_in_batch)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        return super().prediction_step(model, self.model_inputs(inputs), *args, **kwargs)

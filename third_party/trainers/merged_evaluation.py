@@ -1,0 +1,71 @@
+"""Evaluation with the adapters merged into the base weights, at the dense model's cost, and unmerged again afterwards."""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import adapters
+from adapters.merging import non_linear_adapters
+
+logger = logging.getLogger(__name__)
+
+
+class MergedEvaluationMixin:
+    """Mixin over transformers' ``Trainer``; a row counts once, however many processes share the rows."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self.merged_for_evaluation():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        with self.merged_for_evaluation():
+            return super().predict(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own, without the rows that fill up the last batch of several processes."""
+        self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def merged_for_evaluation(self) -> Iterator[None]:
+        """Merge for the body, also if it raises; adapters that are not linear are evaluated unmerged.
+
+        When the batches in the body belong to several tasks, each switch merges the next task's adapters.
+        """
+        not_linear = non_linear_adapters(self.model)
+        if not_linear:
+            logger.info("Evaluating unmerged because of %s.", ", ".join(not_linear))
+            yield
+            return
+        with adapters.merged(self.model):
+            yield
+
+    def model_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The arguments of the model's forward for a batch; a trainer that routes batches overrides it."""
+        return inputs
+
+    @torch.no_grad()
+    def merge_difference(self, samples: Iterable[list[dict[str, Any]]]) -> float | None:
+        """Largest difference between merged and unmerged logits, as a share of the largest logit.
+
+        Args:
+            samples: rows for one batch each; the largest difference of all batches counts.
+
+        Returns:
+            None if an adapter is not linear and so cannot be merged.
+        """
+        if non_linear_adapters(self.model):
+            return None
+        differences = []
+        for rows in samples:
+            batch = self.model_inputs(self._prepare_inputs(self.data_collator(rows)))
+            self.model.eval()
+            unmerged = self.model(**batch).logits.float()
+            with adapters.merged(self.model):
+                merged = self.model(**batch).logits.float()
+            differences.append(float((merged - unmerged).abs().max() / unmerged.abs().max()))
+        return max(differences)
