@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     from adapters import CheckpointError, ConfigurationError, MergeError
     from seq2seq.configuration.sweep import load_cells
     from seq2seq.report import result_table
-    from seq2seq.running.experiment import run_experiment
     from seq2seq.running.jobs import check_cells, check_jobs, run_cells
     from seq2seq.running.outcomes import cells_table
+    from seq2seq.running.runner import run_experiment
 
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         torch.set_flush_denormal(False)
     if main_process:
-        print(result_table(result, cells[0].run.directory))
+        print(result_table(cells[0], result))
     return 0
 
 

@@ -19,7 +19,9 @@ def refusing(key: str, given: object) -> Iterator[None]:
     except ConfigurationError:
         raise
     except LIBRARY_ERRORS as error:
-        raise ConfigurationError(f"Key {key!r} was given {str(given)!r}, which was refused: {as_sentence(error)}") from error
+        raise ConfigurationError(
+            f"Key {key!r} was given {str(given)!r}, which was refused: {as_sentence(error)}"
+        ) from error
 
 
 def as_sentence(error: Exception) -> str:

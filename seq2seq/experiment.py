@@ -1,4 +1,4 @@
-"""What an experiment consists of, checked and typed: keys of every run, a workload, extras, adapters, training arguments.
+"""What an experiment consists of: the keys of every run, a workload, extras, adapters, training arguments.
 
 An extra is something that a run may add to its result, such as baselines: one object with the few hooks that it needs.
 """
@@ -66,9 +66,6 @@ class RunArguments:
 class Extra:
     """Something that a run may add; its fields are the JSON keys that ask for it. By default a hook does nothing."""
 
-    result_key: ClassVar[str]
-    """Where its value is in metrics.json."""
-
     changes_training: ClassVar[bool] = False
     """Whether a run with it trains differently; if not, a finished run may be asked for it."""
 
@@ -86,23 +83,25 @@ class Extra:
         return []
 
     def before(self, experiment: "Experiment", prepared: Prepared) -> Any:
-        """What it measures before training, on every process; ``after`` gets it. Not called if nothing is trained."""
+        """What it measures before training, on every process; not called if nothing is trained."""
 
-    def after(self, experiment: "Experiment", prepared: Prepared, directory: Path, before: Any, earlier: Any) -> Any:
-        """Its value for metrics.json, on every process.
+    def after(
+        self, experiment: "Experiment", prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Its entries of metrics.json, on every process.
 
         Args:
             directory: the run folder.
             before: what ``before`` returned; None if nothing was trained.
-            earlier: its value in the earlier result that this run adds to, or None.
+            earlier: the earlier result that this run adds to; empty if the run trained.
         """
-        return earlier
+        return {}
 
     def is_in(self, result: Mapping[str, Any]) -> bool:
         """Whether an earlier result has all that this extra asks for."""
         return True
 
-    def rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+    def rows(self, experiment: "Experiment", result: Mapping[str, Any]) -> list[list[str]]:
         """Rows of the result's table: name and value."""
         return []
 
@@ -110,9 +109,9 @@ class Extra:
         """A section of the run's README.md, in Markdown, whose pictures it draws; empty for none."""
         return ""
 
-    def table(self, result: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[Any]]] | None:
-        """A table for trackers, as header and rows, or None."""
-        return None
+    def tables(self, result: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+        """Tables for trackers by name, as header and rows."""
+        return {}
 
 
 @dataclass(frozen=True)

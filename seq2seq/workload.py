@@ -2,8 +2,8 @@
 
     {"experiment_name": "rte", "workload": "text", "task_name": "rte", ...}
 
-A workload is a frozen dataclass: its fields are the JSON keys that it adds to those of every run, its methods what a run
-asks of it, in this order:
+A workload is a frozen dataclass: its fields are the JSON keys that it adds to those of every run, and its methods are
+called by a run in this order:
 
     check            are the keys right, as far as can be told before anything is loaded?
     load_data        rows of every split

@@ -1,9 +1,9 @@
 """One JSON file, one experiment: reading it, overriding it, checking every key before anything is done.
 
     {
-        "experiment_name": "rte_tt_lora",                       keys of the run: the fields of RunArguments
-        "model_name_or_path": "t5-base",
-        "task_name": "rte",
+        "experiment_name": "rte_tt_lora",                       keys of every run: the fields of RunArguments
+        "workload": "text", "task_name": "rte",                 keys of the workload: the fields of its class
+        "baselines": ["majority"],                              keys of extras: the fields of their classes
         "adapter": {"kind": "tt_lora", "rank": 8},              an object or a list of objects, see adapters
         "learning_rate": 0.001, "num_train_epochs": 20          training arguments of transformers, by their own names
     }
@@ -15,36 +15,24 @@ key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
-from transformers import Seq2SeqTrainingArguments
 
-from adapters import ConfigurationError, RankSchedule, as_configs
+from adapters import ConfigurationError, as_configs
 from adapters.validation import check_keys, check_type
-from seq2seq.configuration.keys import TRAINING_DEFAULTS, Experiment, RunArguments
-from seq2seq.configuration.rules import (
-    RESERVED_ARGUMENTS,
-    check_adapters,
-    check_mixture,
-    check_ranges,
-    check_rank_schedule,
-    check_reserved_arguments,
-    check_run,
-    check_training,
-)
-from seq2seq.tasks.mixing import Mixture
+from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments
+from seq2seq.experiment import TRAINING_DEFAULTS, Experiment, RunArguments
+from seq2seq.extras import EXTRAS
+from seq2seq.workload import WORKLOADS, Workload, workload_class
 
-PATHS = ("output_root", "model_name_or_path", "data_dir", "train_file", "validation_file", "test_file", "adapter_path")
-"""Keys in which ~ is the home directory."""
-
-OBJECTS = {"mixture": Mixture, "rank_schedule": RankSchedule}
-"""Keys of the run that are objects themselves."""
+PATHS = ("output_root", "adapter_path")
+"""Keys of every run in which ~ is the home directory."""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -114,49 +102,71 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     Raises:
         ConfigurationError: a key is unknown or missing, a value does not fit, or keys exclude each other.
     """
-    run_types = get_type_hints(RunArguments)
-    training_types = get_type_hints(Seq2SeqTrainingArguments)
-    known_training = {f.name for f in fields(Seq2SeqTrainingArguments) if f.init} - set(run_types)
     if values.get("sweep") is not None:
         raise ConfigurationError(
-            "Key 'sweep' describes several runs and stands at the top of a file; it was given where one run is read: "
-            "take it out, or give the file to run_seq2seq.py."
+            "Key 'sweep' describes several runs, at the top of a file; got it in the configuration of one run: take it "
+            "out, or give the file to run_seq2seq.py."
         )
     values = {key: value for key, value in values.items() if key != "sweep"}
-    check_reserved_arguments(values)
-    check_keys(
-        values,
-        {*run_types, "adapter", *(known_training - set(RESERVED_ARGUMENTS))},
-        "The configuration",
-    )
+    workload = workload_class(values.pop("workload", "text"))
+    arguments = get_type_hints(workload.arguments_class)
+    parts = (RunArguments, workload, *EXTRAS)
+    own = {f.name for part in parts for f in fields(part)}
+    arguments = {f.name: arguments[f.name] for f in fields(workload.arguments_class) if f.init and f.name not in own}
+    check_reserved_arguments(values, workload)
+    reserved = {*RESERVED_ARGUMENTS, *workload.reserved_arguments}
+    known = {*own, "adapter", *(arguments.keys() - reserved)}
+    check_whose_keys(values.keys() - known, workload)
+    check_keys(values, known, "the configuration")
 
-    if "experiment_name" not in values:
-        raise ConfigurationError("A run has a key 'experiment_name', the name of its folder; none was given: add it.")
-    given = {
-        key: check_type(key, value, run_types[key], "the run")
-        for key, value in values.items()
-        if key in run_types and key not in OBJECTS
-    }
-    objects = {key: cls.from_dict(values[key]) for key, cls in OBJECTS.items() if values.get(key) is not None}
-    run = RunArguments(
-        **{key: os.path.expanduser(value) if key in PATHS and value else value for key, value in given.items()},
-        **objects,
-    )
-    defaults = TRAINING_DEFAULTS | ({"do_predict": "test" in run.files} if run.files else {})
+    run = _read(RunArguments, values, "the run", PATHS)
+    task = _read(workload, values, f"the workload {workload.name!r}", workload.paths)
+    defaults = TRAINING_DEFAULTS | {"do_predict": "test" in task.splits}
     training = {
-        key: check_type(key, value, _plain_type(training_types[key]), "the training arguments")
+        key: check_type(key, value, _plain_type(arguments[key]), "the training arguments")
         for key, value in {**defaults, **values}.items()
-        if key in known_training
+        if key in arguments
     }
-    check_run(run)
-    check_ranges({**training, **{key: getattr(run, key) for key in run_types}})
-    check_training(run, training)
-    check_mixture(run, training)
     adapter = values.get("adapter")
     configs = tuple(as_configs({"kind": "none"} if adapter is None else adapter))
-    check_adapters(run, configs, training)
-    check_rank_schedule(run, configs, training)
-    return Experiment(run, configs, training)
+    extras = tuple(_read(extra, values, "the run") for extra in EXTRAS)
+    experiment = Experiment(run, task, extras, configs, training)
+    check_experiment(experiment)
+    return experiment
+
+
+def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:
+    """Refuse a key of another workload, and say whose it is."""
+    for name in WORKLOADS if unknown else ():
+        for field in fields(workload_class(name)):
+            if field.name in unknown:
+                raise ConfigurationError(
+                    f"Key {field.name!r} belongs to the workload {name!r}; got it in a run of the workload "
+                    f'{workload.name!r}: leave it out, or write "workload": "{name}".'
+                )
+
+
+def _read(cls: type, values: Mapping[str, Any], where: str, paths: Collection[str] = ()) -> Any:
+    """The dataclass of these keys, each of its type; ~ is the home directory in ``paths``."""
+    annotations = get_type_hints(cls)
+    given = {}
+    for field in fields(cls):
+        key = field.name
+        if key in values:
+            given[key] = _typed(key, values[key], annotations[key], where)
+            if key in paths and given[key]:
+                given[key] = os.path.expanduser(given[key])
+        elif field.default is field.default_factory is MISSING:
+            raise ConfigurationError(f"Key {key!r} of {where} has no default; got none: add it.")
+    return cls(**given)
+
+
+def _typed(key: str, value: Any, annotation: Any, where: str) -> Any:
+    """A value of its type; an object of JSON goes to the class of an annotation ``X | None`` that reads it."""
+    nested = next((part for part in get_args(annotation) if hasattr(part, "from_dict")), None)
+    if nested is None:
+        return check_type(key, value, annotation, where)
+    return None if value is None else nested.from_dict(value)
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain_type(annotation: Any) -> Any:
-    """An enumeration beside str is checked as the names of the enumeration alone."""
+    """An enumeration beside str is checked as the names of its members."""
     for part in get_args(annotation):
         if isinstance(part, type) and issubclass(part, Enum):
             return Literal[tuple(member.value for member in part)]

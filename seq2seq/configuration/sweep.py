@@ -26,9 +26,9 @@ from typing import Any
 
 from adapters import ConfigurationError
 from adapters.validation import check_type
-from seq2seq.configuration.keys import Experiment
 from seq2seq.configuration.reading import load_values, override, read_experiment
 from seq2seq.configuration.rules import check_experiment_name
+from seq2seq.experiment import Experiment
 
 FOLDER_KEYS = ("experiment_name", "output_root", "overwrite")
 """Keys that say where runs lie, which the sweep itself decides."""

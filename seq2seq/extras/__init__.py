@@ -1,0 +1,16 @@
+"""What a run may add to its result, an ``Extra`` each.
+
+baselines       what the result has to be compared with
+expressivity    trajectory lengths before and after training
+ranks           ranks that change while the model trains
+memory          bytes by layer
+"""
+
+from seq2seq.experiment import Extra
+from seq2seq.extras.baselines import Baselines
+from seq2seq.extras.expressivity import Expressivity
+from seq2seq.extras.memory import Memory
+from seq2seq.extras.ranks import Ranks
+
+EXTRAS: tuple[type[Extra], ...] = (Baselines, Expressivity, Ranks, Memory)
+"""Every extra, in the order of the run's table and page."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from seq2seq.report.collect import Result, Run
-from seq2seq.run_folder import FOLLOWING_A_RUN
+from seq2seq.run_folder import TRACKING_KEYS
 
 NOT_OF_THE_METHOD = {
     *("experiment_name", "seed", "baselines", "measure_expressivity", "do_eval", "do_predict"),
-    *FOLLOWING_A_RUN,
+    *TRACKING_KEYS,
 }
 """Keys in which runs of one group may differ."""
 

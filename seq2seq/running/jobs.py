@@ -30,9 +30,9 @@ from tqdm.auto import tqdm
 from adapters import ConfigurationError
 from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, read_json
-from seq2seq.running.runner import run_experiment
 from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, how_it_ended, note_failure, sentence_of
 from seq2seq.running.preparation import prepare
+from seq2seq.running.runner import run_experiment
 
 CHECKED_BY_READING = ("experiment_name", "output_root", "seed", "learning_rate")
 """Keys that cannot be wrong once the configuration has been read; ``Workload.seeds`` are others."""

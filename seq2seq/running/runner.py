@@ -60,10 +60,10 @@ def _run(experiment: Experiment, prepared: Prepared, folder: RunFolder, tracker:
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(folder.directory)]
     trainer = experiment.workload.make_trainer(prepared, [*callbacks, TrackingCallback(tracker)])
     logger.info("%s", adapters.summary(prepared.model))
-    before = {}
+    before = [None] * len(experiment.extras)
     if experiment.training["do_train"]:
         write_parameters(prepared, folder)
-        before = {extra.result_key: extra.before(experiment, prepared) for extra in experiment.extras}
+        before = [extra.before(experiment, prepared) for extra in experiment.extras]
         train(prepared, folder, trainer)
         write_parameters(prepared, folder)
 
@@ -71,11 +71,10 @@ def _run(experiment: Experiment, prepared: Prepared, folder: RunFolder, tracker:
     metrics = evaluate(experiment, prepared, folder, trainer, tracker)
     result = describe_result(experiment, prepared, folder, trainer, earlier)
     result["metrics"] |= metrics
-    for extra in experiment.extras:
-        key = extra.result_key
-        result[key] = extra.after(experiment, prepared, folder.directory, before.get(key), earlier.get(key))
+    for extra, measured in zip(experiment.extras, before, strict=True):
+        result |= extra.after(experiment, prepared, folder.directory, measured, earlier)
     if prepared.is_main_process:
-        write_report(folder, result, trainer.state.log_history, experiment.extras)
+        write_report(experiment, folder, result, trainer.state.log_history)
         log_report(tracker, folder, result, experiment.extras)
         folder.finish(result)
     return result

@@ -99,8 +99,8 @@ def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any], extr
         if picture.is_file():
             tracker.log_image(picture.stem, picture)
     for extra in extras:
-        if (table := extra.table(result)) is not None:
-            tracker.log_table(extra.result_key, *table)
+        for name, (header, rows) in extra.tables(result).items():
+            tracker.log_table(name, header, rows)
 
 
 def check_tracking(experiment: Experiment) -> None:

@@ -41,9 +41,7 @@ def load_backbone(location: str, dtype: str, random: bool = False) -> T5ForCondi
         if random:
             config = T5Config.from_pretrained(location, local_files_only=local)
             return T5ForConditionalGeneration(config).to(getattr(torch, dtype))
-        return T5ForConditionalGeneration.from_pretrained(
-            location, local_files_only=local, dtype=getattr(torch, dtype)
-        )
+        return T5ForConditionalGeneration.from_pretrained(location, local_files_only=local, dtype=getattr(torch, dtype))
 
 
 def only_local(location: str) -> bool:

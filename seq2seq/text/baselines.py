@@ -49,7 +49,9 @@ def bag_of_words(train: Dataset, test: Dataset, spec: TaskSpec) -> dict[str, flo
         ValueError: the task's answers are free text.
     """
     if spec.labels is None:
-        raise ValueError(f"A bag of words predicts one of a task's labels; got {spec.name!r}, which is free text: use the majority.")
+        raise ValueError(
+            f"A bag of words predicts one of a task's labels; got {spec.name!r}, which is free text: use the majority."
+        )
     if len(set(train["target"])) == 1:
         return majority(train, test, spec)
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")

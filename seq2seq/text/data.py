@@ -73,10 +73,7 @@ def load_rows(keys: TextKeys, spec: TaskSpec) -> DatasetDict:
     files = keys.files
     key = "train_file, validation_file or test_file" if files else "task_name"
     with refusing(key, ", ".join(files.values()) or spec.name):
-        if files:
-            splits = load_files(files)
-        else:
-            splits = load_splits(spec, data_dir=keys.data_dir, data_seed=keys.data_seed)
+        splits = load_files(files) if files else load_splits(spec, data_dir=keys.data_dir, data_seed=keys.data_seed)
     for split in splits:
         limit = getattr(keys, f"max_{split}_samples")
         with refusing(f"max_{split}_samples", f"{limit} of task {spec.name}"):

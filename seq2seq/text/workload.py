@@ -1,8 +1,8 @@
 """The workload ``text``: text in, text out, by a T5 that generates its answers (Raffel et al. 2020, arXiv:1910.10683).
 
-    keys        the JSON keys                 data, encoding      texts, and the token ids made of them
-    rules       which keys fit each other     trainer             training, and metrics of generated texts
-    backbone    T5 and its tokenizer          baselines           what needs no neural network
+keys        the JSON keys                 data, encoding      texts, and the token ids made of them
+rules       which keys fit each other     trainer             training, and metrics of generated texts
+backbone    T5 and its tokenizer          baselines           what needs no neural network
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What every trainer of adapters has: the three mixins, costs that are measured, and a progress bar that shows them.
 
-    class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
-        def summed_loss(self, model, inputs): ...
+class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
+    def summed_loss(self, model, inputs): ...
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The costs of a training run: step time, throughput, peak memory, memory by layer; and the progress bar that shows them.
+"""The costs of a training run: step time, throughput, peak memory, memory by layer; and a progress bar with them.
 
 Step times are wall-clock seconds of whole optimisation steps (all micro-batches and the update), without evaluation and
 checkpoints in between. The first step, which allocates and may compile, is left out of the median. Activations are

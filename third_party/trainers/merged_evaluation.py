@@ -1,4 +1,4 @@
-"""Evaluation with the adapters merged into the base weights, at the dense model's cost, and unmerged again afterwards."""
+"""Evaluation with the adapters merged into the base weights, at the dense model's cost; unmerged afterwards."""
 
 import contextlib
 import logging
