@@ -9,7 +9,7 @@ import adapters
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import load_experiment
 from seq2seq.configuration.sweep import load_cells
-from seq2seq.running.experiment import run_experiment
+from seq2seq.running.runner import run_experiment
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 CONFIGS = sorted((PROJECT / "configs").rglob("*.json"))

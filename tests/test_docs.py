@@ -26,10 +26,10 @@ from adapters.base.places import PLACES
 from adapters.injection import HOSTS
 from adapters.tensor_train.modes import Mode
 from adapters.tensor_train.published import PUBLISHED
-from seq2seq.configuration.keys import TRAINING_DEFAULTS, RunArguments
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
+from seq2seq.experiment import TRAINING_DEFAULTS, RunArguments
 from seq2seq.extras import baselines
 from seq2seq.tasks import metrics
 from seq2seq.tasks import registry as tasks

@@ -8,7 +8,9 @@ import datasets
 import pytest
 import sentencepiece
 import torch
-from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer, TrainerCallback
+
+from seq2seq.text.workload import TextWorkload
 
 WORDS = ["red", "blue", "house", "door", "the", "a", "is", "not", "old", "new"]
 
@@ -87,3 +89,28 @@ def no_network(monkeypatch, tmp_path):
     """An empty cache and no hub, as on a machine without network."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+class StopAt(TrainerCallback):
+    """Fails after a step, as a machine would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """A function of a step: from then on, trainers of text runs fail after it, until ``monkeypatch.undo()``."""
+    make_trainer = TextWorkload.make_trainer
+
+    def stop(step: int) -> None:
+        def stopping(self, prepared, callbacks=()):
+            return make_trainer(self, prepared, [*callbacks, StopAt(step)])
+
+        monkeypatch.setattr(TextWorkload, "make_trainer", stopping)
+
+    return stop

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.third_party import tiny
-from third_party.trainers import MeasurementCallback, ProgressLineCallback, Seq2SeqTrainer
+from third_party.trainers import AdapterTrainerMixin, MeasurementCallback, ProgressLineCallback, Seq2SeqTrainer
 from third_party.trainers.activations import saved_activations
 from third_party.trainers.measurement import memory_by_layer, peak_memory_bytes, tensor_bytes
 
@@ -55,9 +55,9 @@ class TestRun:
 
     def test_tokens_are_the_source_tokens_without_padding_and_without_evaluation(self, trainer):
         """The run is one epoch, so it has seen each row once."""
-        assert trainer.measurement.tokens == sum(len(row["input_ids"]) for row in tiny.rows(12))
-        rate = trainer.measurement.tokens / sum(trainer.measurement.step_seconds)
-        assert trainer.measurement.tokens_per_second() == rate
+        assert trainer.measurement.total_counted == sum(len(row["input_ids"]) for row in tiny.rows(12))
+        rate = trainer.measurement.total_counted / sum(trainer.measurement.step_seconds)
+        assert trainer.measurement.inputs_per_second() == rate
         assert trainer.measurement.to_dict()["tokens_per_second"] == rate
 
     def test_memory_by_layer_is_the_closed_form_of_adamw(self, trainer):
@@ -140,7 +140,7 @@ class TestActivations:
         measurement = tiny.make_trainer(bases["relu"], tmp_path, **given).measurement
         measurement.layers = {"shared": {"parameters": 4, "gradients": 0, "optimizer": 0}}
         for _ in range(given.get("max_steps", 2)):
-            measurement.count_tokens({"input_ids": torch.zeros(1, 1)})
+            measurement.count(1)
             with measurement.forward_pass(model := torch.nn.Linear(2, 2)):
                 model(torch.ones(1, 2)).sum()
         costs = json.loads(json.dumps(measurement.to_dict(), allow_nan=False))
@@ -150,7 +150,7 @@ class TestActivations:
     def test_evaluation_is_not_measured(self, bases, tmp_path):
         trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, per_device_train_batch_size=2)
         trainer.measurement.micro_batches = 1
-        trainer.measurement.count_tokens({"input_ids": torch.zeros(1, 1)})
+        trainer.measurement.count(1)
         trainer.evaluate()
         assert trainer.measurement.activations is None
 
@@ -185,7 +185,8 @@ def steps(durations, monkeypatch, tokens=6):
     for _ in durations:
         measurement.on_step_begin(None, None, None)
         mask = torch.tensor([[1] * (tokens - 2) + [0], [1, 1] + [0] * (tokens - 3)])
-        measurement.count_tokens({"input_ids": torch.zeros_like(mask), "attention_mask": mask})
+        batch = {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
+        measurement.count(Seq2SeqTrainer.count_inputs(None, batch))
         measurement.on_step_end(None, None, None)
     return measurement
 
@@ -198,16 +199,16 @@ def steps(durations, monkeypatch, tokens=6):
 def test_median_leaves_out_the_first_step(monkeypatch, durations, median):
     measurement = steps(durations, monkeypatch)
     assert measurement.median_step_seconds() == pytest.approx(median)
-    assert measurement.tokens == 6 * len(durations)
-    assert measurement.tokens_per_second() == pytest.approx(6 * len(durations) / sum(durations))
+    assert measurement.total_counted == 6 * len(durations)
+    assert measurement.inputs_per_second() == pytest.approx(6 * len(durations) / sum(durations))
 
 
-def test_batch_without_a_mask_counts_every_token():
-    measurement = MeasurementCallback()
-    measurement.on_step_begin(None, None, None)
-    measurement.count_tokens({"input_ids": torch.zeros(3, 4)})
-    measurement.on_step_end(None, None, None)
-    assert measurement.tokens == 12
+def test_a_batch_without_a_mask_counts_every_token():
+    assert Seq2SeqTrainer.count_inputs(None, {"input_ids": torch.zeros(3, 4)}) == 12
+
+
+def test_a_trainer_of_no_tokens_counts_rows():
+    assert AdapterTrainerMixin.count_inputs(None, {"x": torch.zeros(3, 4), "labels": torch.zeros(3)}) == 3
 
 
 def test_nothing_measured_is_null_and_not_shown():

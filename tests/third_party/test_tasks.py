@@ -46,7 +46,7 @@ class TestTasks:
         trainer = task_trainer(bases["relu"], tmp_path)
         batch = tiny.collator()(task_rows(*numbers) or tiny.rows(2))
         with pytest.raises(ValueError, match=r"of one task .* got one of (\['a', 'b'\]|none)"):
-            trainer.act_on_task(batch)
+            trainer.model_inputs(batch)
 
     @pytest.mark.parametrize("adapter", [tiny.LORA, tiny.NOT_LINEAR])
     def test_predictions_are_those_of_each_rows_task(self, bases, tmp_path, adapter):

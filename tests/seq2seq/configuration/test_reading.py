@@ -6,8 +6,8 @@ import pytest
 
 from adapters import AdapterConfig
 from seq2seq import PROJECT
-from seq2seq.configuration.keys import TRAINING_DEFAULTS
 from seq2seq.configuration.reading import load_experiment, override, read_experiment
+from seq2seq.experiment import TRAINING_DEFAULTS
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):
@@ -38,11 +38,11 @@ OVERRIDES = {
     "exponent": ("learning_rate=1e-4", lambda e: e.training["learning_rate"], 1e-4),
     "whole number for a float": ("num_train_epochs=4", lambda e: e.training["num_train_epochs"], 4.0),
     "truth value": ("do_train=false", lambda e: e.training["do_train"], False),
-    "null": ("max_train_samples=null", lambda e: e.run.max_train_samples, None),
+    "null": ("max_train_samples=null", lambda e: e.workload.max_train_samples, None),
     "string": ("experiment_name=other", lambda e: e.run.experiment_name, "other"),
     "name that begins with a digit": ("experiment_name=3rd", lambda e: e.run.experiment_name, "3rd"),
     "string with an equals sign": ("output_root=/tmp/a=b", lambda e: e.run.output_root, "/tmp/a=b"),
-    "list": ('baselines=["majority"]', lambda e: e.run.baselines, ("majority",)),
+    "list": ('baselines=["majority"]', lambda e: e.extras[0].baselines, ("majority",)),
     "inside the adapter": ("adapter.rank=4", lambda e: e.adapters[0].rank, 4),
     "list inside the adapter": ("adapter.rank=[2,3]", lambda e: e.adapters[0].rank, (2, 3)),
     "whole adapter": ('adapter={"kind":"bottleneck"}', lambda e: e.adapters[0].kind, "bottleneck"),
@@ -75,12 +75,12 @@ def test_a_run_lies_in_its_own_folder(values, tmp_path):
 def test_a_model_directory_is_found_here_or_in_the_project(values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values["model_name_or_path"] = "configs"
-    assert read_experiment(values).run.model_location == str(PROJECT / "configs")
+    assert read_experiment(values).workload.model_location == str(PROJECT / "configs")
     (tmp_path / "configs").mkdir()
-    assert read_experiment(values).run.model_location == str(tmp_path / "configs")
+    assert read_experiment(values).workload.model_location == str(tmp_path / "configs")
 
 
 def test_the_seed_orders_the_rows_that_the_seed_of_the_data_takes(values):
     experiment = read_experiment({**values, "data_seed": 7, "seed": 3})
     arguments = experiment.training_arguments()
-    assert (experiment.run.data_seed, arguments.data_seed, arguments.seed) == (7, 3, 3)
+    assert (experiment.workload.data_seed, arguments.data_seed, arguments.seed) == (7, 3, 3)

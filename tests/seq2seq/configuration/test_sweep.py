@@ -154,7 +154,7 @@ REFUSED = {
     "an expressivity without a curve": (
         {"seed": [0, 1]},
         ["measure_expressivity=true", "max_validation_samples=1"],
-        ["measure_expressivity", "1 different"],
+        ["measure_expressivity", "two different"],
     ),
     "a name with a slash": ({"seed": [0]}, ["experiment_name=a/b"], ["experiment_name", "'a/b'"]),
     "what does not fit the backbone": ({"adapter.layers": [[0], [2]]}, [], ["layers", "2", "0 to 1"]),
@@ -185,7 +185,7 @@ def test_a_run_in_the_folder_of_a_sweep_beside_it_is_refused(first, config_file,
 
 def test_an_override_of_what_begins_alike_is_none_of_what_varies(config_file):
     cells = load_cells([config_file], ["sweep.seed=[0,1]", "adapter.rank=4", "data_seed=3"])
-    assert {(cell.run.data_seed, cell.adapters[0].rank) for cell in cells} == {(3, 4)}
+    assert {(cell.workload.data_seed, cell.adapters[0].rank) for cell in cells} == {(3, 4)}
 
 
 def test_a_sweep_into_the_folder_of_a_run_is_refused(config_file, values, tmp_path, capsys):

@@ -12,20 +12,19 @@ import torch
 import adapters
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.expressivity import main
 from seq2seq.extras.expressivity import (
     PAIRS,
     draw_expressivity,
     expressivity_table,
     growth,
-    main,
     measure,
     record,
     summary,
 )
 from seq2seq.extras.trajectories import Pair, t5_trajectory
-from seq2seq.run_folder import RunFolder
-from seq2seq.running.experiment import run_experiment
-from seq2seq.text.preparation import prepare
+from seq2seq.running.preparation import prepare
+from seq2seq.running.runner import run_experiment
 from third_party.models.t5 import T5ForConditionalGeneration
 
 ADAPTER = {"kind": "tt_lora", "rank": 4, "target_modules": ["q", "v", "wi", "wo"]}
@@ -82,7 +81,7 @@ class TestRun:
     def test_before_is_the_base_and_after_the_saved_adapter(self, finished, backbone, tmp_path):
         folder, _, values = finished
         prepared = prepare(read_experiment(values), tmp_path / "none")
-        pairs = pairs_by_hand(next(iter(prepared.tasks.values())))
+        pairs = pairs_by_hand(next(iter(prepared.data.tasks.values())))
         assert len(pairs) > 1
         base = T5ForConditionalGeneration.from_pretrained(backbone)
         assert read(folder)["before"] == pytest.approx(t5_trajectory(base, pairs, 0), rel=1e-12)
@@ -142,7 +141,7 @@ class TestRun:
         path = tmp_path / "one.tsv"
         path.write_text("source\ttarget\n" + "the house is red\tred\n" * 4)
         experiment = read_experiment({**values, "validation_file": str(path), "measure_expressivity": True})
-        with pytest.raises(ConfigurationError, match=r"'measure_expressivity' .* two sources; .* has 1 different"):
+        with pytest.raises(ConfigurationError, match=r"'measure_expressivity' .* two different sources; got 1"):
             run_experiment(experiment)
         assert not (tmp_path / "outputs").exists()
 
@@ -151,19 +150,19 @@ class TestRun:
         mixture = {"tasks": ["world_sentiment", "world_similarity"], "batches": "one_task", "adapters": "per_task"}
         given = {key: value for key, value in values.items() if not key.endswith("_file")}
         del given["model_name_or_path"]
-        prepared = prepare(
-            read_experiment({**given, "mixture": mixture, "max_train_samples": 32, "max_validation_samples": 6}),
-            tmp_path / "none",
+        experiment = read_experiment(
+            {**given, "mixture": mixture, "max_train_samples": 32, "max_validation_samples": 6}
         )
+        prepared = prepare(experiment, tmp_path / "none")
         torch.manual_seed(0)
         for parameter in prepared.model.parameters():
             if parameter.requires_grad:
                 parameter.data += 0.3 * torch.randn_like(parameter)
-        pairs = {name: pairs_by_hand(task) for name, task in prepared.tasks.items()}
+        pairs = {name: pairs_by_hand(task) for name, task in prepared.data.tasks.items()}
         pairs["world_sentiment"].pop()
-        prepared.tasks["world_sentiment"] = dataclasses.replace(
-            prepared.tasks["world_sentiment"],
-            encoded={"validation": prepared.tasks["world_sentiment"].encoded["validation"].select(range(5))},
+        prepared.data.tasks["world_sentiment"] = dataclasses.replace(
+            prepared.data.tasks["world_sentiment"],
+            encoded={"validation": prepared.data.tasks["world_sentiment"].encoded["validation"].select(range(5))},
         )
         expected = {}
         for name, of_task in pairs.items():
@@ -171,7 +170,7 @@ class TestRun:
             for layer, length in t5_trajectory(prepared.model, of_task, 0, chords=4).items():
                 expected[layer] = expected.get(layer, 0.0) + length * len(of_task) / 5
         assert [len(of_task) for of_task in pairs.values()] == [2, 3]
-        assert measure(prepared, chords=4) == pytest.approx(expected, rel=1e-12)
+        assert measure(experiment, prepared, chords=4) == pytest.approx(expected, rel=1e-12)
 
 
 LENGTHS = {"input": 2.0, "encoder 0": 3.0, "encoder 0 alone": 3.0, "encoder norm": 1.0, "decoder norm": 8.0}
@@ -184,7 +183,7 @@ class TestRecord:
         assert growth({"input": 0.0, "encoder 0": 0.0}, "encoder 0") is None
 
     def test_a_diverged_model_is_null_in_every_place(self, tmp_path):
-        measured = record(RunFolder(tmp_path), LENGTHS, {**LENGTHS, "decoder norm": None})
+        measured = record(tmp_path, LENGTHS, {**LENGTHS, "decoder norm": None})
         assert read(tmp_path) == measured
         assert summary(measured) == {
             "encoder": {"before": 0.5, "after": 0.5},
@@ -194,17 +193,18 @@ class TestRecord:
 
     @pytest.mark.parametrize(("curve", "kept"), [("arc", True), ("circle", False)])
     def test_only_a_record_of_the_same_curve_is_carried_on(self, tmp_path, curve, kept):
-        record(RunFolder(tmp_path), LENGTHS, LENGTHS, "arc")
-        measured = record(RunFolder(tmp_path), None, LENGTHS, curve)
+        record(tmp_path, LENGTHS, LENGTHS, "arc")
+        measured = record(tmp_path, None, LENGTHS, curve)
         assert (measured["before"] == LENGTHS) is kept
 
     def test_lengths_that_are_not_finite_are_null(self, finished, tmp_path):
-        prepared = prepare(read_experiment(finished[2]), tmp_path / "none")
+        experiment = read_experiment(finished[2])
+        prepared = prepare(experiment, tmp_path / "none")
         prepared.model.encoder.block[1].layer[0].layer_norm.weight.data.fill_(math.inf)
-        measured = measure(prepared, chords=2)
+        measured = measure(experiment, prepared, chords=2)
         assert measured["encoder 0"] > 0
         assert measured["encoder norm"] is None
-        record(RunFolder(tmp_path), None, measured, chords=2)
+        record(tmp_path, None, measured, chords=2)
 
     def test_several_runs_are_drawn_with_a_line_for_each_moment(self, tmp_path, monkeypatch):
         drawn = {}
@@ -232,16 +232,16 @@ class TestCommand:
         assert (tmp_path / "expressivity.png").is_file()
         assert read(other)["curve"] == "line"
         assert str(tmp_path / "expressivity.png") in capsys.readouterr().out
-        monkeypatch.setattr("seq2seq.extras.expressivity.measure_finished", lambda directory, *_: read(directory))
+        monkeypatch.setattr("seq2seq.expressivity.measure_finished", lambda directory, *_: read(directory))
         assert main([str(copied), str(other), "--out", str(tmp_path / "two.png")]) == 0
         assert (tmp_path / "two.png").is_file()
 
     def test_what_is_no_finished_run_is_a_sentence(self, copied, tmp_path, capsys):
         assert main([str(tmp_path)]) == 2
-        assert "config.json is not there: name the folder of a finished run" in capsys.readouterr().err
+        assert "lacks config.json: name the folder of a finished run" in capsys.readouterr().err
         shutil.rmtree(copied / "adapter")
         assert main([str(copied)]) == 2
-        assert "adapter is not there" in capsys.readouterr().err
+        assert "lacks adapter: name" in capsys.readouterr().err
         (copied / "adapter").mkdir()
         (copied / "config.json").write_text("{")
         assert main([str(copied)]) == 2

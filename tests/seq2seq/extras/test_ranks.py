@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from transformers import TrainerCallback
 
 import adapters
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.running.experiment import run_experiment
-from seq2seq.text.training import make_trainer
+from seq2seq.running.runner import run_experiment
 
 SCHEDULE = {"start": 3, "every": 3, "end": 9, "budget": 2000}
 LORA = {"kind": "tt_lora", "rank": 4, "shape_mode": "ascending", "dropout": 0.1}
@@ -26,15 +24,6 @@ def read(path):
 def ranks_of(directory):
     config = read(directory / "adapter_config.json")["adapters"][0]["config"]
     return config["rank_pattern"]
-
-
-class Stop(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def test_a_run_leaves_its_ranks_behind(values, tmp_path):
@@ -67,16 +56,11 @@ def test_a_run_without_a_schedule_has_none(values, tmp_path):
 
 
 @pytest.mark.parametrize("step", [3, 6, 8])
-def test_a_stopped_run_resumes_to_the_same_ranks_and_curve(step, values, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_ranks_and_curve(step, values, tmp_path, stop_at, monkeypatch):
     values |= {"logging_steps": 1}
     whole = run_experiment(read_experiment({**values, "experiment_name": "whole"}))
 
-    def stopping(*args):
-        trainer = make_trainer(*args)
-        trainer.add_callback(Stop(step))
-        return trainer
-
-    monkeypatch.setattr("seq2seq.running.experiment.make_trainer", stopping)
+    stop_at(step)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment(values))
     monkeypatch.undo()

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.experiment import Experiment
+
 CONFIG = {
     "model_name_or_path": "backbone",
     "dtype": "float32",
@@ -73,3 +76,9 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def experiment(values) -> Experiment:
+    """An experiment whose result is reported."""
+    return read_experiment(values)

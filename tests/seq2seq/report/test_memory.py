@@ -48,7 +48,7 @@ def test_what_was_not_measured_has_no_bar(tmp_path):
     ],
     ids=["measured", "compiled", "not trained"],
 )
-def test_the_page_of_a_run_shows_it(tmp_path, layers, reason, sentence):
+def test_the_page_of_a_run_shows_it(experiment, tmp_path, layers, reason, sentence):
     costs = {
         "step_seconds_median": None,
         "peak_memory_bytes": 2**20,
@@ -60,7 +60,7 @@ def test_the_page_of_a_run_shows_it(tmp_path, layers, reason, sentence):
         **{"experiment_name": "x", "task": "t", "model": "m", "adapter": [{"kind": "none"}], "metrics": {}},
         **{"baselines": {}, "parameters": counts, "adapter_bytes": None, "costs": costs, "merge_difference": None},
     }
-    write_report(RunFolder(tmp_path), result, [])
+    write_report(experiment, RunFolder(tmp_path), result, [])
     page = (tmp_path / "README.md").read_text()
     assert ("![memory by layer](memory.png)" in page) is bool(layers)
     assert (tmp_path / "memory.png").is_file() is bool(layers)

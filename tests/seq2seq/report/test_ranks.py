@@ -22,16 +22,16 @@ def test_the_table_has_a_row_for_each_change_and_for_each_train():
     assert ["tt_lora", WO, "4,", "4", "1,", "2"] in lines
 
 
-def test_the_result_says_the_last_ranks():
-    rows = dict(result_rows({**RESULT, "ranks": HISTORY[-1]}))
-    assert rows["ranks in the end"] == "2.00 in the mean, 1 to 3, 500 numbers"
+def test_the_result_has_the_final_ranks(experiment):
+    rows = dict(result_rows(experiment, {**RESULT, "ranks": HISTORY[-1]}))
+    assert rows["final ranks"] == "2.00 in the mean, 1 to 3, 500 numbers"
     assert rank_cells(HISTORY[0])[0] == "0"
 
 
 @pytest.mark.parametrize("ranks", [None, "absent"])
-def test_a_run_whose_ranks_never_change_has_no_row(ranks):
+def test_a_run_whose_ranks_never_change_has_no_row(experiment, ranks):
     result = {**RESULT, "ranks": None} if ranks is None else RESULT
-    assert "ranks in the end" not in dict(result_rows(result))
+    assert "final ranks" not in dict(result_rows(experiment, result))
 
 
 def test_the_plot_has_a_line_for_each_kind_of_linear_and_the_numbers(tmp_path, monkeypatch):

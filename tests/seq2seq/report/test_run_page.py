@@ -40,8 +40,8 @@ ROWS = {
 }
 
 
-def test_the_table_holds_what_was_measured():
-    assert dict(result_rows(RESULT)) == ROWS
+def test_the_table_holds_what_was_measured(experiment):
+    assert dict(result_rows(experiment, RESULT)) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,21 @@ def test_the_table_holds_what_was_measured():
         ({"adapter_bytes": None}, "adapter on disk"),
     ],
 )
-def test_what_was_not_measured_has_no_row(changes, gone):
-    assert gone not in dict(result_rows({**RESULT, **changes}))
+def test_what_was_not_measured_has_no_row(experiment, changes, gone):
+    assert gone not in dict(result_rows(experiment, {**RESULT, **changes}))
 
 
-def test_an_adapter_that_is_not_linear_says_so():
-    assert dict(result_rows({**RESULT, "merge_difference": None}))["merged against unmerged"].startswith("not merged")
+def test_an_adapter_that_is_not_linear_says_so(experiment):
+    assert dict(result_rows(experiment, {**RESULT, "merge_difference": None}))["merged against unmerged"].startswith(
+        "not merged"
+    )
 
 
-def test_the_table_on_the_screen_shows_each_row(tmp_path):
-    shown = result_table(RESULT, tmp_path)
+def test_the_table_on_the_screen_shows_each_row(experiment):
+    shown = result_table(experiment, RESULT)
     for name, value in ROWS.items():
         assert any(name.strip() in line and value in line for line in shown.splitlines()), name
-    assert str(tmp_path) in shown
+    assert str(experiment.run.directory) in shown
 
 
 def test_the_curve_is_a_picture_with_something_on_it(tmp_path):
@@ -74,9 +76,9 @@ def test_the_curve_is_a_picture_with_something_on_it(tmp_path):
     assert len({tuple(pixel) for row in picture[::5, ::5] for pixel in row}) > 10
 
 
-def test_the_page_shows_the_table_and_the_curve(tmp_path):
+def test_the_page_shows_the_table_and_the_curve(experiment, tmp_path):
     folder = RunFolder(tmp_path)
-    write_report(folder, RESULT, HISTORY)
+    write_report(experiment, folder, RESULT, HISTORY)
     page = folder.readme.read_text()
     assert folder.curve.is_file()
     assert "![losses and metric by step](curve.png)" in page
@@ -84,8 +86,8 @@ def test_the_page_shows_the_table_and_the_curve(tmp_path):
         assert f"| {name.strip()} | {value} |" in page
 
 
-def test_a_run_without_training_has_no_curve(tmp_path):
+def test_a_run_without_training_has_no_curve(experiment, tmp_path):
     folder = RunFolder(tmp_path)
-    write_report(folder, RESULT, [{"step": 0, "eval_loss": 1.0}])
+    write_report(experiment, folder, RESULT, [{"step": 0, "eval_loss": 1.0}])
     assert not folder.curve.exists()
     assert "Nothing was trained" in folder.readme.read_text()

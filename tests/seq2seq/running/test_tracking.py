@@ -10,6 +10,7 @@ import pytest
 from adapters import ConfigurationError
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.extras import EXTRAS
 from seq2seq.report.memory import draw_memory
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.tracking import (
@@ -96,13 +97,13 @@ def test_what_a_run_has_drawn_is_passed_on(tmp_path, pictures):
     for name in pictures:
         (tmp_path / name).touch()
     recorder = Recorder()
-    log_report(recorder, RunFolder(tmp_path), {"costs": None})
+    log_report(recorder, RunFolder(tmp_path), {"costs": None}, [extra() for extra in EXTRAS])
     assert recorder.logged == [(name.removesuffix(".png"), name) for name in pictures]
 
 
 def test_memory_by_layer_is_passed_on_as_a_table(tmp_path):
     recorder = Recorder()
-    log_report(recorder, RunFolder(tmp_path), {"costs": {"memory_by_layer": LAYERS}})
+    log_report(recorder, RunFolder(tmp_path), {"costs": {"memory_by_layer": LAYERS}}, [extra() for extra in EXTRAS])
     header = ["layer", "parameters", "gradients", "optimizer", "activations"]
     assert recorder.logged == [("memory_by_layer", header, [["encoder 0", 8, 4, 2, None]])]
 

@@ -23,12 +23,13 @@ from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.running.experiment import make_trainer, run_experiment
+from seq2seq.running.preparation import prepare
+from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.metrics import average_over_tasks, compute_metrics
 from seq2seq.tasks.mixing import Mixture, apportion
 from seq2seq.tasks.registry import TASKS
-from seq2seq.text.preparation import prepare
-from tests.seq2seq.running.test_experiment import assert_same_run, stop
+from seq2seq.text.trainer import make_trainer
+from tests.seq2seq.running.test_runner import assert_same_run
 
 PAIR = ("world_sentiment", "world_similarity")  # classes and scores
 
@@ -253,13 +254,13 @@ def test_own_adapters_learn_what_they_would_have_learned_alone(values):
     values |= {"num_train_epochs": 1, "save_strategy": "no"} | QUIET
     prepared = prepare(read_experiment(values), Path("nowhere"))
     start = {name: tensor.clone() for name, tensor in adapters.adapter_state_dict(prepared.model).items()}
-    trainer = make_trainer(prepared, prepared.model, prepared.arguments)
+    trainer = make_trainer(prepared, per_task=True)
     trainer.train()
     trained = adapters.adapter_state_dict(prepared.model)
 
     again = prepare(read_experiment(values), Path("nowhere"))
-    alone = make_trainer(again, again.model, again.arguments)
-    rows = list(again.train_sampler)
+    alone = make_trainer(again, per_task=True)
+    rows = list(again.data.train_sampler)
     first_task = [row for row in rows if row < 24]
     assert 0 < len(first_task) < len(rows)
     alone.train_sampler = None
@@ -276,13 +277,13 @@ def test_own_adapters_learn_what_they_would_have_learned_alone(values):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_run_stopped_within_an_epoch_resumes_to_the_same_curve(setting, values, tmp_path, monkeypatch):
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_curve(setting, values, tmp_path, stop_at, monkeypatch):
     """Checkpoints at 4 and 8, epochs of 6 steps."""
     values = with_setting(values, setting) | {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1} | QUIET
     values |= {"do_eval": False, "do_predict": False}
     values["adapter"] = {**values["adapter"], "dropout": 0.1}
     run_experiment(read_experiment({**values, "experiment_name": "whole"}))
-    monkeypatch.setattr("seq2seq.running.experiment.make_trainer", lambda *given: stop(make_trainer(*given), 9))
+    stop_at(9)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment(values))
     monkeypatch.undo()
@@ -294,7 +295,7 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_curve(setting, values
 
 
 def sources(values, task=PAIR[0]):
-    return prepare(read_experiment(values), Path("nowhere")).tasks[task].splits["train"]["source"][:]
+    return prepare(read_experiment(values), Path("nowhere")).data.tasks[task].splits["train"]["source"][:]
 
 
 def test_a_limit_is_of_rows_for_each_task_and_its_rows_depend_on_data_seed_alone(values):

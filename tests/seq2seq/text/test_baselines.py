@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from seq2seq.extras.baselines import bag_of_words, majority
 from seq2seq.tasks.registry import OWN_FILES, TASKS
+from seq2seq.text.baselines import bag_of_words, majority
 
 WORDS = ("good", "bad", "dog", "cat")
 
@@ -69,5 +69,5 @@ def test_bag_of_words_of_one_class_is_the_majority():
 
 def test_bag_of_words_refuses_free_text():
     split = Dataset.from_dict({"source": ["a"], "target": ["b"]})
-    with pytest.raises(ValueError, match="'own_files' has free text"):
+    with pytest.raises(ValueError, match="'own_files', which is free text"):
         bag_of_words(split, split, OWN_FILES)

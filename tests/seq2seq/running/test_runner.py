@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import AutoTokenizer
 
 import adapters
 from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.running.experiment import make_trainer, run_experiment
+from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.metrics import compute_metrics
 from seq2seq.tasks.registry import OWN_FILES
 from third_party.models.t5 import T5ForConditionalGeneration
@@ -137,9 +137,9 @@ def test_overwrite_deletes_no_folder_that_is_no_run(name, values, tmp_path):
     assert (tmp_path / "outputs" / "colours" / name).read_text() == '{"model_type": "t5"}'
 
 
-def test_a_run_that_fails_loses_no_run_that_it_replaces(values, tmp_path, monkeypatch):
+def test_a_run_that_fails_loses_no_run_that_it_replaces(values, tmp_path, stop_at, monkeypatch):
     first = run_experiment(read_experiment({**values, "num_train_epochs": 1}))
-    monkeypatch.setattr("seq2seq.running.experiment.make_trainer", lambda *args: stop(make_trainer(*args), 7))
+    stop_at(7)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment({**values, "overwrite": True}))
     monkeypatch.undo()
@@ -203,38 +203,21 @@ def test_evaluation_alone_works_with_a_trained_adapter(asked, split, finished, v
 def test_evaluation_alone_without_training_says_what_it_measures(values, caplog):
     values |= {"do_train": False, "train_file": None, "do_predict": False}
     assert set(run_experiment(read_experiment(values))["metrics"]) == {"validation"}
-    assert "as it starts" in caplog.text
-
-
-class StopAt(TrainerCallback):
-    """Fails after some step, as a machine would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
+    assert "as initialised" in caplog.text
 
 
 @pytest.mark.parametrize("step", [3, 6, 8])
-def test_a_stopped_run_resumes_to_the_same_curve(step, values, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_curve(step, values, tmp_path, stop_at, monkeypatch):
     values |= {"num_train_epochs": 3, "logging_steps": 1, "adapter": {"kind": "tt_lora", "rank": 2, "dropout": 0.1}}
     run_experiment(read_experiment({**values, "experiment_name": "whole"}))
 
-    stopping = lambda *args: stop(make_trainer(*args), step)  # noqa: E731
-    monkeypatch.setattr("seq2seq.running.experiment.make_trainer", stopping)
+    stop_at(step)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment(values))
     monkeypatch.undo()
     assert not (tmp_path / "outputs" / "colours" / "metrics.json").exists()
     run_experiment(read_experiment(values))
     assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "colours")
-
-
-def stop(trainer, step: int):
-    trainer.add_callback(StopAt(step))
-    return trainer
 
 
 @pytest.mark.slow
