@@ -82,9 +82,11 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         ConfigurationError: a configuration does not fit this model. The model is as it was.
     """
     check_task_name(task)
-    sublayers = find_sublayers(model)
+    entries = as_configs(config)
+    has_places = any(entry.position != "weights" for entry in entries)
+    sublayers = find_sublayers(model) if has_places else []
     planned: list[tuple[Attachment, list[tuple[Place, nn.Module]]]] = []
-    for entry in as_configs(config):
+    for entry in entries:
         if entry.position == "weights" and task is not None:
             rule = "decides about the model's own weights, which all tasks share"
             entry.refuse("kind", rule, f"task {task!r}", "attach it without a task")

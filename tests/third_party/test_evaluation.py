@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from seq2seq.text.training import decode
 
 import adapters
+from seq2seq.text.trainer import decode
 from tests.third_party import tiny
 
 

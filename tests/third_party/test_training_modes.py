@@ -121,5 +121,5 @@ class TestWaysOfTraining:
 
     def test_several_gpus_in_one_process_are_refused(self, bases, tmp_path, monkeypatch):
         monkeypatch.setattr("transformers.training_args.TrainingArguments.n_gpu", property(lambda self: 2))
-        with pytest.raises(ValueError, match="sees 2: start the run with `torchrun"):
+        with pytest.raises(ValueError, match="got 2 visible GPUs: start the run with `torchrun"):
             tiny.make_trainer(bases["relu"], tmp_path)

@@ -21,6 +21,10 @@ class ExactLossMixin:
 
     loss_is_scaled_for_ga = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # else transformers counts items for some models' forward only
+
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
         """Run the model on a micro-batch.
 

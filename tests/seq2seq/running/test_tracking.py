@@ -38,6 +38,9 @@ class Recorder:
     def log_table(self, name, header, rows):
         self.logged.append((name, header, rows))
 
+    def finish(self):
+        pass
+
 
 def test_without_wandb_nothing_is_tracked_and_nothing_fails(values, tmp_path):
     tracker = make_tracker(read_experiment(values), tmp_path, main_process=True)
