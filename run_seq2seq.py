@@ -7,12 +7,12 @@
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
 
 Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
-last line says which key, what was given and what is allowed, and nothing was written. A run that was stopped or killed
+last line has the key, what was given and how to fix it, and nothing was written. A run that was stopped or killed
 resumes when the same command is given again.
 
-Several files, or a file with a sweep, make one list of runs. All are checked before the first one starts. Each has a
-process of its own, --jobs of them at once; finished ones are kept, and one that fails stops no other: the exit status
-is 1 in the end.
+Several files, or a file with a sweep, make one list of runs. All are checked before the first one starts. Each runs in
+its own process, --jobs of them at once; finished runs are kept. A run that fails does not stop the others; the exit
+status is then 1.
 """
 
 import argparse
@@ -22,11 +22,11 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the command line names and return the exit status."""
+    """Run what the command line asks for and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a JSON file")
     parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many runs at once, of a list of them")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
     options = parser.parse_intermixed_args(arguments)
     more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
     overrides = [text for text in options.more if text not in more_configs]
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_jobs(options.jobs)
         cells = load_cells([options.config, *more_configs], overrides)
-        # numbers below 1e-38, as of a diverging model, take a CPU a hundred times as long
+        # values below 1e-38, as in a diverging model, take a CPU a hundred times as long
         torch.set_flush_denormal(True)
         if len(cells) > 1:
             check_cells(cells)
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Failed: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
+        print("Stopped. The same command continues from the last checkpoints.", file=sys.stderr)
         return 130
     finally:
         torch.set_flush_denormal(False)

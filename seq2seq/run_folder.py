@@ -57,29 +57,30 @@ class RunFolder:
         self.checkpoints = directory / "checkpoints"
 
     def check(self, experiment: Experiment) -> None:
-        """Refuse a folder that cannot be made, or holds something else than this experiment; writes nothing."""
+        """Refuse a folder that cannot be created, or that holds something else; writes nothing."""
         there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"Key 'output_root' names a place to write to; got {experiment.run.output_root!r}, and {there} "
-                "is no directory that can be written to: choose another place."
+                f"Key 'output_root' names a writable directory; got {experiment.run.output_root!r}, and {there} "
+                "is not writable: choose another one."
             )
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
         if not self._is_run():
             raise ConfigurationError(
-                f"Key 'experiment_name' names a folder of runs; {self.directory} is none: choose another name."
+                f"Key 'experiment_name' names a run folder; got {self.directory}, which is something else: "
+                "choose another name."
             )
         key = self._differing_key(experiment)
         if key is not None and not experiment.run.overwrite:
             before, now = read_json(self.config).get(key), _plain(experiment).get(key)
             raise ConfigurationError(
-                f"Key {key!r} differs from that of the run in {self.directory}: {now!r} was given and {before!r} is "
-                "there: choose another experiment_name, or set overwrite to true."
+                f"Key {key!r} is that of the run in {self.directory}, {before!r}; got {now!r}: "
+                "choose another experiment_name, or set overwrite to true."
             )
 
     def is_finished(self, experiment: Experiment) -> bool:
-        """Whether the folder holds all that this experiment asks for."""
+        """Whether the folder has everything that this experiment asks for."""
         if experiment.run.overwrite or not self.metrics.is_file():
             return False
         result, training = self.read_result(), experiment.training
@@ -89,7 +90,7 @@ class RunFolder:
         )
 
     def open(self, experiment: Experiment) -> None:
-        """Make the folder, put a run aside that ``overwrite`` replaces, write the configuration, forget a failure."""
+        """Create the folder, put a run that ``overwrite`` replaces aside, write config.json, remove failure.json."""
         if experiment.run.overwrite and self._is_run() and (self.metrics.is_file() or self._differing_key(experiment)):
             if self.replaced.exists():
                 shutil.rmtree(self.directory)
@@ -101,16 +102,16 @@ class RunFolder:
         self.failure.unlink(missing_ok=True)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write metrics.json, and let go of the run that this one replaces."""
+        """Write metrics.json, and delete the run that this one replaces."""
         write_json(self.metrics, result)
         if self.replaced.exists():
             shutil.rmtree(self.replaced)
 
     def read_result(self) -> dict[str, Any]:
-        """What metrics.json holds.
+        """The contents of metrics.json.
 
         Raises:
-            ConfigurationError: it is not what a run writes.
+            ConfigurationError: it is not a result.
         """
         try:
             result = read_json(self.metrics)
@@ -119,8 +120,8 @@ class RunFolder:
             reason = str(error)
         if reason is not None:
             raise ConfigurationError(
-                f"The metrics.json of a finished run is its result; {self.metrics} cannot be read ({reason}): "
-                "delete it to let the run go on from its checkpoints, or set overwrite to true."
+                f"The metrics.json of a finished run has its result; got {self.metrics}, which cannot be read "
+                f"({reason}): delete it to let the run go on from its checkpoints, or set overwrite to true."
             )
         return result
 

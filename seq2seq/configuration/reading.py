@@ -1,4 +1,4 @@
-"""One JSON file, one experiment: reading it, overriding it, checking every key before anything is done.
+"""One JSON file, one experiment: read it, apply overrides, check every key before anything is done.
 
     {
         "experiment_name": "rte_tt_lora",                       keys of every run: the fields of RunArguments
@@ -9,8 +9,8 @@
     }
 
 On the command line ``key=value`` overrides a key, ``adapter.rank=4`` one inside, ``adapter[0].rank=4`` one of a list; a
-value is read as JSON would be (4 is a number, true a truth value, null nothing, [1,2] a list), else as a string. With a
-key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep``.
+value is parsed as JSON if possible (4 is a number, true a boolean, null nothing, [1,2] a list), else it is a string.
+With a key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep``.
 """
 
 import json
@@ -39,7 +39,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """Read a JSON file, apply ``key=value`` overrides, and check the whole.
 
     Raises:
-        ConfigurationError: one sentence that names the key, what was given and what is allowed.
+        ConfigurationError: one sentence with the key, what was given and what is allowed.
     """
     return read_experiment(load_values(path, overrides))
 
@@ -48,21 +48,25 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     """The values of a JSON file with ``key=value`` overrides applied; their keys are not checked yet.
 
     Raises:
-        ConfigurationError: the file is none, holds no JSON object, or an override names no place in it.
+        ConfigurationError: the file does not exist or has no JSON object, or an override does not match it.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigurationError(f"A run is described by a JSON file; {str(path)!r} is no file: check the path.")
+        raise ConfigurationError(
+            f"A run is described by a JSON file; got {str(path)!r}, which is none: check the path."
+        )
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
     except (ValueError, OSError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
-            f"A run is described by JSON; {path} cannot be read ({error}): mend that place."
+            f"A run is described by JSON; {path} cannot be read ({error}): fix the syntax."
         ) from None
     if not isinstance(values, dict):
-        raise ConfigurationError(f"A run is one JSON object; {path} holds a {type(values).__name__}: put it in braces.")
+        raise ConfigurationError(
+            f"A run is one JSON object; got a {type(values).__name__} in {path}: put it in braces."
+        )
     return override(values, overrides)
 
 
@@ -73,7 +77,7 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     except (OmegaConfBaseException, GrammarParseError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigurationError(
-            f"A run is described by plain JSON; a value cannot be read ({reason}): mend it."
+            f"A run is described by plain JSON; a value cannot be read ({reason}): fix it."
         ) from None
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -84,14 +88,14 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         except ValueError:
             parsed = value
         try:
-            if key.startswith("sweep."):  # the rest is one name, dots and all
+            if key.startswith("sweep."):  # the rest is one key, dots included
                 config.sweep = {**(config.get("sweep") or {}), key.removeprefix("sweep."): parsed}
             else:
                 OmegaConf.update(config, key, parsed, merge=False, force_add=True)
         except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(
-                f"Override {text!r} names no place in the configuration ({reason}): check the key."
+                f"An override names a key of the configuration; got {text!r} ({reason}): check the key."
             ) from None
     return OmegaConf.to_container(config, resolve=False)
 
@@ -174,7 +178,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ConfigurationError(f"A key stands once in an object; {repeated!r} stands more than once: remove one.")
+        raise ConfigurationError(f"A key appears once in an object; got {repeated!r} more than once: remove one.")
     return values
 
 

@@ -1,17 +1,17 @@
-"""Several experiments from one JSON: every combination of alternatives is a run of its own, called a cell.
+"""Several experiments from one JSON file: each combination of alternatives is a run, called a cell.
 
     {
         "experiment_name": "rank_study", "task_name": "rte", "adapter": {"kind": "tt_lora"},
         "sweep": {"adapter.rank": [2, 4, [4, 8]], "seed": [0, 1, 2]}          3 x 3 cells
     }
 
-An axis is a dotted key, as in an override, with the list of its alternatives; an alternative that is a list itself is
-one value. The cells are the product of the axes, the last axis running fastest. Each lies in
+An axis is a dotted key, as in an override, with a list of alternatives; an alternative may be a list itself. The cells
+are the product of the axes; the last axis varies fastest. The folder of a cell,
 
     <output_root>/<experiment_name>/rank-4-8__seed-2/
 
-under a name made of what varies, and is an ordinary run: it resumes, is kept when finished, and its config.json runs it
-alone. ``sweep.seed=[0,1]`` on the command line sets an axis, ``sweep=null`` takes the sweep out.
+is named after what varies. A cell is an ordinary run: it resumes, is kept when finished, and its config.json runs it
+alone. ``sweep.seed=[0,1]`` on the command line sets an axis, ``sweep=null`` removes the sweep.
 """
 
 import copy
@@ -31,17 +31,17 @@ from seq2seq.configuration.rules import check_experiment_name
 from seq2seq.experiment import Experiment
 
 FOLDER_KEYS = ("experiment_name", "output_root", "overwrite")
-"""Keys that say where runs lie, which the sweep itself decides."""
+"""Keys of the run folder, which the sweep sets itself."""
 
 LONGEST_NAME = 120
-"""Characters of a cell's name; file systems take 255 bytes, and a run puts names beside its own."""
+"""Characters of a cell's name; file systems allow 255 bytes, and a run adds suffixes to its name."""
 
 
 def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Experiment]:
-    """The runs that JSON files describe, those of a file with a ``sweep`` being its cells; the overrides apply to each.
+    """The runs that JSON files describe; a file with a ``sweep`` describes its cells. Overrides apply to each.
 
     Raises:
-        ConfigurationError: one of the runs is refused, or two of them would lie in one folder or one in another.
+        ConfigurationError: one of the runs is refused, or two of them would share a folder, or one be inside another.
     """
     cells = []
     for path in paths:
@@ -62,12 +62,12 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
 
 
 def check_folders(cells: Sequence[Experiment]) -> None:
-    """Refuse runs of which two would lie in one folder, or one inside another."""
+    """Refuse runs that would share a folder, or of which one would be inside another."""
     folders = Counter(cell.run.directory for cell in cells)
     for folder, runs in folders.items():
         if runs > 1:
             raise ConfigurationError(
-                f"Key 'experiment_name' names a folder for each run; {runs} runs would lie in {folder}: "
+                f"Key 'experiment_name' names a folder for each run; {runs} runs would share {folder}: "
                 "give each file a name of its own."
             )
         if folder.parent in folders:
@@ -78,17 +78,17 @@ def check_folders(cells: Sequence[Experiment]) -> None:
 
 
 def expand(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configurations of all cells, or ``values`` alone where it has no ``sweep``.
+    """The configurations of all cells, or ``values`` alone if there is no ``sweep``.
 
     Raises:
-        ConfigurationError: an axis is no list of different alternatives, or is a key that cannot vary.
+        ConfigurationError: an axis is not a list of different alternatives, or is a key that cannot vary.
     """
     axes = values.get("sweep")
     values = {key: value for key, value in values.items() if key != "sweep"}
     if axes is None:
         return [values]
     check_axes(axes)
-    axes = dict(sorted(axes.items()))  # the same cells have the same names, in whatever order the axes were given
+    axes = dict(sorted(axes.items()))  # the names of cells do not depend on the order of the axes
     name = check_type("experiment_name", values.get("experiment_name"), str, "the run")
     check_experiment_name(name)
     root = check_type("output_root", values.get("output_root", "outputs"), str, "the run")
@@ -101,7 +101,7 @@ def expand(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def check_axes(axes: Any) -> None:
-    """Refuse axes that are no lists of different alternatives, and keys that cannot vary."""
+    """Refuse axes that are not lists of different alternatives, and keys that cannot vary."""
     if not isinstance(axes, dict) or not axes:
         raise ConfigurationError(
             f"Key 'sweep' is an object of dotted keys with lists of alternatives; got {axes!r}: "
@@ -110,7 +110,7 @@ def check_axes(axes: Any) -> None:
     for key, alternatives in axes.items():
         if key.partition(".")[0] in ("sweep", *FOLDER_KEYS):
             raise ConfigurationError(
-                f"Key 'sweep' varies what a run does; got {key!r}, which says where it lies: take that axis out."
+                f"Key 'sweep' varies what a run does; got {key!r}, which names its folder: remove that axis."
             )
         if not isinstance(alternatives, list) or not alternatives:
             raise ConfigurationError(
@@ -121,35 +121,35 @@ def check_axes(axes: Any) -> None:
         repeated = next((value for value, text in zip(alternatives, texts, strict=True) if texts.count(text) > 1), None)
         if len(set(texts)) < len(texts):
             raise ConfigurationError(
-                f"Key {key!r} of the sweep has each alternative once; {repeated!r} stands there twice: drop one."
+                f"Key {key!r} of the sweep has each alternative once; got {repeated!r} twice: drop one."
             )
 
 
 def grid(axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Every combination of one alternative from each axis, by key; the last axis runs fastest."""
+    """Every combination of one alternative from each axis, by key; the last axis varies fastest."""
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def cell_names(axes: dict[str, list[Any]]) -> list[str]:
-    """The names of the cells in the order of ``grid``: different from each other, and valid names of a folder."""
+    """The names of the cells in the order of ``grid``: all different, and valid as folder names."""
     lasts = Counter(key.split(".")[-1] for key in axes)
     parts = []
     for key, alternatives in axes.items():
         last = key.split(".")[-1]
-        shown = readable(last if lasts[last] == 1 else key)
+        name = readable(last if lasts[last] == 1 else key)
         texts = [readable(value) for value in alternatives]
-        folded = Counter(text.casefold() for text in texts)  # some file systems do not tell a from A
+        folded = Counter(text.casefold() for text in texts)  # some file systems ignore case
         marks = [
             "" if text and folded[text.casefold()] == 1 else digest(value)
             for text, value in zip(texts, alternatives, strict=True)
         ]
-        parts.append(["-".join(filter(None, (shown, text, mark))) for text, mark in zip(texts, marks, strict=True)])
+        parts.append(["-".join(filter(None, (name, text, mark))) for text, mark in zip(texts, marks, strict=True)])
     names = ["__".join(cell) for cell in itertools.product(*parts)]
     return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{digest(name)}" for name in names]
 
 
 def readable(value: Any) -> str:
-    """A value in the characters that a folder's name may have; different values may look alike."""
+    """A value in the characters of folder names; different values may look alike."""
     if isinstance(value, dict):
         return "-".join(readable(part) for item in value.items() for part in item if part != "kind")
     if isinstance(value, list):
@@ -160,12 +160,12 @@ def readable(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """Eight hexadecimal digits that tell values apart."""
+    """Eight hexadecimal digits that distinguish values."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
 
 
 def canonical(value: Any) -> str:
-    """JSON that is the same for the same value: 1 and 1.0 are one number, the order of an object's keys is none."""
+    """JSON that is equal for equal values: 1 equals 1.0, and the order of keys does not matter."""
 
     def number(text: str) -> float:
         value = float(text)

@@ -10,9 +10,9 @@ The curve x(t) runs in the space of input embeddings between those of two real s
     line      (1 - t) x0 + t x1,      t from 0 to 1
 
 Its image is measured after every block of a T5 and after the two final norms; the decoder has a fixed input and sees
-the curve through the encoder. Besides, each block is measured alone: an encoder block gets the curve itself as its
-hidden states; a decoder block gets it in place of what the encoder would give, and as its hidden states the decoder's
-input embeddings. Position biases and masks are those of the model.
+the curve through the encoder. Each block is also measured alone: an encoder block takes the curve as its hidden states;
+a decoder block takes it instead of the encoder's output, and the decoder's input embeddings as its hidden states.
+Position biases and masks are those of the model.
 """
 
 import inspect
@@ -30,14 +30,14 @@ CURVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "line": lambda x0, x1, t: (1 - t) * x0 + t * x1,
 }
 CHORDS = 128
-"""Chords of a curve; those of a circle are together shorter than it by a share of pi^2 / (6 * 128^2) = 0.0001."""
+"""Chords of a curve; for a circle their total length is too short by pi^2 / (6 * 128^2) = 0.0001 of it."""
 
 ROWS = 32
 """Points of a curve in one forward pass."""
 
 
 class Pair(NamedTuple):
-    """Token ids of two sources, and of what the decoder is given."""
+    """Token ids of two sources, and of the decoder's input."""
 
     first: Sequence[int]
     second: Sequence[int]
@@ -45,10 +45,10 @@ class Pair(NamedTuple):
 
 
 def trajectory_length(points: Tensor) -> Tensor:
-    """The length of a polygon with corners (t, ...), in float64; 0 for a single corner.
+    """The length of a polygonal chain with corners (t, ...), in float64; 0 for a single corner.
 
     Raises:
-        ValueError: there is no corner.
+        ValueError: there are no corners.
     """
     if points.dim() == 0 or len(points) == 0:
         raise ValueError(
@@ -70,22 +70,24 @@ def trajectory(network: Callable[[Tensor], Mapping[str, Tensor]], points: Tensor
     """Lengths of the images of a curve.
 
     Args:
-        network: from points (b, ...) to outputs by name, each (b, ...); its rows do not depend on each other.
+        network: from points (b, ...) to outputs by name, each (b, ...); rows are independent.
         points: the curve, (t, ...).
-        rows: how many points the network gets at a time.
+        rows: the number of points in one forward pass.
     """
     lengths: dict[str, float] = defaultdict(float)
     last: dict[str, Tensor] = {}
     for part in points.split(rows):
         for name, outputs in network(part).items():
-            joined = torch.cat([last[name], outputs]) if name in last else outputs  # with the chord between two parts
+            joined = (
+                torch.cat([last[name], outputs]) if name in last else outputs
+            )  # includes the chord between two parts
             lengths[name] += float(trajectory_length(joined))
             last[name] = outputs[-1:]
     return dict(lengths)
 
 
 def t5_layers(model: nn.Module, points: Tensor, decoder_input_ids: Tensor) -> dict[str, Tensor]:
-    """What every layer of a T5 makes of input embeddings, in the model and alone.
+    """The outputs of every layer of a T5 for input embeddings, in the model and alone.
 
     Args:
         model: a T5 with ``encoder`` and ``decoder``, in eval mode.
@@ -93,11 +95,11 @@ def t5_layers(model: nn.Module, points: Tensor, decoder_input_ids: Tensor) -> di
         decoder_input_ids: (target,), the same for all points.
 
     Returns:
-        "input": what the first block gets, (b, source, d_model); "encoder 0", "encoder norm", "decoder 0", ...: what
-        comes out in the model; "encoder 0 alone", ...: what comes out of the block alone.
+        "input": the input of the first block, (b, source, d_model); "encoder 0", "encoder norm", "decoder 0", ...: the
+        outputs in the model; "encoder 0 alone", ...: those of the block alone.
     """
     outputs: dict[str, Tensor] = {}
-    first: dict[str, Tensor] = {}  # what the first block of a stack gets
+    first: dict[str, Tensor] = {}  # the input of the first block of a stack
 
     def before(stack_name: str, index: int, block: nn.Module) -> Callable[..., None]:
         signature = inspect.signature(block.forward)
@@ -142,7 +144,7 @@ def t5_trajectory(
 ) -> dict[str, float]:
     """The mean over pairs of sources of the lengths at each of the outputs of ``t5_layers``.
 
-    The model's mode, its parameters and the random numbers are as they were afterwards.
+    The model's mode, its parameters and the random state are unchanged afterwards.
     """
     lengths: list[dict[str, float]] = []
     device, training = model.device, model.training

@@ -1,6 +1,6 @@
 """Memory of one run by layer, in bytes: parameters, gradients, optimizer state, activations.
 
-memory_table    for README.md and for the screen
+memory_table    for README.md
 draw_memory     memory.png: a bar for each layer
 """
 
@@ -14,7 +14,7 @@ Layers = Mapping[str, Mapping[str, int | None]]
 
 
 def memory_cells(layers: Layers) -> list[list[str | int | None]]:
-    """A row for each layer: its name and its bytes, in the order of PARTS; None for what was not measured."""
+    """A row for each layer: name and bytes in the order of PARTS; None for what was not measured."""
     return [[layer, *(row.get(part) for part in PARTS)] for layer, row in layers.items()]
 
 
@@ -24,8 +24,8 @@ def memory_table(layers: Layers) -> str:
     columns = list(zip(*(row[1:] for row in rows), strict=True))
     sums = [None if None in column else sum(column) for column in columns]
     rows.append(["all", *sums])
-    shown = [[str(name), *("-" if size is None else f"{size:,}" for size in sizes)] for name, *sizes in rows]
-    return render_table("Memory by layer, bytes", ["layer", *PARTS], shown)
+    cells = [[str(name), *("-" if size is None else f"{size:,}" for size in sizes)] for name, *sizes in rows]
+    return render_table("Memory by layer, bytes", ["layer", *PARTS], cells)
 
 
 def draw_memory(path: Path, layers: Layers) -> None:

@@ -1,7 +1,9 @@
-"""How the ranks of one run's tensor trains changed, from the entries of ranks.json.
+"""The ranks of one run's tensor trains by step, from the entries of ranks.json.
 
-rank_table    for README.md: a row for each change, and the ranks of each train at the start and in the end
-draw_ranks    ranks.png: the mean rank of each kind of linear by step, from the least to the largest, and the numbers
+    rank_table    for README.md: a row for each change, and the first and final ranks of each tensor train
+    draw_ranks    ranks.png: mean, smallest and largest rank of each kind of linear by step, and the parameter count
+
+The key "numbers" of an entry is the parameter count of all cores.
 """
 
 from collections import defaultdict
@@ -18,23 +20,23 @@ Entry = dict[str, Any]
 
 
 def all_ranks(entry: Entry) -> list[int]:
-    """Every rank of every train after one change."""
+    """All ranks of all tensor trains after one change."""
     return [rank for places in entry["ranks"].values() for ranks in places.values() for rank in ranks]
 
 
 def rank_cells(entry: Entry) -> list[str]:
-    """Step, mean rank, least and largest in words, numbers of the cores."""
+    """Step, mean rank, smallest and largest rank, and the parameters of the cores, in words."""
     ranks = all_ranks(entry)
     return [
         f"{entry['step']}",
-        f"{fmean(ranks):.2f} in the mean,",
+        f"mean {fmean(ranks):.2f},",
         f"{min(ranks)} to {max(ranks)},",
-        f"{entry['numbers']:,} numbers",
+        f"{entry['numbers']:,} parameters",
     ]
 
 
 def rank_table(history: Sequence[Entry]) -> str:
-    """What each change left, and each train's ranks (r_1, ..., r_{d-1}) in the first and in the last entry."""
+    """The state after each change, and the first and final ranks (r_1, ..., r_{d-1}) of each tensor train."""
     steps = []
     for entry in history:
         ranks = all_ranks(entry)
@@ -46,13 +48,13 @@ def rank_table(history: Sequence[Entry]) -> str:
         for name, places in first.items()
         for path, ranks in places.items()
     ]
-    header = ["after step", "numbers", "mean rank", "least", "largest", "relative error"]
-    by_train = render_table("Ranks by train", ["adapter", "at", "at the start", "in the end"], trains)
+    header = ["after step", "parameters", "mean rank", "smallest", "largest", "relative error"]
+    by_train = render_table("Ranks by tensor train", ["adapter", "module", "first", "final"], trains)
     return f"{render_table('Ranks by step', header, steps)}\n\n{by_train}"
 
 
 def draw_ranks(path: Path, history: Sequence[Entry]) -> None:
-    """Steps of the mean rank over the layers, one line for each adapter, stack and linear; and of all numbers."""
+    """The mean rank by step, a line for each adapter, stack and linear; and the parameter count."""
     lines: dict[str, list[list[int]]] = defaultdict(list)
     for entry in history:
         of_kind: dict[str, list[int]] = defaultdict(list)
@@ -71,9 +73,9 @@ def draw_ranks(path: Path, history: Sequence[Entry]) -> None:
         (drawn[label],) = left.step(steps, [fmean(of_step) for of_step in ranks], where="post", marker="o", **style)
         low, high = [min(of_step) for of_step in ranks], [max(of_step) for of_step in ranks]
         left.fill_between(steps, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0)
-    left.set(xlabel="step", ylabel="rank: mean, least to largest", ylim=(0, None))
+    left.set(xlabel="step", ylabel="rank: mean, smallest to largest", ylim=(0, None))
     right.step(steps, [entry["numbers"] for entry in history], where="post", marker="o", color="#777777")
-    right.set(xlabel="step", ylabel="numbers of the cores", ylim=(0, None))
+    right.set(xlabel="step", ylabel="parameters of the cores", ylim=(0, None))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)

@@ -1,12 +1,12 @@
-"""Several runs by one command: each in a fresh process, N of them at once.
+"""Several runs from one command, each in a fresh process, N of them at once.
 
-    check_cells    every run is checked whole before the first one starts; nothing is written
-    run_cells      finished runs are kept, the others started or resumed; a run that fails does not stop the others
+    check_cells    checks every run completely before the first one starts; writes nothing
+    run_cells      keeps finished runs, starts or resumes the others; a run that fails does not stop the others
 
-A process of its own gives each run its own peak of memory, and lets a run that is killed, or takes its process with it,
-end alone: failure.json in its folder says why. The processes are forked from one that has imported everything already:
-a run does not pay for the imports. What a run prints goes to its log. Under torchrun, where the processes of a run are
-there already, the runs follow each other inside them, and the peak of memory is that of all runs so far.
+A separate process gives each run its own peak memory and isolates a crash; failure.json in the run folder has the
+reason. The processes are forked from one that has imported everything already, so a run does not pay for imports. What
+a run prints goes to its log. Under torchrun the runs follow each other inside the processes that exist already, and
+peak memory is that of all runs so far.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from adapters import ConfigurationError
 from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, read_json
-from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, how_it_ended, note_failure, sentence_of
+from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, sentence_of, sentence_of_status, write_failure
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
 
@@ -44,7 +44,7 @@ Run = Callable[[Experiment], dict[str, Any]]
 
 
 def check_jobs(jobs: int) -> None:
-    """Refuse a number of runs at once that cannot be."""
+    """Check the option --jobs."""
     if jobs < 1:
         raise ConfigurationError(f"Option --jobs is the number of runs at once, at least 1; got {jobs}: raise it.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -54,7 +54,7 @@ def check_jobs(jobs: int) -> None:
 
 
 def check_cells(cells: Sequence[Experiment]) -> None:
-    """Check every run that is not finished, its folder, rows, backbone and adapters included; writes nothing.
+    """Check every unfinished run: folder, rows, model and adapters; writes nothing.
 
     Raises:
         ConfigurationError: the first of them that is refused.
@@ -68,7 +68,7 @@ def check_cells(cells: Sequence[Experiment]) -> None:
                 "choose another name."
             )
     checked = []
-    with without_bars_of_datasets():
+    with hide_dataset_bars():
         for cell in tqdm(cells, desc="check", leave=False, dynamic_ncols=True):
             folder = RunFolder(cell.run.directory)
             skipped = {*CHECKED_BY_READING, *cell.workload.seeds}
@@ -79,8 +79,8 @@ def check_cells(cells: Sequence[Experiment]) -> None:
 
 
 @contextlib.contextmanager
-def without_bars_of_datasets() -> Generator[None]:
-    """No bar for each split of each run beside the one for all of them."""
+def hide_dataset_bars() -> Generator[None]:
+    """Hide the progress bars of ``datasets`` in the body, one for each split of each run."""
     hidden = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -91,10 +91,10 @@ def without_bars_of_datasets() -> Generator[None]:
 
 
 def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experiment) -> list[Outcome]:
-    """Run what is not finished, ``jobs`` at once, and say what became of each, in the order of ``cells``.
+    """Run what is not finished, ``jobs`` at once, and return the outcomes in the order of ``cells``.
 
     Raises:
-        KeyboardInterrupt: the command was interrupted; the workers are stopped, and their runs resume another time.
+        KeyboardInterrupt: the command was interrupted; the workers are stopped, and their runs resume next time.
     """
     waiting, outcomes = [], {}
     for cell in cells:
@@ -117,7 +117,7 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
 
 
 def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
-    """One run after the other in this process."""
+    """Run one after the other in this process."""
     for cell in cells:
         started = time.perf_counter()
         try:
@@ -125,14 +125,14 @@ def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
         except Exception as error:
             traceback.print_exc()
             if int(os.environ.get("RANK", "0")) == 0:
-                note_failure(cell, sentence_of(error))
+                write_failure(cell, sentence_of(error))
             yield Outcome(cell, "failed", None, sentence_of(error), time.perf_counter() - started)
         else:
             yield Outcome(cell, "finished", result, "", time.perf_counter() - started)
 
 
 def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generator[Outcome]:
-    """Each run in a fresh process, in the order in which they end."""
+    """Run each in a fresh process; yields outcomes in the order in which the processes end."""
     context = multiprocessing.get_context("forkserver")
     workloads = dict.fromkeys(type(cell.workload).__module__ for cell in cells)
     context.set_forkserver_preload([__name__, "matplotlib.figure", *workloads])
@@ -154,7 +154,7 @@ def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generato
 
 
 def stop(workers: Sequence[multiprocessing.Process]) -> None:
-    """Ask workers to stop, and end those that do not."""
+    """Ask workers to stop, and kill those that do not."""
     for worker in workers:
         worker.terminate()
     for worker in workers:
@@ -165,8 +165,8 @@ def stop(workers: Sequence[multiprocessing.Process]) -> None:
 
 
 def work(cell: Experiment, threads: int, run: Run) -> None:
-    """One run in a worker: its output to its log, its failure to failure.json, its exit status 0 or 1."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key press reaches all processes; the first one decides
+    """Execute one run in a worker: output goes to its log, a failure to failure.json; exit status 0 or 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     signal.signal(signal.SIGTERM, interrupted)
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -181,23 +181,23 @@ def work(cell: Experiment, threads: int, run: Run) -> None:
     except Exception as error:
         if not isinstance(error, EXPECTED_ERRORS):
             traceback.print_exc()
-        note_failure(cell, sentence_of(error))
+        write_failure(cell, sentence_of(error))
         sys.exit(1)
 
 
 def interrupted(signal_number: int, frame: Any) -> None:
-    """Stop as if by a key press, so that everything open is closed."""
+    """Stop as if by Ctrl-C, so that everything open is closed."""
     raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:
-    """Stop this process when the one that asked for it is gone."""
+    """Stop this process when its parent has ended."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def output_to_log(cell: Experiment) -> None:
-    """Let what is written to the screen go to the run's log, that of libraries and child processes too."""
+    """Redirect stdout and stderr to the run's log, also for libraries and child processes."""
     folder = RunFolder(cell.run.directory)
     folder.open(cell)
     with open(folder.log, "a", encoding="utf-8") as log:
@@ -207,13 +207,13 @@ def output_to_log(cell: Experiment) -> None:
 
 
 def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
-    """What a worker that ended with this exit status (negative: the signal that killed it) leaves behind."""
+    """The outcome of a worker with this exit status (negative: the signal that killed it)."""
     folder = RunFolder(cell.run.directory)
     if status == 0:
         return Outcome(cell, "finished", folder.read_result(), "", seconds)
     if folder.failure.is_file():
         sentence = read_json(folder.failure)["sentence"]
     else:
-        sentence = how_it_ended(status)
-        note_failure(cell, sentence)
+        sentence = sentence_of_status(status)
+        write_failure(cell, sentence)
     return Outcome(cell, "failed", None, sentence, seconds)

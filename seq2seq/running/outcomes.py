@@ -1,4 +1,4 @@
-"""What becomes of runs that one command starts: finished, kept from before, or failed for a reason in one sentence."""
+"""Outcomes of the runs that one command starts: finished, kept from before, or failed with a reason in one sentence."""
 
 import contextlib
 import signal
@@ -13,12 +13,12 @@ from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, write_json
 
 EXPECTED_ERRORS = (ConfigurationError, CheckpointError, MergeError, OSError)
-"""Errors whose text says all; of others the log has the traceback."""
+"""Errors whose message is complete; for others the log has the traceback."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: its result where it has one, else the sentence that says why not."""
+    """The outcome of a run: its result, or the reason why it has none."""
 
     experiment: Experiment
     state: Literal["kept", "finished", "failed"]
@@ -27,8 +27,8 @@ class Outcome:
     seconds: float | None = None
 
 
-def how_it_ended(status: int) -> str:
-    """A sentence about an exit status that no error explains."""
+def sentence_of_status(status: int) -> str:
+    """A sentence about an exit status without an error message."""
     if status == -signal.SIGKILL:
         return "The process was killed from outside, as the system does where memory runs out: try fewer jobs."
     if status < 0:
@@ -37,13 +37,13 @@ def how_it_ended(status: int) -> str:
 
 
 def sentence_of(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """An error on one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, EXPECTED_ERRORS) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def note_failure(cell: Experiment, sentence: str) -> None:
-    """Write failure.json, where its folder can be written to: the sentence, and the time in UTC."""
+def write_failure(cell: Experiment, sentence: str) -> None:
+    """Write failure.json, if the folder is writable: the sentence, and the time in UTC."""
     folder = RunFolder(cell.run.directory)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ def note_failure(cell: Experiment, sentence: str) -> None:
 
 
 def cell_name(cell: Experiment) -> str:
-    """A run's folder and the one above it, which is that of its sweep."""
+    """The run folder and the one above it, which is that of its sweep."""
     return "/".join(cell.run.directory.parts[-2:])
 
 
@@ -63,7 +63,7 @@ def main_metric(result: dict[str, Any]) -> float | None:
 
 
 def cells_table(outcomes: Sequence[Outcome]) -> str:
-    """Name, state, metric, trainable parameters and seconds of each run, and why the failed ones failed."""
+    """A table of runs: name, state, metric, trainable parameters, seconds; below it the reasons of failures."""
     rows = []
     for outcome in outcomes:
         metric = None if outcome.result is None else main_metric(outcome.result)

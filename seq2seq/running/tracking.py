@@ -104,14 +104,15 @@ def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any], extr
 
 
 def check_tracking(experiment: Experiment) -> None:
-    """Refuse a tracker that is not installed, or that has no account and would need one.
+    """Refuse a tracker that is not installed, or that needs an account and has none.
 
     Raises:
-        ConfigurationError: one sentence about the key, ``log_to_wandb`` or ``report_to``.
+        ConfigurationError: about the key ``log_to_wandb`` or ``report_to``.
     """
     if "tensorboard" in experiment.training["report_to"] and importlib.util.find_spec("tensorboard") is None:
         raise ConfigurationError(
-            "Key 'report_to' needs tensorboard, which is not installed: pip install tensorboard, or write 'none'."
+            "Key 'report_to' needs tensorboard; got an environment without it: pip install tensorboard, or write "
+            "'none'."
         )
     if not experiment.run.log_to_wandb:
         return
@@ -119,11 +120,11 @@ def check_tracking(experiment: Experiment) -> None:
         import wandb
     except ImportError:
         raise ConfigurationError(
-            "Key 'log_to_wandb' needs wandb, which is not installed: pip install wandb, or set it to false."
+            "Key 'log_to_wandb' needs wandb; got an environment without it: pip install wandb, or set it to false."
         ) from None
     if os.environ.get("WANDB_MODE") not in ("offline", "disabled") and not wandb.login(prompt=False):
         raise ConfigurationError(
-            "Key 'log_to_wandb' needs an account of wandb; none is logged in here: run `wandb login`, or set "
+            "Key 'log_to_wandb' needs a wandb account; got none that is logged in: run `wandb login`, or set "
             "WANDB_MODE=offline."
         )
 

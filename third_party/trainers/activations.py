@@ -4,11 +4,11 @@
         loss = compute_loss(model(**batch))
     layers                                      {"encoder 0": 38912, ..., "lm_head": 4096, "loss": 7680}
 
-Counted is each storage that autograd saves, once and whole, for the layer that saves it first: "encoder 3" and "decoder
-3" for blocks, the part's own name outside them ("shared", "encoder" for the rest of a stack, "lm_head"), "loss" for
-what no module saves. Parameters and buffers are not counted, nor are views of them; a copy in another dtype is, for it
-is kept too. Where activations are checkpointed a block keeps its inputs alone, and these are what is counted; what it
-computes again during the backward pass is not. Nothing is changed: the hooks hand back the tensors they are given.
+Each storage that autograd saves is counted once, for the layer that saves it first. Layers are those of
+``adapters.base.sublayers.layer_of``: "encoder 3" and "decoder 3" for blocks, the name of the part outside them
+("shared", "encoder" for the rest of a stack, "lm_head"), and "loss" for what no module saves. Parameters, buffers and
+views of them are not counted; a copy in another dtype is. With activation checkpointing a block saves only its inputs,
+and only these are counted. The hooks return the tensors unchanged.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ LAYER = re.compile(r"[^.]+(\.block\.\d+)?")
 
 @contextlib.contextmanager
 def saved_activations(model: nn.Module) -> Iterator[dict[str, int]]:
-    """Count, for the forward pass in the body, bytes by layer into the dictionary that this gives."""
+    """Count the bytes that a forward pass in the body saves; yields them by layer."""
     layers: dict[str, int] = {}
     entered = [OUTSIDE]
     own = [*model.parameters(), *model.buffers()]
     seen = {tensor.untyped_storage().data_ptr() for tensor in own}
-    held = []  # so that no address is used anew while storages are told apart by it
+    held = []  # so that no address is reused while storages are distinguished by it
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

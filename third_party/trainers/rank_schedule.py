@@ -1,12 +1,12 @@
-"""Ranks that change while a trainer trains, and their history.
+"""A trainer callback that changes ranks on a schedule, and their history.
 
-After a step of the schedule ranks change before that step's evaluation and checkpoint, so that a checkpoint holds what
-the next step begins with, the optimizer's state included, and a run that resumes from it goes on as if it had not
-stopped. What was the best checkpoint is forgotten whenever ranks change: the model that is loaded at the end has the
-ranks that the schedule came to.
+After a step of the schedule, ranks change before that step's evaluation and checkpoint. A checkpoint therefore has what
+the next step starts from, optimizer state included, and a run that resumes from it continues as if it had not stopped.
+Whenever ranks change, the best checkpoint so far is discarded: the model that is loaded at the end has the final ranks.
 
     history    [{"step": 0, "numbers": 9984, "error": 0.0, "ranks": {"tt_lora": {path: [r_1, ..., r_{d-1}]}}}, ...]
-               the start and each change; "error" as in ``adapters.RankReport``
+               the start and each change; "numbers" counts parameters of cores, "error" is that of
+               ``adapters.RankReport``
 """
 
 import json
@@ -30,7 +30,7 @@ class RankScheduleCallback(TrainerCallback):
 
     Args:
         schedule: when and how ranks change.
-        path: a file for the history, as JSON; a run that resumes reads there what came before. None for none.
+        path: a JSON file for the history, which a resumed run continues; None for none.
     """
 
     def __init__(self, schedule: RankSchedule, path: Path | None = None) -> None:
@@ -40,7 +40,7 @@ class RankScheduleCallback(TrainerCallback):
         self.optimizer_is_checked = False
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Begin the history, or go on with it; refuse several processes, and a schedule that cannot be kept.
+        """Start or continue the history; refuse several processes, and a schedule that cannot be met.
 
         Raises:
             ValueError: more than one process trains.
@@ -63,10 +63,10 @@ class RankScheduleCallback(TrainerCallback):
             self._note(kwargs["model"], state.global_step, 0.0)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Change the ranks where it is time.
+        """Change the ranks if the schedule says so.
 
         Raises:
-            ConfigurationError: the optimizer keeps what cannot be carried along, which is said after the first step.
+            ConfigurationError: the optimizer has state that cannot be carried over; raised after the first step.
         """
         model, optimizer = kwargs["model"], kwargs["optimizer"]
         if not self.optimizer_is_checked:
@@ -77,7 +77,7 @@ class RankScheduleCallback(TrainerCallback):
         if report is None:
             return
         logger.info(
-            "Ranks after step %d: %d numbers in the cores, %d before, relative error %.1e.",
+            "Ranks after step %d: %d parameters in the cores, %d before, relative error %.1e.",
             state.global_step,
             report.parameters_after,
             report.parameters_before,

@@ -45,7 +45,7 @@ def test_a_run_leaves_its_ranks_behind(values, tmp_path):
     }
     page = (folder / "README.md").read_text()
     assert "![ranks by step](ranks.png)" in page
-    assert f"{numbers[-1]:,} numbers |" in page
+    assert f"{numbers[-1]:,} parameters |" in page
     assert (folder / "ranks.png").read_bytes()[:4] == b"\x89PNG"
 
 

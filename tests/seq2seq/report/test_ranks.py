@@ -24,7 +24,7 @@ def test_the_table_has_a_row_for_each_change_and_for_each_train():
 
 def test_the_result_has_the_final_ranks(experiment):
     rows = dict(result_rows(experiment, {**RESULT, "ranks": HISTORY[-1]}))
-    assert rows["final ranks"] == "2.00 in the mean, 1 to 3, 500 numbers"
+    assert rows["final ranks"] == "mean 2.00, 1 to 3, 500 parameters"
     assert rank_cells(HISTORY[0])[0] == "0"
 
 

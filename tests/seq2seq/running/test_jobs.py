@@ -21,7 +21,7 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.sweep import expand
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.jobs import check_cells, run_cells
-from seq2seq.running.outcomes import how_it_ended
+from seq2seq.running.outcomes import sentence_of_status
 
 STUB = """
 import multiprocessing, os, signal, threading
@@ -80,8 +80,8 @@ def test_a_run_that_fails_in_any_way_stops_no_other(cells, stub):
     assert [outcome.sentence for outcome in outcomes] == [
         "",
         "ValueError: no luck",
-        how_it_ended(-signal.SIGKILL),
-        how_it_ended(7),
+        sentence_of_status(-signal.SIGKILL),
+        sentence_of_status(7),
         "",
     ]
     for outcome in outcomes:

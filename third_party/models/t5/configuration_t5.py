@@ -1,4 +1,4 @@
-"""T5Config with one more field: the adapters that the model carries."""
+"""T5Config with one more field: the adapters of the model."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class T5Config(TransformersT5Config):
             model each entry is ``{"task": name or null, "config": {...}}``.
 
     Raises:
-        adapters.ConfigurationError: an entry is no valid adapter.
+        adapters.ConfigurationError: an entry is not a valid adapter.
     """
 
     adapters: dict[str, Any] | list[dict[str, Any]] | None = None
@@ -30,7 +30,7 @@ class T5Config(TransformersT5Config):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers', but an mT5 stays one: it never scales its decoder's outputs, T5 where its head is tied.
+        """As in transformers, but an mT5 stays one: it never scales its decoder's outputs; T5 does if its head is tied.
 
         Raises:
             OSError: the values are those of another architecture.

@@ -1,7 +1,7 @@
-"""Adapters that PEFT makes from the base's weights, in a whole checkpoint.
+"""Checkpoints of whole models with adapters that PEFT makes from the base weights.
 
-They cannot be attached to an empty model and then loaded with it, for their shapes and fixed tensors come from the
-values of the base. So the base is loaded first, then they are attached, then their own tensors are read.
+Such adapters cannot be attached to an empty model and then loaded with it, because their shapes and fixed tensors come
+from the values of the base. So the base is loaded first, then they are attached, then their own tensors are read.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from adapters.freezing import adapter_parameters
 from adapters.saved.checkpoint import adapter_buffers, check_tensors, load_tensors
 
 ADAPTER_TENSORS = (r"\.tasks\.", r"^shared_parameters\.")
-"""Patterns of names that the base has no place for, and that are read later."""
+"""Patterns of tensor names that are not in the base and are read later."""
 
 
 def state_dict_without_repetition(model: nn.Module) -> dict[str, Tensor]:
-    """The state_dict with each tensor of the adapters once; PEFT's layers may have some in common."""
+    """The state_dict with each tensor of the adapters once; layers of PEFT may share some."""
     state = model.state_dict()
     once = {**adapter_parameters(model), **adapter_buffers(model)}
     places = tuple(f"{path}." for path, m in model.named_modules() if isinstance(m, adapters.AdapterController))
@@ -28,12 +28,12 @@ def state_dict_without_repetition(model: nn.Module) -> dict[str, Tensor]:
 
 
 def attach_and_read(model: nn.Module, path: Any, kwargs: dict[str, Any]) -> None:
-    """Attach what the configuration names to the loaded base, and read the tensors of it that the checkpoint holds.
+    """Attach the configured adapters to the loaded base, and read those of their tensors that the checkpoint has.
 
     Args:
         model: the base, loaded.
         path: a folder, or the name of a repository that has just been loaded.
-        kwargs: what ``from_pretrained`` was given, of which where the files lie is used.
+        kwargs: the arguments of ``from_pretrained``, of which those that locate files are used.
     """
     own = set(model.state_dict())
     for task, adapter in model.config.attachments():

@@ -1,15 +1,15 @@
-"""T5ForConditionalGeneration that carries adapters.
+"""T5ForConditionalGeneration with adapters.
 
     T5ForConditionalGeneration.from_pretrained("t5-base", adapters={"kind": "tt_lora", "rank": 8})
 
-transformers' own T5 is built first, whole; then ``adapters.attach`` puts the modules in the places of its sublayers, so
-no forward is rewritten and a checkpoint's names stay what they are. Three ways lead to the same model:
+transformers' T5 is built first; then ``adapters.attach`` puts the modules into its sublayers, so no forward is
+rewritten and the names in a checkpoint do not change. Three ways lead to the same model:
 
     base checkpoint, adapters=...      loaded, then attached
     a checkpoint with its adapters     attached while empty (config.adapters), then all weights loaded
     config.adapters by hand            attached while empty, the base loaded, the missing adapters started after that
 
-Where a kind makes its adapters from the base's weights (those of PEFT), all are attached after the base is loaded, and
+If a kind makes its adapters from the base weights (those of PEFT do), all are attached after the base is loaded, and
 their tensors are read after that.
 """
 
@@ -27,7 +27,7 @@ from third_party.models.t5.configuration_t5 import T5Config
 from third_party.models.t5.late_adapters import ADAPTER_TENSORS, attach_and_read, state_dict_without_repetition
 
 BASE_IS_AWAITED: ContextVar[bool] = ContextVar("base_is_awaited", default=False)
-"""Whether a model is built now whose weights come later."""
+"""Whether the model that is being built is given its weights later."""
 
 
 class T5ForConditionalGeneration(TransformersT5):
@@ -47,14 +47,14 @@ class T5ForConditionalGeneration(TransformersT5):
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args: Any, adapters: Any = None, **kwargs: Any) -> Any:
-        """As transformers', with ``adapters`` (an AdapterConfig, its dictionary, or a list) to attach after loading.
+        """As in transformers, with ``adapters`` (an AdapterConfig, its dictionary, or a list) to attach after loading.
 
-        Weights are read from safetensors only, and no code of a checkpoint is run, unless the caller says otherwise.
+        Weights are read from safetensors only, and no code of a checkpoint is run, unless the caller overrides it.
 
         Raises:
             adapters.ConfigurationError: the adapters do not fit the model.
-            OSError: the checkpoint is not there, is of another architecture, or lacks tensors of the base or some of
-                those of an adapter that it has.
+            OSError: the checkpoint does not exist, has another architecture, or lacks tensors of the base or some
+                tensors of an adapter.
         """
         kwargs = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
         with_info = kwargs.pop("output_loading_info", False)
@@ -68,13 +68,13 @@ class T5ForConditionalGeneration(TransformersT5):
             attach_and_read(model, path, kwargs)
         start_missing_adapters(model, set(info["missing_keys"]), str(path))
         if attachments(model):
-            freeze(model)  # loading has put new Parameters, all of which would train
+            freeze(model)  # loading has created new Parameters, all of them trainable
         if adapters is not None:
             attach(model, adapters)
         return (model, info) if with_info else model
 
     def save_pretrained(self, directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', unmerged, with what is attached written into config.json."""
+        """As in transformers, unmerged, with the attached adapters in config.json."""
         self.config.adapters = [attachment.to_dict() for attachment in adapters.attachments(self)] or None
         if any(attachment.config.reads_weights for attachment in adapters.attachments(self)):
             kwargs.setdefault("state_dict", state_dict_without_repetition(self))
@@ -86,17 +86,17 @@ class T5ForConditionalGeneration(TransformersT5):
 
 
 def check_base_is_whole(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
-    """Refuse a checkpoint without some of the base's tensors, which would stay random."""
+    """Refuse a checkpoint that lacks tensors of the base, which would stay random."""
     lost = missing - adapter_parameters(model).keys()
     if lost:
         raise OSError(
-            f"A checkpoint holds every tensor of the base model; {path} lacks {len(lost)}, the first {min(lost)!r}: "
-            "name a checkpoint whose config.json and tensors belong together."
+            f"A checkpoint has every tensor of the base model; got {path}, which lacks {len(lost)}, first "
+            f"{min(lost)!r}: name a checkpoint whose config.json and tensors belong together."
         )
 
 
 def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str], path: str) -> None:
-    """Give adapters that the checkpoint did not hold their initial values; refuse one that it holds in part."""
+    """Initialise adapters that the checkpoint does not have; refuse one that it has in part."""
     shared = {name: p for name, p in model.named_parameters() if name.startswith("shared_parameters.")}
     loaded = {name: parameter.detach().clone() for name, parameter in shared.items() if name not in missing}
     for place, module in adapters.adapted_modules(model):
@@ -110,11 +110,11 @@ def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str],
                 lacking = own & missing or borrowed & missing
                 if lacking and own - missing:
                     raise OSError(
-                        f"A checkpoint holds an adapter whole or not at all; {path} lacks {min(lacking)!r}: "
-                        "load it with the adapters it was saved with."
+                        f"A checkpoint has an adapter completely or not at all; got {path}, which lacks "
+                        f"{min(lacking)!r}: load it with the adapters it was saved with."
                     )
                 if lacking:
                     module.start(adapter)
     with torch.no_grad():
-        for name, value in loaded.items():  # a start draws shared values anew, also for other tasks
+        for name, value in loaded.items():  # initialising draws shared values again, also for other tasks
             model.get_parameter(name).copy_(value)
