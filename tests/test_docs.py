@@ -31,7 +31,7 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
 from seq2seq.extras import baselines
-from seq2seq.tasks import metrics
+from seq2seq.tasks import metric_classes
 from seq2seq.tasks import registry as tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.splits import SPLIT_POLICIES
@@ -44,7 +44,7 @@ REGISTRIES = (
     PLACES,
     t3nsor.FORMATS,
     tasks.TASKS,
-    metrics.METRICS,
+    metric_classes.METRICS,
     baselines.BASELINES,
 )
 LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}

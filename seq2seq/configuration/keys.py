@@ -10,7 +10,7 @@ from transformers import Seq2SeqTrainingArguments
 from adapters import AdapterConfig, ConfigurationError, RankSchedule
 from seq2seq import PROJECT
 from seq2seq.tasks.mixing import Mixture
-from seq2seq.tasks.registry import OWN_FILES
+from seq2seq.tasks.registry import CUSTOM_FILES
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "seed": 42,
@@ -97,7 +97,7 @@ class RunArguments:
     @property
     def task_label(self) -> str:
         """What a table calls the run's task or tasks."""
-        return " + ".join(self.task_names) or OWN_FILES.name
+        return " + ".join(self.task_names) or CUSTOM_FILES.name
 
     @property
     def adapters_per_task(self) -> bool:

@@ -15,7 +15,7 @@ from seq2seq.configuration.keys import Experiment
 from seq2seq.running.tracking import check_tracking
 from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import MixtureSampler
-from seq2seq.tasks.registry import OWN_FILES, get_task
+from seq2seq.tasks.registry import CUSTOM_FILES, get_task
 from seq2seq.tasks.sources import is_task_folder, load_files, load_splits
 from seq2seq.tasks.splits import limit_rows
 from seq2seq.tasks.task_spec import TaskSpec
@@ -70,7 +70,7 @@ def prepare(experiment: Experiment, trained: Path) -> Prepared:
             f"One process drives one GPU; this one sees {arguments.n_gpu}: start the run with torchrun "
             f"--nproc_per_node {arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
         )
-    specs = [get_task(name) for name in run.task_names] or [OWN_FILES]
+    specs = [get_task(name) for name in run.task_names] or [CUSTOM_FILES]
     check_task_settings(experiment, specs)
     splits = {spec.name: load_rows(experiment, spec) for spec in specs}
     train_sampler = order_rows(experiment, arguments, splits)
