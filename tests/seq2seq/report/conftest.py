@@ -1,4 +1,4 @@
-"""Run folders as a finished, failed or stopped run leaves them, without the run."""
+"""Fixtures that write run folders as a finished, failed or stopped run leaves them."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ LAYERS = {
 
 
 def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int, scale: float = 1.0) -> dict[str, Any]:
-    """What metrics.json holds of a run on a backbone of a million numbers."""
+    """The content of metrics.json for a run on a backbone with a million parameters."""
     return {
         "experiment_name": config["experiment_name"],
         "task": config["task_name"] or "mixture",
@@ -46,7 +46,7 @@ def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes the folder of a run below tmp_path/outputs; without ``value`` the run is not finished."""
+    """A function that writes a run folder below tmp_path/outputs; without ``value`` the run is unfinished."""
 
     def write(
         name: str,
