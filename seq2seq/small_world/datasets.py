@@ -157,7 +157,7 @@ def _with_fewer_details(world: World, event: Event) -> Event:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: `make(world, label)` makes the sentences of a row; `labels` maps labels to their form in the files."""
+    """A data set: `make(world, label)` makes the sentences of a row; `labels` maps labels to their form in files."""
 
     make: Callable[[World, int], tuple[str, ...]]
     columns: tuple[str, ...]

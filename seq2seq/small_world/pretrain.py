@@ -96,7 +96,11 @@ def new_model(vocabulary_size: int) -> T5ForConditionalGeneration:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]) -> Batch:
-    """Return `input_ids`, `attention_mask` (batch, source length) and `labels` (batch, target length; -100: padding)."""
+    """Tokenize pairs of texts.
+
+    Returns:
+        `input_ids`, `attention_mask` (batch, source length); `labels` (batch, target length), -100 for padding.
+    """
     sources, targets = zip(*pairs, strict=True)
     batch = tokenizer(list(sources), return_tensors="pt", padding=True)
     labels = tokenizer(list(targets), return_tensors="pt", padding=True).input_ids
