@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -11,20 +12,35 @@ from seq2seq.report.__main__ import main
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.report.tables import results_frame
+from tests.seq2seq.report.conftest import write_run_folder
 
 FILES = {"report.md", "index.html", "results.csv", "runs.csv"}
 
 
-@pytest.fixture
-def outputs(write_run, tmp_path):
+def write_runs(root):
     """Two methods with two seeds each, a failed run, a run with a broken result, and an unfinished run."""
+    write_run = partial(write_run_folder, root)
     for seed in (0, 1):
         write_run(f"full/seed-{seed}", 0.8 + seed / 10, 10**6, adapter=[{"kind": "none"}], seed=seed)
         write_run(f"lora/seed-{seed}", 0.6 + seed / 10, seed=seed)
     write_run("failed", failure="A weight is <infinite> | lost.")
     write_run("unfinished", seed=9)
     (write_run("broken", 0.5, seed=8) / "metrics.json").write_text(json.dumps({"task": 3}))
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    write_runs(tmp_path / "outputs")
     return tmp_path / "outputs"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The directory of a report, whose runs are in ../outputs; tests only read it."""
+    root = tmp_path_factory.mktemp("report")
+    write_runs(root / "outputs")
+    assert main([str(root / "outputs"), "--out", str(root / "results")]) == 0
+    return root / "results"
 
 
 class Page(HTMLParser):
@@ -47,9 +63,8 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_complete_and_self_contained(outputs, capsys):
-    assert main([str(outputs)]) == 0
-    source = (outputs / "report" / "index.html").read_text()
+def test_the_page_is_complete_and_self_contained(report):
+    source = (report / "index.html").read_text()
     page = Page(source)
     text = " ".join(page.text)
     assert page.open == []
@@ -59,25 +74,20 @@ def test_the_page_is_complete_and_self_contained(outputs, capsys):
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not re.search(r"https?:|url\(|@import", source)
-    shown = capsys.readouterr().out
-    assert "4 finished, 1 failed, 1 broken, 1 running" in shown
-    assert str(outputs / "report" / "index.html") in shown
 
 
-def test_the_files_of_a_report(outputs, tmp_path):
-    assert main([str(outputs), "--out", str(tmp_path / "results")]) == 0
-    written = {path.name for path in (tmp_path / "results").iterdir()}
+def test_the_files_of_a_report(report):
+    written = {path.name for path in report.iterdir()}
     plots = {"metric_by_parameters.png", "learning_curves.png", "memory_by_layer.png"}
     assert written == FILES | plots
-    page = (tmp_path / "results" / "report.md").read_text()
+    page = (report / "report.md").read_text()
     assert set(re.findall(r"\]\((.*?)\)", page)) == plots
     assert "| failed | failed | – | A weight is <infinite> \\| lost. |" in page
     assert "metrics.json cannot be read at task" in page
 
 
-def test_markdown_tables_have_equally_many_cells_per_row(outputs):
-    main([str(outputs)])
-    lines = (outputs / "report" / "report.md").read_text().splitlines()
+def test_markdown_tables_have_equally_many_cells_per_row(report):
+    lines = (report / "report.md").read_text().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
     rules = [number for number, line in enumerate(tables) if set(line) <= set("|-")]
@@ -86,11 +96,10 @@ def test_markdown_tables_have_equally_many_cells_per_row(outputs):
         assert len(set(widths[start:end])) == 1
 
 
-def test_the_csv_files_read_back(outputs):
-    main([str(outputs)])
-    results = pd.read_csv(outputs / "report" / "results.csv")
-    runs = pd.read_csv(outputs / "report" / "runs.csv")
-    expected = results_frame(methods_of(collect_runs(outputs)))
+def test_the_csv_files_read_back(report):
+    results = pd.read_csv(report / "results.csv")
+    runs = pd.read_csv(report / "runs.csv")
+    expected = results_frame(methods_of(collect_runs(report.parent / "outputs")))
     assert list(results.columns) == list(expected.columns)
     assert results["mean"].tolist() == expected["mean"].tolist()
     assert results["std"].tolist() == pytest.approx([0.05 * 2**0.5] * 2)
@@ -105,8 +114,11 @@ def test_the_csv_files_read_back(outputs):
     ]
 
 
-def test_a_second_report_replaces_the_first(outputs, write_run):
+def test_a_second_report_replaces_the_first(outputs, write_run, capsys):
     main([str(outputs)])
+    printed = capsys.readouterr().out
+    assert "4 finished, 1 failed, 1 broken, 1 running" in printed
+    assert str(outputs / "report" / "index.html") in printed
     first = {path.name: path.read_bytes() for path in (outputs / "report").iterdir()}
     main([str(outputs)])
     assert {path.name: path.read_bytes() for path in (outputs / "report").iterdir()} == first
