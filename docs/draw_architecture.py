@@ -28,7 +28,7 @@ def box(axes, x, y, text, colour, width=2.15, height=0.62):
 
 
 def arrow(axes, start, end, bend=0.0):
-    """An arrow, bent where asked for."""
+    """An arrow, optionally bent."""
     style = f"arc3,rad={bend}"
     axes.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, lw=1.2, color=INK, connectionstyle=style)
@@ -94,7 +94,7 @@ def draw_sublayer(axes):
 
 
 def draw_tt_matrix(axes):
-    """Three cores, their row and column legs and the bonds between them."""
+    """Three cores with row and column legs, and the bonds between them."""
     y = 5.6
     for k, x in enumerate((1.2, 3.2, 5.2), start=1):
         line(axes, [x, x], [y + 0.4, y + 1.15])
@@ -111,7 +111,7 @@ def draw_tt_matrix(axes):
     text = (
         "$\\Delta W_{(i_1 i_2 i_3),(j_1 j_2 j_3)} = G_1[i_1,j_1]\\;G_2[i_2,j_2]\\;G_3[i_3,j_3]$\n\n"
         "3072 $\\times$ 768 as (12$\\cdot$16$\\cdot$16) $\\times$ (8$\\cdot$8$\\cdot$12), rank 8:\n"
-        "10,496 numbers instead of 2,359,296\n\n"
+        "10,496 parameters instead of 2,359,296\n\n"
         "training:     $y = W x + \\Delta W x$,   $W$ frozen\n"
         "evaluation:  $y = (W + \\Delta W)\\, x$,   merged, then restored bit for bit"
     )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 FROZEN, TRAINED, PLAIN, INK = "#dfe6ee", "#f6b26b", "white", "#22313f"
-MIDDLE = 2.0  # where data flow in a tile of 4 x 4
+MIDDLE = 2.0  # x of the data path in a tile of 4 x 4
 
 
 def box(axes, x, y, words, colour=FROZEN, width=1.3, height=0.5, size=9.0, **style):
@@ -58,7 +58,7 @@ def block(axes, x, y, width, height, words="", dashed=False):
     text(axes, x, y, words, 8)
 
 
-# Linear forms, centred at (x, y), some 1.5 wide and 0.5 high
+# Linear maps, centred at (x, y), about 1.5 wide and 0.5 high
 
 
 def dense(axes, x, y):
@@ -99,7 +99,7 @@ def train(axes, x, y, rows=True, columns=True):
 
 
 def beside(axes, draw):
-    """A frozen linear with something beside it, added to its output."""
+    """A frozen linear with a delta beside it, added to its output."""
     line(axes, (1.0, 0.65), (1.0, 3.1))
     box(axes, 1.0, 1.95, "$W$", width=1.0, height=0.7)
     line(axes, (1.0, 1.0), (2.9, 1.0), (2.9, 1.55))
@@ -110,12 +110,12 @@ def beside(axes, draw):
 
 
 def after(axes, *steps):
-    """A frozen linear, then a change of its output added to it."""
+    """A frozen linear, then a residual adapter on its output."""
     box(axes, MIDDLE, 0.7, "$W$", width=1.0, height=0.36)
     line(axes, (MIDDLE, 0.88), (MIDDLE, 3.1))
     ys = (1.5, 2.05, 2.6) if len(steps) == 3 else (2.05,)
     for draw, y in zip(steps, ys, strict=True):
-        if draw in (low_rank, hypercomplex, compacter):  # of several parts: one frame around them
+        if draw in (low_rank, hypercomplex, compacter):  # drawn in several parts, with one frame around them
             box(axes, MIDDLE, y, "", PLAIN, width=1.95, height=0.6, ec="#c3ccd5")
         draw(axes, MIDDLE, y)
     line(axes, (MIDDLE, 1.05), (0.7, 1.05), (0.7, 3.1), (MIDDLE - 0.14, 3.1))
@@ -129,7 +129,7 @@ def activation(axes, x, y):
 
 
 def norm(axes, draw):
-    """x over its root mean square, times a weight that is drawn at the right."""
+    """x over its root mean square, times a weight drawn on the right."""
     line(axes, (1.2, 0.65), (1.2, 3.1))
     box(axes, 1.2, 1.45, "$x\\,/\\,\\mathrm{rms}(x)$", PLAIN, width=1.6)
     axes.add_patch(Circle((1.2, 2.55), 0.14, fc=PLAIN, ec=INK, lw=1.0, zorder=3))
@@ -219,7 +219,7 @@ TILES = {
     "lm_head": (lm_head, "the output projection"),
     "none": (everything, "full fine-tuning"),
 }
-"""For each kind its picture and its formula."""
+"""Drawing and formula of each kind."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Draws docs/tensor_train.png: a matrix, its reshaping, its cores, what the rank is, and the train's relatives.
+"""Draws docs/tensor_train.png: a matrix, its reshaping, its cores, the rank of a bond, and related formats.
 
 python docs/draw_tensor_train.py
 """
@@ -30,8 +30,8 @@ def core(axes, x, y, name, legs=True, radius=0.36):
 
 
 def draw_matrix(axes):
-    """An 8 x 8 matrix whose rows and columns count in three digits of base 2; one entry is marked."""
-    axes.set_title("1  a matrix $W$, rows and columns\n    numbered in digits", fontsize=10, color=INK, loc="left")
+    """An 8 x 8 matrix with row and column indices written as three binary digits; one entry is marked."""
+    axes.set_title("1  a matrix $W$, indices of rows\n    and columns in binary", fontsize=10, color=INK, loc="left")
     left, bottom, cell = 0.9, 0.45, 0.4
     for i in range(8):
         for j in range(8):
@@ -48,9 +48,9 @@ def draw_matrix(axes):
 
 
 def draw_tensor(axes):
-    """The same numbers with the digits as indices, in pairs."""
+    """The same entries with the digits as indices, in pairs."""
     axes.set_title(
-        "2  the same numbers as a tensor,\n    digits in pairs $(i_k, j_k)$", fontsize=10, color=INK, loc="left"
+        "2  the same entries as a tensor,\n    indexed by pairs $(i_k, j_k)$", fontsize=10, color=INK, loc="left"
     )
     y = 2.2
     axes.add_patch(Rectangle((0.5, y - 0.4), 3.2, 0.8, fc=PLAIN, ec=INK, lw=1.1))
@@ -64,8 +64,8 @@ def draw_tensor(axes):
 
 
 def draw_train(axes):
-    """The train: one core for each pair, a bond between neighbours."""
-    axes.set_title("3  a train of cores:\n    one pair and two bonds each", fontsize=10, color=INK, loc="left")
+    """The tensor train: one core per pair, a bond between neighbours."""
+    axes.set_title("3  a train of cores, each with\n    one pair and two bonds", fontsize=10, color=INK, loc="left")
     y, xs = 2.2, (0.7, 2.1, 3.5)
     for k, x in enumerate(xs, start=1):
         if k < 3:
@@ -78,7 +78,7 @@ def draw_train(axes):
 
 
 def draw_unfolding(axes):
-    """The cut through a bond: the tensor as a matrix of left pairs against right pairs."""
+    """A cut through a bond: the tensor as a matrix with left pairs as rows and right pairs as columns."""
     axes.set_title("The rank of a bond is the rank of an unfolding", fontsize=10, color=INK, loc="left")
     axes.add_patch(Rectangle((0.95, 0.9), 2.9, 1.5, fc=PLAIN, ec=INK, lw=1.1))
     text(axes, 2.4, 1.65, "$T_{\\langle 1\\rangle}$", 12)
@@ -91,12 +91,12 @@ def draw_unfolding(axes):
     axes.add_patch(Rectangle((5.85, 1.95), 2.9, 0.45, fc=CORE, ec=INK, lw=1.1))
     text(axes, 5.64, 2.18, "$r_1$", 10.5)
     text(axes, 7.3, 2.62, "$i_2 j_2\\, i_3 j_3$", 9.5)
-    text(axes, 7.3, 1.35, "the rest of the train,\nto be cut in turn", 9, style="italic")
+    text(axes, 7.3, 1.35, "the rest of the train,\ncut next", 9, style="italic")
 
 
 def draw_relatives(axes):
     """Two cores, a ring, cores mixed from a basis."""
-    axes.set_title("Relatives", fontsize=10, color=INK, loc="left")
+    axes.set_title("Related formats", fontsize=10, color=INK, loc="left")
     y = 1.9
     line(axes, [0.6, 1.7], [y, y])
     core(axes, 0.6, y, "$A$")
@@ -110,14 +110,14 @@ def draw_relatives(axes):
     line(axes, [xs[0] - 0.6, xs[-1] + 0.6], [y + 1.15, y + 1.15])
     for k, x in enumerate(xs, start=1):
         core(axes, x, y, f"$G_{k}$", radius=0.32)
-    text(axes, 4.0, 0.45, "ring: the ends are one more bond\n$\\mathrm{trace}(G_1 G_2 G_3)$")
+    text(axes, 4.0, 0.45, "ring: one more bond joins the ends\n$\\mathrm{trace}(G_1 G_2 G_3)$")
     text(axes, xs[-1] + 0.8, y + 0.95, "$r_0$", 10.5)
 
     core(axes, 6.75, y, "$G_k$", radius=0.32)
     text(axes, 7.32, y, "=", 12)
     text(axes, 7.78, y, "$\\sum_b\\, c_b$", 10.5)
     core(axes, 8.6, y, "$B_{kb}$", radius=0.36)
-    text(axes, 7.75, 0.45, "basis: cores mixed from those\nthat all layers share")
+    text(axes, 7.75, 0.45, "basis: cores are mixtures of\ncores shared by all layers")
 
 
 def main() -> None:

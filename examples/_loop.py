@@ -1,6 +1,6 @@
-"""What the examples have in common: drawing a batch, training on fresh ones, measuring, and one short table.
+"""Shared code of the examples: draw a batch, train on fresh batches, measure, and print a short table.
 
-A batch is the keyword arguments of a model's forward, ``labels`` among them; a function makes one from a generator.
+A batch holds the keyword arguments of a model's forward, including ``labels``; a function makes one from a generator.
 """
 
 import warnings
@@ -17,7 +17,7 @@ MakeBatch = Callable[[torch.Generator], Batch]
 
 
 class Measured(NamedTuple):
-    """What a model does on one batch; accuracy is the share of labels that have the largest logit."""
+    """Results of a model on one batch; accuracy is the share of labels that have the largest logit."""
 
     loss: float
     accuracy: float
@@ -25,12 +25,12 @@ class Measured(NamedTuple):
 
 
 def held_out(make_batch: MakeBatch) -> Batch:
-    """A batch of a seed of its own, the same at every call."""
+    """Make a held-out batch, the same at every call."""
     return make_batch(torch.Generator().manual_seed(1))
 
 
 def train(model: nn.Module, make_batch: MakeBatch, steps: int, learning_rate: float = 1e-2) -> None:
-    """AdamW on what trains, a fresh batch each step, the learning rate going down to zero in a line."""
+    """Train with AdamW on a fresh batch each step, with the learning rate decaying linearly to zero."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], learning_rate)
@@ -48,27 +48,27 @@ def train(model: nn.Module, make_batch: MakeBatch, steps: int, learning_rate: fl
 
 @torch.no_grad()
 def measure(model: nn.Module, batch: Batch, causal: bool = False) -> Measured:
-    """Loss, accuracy and logits in evaluation mode; ``causal`` where the logits at i are for the label at i + 1."""
+    """Measure loss, accuracy and logits in evaluation mode; ``causal``: the logits at i predict the label at i + 1."""
     output = model.eval()(**batch)
     logits, labels = (output.logits[:, :-1], batch["labels"][:, 1:]) if causal else (output.logits, batch["labels"])
-    asked = labels != -100
-    accuracy = (logits.argmax(-1) == labels)[asked].float().mean()
+    counted = labels != -100
+    accuracy = (logits.argmax(-1) == labels)[counted].float().mean()
     return Measured(output.loss.item(), accuracy.item(), output.logits)
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """How many numbers train."""
+    """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def report(
     trained: int, base: nn.Module, before: Measured, after: Measured, reloaded: Measured, merged: Measured
 ) -> dict[str, Any]:
-    """Print the table and return what it says."""
-    numbers = sum(parameter.numel() for parameter in base.parameters())
+    """Print the table and return its values."""
+    frozen = sum(parameter.numel() for parameter in base.parameters())
     difference = ((merged.logits - after.logits).abs().max() / after.logits.abs().max()).item()
     identical = torch.equal(reloaded.logits, after.logits)
-    print(f"trained    {trained:,} beside {numbers:,} frozen numbers, {trained / numbers:.1%}")
+    print(f"trained    {trained:,} parameters beside {frozen:,} frozen ones, {trained / frozen:.1%}")
     print(f"loss       {before.loss:.3f} before, {after.loss:.3f} after")
     print(f"accuracy   {before.accuracy:.1%} before, {after.accuracy:.1%} after")
     print(f"reloaded   logits {'identical' if identical else 'differ'}")

@@ -1,9 +1,9 @@
-"""BERT tells whether a sentence has more a's than b's.
+"""Train BERT to classify whether a sentence has more a's than b's.
 
     python -m examples.bert
 
-The setting is a canonical polyadic ("cp") delta, a sum of r products of factors; the new classification head trains as
-a whole and is saved beside it.
+The adapter is a canonical polyadic ("cp") delta, a sum of r products of factors; the new classification head is fully
+trained and saved with it.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ SETTING = {
 
 
 def base() -> BertForSequenceClassification:
-    """A small BERT with random weights, the same at every call."""
+    """Make a small BERT with random weights, the same at every call."""
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     return BertForSequenceClassification(
@@ -35,7 +35,7 @@ def base() -> BertForSequenceClassification:
 
 
 def sentences(generator: torch.Generator) -> Batch:
-    """64 sentences of 12 tokens, three in five of which are an a or a b."""
+    """Draw 64 sentences of 12 tokens, of which three in five are an a or a b."""
     letters = torch.randint(A, B + 1, (64, 12), generator=generator)
     others = torch.randint(OTHERS.start, OTHERS.stop, (64, 12), generator=generator)
     tokens = torch.where(torch.rand(64, 12, generator=generator) < 0.6, letters, others)

@@ -1,9 +1,9 @@
-"""GPT-2 goes on with a sequence that repeats itself.
+"""Train GPT-2 to continue a periodic sequence.
 
     python -m examples.gpt2
 
-Four random tokens come again and again; from the second time on, the next one can be told. The setting is the plain
-one: a tensor train of three cores beside each weight of GPT-2, whose Conv1D holds it as (in, out).
+Four random tokens repeat; from the second period on, the next token can be predicted. The adapter is a tensor train of
+three cores beside each weight of GPT-2, whose Conv1D layers store it as (in, out).
 """
 
 import tempfile
@@ -21,7 +21,7 @@ SETTING = {"rank": 8, "target_modules": ["c_attn", "c_proj", "c_fc"]}
 
 
 def base() -> GPT2LMHeadModel:
-    """A small GPT-2 with random weights, the same at every call."""
+    """Make a small GPT-2 with random weights, the same at every call."""
     torch.manual_seed(0)
     size = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": PERIOD * TIMES, "initializer_range": 0.1}
     tokens = {"vocab_size": TOKENS, "bos_token_id": 0, "eos_token_id": 0}
@@ -29,7 +29,7 @@ def base() -> GPT2LMHeadModel:
 
 
 def periodic(generator: torch.Generator) -> Batch:
-    """64 sequences; the loss leaves out the first period, which nothing foretells."""
+    """Draw 64 sequences; the loss excludes the first period, which is not predictable."""
     tokens = torch.randint(TOKENS, (64, PERIOD), generator=generator).repeat(1, TIMES)  # (64, 12)
     labels = tokens.clone()
     labels[:, :PERIOD] = -100

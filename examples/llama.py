@@ -1,11 +1,11 @@
-"""Llama goes on with an arithmetic progression modulo 11.
+"""Train Llama to continue an arithmetic progression modulo 11.
 
     python -m examples.llama
 
-    4 7 10 2 5 8 ...        from the third number on, the next one can be told
+    4 7 10 2 5 8 ...        from the third number on, the next one can be predicted
 
-The setting is one tensor for the whole model, in the manner of MetaTT (arXiv:2506.09105): the delta of the matrix m of
-layer l is G_1 G_2[l] G_3[m] G_4, of which the layers share all but G_2[l] and the matrices all but G_3[m].
+The adapter is one tensor for the whole model, as in MetaTT (arXiv:2506.09105): the delta of matrix m in layer l is
+G_1 G_2[l] G_3[m] G_4; layers share all cores but G_2[l], and matrices all but G_3[m].
 """
 
 import tempfile
@@ -27,7 +27,7 @@ SETTING = {
 
 
 def base() -> LlamaForCausalLM:
-    """A small Llama with random weights, the same at every call."""
+    """Make a small Llama with random weights, the same at every call."""
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     tokens = {"vocab_size": MODULUS, "bos_token_id": 0, "eos_token_id": 0}
@@ -35,7 +35,7 @@ def base() -> LlamaForCausalLM:
 
 
 def progressions(generator: torch.Generator) -> Batch:
-    """64 sequences start + i step; the loss leaves out the first two numbers, which nothing foretells."""
+    """Draw 64 sequences start + i step; the loss excludes the first two numbers, which are not predictable."""
     start = torch.randint(MODULUS, (64, 1), generator=generator)
     step = torch.randint(1, MODULUS, (64, 1), generator=generator)
     numbers = (start + step * torch.arange(LENGTH)) % MODULUS  # (64, 8)

@@ -1,10 +1,10 @@
-"""T5 sorts four numbers.
+"""Train T5 to sort four numbers.
 
     python -m examples.t5
 
-Here the adapters are attached natively, with nothing of PEFT, and two kinds at once: a sum of r Kronecker products,
-which is a train of two cores of rank r, beside every linear, and the pretrained layer norms. ``merged`` puts the base
-back bit for bit afterwards.
+The adapters are attached with ``adapters.attach``, without PEFT, and combine two kinds: a sum of r Kronecker products,
+which is a tensor train of two cores and rank r, beside every linear, and the pretrained layer norms. On exit,
+``merged`` restores the base bit for bit.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ SETTING = [
 
 
 def base() -> T5ForConditionalGeneration:
-    """A small T5 with random weights, the same at every call."""
+    """Make a small T5 with random weights, the same at every call."""
     torch.manual_seed(0)
     size = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 2}
     return T5ForConditionalGeneration(
@@ -33,7 +33,7 @@ def base() -> T5ForConditionalGeneration:
 
 
 def lists(generator: torch.Generator) -> Batch:
-    """64 lists of numbers, which stand as tokens after those for padding and the end, and the same in order."""
+    """Draw 64 lists of numbers, as tokens from 2 on (0 is padding, 1 the end), and the same lists sorted."""
     tokens = 2 + torch.randint(NUMBERS, (64, LENGTH), generator=generator)  # (64, 4)
     return {"input_ids": tokens, "labels": tokens.sort(dim=1).values}
 

@@ -1,9 +1,9 @@
-"""ViT tells which quadrant of a noisy image is bright.
+"""Train ViT to classify which quadrant of a noisy image is bright.
 
     python -m examples.vit
 
-The setting is a tensor ring, whose first and last core are joined by a rank too, beside every linear but the
-classification head; that one is new, trains as a whole and is saved beside it.
+The adapter is a tensor ring, whose first and last core are also connected by a bond, beside every linear but the new
+classification head, which is fully trained and saved with it.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ SETTING = {
 
 
 def base() -> ViTForImageClassification:
-    """A small ViT with random weights, the same at every call."""
+    """Make a small ViT with random weights, the same at every call."""
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     image = {"image_size": SIZE, "patch_size": PATCH, "num_channels": 1, "num_labels": 4}
@@ -35,7 +35,7 @@ def base() -> ViTForImageClassification:
 
 
 def images(generator: torch.Generator) -> Batch:
-    """64 images of noise, in one quadrant of which one standard deviation of it is added to all."""
+    """Draw 64 images of noise; in one quadrant, one standard deviation of the noise is added."""
     quadrant = torch.randint(4, (64,), generator=generator)
     noise = torch.randn(64, 1, SIZE, SIZE, generator=generator)  # (64, channel, rows, columns)
     bright = torch.eye(4)[quadrant].view(64, 1, 2, 2)

@@ -1,9 +1,9 @@
-"""The pages are true: their code runs and prints what they show, their JSON loads, their links lead somewhere.
+"""The documentation is correct: code runs and prints what is shown, JSON loads, links and tables match the project.
 
 ```python   the blocks of a page run in order in one namespace, from a copy of the project's root
-```text     right after a python block: what it prints, compared literally
-```json     an adapter, a list of adapters, or a run (what a run must have besides is filled in)
-| tables |  of keys, tasks and kinds hold what the registries hold
+```text     directly after a python block: its output, compared literally
+```json     an adapter, a list of adapters, or a run (missing required keys are filled in)
+| tables |  of keys, tasks and kinds equal the registries
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
 from seq2seq.experiment import TRAINING_DEFAULTS, RunArguments
 from seq2seq.extras import baselines
-from seq2seq.tasks import metrics
+from seq2seq.tasks import metric_classes
 from seq2seq.tasks import registry as tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.splits import SPLIT_POLICIES
@@ -44,18 +44,18 @@ REGISTRIES = (
     PLACES,
     t3nsor.FORMATS,
     tasks.TASKS,
-    metrics.METRICS,
+    metric_classes.METRICS,
     baselines.BASELINES,
 )
 LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}
-"""What a run that a page shows in part is completed with."""
+"""Values that complete a run of which a page shows only some keys."""
 PROJECT_PATH = r"`((?:docs|configs|notebooks|assets|tests|t3nsor|adapters|third_party|seq2seq)/[\w./-]*)`"
-"""A path in code font that must be there; outputs/ and the like are made by a run."""
+"""A path in code font that must exist; outputs/ and the like are written by runs."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, the line of the page that it begins on, the line after its end."""
+    """A fenced block: its language, its text, the line of the page where it begins, the line after its end."""
 
     language: str
     text: str
@@ -72,7 +72,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def wrong_outputs(text: str, name: str) -> list[tuple[int, str, str]]:
-    """Runs the python blocks of a page: (line, printed, shown) of each whose text block says otherwise."""
+    """Run the python blocks of a page and return (line, printed, shown) of each that differs from its text block."""
     namespace = {"__name__": "page"}
     found = []
     for block, following in itertools.pairwise([*blocks(text), None]):
@@ -90,7 +90,7 @@ def wrong_outputs(text: str, name: str) -> list[tuple[int, str, str]]:
 
 
 def load_json(text: str) -> None:
-    """Loads a JSON block as what it describes, and refuses what describes nothing."""
+    """Load a JSON block as an adapter, a list of adapters or a run."""
     values = json.loads(text)
     if isinstance(values, list) or "kind" in values:
         as_configs(values)
@@ -101,7 +101,7 @@ def load_json(text: str) -> None:
 
 
 def missing_targets(text: str, folder: Path) -> list[str]:
-    """Link and image targets, and paths of the project in code font, that are not there; anchors that head nothing."""
+    """Return link and image targets, anchors, and project paths in code font that do not exist."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     missing = []
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
@@ -120,7 +120,7 @@ def anchors(text: str) -> set[str]:
 
 
 def table(page: str, first_heading: str) -> list[list[str]]:
-    """The rows of the tables of a page whose first column has this heading, without the marks of code font."""
+    """Return the rows of all tables of a page whose first column has this heading, without backticks."""
     rows, inside = [], False
     for line in (ROOT / "docs" / page).read_text().splitlines():
         cells = [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
@@ -134,18 +134,18 @@ def table(page: str, first_heading: str) -> list[list[str]]:
 
 
 def named_kinds(cell: str) -> set[str]:
-    """The kinds that a cell such as "all but `prompt`" names."""
+    """Return the kinds named in a cell such as "all but `prompt`"."""
     return set(re.findall(r"\w+", cell)) - {"all", "but"}
 
 
 def default_of(field: Field) -> str:
-    """A field's default as JSON, or "required"."""
+    """Return a field's default as JSON, or "required"."""
     return "required" if field.default is MISSING else json.dumps(field.default)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder that looks like the project's root, in which a page may write; registries and random state return."""
+    """A copy of the project's root in which a page may write; registries and random state are restored."""
     for entry in ROOT.iterdir():
         if entry.name != "outputs":
             (tmp_path / entry.name).symlink_to(entry)
@@ -173,16 +173,16 @@ def test_json_loads(page, project):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     assert missing_targets(page.read_text(), page.parent) == []
 
 
-def test_the_index_names_every_page():
+def test_the_index_links_every_page():
     linked = set(re.findall(r"\]\(([\w/]+\.md)", (ROOT / "docs" / "README.md").read_text()))
     assert linked >= {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"}
 
 
-def test_the_checks_see_what_they_guard_against(project):
+def test_the_checks_detect_errors(project):
     page = "```python\nx = 2\nprint(x)\n```\n\n```text\n3\n```\n"
     assert wrong_outputs(page, "page") == [(7, "2\n", "3\n")]
     assert wrong_outputs(page.replace("3", "2"), "page") == []
@@ -197,7 +197,7 @@ def test_the_checks_see_what_they_guard_against(project):
     ]
 
 
-def test_the_table_of_tasks_is_the_registry():
+def test_the_table_of_tasks_equals_the_registry():
     def answer(spec):
         if spec.labels is None:
             return "free text"
@@ -211,30 +211,31 @@ def test_the_table_of_tasks_is_the_registry():
     assert [row[0] for row in table("tasks.md", "mixture key")] == [field.name for field in fields(Mixture)]
 
 
-def test_the_table_of_run_keys_is_the_run():
-    documented = {row[0]: row[1] for row in table("configs.md", "run key")}
+def test_the_tables_of_keys_equal_the_run_arguments():
+    headings = ("run key", "text key", "extra key")
+    documented = {row[0]: row[1] for heading in headings for row in table("configs.md", heading)}
     actual = {field.name: default_of(field) for field in fields(RunArguments)}
     assert documented == actual | {"adapter": '{"kind": "none"}'}
 
 
-def test_the_tables_of_training_arguments_are_the_defaults_and_the_refusals():
+def test_the_tables_of_training_arguments_equal_defaults_and_reserved_arguments():
     documented = {row[0]: row[1] for row in table("configs.md", "training argument")}
     assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
-    assert dict(table("configs.md", "decided here")) == RESERVED_ARGUMENTS
+    assert dict(table("configs.md", "reserved argument")) == RESERVED_ARGUMENTS
 
 
-def test_the_table_of_kinds_is_the_registry():
+def test_the_table_of_kinds_equals_the_registry():
     assert sorted(row[0] for row in table("kinds.md", "kind")) == sorted(AdapterConfig.kinds)
     assert sorted(row[0] for row in table("kinds.md", "format")) == sorted(t3nsor.FORMATS)
 
 
-def test_the_tables_of_modes_and_methods_are_the_registries():
+def test_the_tables_of_modes_and_methods_equal_the_registries():
     assert [row[0] for row in table("formats.md", "mode")] == list(get_args(Mode))
     methods = {row[0]: row[2] for row in table("formats.md", "method") if row[0] in PUBLISHED}
     assert methods == {name: method.fields.get("format", "tensor_train") for name, method in PUBLISHED.items()}
 
 
-def test_the_table_of_fields_is_that_of_the_kinds():
+def test_the_table_of_fields_equals_the_fields_of_the_kinds():
     kinds = {name: config for name, config in AdapterConfig.kinds.items() if not name.startswith("peft:")}
     documented = {
         (field, kind): default

@@ -1,13 +1,16 @@
-"""What a person sees of runs.
+"""Reports: the page of one run, and the comparison of many.
 
-    run_page    one run: the table on the screen, curve.png, README.md and history.json in its folder
-    collect     the run folders below a directory: finished, failed, unfinished
-    methods     runs that differ only in their seed as one group; groups of one method on several tasks as one row
-    tables      the numbers of methods and runs as data frames, and as cells to print
-    plots       metric against parameters, learning curves, low-resource curves, memory by layer
-    page        report.md, index.html, results.csv, runs.csv
+    run_page        one run: the table on the screen; curve.png, README.md and history.json in its folder
+    memory, ranks   tables and plots of one run: memory by layer, and ranks that change while training
+    collect         finds and reads the run folders below a directory: finished, failed, unfinished
+    methods         aggregates runs over seeds into groups, and groups over tasks into methods
+    tables          methods and runs as data frames and as cells of text
+    plots           metric against parameters, learning curves, low-resource curves, memory by layer
+    labels          places the labels of a plot without overlaps
+    pareto_front    the methods that no other method beats in both cost and metric
+    page            report.md, index.html, results.csv, runs.csv
 
-``python -m seq2seq.report outputs/`` makes the report of all runs below outputs/.
+``python -m seq2seq.report outputs/`` writes the report of all runs below outputs/.
 """
 
 from seq2seq.report.page import write_comparison

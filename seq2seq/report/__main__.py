@@ -3,8 +3,8 @@
     python -m seq2seq.report outputs/                   writes outputs/report/
     python -m seq2seq.report outputs/ --out docs/results/demo
 
-Collects the runs below a directory and writes report.md, index.html (which needs no other file), results.csv (a row for
-each method and task), runs.csv (a row for each run) and the plots. Exit status 2: there is nothing to compare.
+Collects the runs below a directory and writes report.md, index.html (self-contained), results.csv (a row per method and
+task), runs.csv (a row per run) and the plots. Exit status 2: there is nothing to compare.
 """
 
 import argparse
@@ -16,17 +16,17 @@ from seq2seq.report.page import write_comparison
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report that the command line asks for and return the exit status."""
+    """Write the report and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m seq2seq.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path, help="a directory with run folders somewhere below")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes; the default is ROOT/report")
+    parser.add_argument("root", type=Path, help="a directory that contains run folders at any depth")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the directory of the report (default: ROOT/report)")
     options = parser.parse_args(arguments)
     try:
         print(write_comparison(options.root, options.out or options.root / "report"))
-    except ConfigurationError as refusal:
-        print(f"Refused: {refusal}", file=sys.stderr)
+    except ConfigurationError as error:
+        print(f"Refused: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,7 +1,7 @@
-"""The run folders below a directory, and what can be read of each.
+"""Find the run folders below a directory and read their results.
 
-finished     metrics.json is there                 broken    a file is there that cannot be read
-failed       failure.json is there                 running   neither: the run goes on, or was stopped
+finished     metrics.json exists                   broken    a file cannot be read
+failed       failure.json exists                   running   neither: the run is still going, or was stopped
 """
 
 import json
@@ -19,7 +19,7 @@ STATES = ("finished", "failed", "broken", "running")
 
 
 class Parameters(BaseModel):
-    """Counts of a run's model."""
+    """Parameter counts of a run's model."""
 
     trainable_parameters: int
     base_parameters: int
@@ -27,7 +27,7 @@ class Parameters(BaseModel):
 
 
 class Costs(BaseModel):
-    """What training took, in seconds and bytes."""
+    """Cost of training, in seconds and bytes."""
 
     step_seconds_median: float | None = None
     peak_memory_bytes: int | None = None
@@ -35,7 +35,7 @@ class Costs(BaseModel):
 
 
 class Result(BaseModel):
-    """What the report reads of metrics.json; what else is there is left alone. Numbers are finite."""
+    """The part of metrics.json that the report needs; other keys are ignored. All values are finite."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ class Result(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as found: its path below the root, its configuration, and its result where it is finished."""
+    """A run folder: its path below the root, its state and configuration, and its result if it is finished."""
 
     name: str
     state: Literal["finished", "failed", "broken", "running"]
@@ -60,42 +60,44 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed of training; that of transformers where none was given."""
+        """The seed of training; transformers' default if none is set."""
         return self.config.get("seed", 42)
 
     @property
     def sweep(self) -> str | None:
-        """The experiment whose cell this run is: the name of the folder around it, None below the root."""
+        """The name of the sweep that the run belongs to: that of the folder around it, None directly below the root."""
         return PurePosixPath(self.name).parent.name or None
 
 
 def collect_runs(root: Path) -> list[Run]:
-    """Every run folder below ``root``, ordered by path.
+    """Read every run folder below ``root``, ordered by path.
 
     Raises:
-        ConfigurationError: ``root`` is no directory, or there is no run in it.
+        ConfigurationError: ``root`` is not a directory, or contains no runs.
     """
     if not root.is_dir():
-        raise ConfigurationError(f"A report is made of a directory with runs; {str(root)!r} is none: check the path.")
+        raise ConfigurationError(
+            f"A report needs a directory with runs; got {str(root)!r}, which is not a directory: check the path."
+        )
     runs = [read_run(path.parent, root) for path in sorted(root.rglob("config.json")) if is_run(path)]
     if not runs:
         raise ConfigurationError(
-            f"A report is made of run folders; there is none below {str(root)!r}: start one with run_seq2seq.py."
+            f"A report needs at least one run folder; got none below {str(root)!r}: start a run with run_seq2seq.py."
         )
     return runs
 
 
 def is_run(path: Path) -> bool:
-    """Whether a config.json is that of a run, not of a model or of a run that is put aside."""
+    """Whether a config.json belongs to a run, rather than to a model or a replaced run."""
     try:
         config = read_json(path)
     except (OSError, ValueError):
-        return path.with_name("metrics.json").is_file()  # a run whose configuration is broken is to be named
+        return path.with_name("metrics.json").is_file()  # reported as a broken run
     return isinstance(config, dict) and config.get("experiment_name") == path.parent.name
 
 
 def read_run(directory: Path, root: Path) -> Run:
-    """The run in a folder, whatever state its files are in."""
+    """Read the run in a folder, whatever the state of its files."""
     folder, name = RunFolder(directory), directory.relative_to(root).as_posix()
     try:
         config = read_json(folder.config)
@@ -108,7 +110,7 @@ def read_run(directory: Path, root: Path) -> Run:
             result = Result.model_validate(read_json(folder.metrics))
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            place = ".".join(str(part) for part in first["loc"]) or "the top level"
             return Run(name, "broken", config, f"metrics.json cannot be read at {place}: {first['msg']}.")
         except (OSError, ValueError) as error:
             return Run(name, "broken", config, f"metrics.json cannot be read: {error}.")
@@ -119,18 +121,18 @@ def read_run(directory: Path, root: Path) -> Run:
         except (OSError, ValueError, KeyError, TypeError):
             sentence = "failure.json cannot be read."
         return Run(name, "failed", config, sentence)
-    return Run(name, "running", config, "Neither metrics.json nor failure.json is there yet.")
+    return Run(name, "running", config, "Neither metrics.json nor failure.json exists yet.")
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The logged numbers by step; nothing where the file is missing or broken, as in runs that did not train."""
+    """Read the logged values by step; an empty list if the file is missing (the run did not train) or broken."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    numbers = [
+    finite = [
         {key: value for key, value in entry.items() if isinstance(value, int | float) and math.isfinite(value)}
         for entry in entries
     ]
-    return [entry for entry in numbers if "step" in entry]
+    return [entry for entry in finite if "step" in entry]

@@ -1,7 +1,7 @@
-"""Names beside the points of a plot, where they cover nothing.
+"""Place labels next to the points of a plot without overlaps.
 
-One after the other, from the lowest point up, each name takes the place around its point at which it covers least of
-what is there already: points, lines, the legend, other names, the edge of the plot. All lengths are pixels.
+Greedily, from the lowest point up, each label takes the position around its point that overlaps least with what is
+already there: points, lines, the legend, other labels, the edge of the plot. All lengths are pixels.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Point = tuple[float, float]
 def place_labels(
     axes: Any, points: Sequence[Point], labels: Sequence[str], lines: Sequence[tuple[Point, Point]] = ()
 ) -> None:
-    """Write each name near its point, with a line to it, where it covers no point, no name and little of ``lines``."""
+    """Write each label near its point, with a line to it, where it overlaps no point or label and few ``lines``."""
     from matplotlib.patheffects import withStroke
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
@@ -24,10 +24,10 @@ def place_labels(
     renderer = axes.figure.canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
     centres = axes.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres]
-    taken += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
+    occupied = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres]
+    occupied += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
     if axes.get_legend() is not None:
-        taken.append(axes.get_legend().get_window_extent(renderer))
+        occupied.append(axes.get_legend().get_window_extent(renderer))
     for index in np.argsort(centres[:, 1], kind="stable"):
         text = axes.annotate(
             labels[index],
@@ -38,15 +38,17 @@ def place_labels(
             path_effects=[withStroke(linewidth=2, foreground="white")],
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2},
         )
-        size = Text.get_window_extent(text, renderer).size  # of the words alone, without the line to the point
-        boxes = {tuple(offset): Bbox.from_bounds(*(centres[index] + offset), *size) for offset in offsets(size)}
-        best = min(boxes, key=lambda offset: cost(boxes[offset], taken, frame))
+        size = Text.get_window_extent(text, renderer).size  # of the text alone, without the line to the point
+        boxes = {
+            tuple(offset): Bbox.from_bounds(*(centres[index] + offset), *size) for offset in candidate_offsets(size)
+        }
+        best = min(boxes, key=lambda offset: overlap_area(boxes[offset], occupied, frame))
         text.set_position(best)
-        taken.append(boxes[best])
+        occupied.append(boxes[best])
 
 
-def offsets(size: np.ndarray) -> list[np.ndarray]:
-    """Where a text of this size may begin, seen from its point: around it, the nearest first."""
+def candidate_offsets(size: np.ndarray) -> list[np.ndarray]:
+    """Return offsets from a point to the lower left corner of a text, on circles around the point, nearest first."""
     width, height = size
     found = []
     for radius in (14, 24, 38, 55, 75, 100, 130, 165, 205):
@@ -56,10 +58,10 @@ def offsets(size: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def cost(box: Any, taken: Sequence[Any], frame: Any) -> float:
-    """Square pixels of a text that cover something else or stand outside the frame."""
+def overlap_area(box: Any, occupied: Sequence[Any], frame: Any) -> float:
+    """Square pixels of a text that overlap something else or lie outside the frame."""
     covered = 0.0
-    for other in taken:
+    for other in occupied:
         width = min(box.x1, other.x1) - max(box.x0, other.x0)
         height = min(box.y1, other.y1) - max(box.y0, other.y0)
         covered += max(width, 0.0) * max(height, 0.0)

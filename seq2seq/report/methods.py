@@ -1,11 +1,11 @@
-"""From runs to methods: what is one number with a spread, and what is one row of the table.
+"""Aggregate runs into methods.
 
     group     runs whose configurations differ only in the seed: a mean and a standard deviation
-    method    groups of the same backbone, adapter and number of rows on different tasks: a row
+    method    groups with the same backbone, adapter and number of training rows on different tasks: one table row
 
-Settings that differ from task to task (a longer target, another learning rate) leave a method one row; where groups on
-one task differ in a setting, that setting tells methods apart and stands in their names. A method that is the whole of
-one experiment's sweep has the experiment's name.
+Settings that vary between tasks (a longer target, another learning rate) do not split a method. If groups on the same
+task differ in a setting, the setting distinguishes methods and appears in their names. A method whose runs are all the
+runs of one sweep has the name of the sweep.
 """
 
 import json
@@ -18,14 +18,17 @@ from typing import Any
 from seq2seq.report.collect import Result, Run
 from seq2seq.run_folder import TRACKING_KEYS
 
-NOT_OF_THE_METHOD = {
+IGNORED_KEYS = {
     *("experiment_name", "seed", "baselines", "measure_expressivity", "do_eval", "do_predict"),
     *TRACKING_KEYS,
 }
-"""Keys in which runs of one group may differ."""
+"""Keys in which the runs of a group may differ."""
 
-OF_THE_METHOD = ("model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
-"""Keys besides those of the adapter that always tell methods apart."""
+KEY_DEFAULTS = {"workload": "text"}
+"""Values of keys that older run folders do not have."""
+
+METHOD_KEYS = ("model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
+"""Keys that always distinguish methods, besides those of the adapter."""
 
 SHORT_NAMES = {"max_train_samples": "n", "learning_rate": "lr"}
 
@@ -48,7 +51,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Group:
-    """Finished runs that differ only in their seed; ``metrics`` by task, then by name, one value for each run."""
+    """Finished runs that differ only in their seed; ``metrics`` by task, then by name, with one value per run."""
 
     settings: dict[str, Any]
     runs: tuple[Run, ...]
@@ -56,14 +59,14 @@ class Group:
     metrics: dict[str, dict[str, list[float]]]
 
     def score(self, task: str, metric: str = "average_metrics") -> Score | None:
-        """A metric of a task over the seeds; None where it was not measured."""
+        """A metric of a task over the seeds; None if it was not measured."""
         values = self.metrics.get(task, {}).get(metric)
         return Score.of(values) if values else None
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a name, a backbone, and the group of each task."""
+    """A row of the table: a name, a backbone, and a group for each task."""
 
     label: str
     model: str
@@ -77,15 +80,15 @@ class Method:
 
     @property
     def train_rows(self) -> int | None:
-        """To how many training rows a task is limited; None for all of them."""
+        """The limit on the training rows of a task; None for all rows."""
         return self.settings.get("max_train_samples")
 
     def score(self, task: str) -> Score | None:
-        """average_metrics of a task; None where no run is finished."""
+        """average_metrics of a task; None if no run is finished."""
         return self.groups[task].score(task) if task in self.groups else None
 
     def average(self) -> Score | None:
-        """The mean over the tasks; its deviation is that of the seeds' own means over the tasks."""
+        """The mean over the tasks; its deviation is that of the per-seed means over the tasks."""
         scores = [score for score in map(self.score, self.groups) if score is not None]
         if not scores:
             return None
@@ -97,22 +100,22 @@ class Method:
         std = statistics.stdev(complete) if len(complete) > 1 else None
         return Score(statistics.fmean(score.mean for score in scores), std, len(complete))
 
-    def mean(self, number: str, tasks: Iterable[str] | None = None) -> float | None:
-        """The mean over runs of one of NUMBERS, on some tasks or on all; None where no run has it."""
+    def mean(self, cost: str, tasks: Iterable[str] | None = None) -> float | None:
+        """The mean over runs of one of COSTS, on some tasks or on all; None if no run has it."""
         groups = {id(group): group for task, group in self.groups.items() if tasks is None or task in tasks}
-        values = [NUMBERS[number](run.result) for group in groups.values() for run in group.runs]
+        values = [COSTS[cost](run.result) for group in groups.values() for run in group.runs]
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
 
 
-NUMBERS = {
+COSTS = {
     "trainable_parameters": lambda result: result.parameters.trainable_parameters,
     "share": lambda result: result.parameters.share,
     "adapter_bytes": lambda result: result.adapter_bytes,
     "step_ms": lambda result: _scaled(result.costs and result.costs.step_seconds_median, 1000),
     "peak_memory_mib": lambda result: _scaled(result.costs and result.costs.peak_memory_bytes, 2**-20),
 }
-"""What a run has besides metrics: milliseconds of a step, MiB at the peak."""
+"""Measurements of a run besides its metrics: parameters, bytes on disk, milliseconds per step, peak memory in MiB."""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -120,15 +123,15 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def methods_of(runs: Sequence[Run]) -> list[Method]:
-    """The methods among finished runs, the best average first, those with fewer tasks after those with more."""
+    """Aggregate finished runs into methods: those with more tasks first, then by decreasing average."""
     bases = defaultdict(list)
     for group in groups_of(runs):
-        of_the_method = {
+        method_settings = {
             key: value
             for key, value in group.settings.items()
-            if key.startswith("adapter.") or key.startswith("adapter[") or key.partition(".")[0] in OF_THE_METHOD
+            if key.startswith("adapter.") or key.startswith("adapter[") or key.partition(".")[0] in METHOD_KEYS
         }
-        bases[as_text(of_the_method)].append((of_the_method, group))
+        bases[canonical_json(method_settings)].append((method_settings, group))
 
     rows: dict[str, tuple[dict[str, Any], dict[str, Group]]] = {}
     for members in bases.values():
@@ -136,43 +139,45 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
         for _, group in members:
             for task in group.metrics:
                 by_task[task].append(group.settings)
-        telling = {key for settings in by_task.values() for key in differing(settings)}
-        for of_the_method, group in members:
-            settings = of_the_method | {key: group.settings[key] for key in sorted(telling) if key in group.settings}
-            _, groups = rows.setdefault(as_text(settings), (settings, {}))
+        distinguishing = {key for settings in by_task.values() for key in differing_keys(settings)}
+        for method_settings, group in members:
+            settings = method_settings | {
+                key: group.settings[key] for key in sorted(distinguishing) if key in group.settings
+            }
+            _, groups = rows.setdefault(canonical_json(settings), (settings, {}))
             groups |= dict.fromkeys(group.metrics, group)
 
-    described = labels_of([settings for settings, _ in rows.values()])
-    sweeps = [sweep_of(groups.values()) for _, groups in rows.values()]
+    descriptions = method_labels([settings for settings, _ in rows.values()])
+    sweeps = [common_sweep(groups.values()) for _, groups in rows.values()]
     labels = [
         sweep if sweep and sweeps.count(sweep) == 1 else description
-        for sweep, description in zip(sweeps, described, strict=True)
+        for sweep, description in zip(sweeps, descriptions, strict=True)
     ]
     methods = [
         Method(label, settings["model_name_or_path"], settings, groups)
         for label, (settings, groups) in zip(labels, rows.values(), strict=True)
     ]
-    return sorted(methods, key=_rank)
+    return sorted(methods, key=_sort_key)
 
 
-def sweep_of(groups: Iterable[Group]) -> str | None:
-    """The one experiment whose cells all these runs are, or None."""
+def common_sweep(groups: Iterable[Group]) -> str | None:
+    """Return the sweep that all these runs belong to, or None."""
     found = {run.sweep for group in groups for run in group.runs}
     return found.pop() if len(found) == 1 else None
 
 
-def _rank(method: Method) -> tuple[str, int, float, str]:
+def _sort_key(method: Method) -> tuple[str, int, float, str]:
     average = method.average()
     measured = sum(method.score(task) is not None for task in method.groups)
     return method.model, -measured, 0.0 if average is None else -average.mean, method.label
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
-    """The groups among finished runs; a metric is that of the test split, else of the validation split."""
+    """Group finished runs; metrics are those of the test split, or of the validation split if there is no test."""
     grouped = defaultdict(list)
     for run in runs:
         if run.state == "finished":
-            grouped[as_text(settings_of(run))].append(run)
+            grouped[canonical_json(settings_of(run))].append(run)
     groups = []
     for members in grouped.values():
         members.sort(key=lambda run: (run.seed, run.name))
@@ -192,7 +197,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
 
 
 def metrics_by_task(result: Result, split: str) -> dict[str, dict[str, float | None]]:
-    """The metrics of a split by task: those of a mixture are named <task>/<metric>."""
+    """Return the metrics of a split by task; those of a mixture are named <task>/<metric>."""
     by_task = defaultdict(dict)
     for name, value in result.metrics[split].items():
         task, slash, metric = name.partition("/")
@@ -202,70 +207,73 @@ def metrics_by_task(result: Result, split: str) -> dict[str, dict[str, float | N
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """The configuration with dotted keys, without what may differ within a group and what is null."""
+    """Flatten the configuration to dotted keys, without null values and the keys that may differ within a group."""
     return {
         key: value
-        for key, value in flat(run.config).items()
-        if value is not None and key.partition(".")[0] not in NOT_OF_THE_METHOD
+        for key, value in flatten(KEY_DEFAULTS | run.config).items()
+        if value is not None and key.partition(".")[0] not in IGNORED_KEYS
     }
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested objects as dotted keys; a list of one adapter as the adapter, of more as adapter[0], adapter[1]."""
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested objects to dotted keys; a list of several objects to key[0], key[1], a list of one to key."""
     found = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            found |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
             for index, part in enumerate(value):
-                found |= flat(part, f"{prefix}{key}." if len(value) == 1 else f"{prefix}{key}[{index}].")
+                found |= flatten(part, f"{prefix}{key}." if len(value) == 1 else f"{prefix}{key}[{index}].")
         else:
             found[prefix + key] = value
     return found
 
 
-def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """The keys in which some of these settings differ, in their order."""
+def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the keys in which some of these settings differ, in order."""
     keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if len({as_text(one.get(key)) for one in settings}) > 1]
+    return [key for key in keys if len({canonical_json(one.get(key)) for one in settings}) > 1]
 
 
-def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each method: its kinds and ranks, and of those named alike the settings that tell them apart."""
-    alike = defaultdict(list)
+def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Name each method by its kinds and ranks, plus the settings that distinguish methods with equal names."""
+    same_name = defaultdict(list)
     for one in settings:
-        alike[one.get("model_name_or_path"), short_label(one)].append(one)
+        same_name[one.get("model_name_or_path"), short_label(one)].append(one)
     labels = []
     for one in settings:
         short = short_label(one)
-        telling = [key for key in differing(alike[one.get("model_name_or_path"), short]) if not key.endswith(".rank")]
-        labels.append(", ".join([short, *(f"{short_name(key)}={shown(one[key])}" for key in telling if key in one)]))
+        keys = differing_keys(same_name[one.get("model_name_or_path"), short])
+        settings_text = [
+            f"{short_key(key)}={compact(one[key])}" for key in keys if key in one and not key.endswith(".rank")
+        ]
+        labels.append(", ".join([short, *settings_text]))
     return labels
 
 
 def short_label(settings: dict[str, Any]) -> str:
-    """Kinds and ranks, as "tt_lora r4 + layer_norm"."""
+    """Format kinds and ranks, for example "tt_lora r4 + layer_norm"."""
     parts = []
     for key, kind in settings.items():
         if key.startswith("adapter") and key.endswith("kind"):
             rank = settings.get(key.removesuffix("kind") + "rank")
             name = "full fine-tuning" if kind == "none" else kind
-            parts.append(name if rank is None else f"{name} r{shown(rank)}")
+            parts.append(name if rank is None else f"{name} r{compact(rank)}")
     mixed = ["in a mixture"] if any(key.startswith("mixture.") for key in settings) else []
     return " ".join([" + ".join(parts), *mixed])
 
 
-def short_name(key: str) -> str:
+def short_key(key: str) -> str:
     return SHORT_NAMES.get(key, key.split(".")[-1])
 
 
-def shown(value: Any) -> str:
-    """A value in few characters."""
+def compact(value: Any) -> str:
+    """Format a value in few characters."""
     if isinstance(value, list):
-        return "-".join(shown(part) for part in value) or "none"
+        return "-".join(compact(part) for part in value) or "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def as_text(value: Any) -> str:
-    """JSON that is the same for equal values."""
+def canonical_json(value: Any) -> str:
+    """Serialize to JSON with sorted keys, so that equal values give equal strings."""
     return json.dumps(value, sort_keys=True)

@@ -1,7 +1,6 @@
-"""The report of many runs: report.md, index.html, results.csv, runs.csv and the plots in one directory.
+"""Write the report of many runs: report.md, index.html, results.csv, runs.csv and the plots in one directory.
 
-index.html needs no other file: its style and its plots stand inside, and it loads nothing. Its tables are sorted by a
-press on a column's head.
+index.html is self-contained: styles and plots are embedded, nothing is loaded. Clicking a column header sorts a table.
 """
 
 import base64
@@ -35,7 +34,7 @@ TEMPLATES.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of a page: what it shows, its file, and the file's content for a page that holds it."""
+    """A plot: its title, its file, and the content of the file for a page that embeds it."""
 
     title: str
     file: str
@@ -44,7 +43,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: what it compares, header and rows."""
+    """A table of text: its title, header and rows."""
 
     title: str
     header: list[str]
@@ -53,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """What a page has on one backbone: a table for each number of training rows, and plots."""
+    """The part of a page about one backbone: a table for each number of training rows, and plots."""
 
     model: str
     tables: list[Table]
@@ -61,7 +60,7 @@ class Section:
 
 
 def write_comparison(root: Path, out: Path) -> str:
-    """Write the report of all runs below ``root`` into ``out``, and return one sentence about it.
+    """Write the report of all runs below ``root`` into ``out`` and return a one-line summary.
 
     Raises:
         ConfigurationError: there is no run below ``root``, or ``out`` cannot be written to.
@@ -72,7 +71,7 @@ def write_comparison(root: Path, out: Path) -> str:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"Option --out names a directory; {str(out)!r} cannot be made ({error}): choose another."
+            f"Option --out is a directory; got {str(out)!r}, which cannot be created ({error}): choose another."
         ) from None
     replace_file(out / "results.csv", lambda path: results_frame(methods).to_csv(path, index=False))
     replace_file(out / "runs.csv", lambda path: runs_frame(runs, methods).to_csv(path, index=False))
@@ -81,37 +80,37 @@ def write_comparison(root: Path, out: Path) -> str:
     for number, (model, members) in enumerate(by_model):
         tables = [
             Table(
-                "All training rows" if rows is None else f"{rows} training rows of a task",
+                "All training rows" if rows is None else f"{rows} training rows per task",
                 *method_cells([method for method in members if method.train_rows == rows], methods),
             )
-            for rows in numbers_of_rows(members)
+            for rows in row_limits(members)
         ]
         sections.append(Section(model, tables, draw_plots(out, members, f"_{number}" if number else "")))
     counts = Counter(run.state for run in runs)
-    sentence = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     for file, template in PAGES.items():
         page = TEMPLATES.get_template(template).render(
             root=root.as_posix(),
             out=out.as_posix(),
-            sentence=sentence,
+            summary=summary,
             sections=sections,
             runs=runs_table(runs, methods),
         )
         write_text(out / file, page)
-    return f"Runs: {sentence}. The report is in {out / 'index.html'} and {out / 'report.md'}."
+    return f"Runs: {summary}. The report is in {out / 'index.html'} and {out / 'report.md'}."
 
 
-def numbers_of_rows(methods: list[Method]) -> list[int | None]:
-    """To how many training rows methods are limited, the most first; None is no limit."""
-    found = {method.train_rows for method in methods}
-    return sorted(found, key=lambda rows: -math.inf if rows is None else -rows)
+def row_limits(methods: list[Method]) -> list[int | None]:
+    """Return the limits on training rows among the methods, largest first; None is no limit."""
+    limits = {method.train_rows for method in methods}
+    return sorted(limits, key=lambda rows: -math.inf if rows is None else -rows)
 
 
 def draw_plots(out: Path, methods: list[Method], suffix: str) -> list[Plot]:
-    """The plots that there are numbers for; methods are compared on the number of rows that most of them have."""
+    """Draw the plots that have data; methods are compared at the row limit that most of them have."""
     counts = Counter(method.train_rows for method in methods)
-    most = max(numbers_of_rows(methods), key=counts.__getitem__)
-    compared = [method for method in methods if method.train_rows == most]
+    most_common = max(row_limits(methods), key=counts.__getitem__)
+    compared = [method for method in methods if method.train_rows == most_common]
     plots = []
     for name, (title, draw) in PLOTS.items():
         path = out / f"{name}{suffix}.png"
@@ -123,7 +122,7 @@ def draw_plots(out: Path, methods: list[Method], suffix: str) -> list[Plot]:
 
 
 def runs_table(runs: list[Run], methods: list[Method]) -> list[list[str]]:
-    """Name, state, method and reason of each run; those that are not finished first."""
+    """List name, state, method and reason of each run, unfinished runs first."""
     labels = {run.name: method.label for method in methods for group in method.groups.values() for run in group.runs}
     ordered = sorted(runs, key=lambda run: (run.state == "finished", run.name))
     return [[run.name, run.state, labels.get(run.name, "–"), run.sentence] for run in ordered]

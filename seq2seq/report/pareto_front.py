@@ -1,12 +1,12 @@
-"""The Pareto front: the methods that no other one beats in both cost and metric."""
+"""The Pareto front: the methods that no other method beats in both cost and metric."""
 
 from collections.abc import Sequence
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The points (cost, gain) that no other one beats, by rising cost: none costs no more and gains no less.
+    """Return the indices of the non-dominated points (cost, metric), by increasing cost.
 
-    Of points that are equal the first one is kept.
+    A point is dominated if another one costs no more and scores no less; of equal points, the first is kept.
     """
     best, front = float("-inf"), []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):

@@ -1,11 +1,11 @@
 """The plots of a comparison, each a PNG at page width.
 
-    draw_metric_by_parameters    metric against trainable parameters (log), the Pareto front, a name at each point
-    draw_learning_curves         validation metric by step: mean over seeds, and a band of one standard deviation
+    draw_metric_by_parameters    metric against trainable parameters (log), the Pareto front, a label at each point
+    draw_learning_curves         validation metric by step: mean over seeds with a band of one standard deviation
     draw_low_resource            metric against the number of training rows (log), with standard deviations
     draw_memory                  memory by layer: parameters, gradients, optimizer state, activations
 
-A method has one colour and one line style in all of them.
+Each method has its own colour and line style.
 """
 
 import itertools
@@ -18,31 +18,31 @@ import numpy as np
 
 from adapters.saved.files import replace_file
 from seq2seq.report.labels import place_labels
-from seq2seq.report.methods import Group, Method, Score, as_text, labels_of
+from seq2seq.report.methods import Group, Method, Score, canonical_json, method_labels
 from seq2seq.report.pareto_front import pareto_front
 from seq2seq.report.tables import tasks_of
 
 WIDTH = 9.0
-"""Inches; with DPI the width of a page."""
+"""Inches; times DPI, the width of a page in pixels."""
 
 DPI = 150
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#b8860b", "#66ccee", "#aa3377", "#777777", "#e07b00", "#3b3b98", "#2a9d8f")
 LINES = ("-", "--", ":", "-.")
 PARTS = {"parameters": "#4477aa", "gradients": "#ee6677", "optimizer": "#ccbb44", "activations": "#228833"}
-MOST_PANELS = 12
-"""Methods in the plot of memory by layer, the best ones."""
-MOST_CURVES = len(COLOURS)
-"""Methods in the plot of learning curves, the best ones: each has a colour of its own."""
+MAX_PANELS = 12
+"""Maximum number of methods in the plot of memory by layer; the best ones are drawn."""
+MAX_CURVES = len(COLOURS)
+"""Maximum number of methods in the plot of learning curves, so that each has its own colour."""
 
 
 def styles_of(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and line style of each name."""
+    """Assign a colour and a line style to each label."""
     pairs = itertools.cycle((line, colour) for line in LINES for colour in COLOURS)
     return {label: {"color": colour, "linestyle": line} for label, (line, colour) in zip(labels, pairs, strict=False)}
 
 
 def new_figure(height: float) -> Any:
-    """An empty figure that needs no screen."""
+    """Create an empty figure that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,7 +52,7 @@ def new_figure(height: float) -> Any:
 
 
 def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
-    """So many axes, in two columns where there are several."""
+    """Create ``count`` axes, in two columns if there are several."""
     columns = min(count, 2)
     axes = list(figure.subplots(-(-count // columns), columns, squeeze=False, **kwargs).flat)
     for unused in axes[count:]:
@@ -61,7 +61,7 @@ def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
 
 
 def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
-    """The average over the tasks of each method that has them all; False where none has."""
+    """Draw the average over the tasks of each method evaluated on all of them; return False if there is none."""
     tasks = tasks_of(methods)
     drawn = [(method, method.average()) for method in methods if all(method.score(task) for task in tasks)]
     if not drawn:
@@ -95,8 +95,8 @@ def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
 
 
 def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
-    """One panel for each task, the best methods in each; False where no run has logged a validation metric."""
-    methods = methods[:MOST_CURVES]
+    """Draw a panel per task with the best methods; return False if no run logged a validation metric."""
+    methods = methods[:MAX_CURVES]
     curves = defaultdict(list)
     for method in methods:
         seen = set()
@@ -124,7 +124,7 @@ def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
 
 
 def mean_curve(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Steps, mean and standard deviation over the runs of a group, at the steps that all of them have."""
+    """Return steps, mean and standard deviation over the runs of a group, at the steps that all of them have."""
     runs = [
         {entry["step"]: entry["eval_average_metrics"] for entry in run.history if "eval_average_metrics" in entry}
         for run in group.runs
@@ -137,13 +137,13 @@ def mean_curve(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
-    """One panel for each task on which a method was trained on different numbers of rows; False where there is none."""
+    """Draw a panel per task with methods trained on several numbers of rows; return False if there is none."""
     families = defaultdict(list)
     for method in methods:
         rest = {key: value for key, value in method.settings.items() if key != "max_train_samples"}
-        families[as_text(rest)].append((rest, method))
+        families[canonical_json(rest)].append((rest, method))
     varied = [members for members in families.values() if len({method.train_rows for _, method in members}) > 1]
-    labels = labels_of([members[0][0] for members in varied])
+    labels = method_labels([members[0][0] for members in varied])
     curves: dict[str, dict[str, dict[int | None, Score]]] = defaultdict(dict)
     for label, members in zip(labels, varied, strict=True):
         for task in tasks_of(method for _, method in members):
@@ -157,17 +157,17 @@ def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
     figure = new_figure(3.6 * -(-len(curves) // 2) + 0.17 * (len(labels) // 3 + 1))
     drawn = {}
     for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
-        numbers = sorted({rows for scores in lines.values() for rows in scores if rows is not None})
-        everything = 2 * numbers[-1]  # where the runs on all rows stand
+        limits = sorted({rows for scores in lines.values() for rows in scores if rows is not None})
+        all_rows = 2 * limits[-1]  # position of the runs on all rows
         for label, scores in lines.items():
-            points = sorted((rows or everything, score.mean, score.std or 0.0) for rows, score in scores.items())
+            points = sorted((rows or all_rows, score.mean, score.std or 0.0) for rows, score in scores.items())
             drawn[label] = axes.errorbar(
                 *zip(*points, strict=True), marker="o", markersize=4, capsize=3, **styles[label]
             )
         axes.set_xscale("log")
-        ticks = {rows: str(rows) for rows in numbers}
+        ticks = {rows: str(rows) for rows in limits}
         if any(None in scores for scores in lines.values()):
-            ticks[everything] = "all"
+            ticks[all_rows] = "all"
         axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
         axes.set_xticks([], minor=True)
         axes.set(title=task, xlabel="training rows", ylabel="average_metrics")
@@ -178,14 +178,14 @@ def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
 
 
 def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
-    """One panel for each of the best methods, one bar for each layer; False where no run has measured it."""
+    """Draw a panel for each of the best methods with a bar per layer; return False if no run measured it."""
     found = []
     for method in methods:
         runs = [run for group in method.groups.values() for run in group.runs]
         layers = next((run.result.costs.memory_by_layer for run in runs if run.result.costs), None)
         if layers:
             found.append((method.label, layers))
-    found = found[:MOST_PANELS]
+    found = found[:MAX_PANELS]
     if not found:
         return False
     bars = max(len(layers) for _, layers in found)
@@ -200,7 +200,7 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
 
 
 def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> dict[str, Any]:
-    """A stacked bar of MiB for each layer; the bars by part."""
+    """Draw a stacked bar in MiB for each layer and return the bars by part."""
     drawn, left = {}, np.zeros(len(layers))
     for part, colour in PARTS.items():
         sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
@@ -215,7 +215,7 @@ def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> di
 
 
 def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
-    """The names of all lines under the panels."""
+    """Draw one legend for all lines below the panels."""
     figure.legend(
         list(drawn.values()),
         list(drawn),

@@ -1,10 +1,10 @@
-"""Writes the five downstream data sets of the small world, in the shapes of GLUE's.
+"""Generate the five downstream data sets of the small world, in GLUE's formats.
 
     python -m seq2seq.small_world.datasets                     into assets/small_world/tasks
 
-Each puts a new question to the knowledge that pretraining gave: `acceptability` (CoLA), `sentiment` (SST-2),
-`paraphrase` (MRPC), `entailment` (RTE) and `similarity` (STS-B). Single words say little about the label: the classes
-are made of the same words; what tells them apart is agreement over a distance, denial, or who did what to whom.
+Each asks a new question about the knowledge from pretraining: `acceptability` (CoLA), `sentiment` (SST-2), `paraphrase`
+(MRPC), `entailment` (RTE) and `similarity` (STS-B). Single words carry little information about the label: the classes
+use the same words and differ in long-distance agreement, negation, or in who did what to whom.
 """
 
 import argparse
@@ -23,13 +23,13 @@ SPLITS = {"train": 2400, "validation": 500, "test": 500}
 
 
 def acceptability(world: World, acceptable: bool) -> tuple[str]:
-    """One sentence with or without one slip that no two neighbouring words betray."""
+    """Make a sentence with or without one error that no two neighbouring words reveal."""
     make = world.rng.choices((_reflexive, _voice, _verb_form, _agreement), (2, 2, 1, 1))[0]
     return (make(world, acceptable),)
 
 
 def _agreement(world: World, acceptable: bool) -> str:
-    """`the dogs near the cat have seen tom .`: the verb agrees with the noun that is not beside it."""
+    """`the dogs near the cat have seen tom .`: the verb agrees with the noun that is not next to it."""
     aspect = world.rng.choice(("past", "perfect"))
     event = replace(world.event(patients=lexicon.ANIMATE), aspect=aspect, adverb=None, place=None, time=None)
     passive = aspect == "past" or world.chance(0.5)
@@ -52,7 +52,7 @@ def _reflexive(world: World, acceptable: bool) -> str:
 
 
 def _verb_form(world: World, acceptable: bool) -> str:
-    """`tom will gladly mend the cart .`, `tom has gladly mended the cart .`: an adverb hides the auxiliary."""
+    """`tom will gladly mend the cart .`, `tom has gladly mended the cart .`: an adverb splits auxiliary and verb."""
     aspect, adverb = world.rng.choice(("perfect", "future")), world.rng.choice(lexicon.ADVERBS)
     event = replace(world.event(), aspect=aspect, adverb=adverb, time=None)
     verb, text = lexicon.VERBS[event.verb], grammar.statement(event)
@@ -61,7 +61,7 @@ def _verb_form(world: World, acceptable: bool) -> str:
 
 
 def _voice(world: World, acceptable: bool) -> str:
-    """A passive that lost its auxiliary or its `by`, or an active that has one of them too many."""
+    """A passive without its auxiliary or its `by`, or an active sentence with an extra one."""
     event = replace(world.event(patients=lexicon.ANIMATE), aspect="past", adverb=None)
     verb = lexicon.VERBS[event.verb]
     if verb.past != verb.participle:
@@ -81,7 +81,7 @@ def _voice(world: World, acceptable: bool) -> str:
 
 
 def sentiment(world: World, positive: bool) -> tuple[str]:
-    """A review in which praise and blame both occur, each perhaps by denial: which of the two counts?"""
+    """Make a review with both praise and blame, each possibly negated, of which one decides the label."""
     first, second = world.rng.sample(lexicon.SHOWS, 2)
     person, other = world.rng.sample(lexicon.PEOPLE, 2)
     this, that = quality(world, positive), quality(world, not positive)
@@ -98,13 +98,13 @@ def sentiment(world: World, positive: bool) -> tuple[str]:
 
 
 def paraphrase(world: World, same: bool) -> tuple[str, str]:
-    """Two statements in other words, voice and order that mean the same, or differ in one respect."""
+    """Make two statements in different words, voice and order that mean the same or differ in one respect."""
     event = world.event(details=0.4)
     return _two_ways(world, event, event if same else _changed(world, event))
 
 
 def similarity(world: World, score: int) -> tuple[str, str]:
-    """Two statements that agree in `score` of five respects: who did what to what, where and when."""
+    """Make two statements that agree in `score` of five respects: agent, verb, patient, place and time."""
     event = world.event(patients=lexicon.OBJECTS, details=0)
     event = replace(event, aspect="past", place=world.rng.choice(lexicon.PLACES), time=world.rng.choice(lexicon.TIMES))
     other = event
@@ -114,11 +114,11 @@ def similarity(world: World, score: int) -> tuple[str, str]:
 
 
 def entailment(world: World, entailed: bool) -> tuple[str, str]:
-    """A detailed premise and a hypothesis with fewer details, which follows from it or does not."""
+    """Make a detailed premise and a hypothesis with fewer details, which follows from it or does not."""
     premise = world.event(details=0.6)
     claim = _with_fewer_details(world, premise)
     if world.chance(0.15):
-        # What did not happen somewhere may have happened elsewhere: a denial keeps its details.
+        # What did not happen in one place may have happened in another: a negated statement keeps its details.
         premise = claim = replace(claim, negated=True)
     if not entailed:
         claim = world.change(claim, "negation") if world.chance(0.2) else _changed(world, claim)
@@ -129,12 +129,12 @@ def entailment(world: World, entailed: bool) -> tuple[str, str]:
 
 
 def _changed(world: World, event: Event) -> Event:
-    """Another event that differs in one respect."""
+    """Change one respect of the event."""
     return world.change(event, world.rng.choice(world.changeable(event)))
 
 
 def _two_ways(world: World, event: Event, other: Event) -> tuple[str, str]:
-    """Both events as statements, the second in other words; voice and place of the time are as it happens."""
+    """Render both events, the second in other words, with random voice and position of the time."""
     return tuple(
         grammar.statement(each, passive=world.chance(0.5), time_first=world.chance(0.3))
         for each in (event, world.reword(other, 0.5))
@@ -157,7 +157,7 @@ def _with_fewer_details(world: World, event: Event) -> Event:
 
 @dataclass(frozen=True)
 class DataSet:
-    """`make(world, label)` makes the sentences of a row; `labels` maps each label to its spelling in the files."""
+    """A data set: `make(world, label)` makes the sentences of a row; `labels` maps labels to their form in files."""
 
     make: Callable[[World, int], tuple[str, ...]]
     columns: tuple[str, ...]
@@ -176,7 +176,7 @@ DATA_SETS = {
 
 
 def rows(name: str) -> dict[str, list[tuple[str, ...]]]:
-    """split -> rows of a data set: labels equally often, no sentence or pair of sentences twice, in either order."""
+    """Return split -> rows of a data set, with balanced labels and no sentence or pair (in either order) twice."""
     data = DATA_SETS[name]
     world = World(data.seed)
     seen: set[frozenset[str]] = set()

@@ -1,7 +1,7 @@
-"""What happens in the small world: somebody does something to somebody or something, somewhere, at some time.
+"""Events of the small world: an agent does something to a patient, at a place and a time.
 
-An `Event` is meaning, not yet a sentence: `grammar.py` says it in English. `World.reword` puts synonyms for its words,
-which leaves what is said; `World.change` alters what is said in exactly one respect.
+An `Event` is a meaning, not a sentence; `grammar.py` renders it in English. `World.reword` substitutes synonyms, which
+preserves the meaning; `World.change` changes the meaning in exactly one respect.
 """
 
 import random
@@ -15,7 +15,7 @@ ASPECTS = ("past", "perfect", "future")
 
 @dataclass(frozen=True)
 class NounPhrase:
-    """`tom`, `the old farmer`, `a dog`, `the horses`: a name has neither article nor adjective nor plural."""
+    """`tom`, `the old farmer`, `a dog`, `the horses`: a name has no article, adjective or plural."""
 
     noun: str
     adjective: str | None = None
@@ -44,7 +44,7 @@ class Event:
 
 
 def meaning(word: str) -> str:
-    """One word for a word and its synonym."""
+    """Return the same representative for a word and its synonym."""
     return min(word, lexicon.SYNONYMS.get(word, word))
 
 
@@ -53,13 +53,13 @@ def same_phrase(first: NounPhrase, second: NounPhrase) -> bool:
 
 
 def is_held_out(event: Event) -> bool:
-    """One (who, verb, whom) in sixteen is the subject of no pretraining item; which ones depends on spelling alone."""
+    """Whether an event is held out: one (agent, verb, patient) in sixteen, by a hash, occurs in no pretraining item."""
     triple = " ".join(meaning(word) for word in (event.agent.noun, event.verb, event.patient.noun))
     return zlib.crc32(triple.encode()) % 16 == 0
 
 
 class World:
-    """A seeded source of events. `held_out` chooses which side of `is_held_out` they come from."""
+    """A seeded source of events; `held_out` selects the held-out ones or the others (see `is_held_out`)."""
 
     def __init__(self, seed: int, held_out: bool = False):
         self.rng = random.Random(seed)
@@ -69,7 +69,7 @@ class World:
         return self.rng.random() < probability
 
     def other(self, words, *than: str) -> str:
-        """A word that is neither one of `than` nor a synonym of one."""
+        """Draw a word that is neither one of `than` nor a synonym of one."""
         taken = {meaning(word) for word in than}
         return self.rng.choice([word for word in words if meaning(word) not in taken])
 
@@ -80,7 +80,7 @@ class World:
         return self.other(words, *than)
 
     def phrase(self, kinds: tuple[str, ...], *than: str, details: float = 0.25) -> NounPhrase:
-        """A noun phrase about a thing of one of the kinds, for people sometimes by name."""
+        """Draw a noun phrase for something of one of the kinds; people are sometimes named."""
         kind = self.rng.choice(kinds)
         if kind == "person" and self.chance(0.5):
             return NounPhrase(self.other(lexicon.PEOPLE, *than))
@@ -89,7 +89,7 @@ class World:
         return NounPhrase(noun, adjective, plural=self.chance(0.25), definite=self.chance(0.8))
 
     def event(self, *, patients: tuple[str, ...] | None = None, details: float = 0.25) -> Event:
-        """An event; `patients` restricts what it is done to, `details` is the share of optional parts."""
+        """Draw an event; `patients` restricts the kinds of the patient, `details` is the share of optional parts."""
         while True:
             verb = self.rng.choice(list(lexicon.VERBS.values()))
             kinds = verb.patients if patients is None else tuple(k for k in verb.patients if k in patients)
@@ -112,7 +112,7 @@ class World:
                 return event
 
     def reword(self, event: Event, probability: float = 1.0) -> Event:
-        """The same event with synonyms for its words, each with the given probability."""
+        """Replace words of the event by synonyms, each with the given probability."""
 
         def word(text: str | None) -> str | None:
             return lexicon.SYNONYMS.get(text, text) if text and self.chance(probability) else text
@@ -123,7 +123,7 @@ class World:
         return replace(event, agent=phrase(event.agent), verb=word(event.verb), patient=phrase(event.patient))
 
     def changeable(self, event: Event) -> list[str]:
-        """The respects in which `change` can alter the event."""
+        """Return the respects in which `change` can change the event."""
         respects = ["agent", "verb", "patient"]
         if (
             event.patient.is_animate
@@ -136,7 +136,7 @@ class World:
         return respects
 
     def change(self, event: Event, respect: str) -> Event:
-        """The event altered in one respect: one of `changeable`, or `negation`."""
+        """Change the event in one respect: one of `changeable`, or `negation`."""
         if respect == "negation":
             return replace(event, negated=not event.negated)
         if respect == "roles":

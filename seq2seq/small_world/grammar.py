@@ -1,6 +1,6 @@
-"""The English of the small world: events said as statements and asked as questions.
+"""The grammar of the small world: events rendered as statements and questions.
 
-All is in lower case, and words and punctuation are set apart by spaces.
+Everything is lower case, and words and punctuation are separated by spaces.
 """
 
 from seq2seq.small_world import lexicon
@@ -21,7 +21,7 @@ def noun_phrase(phrase: NounPhrase) -> str:
 
 
 def auxiliaries(event: Event, passive: bool) -> list[str]:
-    """The auxiliaries in order, as [did] or [will, be]: `not` follows the first, and questions begin with it."""
+    """Return the auxiliaries, e.g. [did] or [will, be]: `not` follows the first, and questions begin with it."""
     plural = (event.patient if passive else event.agent).plural
     if event.aspect == "perfect":
         return ["have" if plural else "has", *["been"] * passive]
@@ -69,7 +69,7 @@ def yes_no_question(event: Event, passive: bool = False) -> str:
 
 
 def who_question(event: Event, about: str, passive: bool = False) -> str:
-    """A question whose answer is the `agent`, the `patient`, the `place` or the `time`."""
+    """Ask for the `agent`, the `patient`, the `place` or the `time`."""
     if about in ("place", "time"):
         bare = Event(event.agent, event.verb, event.patient, aspect=event.aspect)
         return ("where " if about == "place" else "when ") + yes_no_question(bare, passive)
@@ -78,7 +78,7 @@ def who_question(event: Event, about: str, passive: bool = False) -> str:
     about_subject = (about == "agent") != passive
     helpers = auxiliaries(event, passive)
     if about_subject:
-        # The asked one is the subject and counts as singular: who was chased by the dog?
+        # The interrogative is the subject and is singular: who was chased by the dog?
         helpers = [{"were": "was", "have": "has"}.get(helper, helper) for helper in helpers]
         words = [word, *helpers, main_verb(event, passive, after_did=False), *["by"] * passive, noun_phrase(other)]
     else:

@@ -1,8 +1,8 @@
-"""The words of the small world and how they hang together.
+"""The words of the small world and their relations.
 
-Every sentence of the world is made of the words below, so that its English is closed: nouns with their kinds (an is-a
-taxonomy of one or two steps), verbs with what they can be done to, adjectives with opposites, praise and blame.
-Synonyms come in pairs, and a word has at most one: rewording is therefore its own inverse.
+Every sentence of the world consists of the words below, a closed vocabulary: nouns with their kinds (an is-a taxonomy
+of one or two levels), verbs with the kinds of their patients, adjectives with opposites, words of praise and blame.
+Synonyms come in pairs, and a word has at most one, so that rewording is its own inverse.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ IRREGULAR_PLURALS = {
     "bunny": "bunnies",
     "person": "people",
 }
-MASS_KINDS = ("food", "fruit", "furniture")  # nouns without plural and indefinite article
+MASS_KINDS = ("food", "fruit", "furniture")  # nouns without a plural and an indefinite article
 
 # Things that people have opinions about.
 SHOWS = (
@@ -65,7 +65,7 @@ NOUN_SYNONYMS = (
 
 @dataclass(frozen=True)
 class Verb:
-    """A transitive verb: its forms and the kinds of things it can be done to."""
+    """A transitive verb: its forms and the kinds of its patients."""
 
     base: str
     past: str
@@ -116,7 +116,7 @@ VERB_OPPOSITES = (("help", "hinder"), ("push", "pull"), ("find", "lose"), ("buy"
                   ("repair", "destroy"))  # fmt: skip
 REFLEXIVE_VERBS = ("help", "assist", "wash", "hide", "defend", "see", "observe", "paint", "frighten", "scare")
 
-# (a word and its synonym) against (the opposite and its synonym).
+# (a word and its synonym), (the opposite and its synonym).
 ADJECTIVE_OPPOSITES = (
     (("big", "large"), ("small", "little")),
     (("old", "ancient"), ("new", "modern")),
@@ -151,7 +151,7 @@ TIMES = ("yesterday", "today", "on monday", "on sunday", "at noon", "at night", 
 ADVERBS = ("quickly", "slowly", "gladly", "secretly", "finally")
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five")
 
-# The past form of a verb is reworded like its base; both directions are in the one table below.
+# A past form is reworded like its base; the table has both directions of each pair.
 SYNONYMS: dict[str, str] = {}
 for _first, _second in (
     *NOUN_SYNONYMS,
@@ -179,7 +179,7 @@ KIND_OF = {member: kind for kind, members in TAXONOMY.items() for member in memb
 
 
 def kinds_above(noun: str) -> tuple[str, ...]:
-    """Every kind a noun belongs to, nearest first: `duck` -> (`bird`, `animal`)."""
+    """Return every kind that a noun belongs to, nearest first: `duck` -> (`bird`, `animal`)."""
     kinds = []
     while noun in KIND_OF:
         noun = KIND_OF[noun]
@@ -188,7 +188,7 @@ def kinds_above(noun: str) -> tuple[str, ...]:
 
 
 def members_of(kind: str) -> tuple[str, ...]:
-    """Every noun below a kind that has no members of its own: `animal` -> (`duck`, ..., `dog`, ...)."""
+    """Return every noun below a kind that has no members itself: `animal` -> (`duck`, ..., `dog`, ...)."""
     return tuple(
         noun for member in TAXONOMY[kind] for noun in (members_of(member) if member in TAXONOMY else (member,))
     )

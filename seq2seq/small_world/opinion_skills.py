@@ -1,4 +1,4 @@
-"""Skills about liking and disliking: which words praise, and what follows from an opinion.
+"""Skills about opinions: which words express praise or blame, and what follows from liking or disliking.
 
 Each skill is a function from a `World` to a (source, target) pair of texts.
 """
@@ -32,7 +32,7 @@ def feeling(world: World) -> tuple[str, str]:
 
 
 def who_was_pleased(world: World) -> tuple[str, str]:
-    """Two opinions on one thing, perhaps against each other."""
+    """Two opinions on the same thing, which may differ."""
     first = opinion(world)
     second = replace(opinion(world, first.person), thing=first.thing)
     joint = "and" if first.favourable == second.favourable else "but"

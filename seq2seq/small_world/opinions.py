@@ -1,6 +1,6 @@
-"""Who likes what in the small world: opinions said with praise or blame, liking or disliking, plainly or by denial.
+"""Opinions in the small world, expressed by praise or blame, liking or disliking, directly or by negation.
 
-The world knows no lukewarm: who does not like a thing dislikes it, and what is far from dull is exciting.
+Opinions are binary: not liking a thing means disliking it, and far from dull means exciting.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Opinion:
 
 
 def opinion(world: World, *than: str) -> Opinion:
-    """An opinion of a person on a show; `than` are people and shows already spoken of."""
+    """Draw an opinion of a person on a show; `than` are people and shows to exclude."""
     return Opinion(world.other(lexicon.PEOPLE, *than), world.other(lexicon.SHOWS, *than), world.chance(0.5))
 
 
 def quality(world: World, favourable: bool) -> str:
-    """`superb`, `not dull`, `anything but superb`: a word of praise or blame, perhaps denied."""
+    """`superb`, `not dull`, `anything but superb`: a word of praise or blame, possibly negated."""
     if world.chance(0.5):
         denial = world.rng.choice(lexicon.DENIALS)
         return f"{denial} {world.rng.choice(lexicon.BLAME if favourable else lexicon.PRAISE)}"
@@ -30,7 +30,7 @@ def quality(world: World, favourable: bool) -> str:
 
 
 def attitude(world: World, favourable: bool) -> str:
-    """`liked`, `did not hate`, `never enjoyed`: a verb of liking or disliking, perhaps denied."""
+    """`liked`, `did not hate`, `never enjoyed`: a verb of liking or disliking, possibly negated."""
     if world.chance(0.5):
         verb = world.rng.choice(lexicon.DISLIKING if favourable else lexicon.LIKING)
         return f"did not {verb}" if world.chance(0.5) else f"never {verb}{'d' if verb.endswith('e') else 'ed'}"
@@ -39,7 +39,7 @@ def attitude(world: World, favourable: bool) -> str:
 
 
 def saying(world: World, given: Opinion) -> str:
-    """One sentence that tells the opinion."""
+    """State the opinion in one sentence."""
     person, thing = given.person, f"the {given.thing}"
     form = world.rng.randrange(3)
     if form == 0:
@@ -50,7 +50,7 @@ def saying(world: World, given: Opinion) -> str:
 
 
 def against_expectation(world: World, given: Opinion) -> str:
-    """One sentence that tells the opinion and that something else was expected."""
+    """State the opinion in one sentence, usually against an opposite expectation."""
     person, thing = given.person, f"the {given.thing}"
     expected, found = quality(world, not given.favourable), quality(world, given.favourable)
     forms = (
@@ -63,7 +63,7 @@ def against_expectation(world: World, given: Opinion) -> str:
 
 
 def consequence(world: World, given: Opinion) -> str:
-    """What comes of an opinion, without naming it."""
+    """Describe a consequence of the opinion without stating it."""
     person, thing = given.person, f"the {given.thing}"
     after = (
         f"so {person} was {world.rng.choice(('happy', 'glad'))} .",

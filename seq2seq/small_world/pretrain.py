@@ -1,10 +1,10 @@
-"""Makes the embedded backbone: a sentencepiece tokenizer and a small T5 trained on the mixture of skills.
+"""Pretrain the embedded backbone: a sentencepiece tokenizer and a small T5 trained on the mixture of skills.
 
     python -m seq2seq.small_world.pretrain                     into assets/small_world/backbone, about 35 minutes
     python -m seq2seq.small_world.pretrain --out /tmp/backbone
 
-Beside the checkpoint stand `training_log.jsonl` (one line per 500 steps) and `skills.json` / `skills.md`: for each
-skill the share of held-out items that greedy decoding answers right to the last word.
+Besides the checkpoint, it writes `training_log.jsonl` (one line per 500 steps) and `skills.json` / `skills.md`: for
+each skill, the share of held-out items that greedy decoding answers exactly right.
 """
 
 import argparse
@@ -30,30 +30,30 @@ BACKBONE = Path(__file__).resolve().parents[2] / "assets" / "small_world" / "bac
 Batch = dict[str, torch.Tensor]
 
 BATCH_SIZE = 64
-# Muon on the weight matrices reaches in 600 steps what AdamW (2e-3) reaches in 1,500; embeddings, norms and position
-# biases are not matrices in its sense and take AdamW.
+# Muon on the weight matrices reaches in 600 steps what AdamW (2e-3) reaches in 1,500. It is not meant for embeddings,
+# norms and position biases, which use AdamW.
 MUON_RATE = 2e-3
 ADAMW_RATE = 8e-3
 WARMUP_STEPS = 100
-DECAY_SHARE = 0.4  # of the last lesson's steps, over which the rate falls to 2 %
-SENTINELS = 8  # three per example are used
-BATCHES_SORTED_TOGETHER = 16  # by length, so that little is padding
+DECAY_SHARE = 0.4  # share of the last lesson's steps over which the learning rate decays to 2 %
+SENTINELS = 8  # at most four occur in an example
+BATCHES_SORTED_TOGETHER = 16  # by length, to reduce padding
 LOG_EVERY = 500
 HELD_OUT_SEED = 10**6
 
 
 def vocabulary(world: World) -> list[str]:
-    """Every word of the world, its numbers with a decimal point, and the words of the downstream tasks."""
+    """Return every word of the world, its decimal numbers, and the words of the downstream tasks."""
     pretraining = " ".join(" ".join(pair) for pair in mixture(world, 50_000, BROAD))
     tasks = " ".join(f"world_{name} {' '.join(' '.join(row) for row in rows(name)['train'])}" for name in DATA_SETS)
     return sorted(word for word in set(f"{pretraining} {tasks}".split()) if word not in ("0", "1") and word[0] != "<")
 
 
 def train_tokenizer(out: Path, seed: int) -> T5Tokenizer:
-    """A unigram tokenizer in which every word of the world is one piece; any other word is spelled."""
+    """Train a unigram tokenizer in which every word of the world is one piece; other words are spelled out."""
     world = World(seed)
     words = vocabulary(world)
-    # Pairs of words: a word is a candidate piece only if it is seen with and without a successor.
+    # Pairs of words: a word is a candidate piece only if it occurs with and without a successor.
     pairs = (pair for _ in range(200) for pair in zip(words, world.rng.sample(words, len(words)), strict=True))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -74,12 +74,12 @@ def train_tokenizer(out: Path, seed: int) -> T5Tokenizer:
     (out / "spiece.model").write_bytes(model.getvalue())
     tokenizer = T5Tokenizer.from_pretrained(out, extra_ids=SENTINELS)
     tokenizer.save_pretrained(out)
-    (out / "tokenizer.json").unlink()  # made from spiece.model again by whoever loads it
+    (out / "tokenizer.json").unlink()  # rebuilt from spiece.model on loading
     return tokenizer
 
 
 def new_model(vocabulary_size: int) -> T5ForConditionalGeneration:
-    """About one million parameters: three blocks on each side, width 128."""
+    """Create a T5 with about one million parameters: three blocks in each stack, width 128."""
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=vocabulary_size,
@@ -96,7 +96,11 @@ def new_model(vocabulary_size: int) -> T5ForConditionalGeneration:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]) -> Batch:
-    """`input_ids`, `attention_mask` (batch, source length); `labels` (batch, target length), -100 for padding."""
+    """Tokenize pairs of texts.
+
+    Returns:
+        `input_ids`, `attention_mask` (batch, source length); `labels` (batch, target length), -100 for padding.
+    """
     sources, targets = zip(*pairs, strict=True)
     batch = tokenizer(list(sources), return_tensors="pt", padding=True)
     labels = tokenizer(list(targets), return_tensors="pt", padding=True).input_ids
@@ -104,7 +108,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]) -> Batch:
 
 
 def batches(world: World, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) -> Iterator[Batch]:
-    """Endless training batches."""
+    """Yield training batches without end."""
     while True:
         pairs = mixture(world, BATCHES_SORTED_TOGETHER * BATCH_SIZE, lesson)
         pairs.sort(key=lambda pair: len(pair[0].split()))
@@ -115,7 +119,7 @@ def batches(world: World, tokenizer: PreTrainedTokenizerBase, lesson: Lesson) ->
 
 
 def loss_of(model: T5ForConditionalGeneration, batch: Batch) -> torch.Tensor:
-    """Cross-entropy in which each example counts the same: an answer of one word as much as a whole sentence."""
+    """Return the cross-entropy averaged per example, so that a one-word answer counts as much as a sentence."""
     labels = batch["labels"]
     logits = model(**batch).logits  # (batch, target length, vocabulary)
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
@@ -123,7 +127,7 @@ def loss_of(model: T5ForConditionalGeneration, batch: Batch) -> torch.Tensor:
 
 
 def optimizers(model: T5ForConditionalGeneration) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the weight matrices, AdamW for the rest."""
+    """Create Muon (Jordan et al. 2024) for the weight matrices and AdamW for the rest."""
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "shared" not in name and "relative_attention_bias" not in name
@@ -135,7 +139,7 @@ def optimizers(model: T5ForConditionalGeneration) -> list[torch.optim.Optimizer]
 
 
 def rate_at(step: int, steps: int, falls: bool) -> float:
-    """The learning rate's share of its peak: up in `WARMUP_STEPS`, level, and if it `falls`, down at the end."""
+    """Return the learning rate relative to its peak: warm-up, constant, and a final decay if it `falls`."""
     down = max(0.02, (steps - step) / (DECAY_SHARE * steps)) if falls else 1.0
     return min(1.0, (step + 1) / WARMUP_STEPS, down)
 
@@ -144,9 +148,9 @@ def rate_at(step: int, steps: int, falls: bool) -> float:
 def skill_accuracy(
     model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, count: int
 ) -> dict[str, float]:
-    """skill -> share of `count` held-out items answered right to the last word.
+    """Return skill -> share of `count` held-out items answered exactly right.
 
-    Greedy decoding gives the target exactly when, the target's beginning being given, each next word is the likeliest.
+    Greedy decoding gives the target if and only if, under teacher forcing, each target token is the most likely one.
     """
     model.eval()
     accuracy = {}
@@ -171,7 +175,7 @@ def write_report(out: Path, accuracy: dict[str, float]) -> None:
 def train(
     model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, seed: int, log: TextIO
 ) -> None:
-    """One lesson, with fresh optimizers; every `LOG_EVERY` steps a line goes to the log."""
+    """Train one lesson with new optimizers, writing a line to the log every `LOG_EVERY` steps."""
     pair = optimizers(model)
     falls = lesson is LESSONS[-1]
     schedules = [LambdaLR(each, lambda step: rate_at(step, lesson.steps, falls)) for each in pair]
@@ -200,7 +204,7 @@ def train(
 
 
 def pretrain(out: Path, seed: int) -> None:
-    """Train tokenizer and model from nothing into `out`, which holds a checkpoint after each lesson."""
+    """Train tokenizer and model from scratch and write them to `out`, with a checkpoint after each lesson."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(out, seed)

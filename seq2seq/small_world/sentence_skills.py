@@ -1,7 +1,7 @@
-"""Skills about statements: filling gaps, questions and answers, rewriting, and comparing two of them.
+"""Skills about statements: span filling, question answering, rewriting, and comparing two statements.
 
-Each skill is a function from a `World` to a (source, target) pair of texts. Two in five comparisons are between
-statements in the very same words and voice: matching is learned there first, and carried over to other words.
+Each skill is a function from a `World` to a (source, target) pair of texts. Two in five comparisons use the same words
+and voice in both statements: matching is learned there first and then transfers to other words.
 """
 
 from dataclasses import replace
@@ -10,13 +10,13 @@ from seq2seq.small_world import grammar, lexicon
 from seq2seq.small_world.events import Event, NounPhrase, World
 from seq2seq.small_world.opinions import against_expectation, consequence, opinion, saying
 
-# What a respect of `World.changeable` is called in answers.
+# The names of the respects of `World.changeable` in answers.
 RESPECTS = {"agent": "doer", "verb": "deed", "patient": "target", "roles": "roles", "adjective": "look",
             "place": "place", "time": "time", "negation": "not"}  # fmt: skip
 
 
 def passage(world: World) -> str:
-    """Two sentences that belong together: an event said twice, or an opinion and what came of it."""
+    """Make two related sentences: an event stated twice, or an opinion and its consequence."""
     if world.chance(0.7):
         event = world.event()
         again = grammar.statement(world.reword(event, 0.5), passive=world.chance(0.5))
@@ -44,7 +44,7 @@ def fill(world: World) -> tuple[str, str]:
 
 
 def who(world: World) -> tuple[str, str]:
-    """One or two events and a question about one of them, which may reword it and turn its voice."""
+    """Answer a question about one of one or two events; it may use other words and the other voice."""
     event = world.event()
     texts = [grammar.statement(event, passive=world.chance(0.4))]
     if world.chance(0.4):
@@ -56,24 +56,24 @@ def who(world: World) -> tuple[str, str]:
 
 
 def part(event: Event, respect: str) -> str:
-    """The words for the agent, verb, patient, place or time of an event."""
+    """Return the words for the agent, verb, patient, place or time of an event."""
     value = getattr(event, respect)
     return grammar.noun_phrase(value) if isinstance(value, NounPhrase) else value
 
 
 def altered(world: World, event: Event) -> tuple[Event, str]:
-    """An event near the given one that means something else, and the respect in which it does."""
+    """Change the meaning of an event in one respect, and return the new event and the respect."""
     respect = world.rng.choice([*world.changeable(event), "negation"])
     return world.change(event, respect), respect
 
 
 def said_again(world: World, event: Event) -> tuple[Event, float]:
-    """The event to be compared with, perhaps in other words, and how often either side is then put in the passive."""
+    """Return the event, possibly reworded, and the probability that each of the two statements is passive."""
     return (event, 0.0) if world.chance(0.4) else (world.reword(event, 0.4), 0.5)
 
 
 def is_it_so(world: World) -> tuple[str, str]:
-    """A statement and a yes/no question about it; a no tells what is not so."""
+    """Answer a yes/no question about a statement; a "no" names the respect that differs."""
     event, answer = world.event(), "yes"
     asked, passive = said_again(world, event)
     if world.chance(0.5):
@@ -84,7 +84,7 @@ def is_it_so(world: World) -> tuple[str, str]:
 
 
 def what_changed(world: World) -> tuple[str, str]:
-    """Two statements that differ in one or two respects: name the respects and what is new."""
+    """Name the one or two respects in which two statements differ, and their new values."""
     event = world.event(details=0.4)
     possible = [respect for respect in world.changeable(event) if respect not in ("roles", "adjective")]
     respects = sorted(world.rng.sample(possible, world.rng.choice((1, 1, 2))), key=possible.index)
@@ -99,7 +99,7 @@ def what_changed(world: World) -> tuple[str, str]:
 
 
 def says_the_same(world: World) -> tuple[str, str]:
-    """Which of two statements says the same as the first one?"""
+    """Find which of two statements has the same meaning as the first one."""
     event = world.event(details=0.2)
     again, passive = said_again(world, event)
     texts = [grammar.statement(meant, passive=world.chance(passive)) for meant in (again, altered(world, again)[0])]
@@ -114,13 +114,13 @@ def other_voice(world: World) -> tuple[str, str]:
 
 
 def other_words(world: World) -> tuple[str, str]:
-    """Each word that has a synonym is replaced by it."""
+    """Replace each word that has a synonym."""
     event, passive = world.event(), world.chance(0.3)
     return f"other words : {grammar.statement(event, passive)}", grammar.statement(world.reword(event), passive)
 
 
 def more_general(world: World) -> tuple[str, str]:
-    """Each noun is replaced by its nearest kind: `a duck ate the pear` -> `a bird ate the fruit`."""
+    """Replace each noun by its nearest kind: `a duck ate the pear` -> `a bird ate the fruit`."""
 
     def singular(phrase: NounPhrase) -> NounPhrase:
         return replace(phrase, plural=False)
@@ -135,7 +135,7 @@ def more_general(world: World) -> tuple[str, str]:
 
 
 def shorter(world: World) -> tuple[str, str]:
-    """The bare event, without adjectives and circumstances."""
+    """Drop adjectives, place, time and adverb."""
     event, passive = world.event(details=0.6), world.chance(0.4)
     agent, patient = (replace(phrase, adjective=None) for phrase in (event.agent, event.patient))
     bare = Event(agent, event.verb, patient, aspect=event.aspect)
@@ -143,7 +143,7 @@ def shorter(world: World) -> tuple[str, str]:
 
 
 def unscramble(world: World) -> tuple[str, str]:
-    """The words of a sentence in any order; what somebody does to a thing has only one sensible order."""
+    """Restore the order of shuffled words; the patient is a thing, so that only one order makes sense."""
     event = world.event(patients=(*lexicon.OBJECTS, "food"), details=0.15)
     text = grammar.statement(replace(event, adverb=None))
     words = text.removesuffix(" .").split()
@@ -151,7 +151,7 @@ def unscramble(world: World) -> tuple[str, str]:
 
 
 def what_first(world: World) -> tuple[str, str]:
-    """Two events joined by before or after: which came first?"""
+    """Find which of two events, joined by before or after, came first."""
     main, other = (grammar.statement(world.event(details=0.1)).removesuffix(" .") for _ in range(2))
     joint = world.rng.choice(("before", "after"))
     text = f"{main} {joint} {other} ." if world.chance(0.5) else f"{joint} {other} , {main} ."

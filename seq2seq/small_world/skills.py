@@ -1,7 +1,7 @@
-"""The mixture of skills that the backbone is pretrained on.
+"""The mixture of skills on which the backbone is pretrained.
 
-None of them is one of the downstream tasks of `datasets.py`: a skill never asks whether a sentence is acceptable, which
-polarity a review has, or how two statements relate; it asks for what such judgements are made of.
+None of them is one of the downstream tasks of `datasets.py`: no skill asks whether a sentence is acceptable, which
+polarity a review has, or how two statements relate; skills exercise the knowledge that such judgements need.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Skill = Callable[[World], Pair]
 
 @dataclass(frozen=True)
 class Lesson:
-    """A stretch of pretraining: `shares` are skills with their shares of the mixture, relative to one another."""
+    """A phase of pretraining: `shares` maps each skill to its relative share of the mixture."""
 
     shares: dict[Skill, float]
     steps: int
@@ -50,8 +50,8 @@ BROAD = Lesson(
     },
     steps=5000,
 )
-# Comparing two statements takes longest to learn, and is learned once their words and voices are known: it gets most of
-# the second lesson, and a third of that keeps the other skills alive.
+# Comparing two statements takes longest to learn, and is learned after words and voices are known: it gets most of the
+# second lesson; the other skills keep a third of their shares so that they are not forgotten.
 COMPARING = Lesson(
     {skill: share / 3 for skill, share in BROAD.shares.items()}
     | {
@@ -67,6 +67,6 @@ SKILLS = tuple(BROAD.shares)
 
 
 def mixture(world: World, count: int, lesson: Lesson = BROAD) -> list[Pair]:
-    """`count` (source, target) pairs from a lesson's mixture."""
+    """Draw `count` (source, target) pairs from a lesson's mixture."""
     chosen = world.rng.choices(list(lesson.shares), list(lesson.shares.values()), k=count)
     return [skill(world) for skill in chosen]

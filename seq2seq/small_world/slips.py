@@ -1,4 +1,4 @@
-"""Sentences with a slip of grammar, and the skill of putting them right."""
+"""Sentences with one grammatical error, and the skill of correcting them."""
 
 from dataclasses import replace
 
@@ -15,13 +15,13 @@ for _verb in lexicon.VERBS.values():
 
 
 def mend(world: World) -> tuple[str, str]:
-    """A sentence with a slip, or in one case of four without, is given back right."""
+    """Correct a sentence, which in three of four cases has an error."""
     text = sound_sentence(world)
     return f"mend : {text if world.chance(0.25) else broken(world, text)}", text
 
 
 def sound_sentence(world: World) -> str:
-    """A statement in any aspect and voice, or one about somebody and himself or herself."""
+    """Make a correct sentence: a statement in any aspect and voice, or one with a reflexive pronoun."""
     if world.chance(0.25):
         person = world.rng.choice(lexicon.PEOPLE)
         verb = lexicon.VERBS[world.rng.choice(lexicon.REFLEXIVE_VERBS)]
@@ -34,7 +34,7 @@ def sound_sentence(world: World) -> str:
 
 
 def broken(world: World, text: str) -> str:
-    """The sentence with one slip: a wrong form, a word lost or two out of order."""
+    """Introduce one error: a wrong form, a missing word, or two words out of order."""
     words = text.split()
     swappable = [at for at, word in enumerate(words) if word in SWAPS]
     losable = [at for at, word in enumerate(words) if word in LOSABLE]

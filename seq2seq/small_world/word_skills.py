@@ -1,4 +1,4 @@
-"""Skills about single words and numbers: synonyms, opposites, kinds, matching, counting.
+"""Skills about words and numbers: synonyms, opposites, the taxonomy, matching, counting.
 
 Each skill is a function from a `World` to a (source, target) pair of texts.
 """
@@ -7,7 +7,7 @@ from seq2seq.small_world import lexicon
 from seq2seq.small_world.events import World
 
 KINDS_APART = tuple(kind for kind in lexicon.TAXONOMY if kind not in lexicon.KIND_OF)
-"""Kinds of which none is part of another."""
+"""Kinds that are not part of another kind."""
 
 
 def synonym(world: World) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def kind(world: World) -> tuple[str, str]:
 
 
 def odd_one_out(world: World) -> tuple[str, str]:
-    """Three things of one kind and one of another."""
+    """Find the one of four things that is of another kind."""
     common, strange = world.rng.sample(KINDS_APART, 2)
     odd = world.rng.choice(lexicon.members_of(strange))
     words = world.rng.sample([*world.rng.sample(lexicon.members_of(common), 3), odd], 4)
@@ -41,7 +41,7 @@ def odd_one_out(world: World) -> tuple[str, str]:
 
 
 def matching_word(world: World) -> tuple[str, str]:
-    """Which of four words is the given one, or its synonym?"""
+    """Find the one of four words that is the given word or its synonym."""
     word = world.rng.choice(list(lexicon.SYNONYMS))
     same = lexicon.SYNONYMS[word] if world.chance(0.5) else word
     words = [same]
@@ -51,7 +51,7 @@ def matching_word(world: World) -> tuple[str, str]:
 
 
 def new_word(world: World) -> tuple[str, str]:
-    """Two lists, the second in another order and with one word that the first has not."""
+    """Find the word that is only in the second of two lists, which are in different orders."""
     new, *before = world.rng.sample(list(lexicon.KIND_OF), world.rng.randint(3, 6))
     after = world.rng.sample([*before[1:], new], len(before))
     return f"before : {' '.join(before)} after : {' '.join(after)} which is new ?", new
@@ -68,7 +68,7 @@ def how_many(world: World) -> tuple[str, str]:
 
 
 def measure(world: World) -> tuple[str, str]:
-    """Numbers with one decimal: who has how much, who has more."""
+    """Read and compare numbers with one decimal: who has how much, who has more or less."""
     people = world.rng.sample(lexicon.PEOPLE, 2)
     amounts = world.rng.sample([f"{tenths / 10:.1f}" for tenths in range(0, 51, 2)], 2)
     text = f"{people[0]} has {amounts[0]} and {people[1]} has {amounts[1]} ."

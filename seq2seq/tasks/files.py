@@ -1,8 +1,11 @@
-"""Rows from files, one dictionary per row: tsv, csv, jsonl, parquet, and json (a list of objects, alone or as "data").
+"""Read rows from tsv, csv, jsonl, parquet and json files, one dictionary per row.
 
-A tsv file has GLUE's form: cells end at tabs, and a quotation mark is a letter like any other. A csv file has the usual
-form: cells end at commas and may be quoted. Their cells are strings; the other forms keep their types. A table's row
-with too few cells has None for the missing ones, one with too many has None for all: which is which cannot be told.
+- tsv follows GLUE: cells are separated by tabs, and quotation marks have no special meaning.
+- csv is the usual format: cells are separated by commas and may be quoted.
+- json is a list of objects, either at the top level or under the key "data".
+
+Cells of tsv and csv files are strings; the other formats keep their types. A tsv or csv row with too few cells has None
+for the missing ones; a row with too many has None everywhere, because its cells cannot be assigned to columns.
 """
 
 import csv
@@ -18,30 +21,30 @@ Header = tuple[str, ...] | None
 
 
 def read_rows(path: str | Path, header: Header = None) -> Iterator[Row]:
-    """The rows of a file, one after the other.
+    """Yield the rows of a file.
 
     Args:
-        path: the file; its suffix, a key of `READERS`, says how it is read.
-        header: the column names of a tsv or csv file that has no header line.
+        path: the file; its suffix, a key of `READERS`, selects the format.
+        header: the column names of a tsv or csv file without a header line.
 
     Raises:
-        ValueError: no such file, an unknown suffix, or content that is not what the suffix says.
+        ValueError: no such file, an unknown suffix, or content that does not match the suffix.
     """
     path = Path(path).expanduser().absolute()
     if path.suffix not in READERS:
-        raise ValueError(f"A data file ends in one of {', '.join(READERS)}; {path} was given. Convert or rename it.")
+        raise ValueError(f"A data file has one of the suffixes {', '.join(READERS)}; got {path}: convert or rename it.")
     if not path.is_file():
-        given = "a folder" if path.is_dir() else "not there"
-        raise ValueError(f"A data file must exist; {path} is {given}. Give the path of a file.")
+        problem = "a directory" if path.is_dir() else "missing"
+        raise ValueError(f"A data file must exist; got {path}, which is {problem}: check the path.")
     try:
         for row in READERS[path.suffix](path, header):
             if not isinstance(row, Mapping):
-                raise TypeError(f"a row is {row!r} where named columns should be")
+                raise TypeError(f"expected an object with named columns, found the row {row!r}")
             yield row
     except (ValueError, TypeError, OSError, csv.Error) as error:
         raise ValueError(
-            f"A file that ends in {path.suffix} holds rows in that form, in UTF-8; {path} does not ({error}). "
-            "Mend the file or its suffix."
+            f"A {path.suffix} file holds rows in that format, encoded as UTF-8; got {path}, which cannot be read "
+            f"({error}): fix the file or its suffix."
         ) from error
 
 
@@ -64,7 +67,7 @@ def _read_json(path: Path, header: Header) -> Iterator[Row]:
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(content, dict):
         if not isinstance(content.get("data"), list):
-            raise TypeError(f"an object with the keys {', '.join(content)} has no list 'data'")
+            raise TypeError(f"an object with the keys {', '.join(content)} has no list under 'data'")
         content = content["data"]
     yield from content
 

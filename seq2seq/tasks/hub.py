@@ -1,4 +1,4 @@
-"""Whether the hub answers: asked once and quickly, where transformers and datasets would try for most of a minute."""
+"""Query the hub once, with a short timeout; transformers and datasets would retry for most of a minute."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,19 +6,19 @@ from functools import cache
 from huggingface_hub import HfApi
 
 HUB_TIMEOUT = 10.0
-"""Seconds until the hub counts as out of reach."""
+"""Seconds until the hub counts as unreachable."""
 
 
 @cache
 def model_is_on_hub(name: str) -> bool:
-    """Whether the hub answers that it has a model of this name."""
-    return unanswered(HfApi().model_info, name) is None
+    """Whether the hub is reachable and has a model of this name."""
+    return hub_error(HfApi().model_info, name) is None
 
 
-def unanswered(question: Callable[..., object], name: str) -> Exception | None:
-    """Why the hub does not answer the question about ``name``, or None where it does."""
+def hub_error(query: Callable[..., object], name: str) -> Exception | None:
+    """Send a query about ``name`` to the hub and return the error, or None if it succeeded."""
     try:
-        question(name, timeout=HUB_TIMEOUT)
-    except Exception as error:  # whatever goes wrong on the way to the hub, the thing is not to be had there now
+        query(name, timeout=HUB_TIMEOUT)
+    except Exception as error:  # any failure on the way to the hub means that ``name`` is not available now
         return error
     return None

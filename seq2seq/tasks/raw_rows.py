@@ -1,4 +1,4 @@
-"""Raw rows of a form of their own made flat: nested passages, positions of words, several accepted answers."""
+"""Flatten the raw rows of tasks with their own structure: nested passages, word positions, several accepted answers."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from seq2seq.tasks.files import Row
 
 
 def answers_per_question(row: Row) -> Iterable[Row]:
-    """MultiRC: SuperGLUE's nested passage as one row per answer; the hub's rows are flat already."""
+    """MultiRC: turn SuperGLUE's nested passage into one row per answer; the hub's rows are already flat."""
     if "passage" not in row:
         return [row]
     passage = row["passage"]
@@ -25,7 +25,7 @@ def answers_per_question(row: Row) -> Iterable[Row]:
 
 
 def mark_spans(row: Row) -> Iterable[Row]:
-    """WSC: puts the noun between # and the pronoun between *; positions count words, as in SuperGLUE's files."""
+    """WSC: enclose the noun in # and the pronoun in *; positions count words, as in SuperGLUE's files."""
     flat = {**row, **row.get("target", {})}
     words = flat["text"].split(" ")
     for span, mark in (("span1", "#"), ("span2", "*")):
@@ -37,16 +37,16 @@ def mark_spans(row: Row) -> Iterable[Row]:
 
 
 def entailed_is_true(row: Row) -> Iterable[Row]:
-    """The small world's entailment: a statement that follows is true."""
+    """World entailment: map entailment to "true" and not_entailment to "false"."""
     return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(row["label"], row["label"])}]
 
 
 def queries_of_passage(row: Row) -> Iterable[Row]:
-    """ReCoRD: one row per query, with all its accepted answers; SuperGLUE's nested passage, or a flat row of the hub.
+    """ReCoRD: one row per query with all accepted answers, from SuperGLUE's nested passage or a flat row of the hub.
 
-    Entities stand in the order in which the passage names them, each once. The passage's @highlight lines become
-    sentences (Raffel et al. 2020). There a query is one training row per answer; here it is one row, whose first answer
-    is trained on, so that a row is a query in training, evaluation and limits alike.
+    Entities are listed once each, in the order in which the passage mentions them. The passage's @highlight lines
+    become sentences (Raffel et al. 2020). Raffel et al. make one training row per answer; here a query is one row and
+    training uses its first answer, so that a row is a query in training, in evaluation and in `max_*_samples`.
     """
     if "qas" in row:
         text, spans = row["passage"]["text"], row["passage"]["entities"]
@@ -64,7 +64,7 @@ def queries_of_passage(row: Row) -> Iterable[Row]:
 
 
 def answer_texts(row: Row) -> Iterable[Row]:
-    """SQuAD: the texts of the accepted answers without their positions; an official article as one row per question."""
+    """SQuAD: keep the accepted answers without their positions; an official article gives one row per question."""
     if "paragraphs" not in row:
         return [{**row, "answers": list(row["answers"]["text"])}]
     return [

@@ -1,6 +1,6 @@
-"""The tasks: one `TaskSpec` for each, all in the registry `TASKS`; a new task is one more entry.
+"""The registry `TASKS`: the template, labels, metrics and split policy of each task; a new task is one more entry.
 
-Templates and label strings follow the text-to-text form of Raffel et al. 2020 (appendix D); metrics and splits follow
+Templates and label strings follow the text-to-text format of Raffel et al. 2020 (appendix D); metrics and splits follow
 Karimi Mahabadi et al. 2021 (Compacter).
 """
 
@@ -169,7 +169,7 @@ _ALL = (
         folder="SQuAD",
         unpack=answer_texts,
     ),
-    # The small world: the project's own data, in GLUE's shapes; its answers are words of the backbone's vocabulary
+    # The small world: the project's own data in GLUE's formats, with labels from the embedded backbone's vocabulary
     _world(
         "acceptability",
         source="world_acceptability sentence: {sentence}",
@@ -206,19 +206,18 @@ _ALL = (
 
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 
-OWN_FILES = TaskSpec(name="own_files", source="{source}", target="target", metrics=("exact_match",), split="given")
-"""The task of a user's files with the columns `source` and `target`: any text to any text."""
+CUSTOM_FILES = TaskSpec(name="own_files", source="{source}", target="target", metrics=("exact_match",), split="given")
+"""The task of user-defined files with the columns `source` and `target`: any text to any text."""
 
 
 def get_task(name: str) -> TaskSpec:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
-        ConfigurationError: no such task; the message names the nearest one and all of them.
+        ConfigurationError: no such task; the message suggests the nearest name and lists all of them.
     """
     if name in TASKS:
         return TASKS[name]
     raise ConfigurationError(
-        f"Key 'task_name' names a task, or is left out for files of one's own; got {name!r}: "
-        f"{nearest_name(name, TASKS)}"
+        f"Key 'task_name' names a task, or is left out for your own files; got {name!r}: {nearest_name(name, TASKS)}"
     )

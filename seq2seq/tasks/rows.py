@@ -1,4 +1,4 @@
-"""Rows of a task to examples: columns checked, broken rows counted."""
+"""Turn the raw rows of a task into examples: check the columns and count incomplete rows."""
 
 from collections.abc import Iterable
 
@@ -9,28 +9,40 @@ from seq2seq.tasks.task_spec import TaskSpec
 
 
 def to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Dataset, int]:
-    """The examples of the rows, and how many rows lack a cell and give none."""
-    examples, broken, needed = [], 0, spec.columns
+    """Turn raw rows into examples.
+
+    Args:
+        spec: the task.
+        rows: raw rows, as a file or the hub gives them.
+        origin: what error messages call the rows.
+
+    Returns:
+        A data set with the columns of `TaskSpec.example`, and the number of rows skipped because a cell is missing.
+
+    Raises:
+        ValueError: a column is missing, a row has another structure, or no row is complete.
+    """
+    examples, incomplete, needed = [], 0, spec.columns
     for raw in rows:
         try:
             for row in spec.flatten(raw):
                 if missing := needed - row.keys():
                     raise ValueError(
-                        f"Rows need the columns {', '.join(sorted(needed))}; {origin} has {', '.join(row)} "
-                        f"and lacks {', '.join(sorted(missing))}. Rename or add the columns."
+                        f"Rows need the columns {', '.join(sorted(needed))}; got {', '.join(row)} in {origin}, without "
+                        f"{', '.join(sorted(missing))}: rename or add the columns."
                     )
                 if any(row[column] is None or row[column] == [] for column in needed):
-                    broken += 1
+                    incomplete += 1
                 else:
                     examples.append(spec.example(row))
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
-                f"Rows of task {spec.name!r} are nested as in the official files or flat as on the hub; {origin} has "
-                f"{', '.join(raw)} ({type(error).__name__}: {error}). Give the task's own files."
+                f"Rows of task {spec.name!r} are nested as in the official files or flat as on the hub; got "
+                f"{', '.join(raw)} in {origin} ({type(error).__name__}: {error}): use the task's official files."
             ) from error
     if not examples:
-        raise ValueError(f"A split has at least one whole row; {origin} has none. Give data with rows.")
+        raise ValueError(f"A split needs at least one complete row; got none in {origin}: add rows.")
     if any("answers" in example for example in examples):
         for example in examples:
             example.setdefault("answers", [example["target"]])
-    return Dataset.from_list(examples), broken
+    return Dataset.from_list(examples), incomplete

@@ -1,10 +1,9 @@
-"""The data: from a directory, the local cache or the hub to texts in three splits, and on to token ids.
+"""Load the splits of a task from a directory, the local cache or the hub, or from your own files.
 
-    load_splits(get_task("rte"), data_dir="/data/glue")       a task by name
-    load_files({"train": "a.tsv", "validation": "b.jsonl"})   files of one's own with the columns source and target
-    tokenize(splits["train"], tokenizer, 128, 16)             token ids, unpadded, for DataCollatorForSeq2Seq
+    load_splits(get_task("rte"), data_dir="/data/glue")       a registered task
+    load_files({"train": "a.tsv", "validation": "b.jsonl"})   your own files with the columns source and target
 
-A task is looked for in the directory, then in the cache, then on the hub; the first that has it is taken.
+A task is looked up in the directory, then in the cache, then on the hub; the first source that has it is used.
 """
 
 import contextlib
@@ -18,8 +17,8 @@ from huggingface_hub import HfApi
 
 from seq2seq import PROJECT
 from seq2seq.tasks.files import READERS, Row, read_rows
-from seq2seq.tasks.hub import unanswered
-from seq2seq.tasks.registry import OWN_FILES
+from seq2seq.tasks.hub import hub_error
+from seq2seq.tasks.registry import CUSTOM_FILES
 from seq2seq.tasks.rows import to_dataset
 from seq2seq.tasks.splits import SPLIT_POLICIES
 from seq2seq.tasks.task_spec import TaskSpec
@@ -33,61 +32,58 @@ FILE_NAMES = {
     "validation_matched": ("validation_matched", "dev_matched"),
     "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
 }
-"""What the files of a split are called, without suffix."""
+"""Possible names of the files of a split, without suffix."""
 
 
 def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed: int = 42) -> DatasetDict:
-    """A task's train, validation and test split, from the first source that has it: directory, cache, hub.
+    """Load the train, validation and test split of a task.
 
     Args:
         spec: the task.
-        data_dir: the task's own folder, or one that holds it under its official name or the hub's; in it tsv, csv,
-            jsonl, json or parquet files with the official columns or the hub's. The project's own tasks need none.
+        data_dir: the task's folder, or a directory that contains it under its official name or the hub's. It holds tsv,
+            csv, jsonl, json or parquet files with the official columns or the hub's. The project's own tasks need none.
         data_seed: decides which labelled rows become validation and which test.
 
     Returns:
-        Splits with the columns `source` and `target`, and where the task has them `answers` (all accepted ones, a list)
-        and `group` (the question a row belongs to; no question is in two splits).
+        Splits with the columns `source` and `target`, plus, if the task has them, `answers` (a list of all accepted
+        answers) and `group` (the question that a row belongs to; no question is in two splits).
 
     Raises:
-        ValueError: no source has the data, or the rows are not the task's.
+        ValueError: no source has the data, or the rows do not belong to the task.
     """
     needed, make_splits = SPLIT_POLICIES[spec.split]
     rows = _rows_from_directory(spec, data_dir, needed) or _rows_from_cache_or_hub(spec, data_dir)
     parts = {}
     for split in needed:
-        parts[split], broken = to_dataset(spec, rows[split], f"split {split!r} of task {spec.name!r}")
-        if broken:
-            logger.warning("%s: %d rows of %s lack a cell and are left out.", spec.name, broken, split)
+        parts[split], incomplete = to_dataset(spec, rows[split], f"split {split!r} of task {spec.name!r}")
+        if incomplete:
+            logger.warning("%s: skipped %d incomplete rows of split %s.", spec.name, incomplete, split)
     return DatasetDict(make_splits(parts, data_seed))
 
 
 def is_task_folder(directory: str | Path) -> bool:
-    """Whether the files of a split lie in the directory itself."""
+    """Whether the directory itself contains the files of a split."""
     return any(_split_files(Path(directory).expanduser(), split) for split in FILE_NAMES)
 
 
 def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
-    """Files of one's own as splits: `files` maps "train", "validation", "test" (or some of them) to paths.
+    """Load your own files as splits: `files` maps "train", "validation", "test" (or some of them) to paths.
 
     The files have the columns `source` and `target`; other columns are ignored. In jsonl, json and parquet a target may
-    be a list of accepted answers, of which the first is trained on.
+    be a list of accepted answers; training uses the first.
 
     Raises:
         ValueError: a file is missing, unreadable or empty, or lacks a column or a cell.
     """
     splits = {}
     for split, path in files.items():
-        splits[split], broken = to_dataset(OWN_FILES, read_rows(path), str(Path(path).absolute()))
-        if broken:
+        splits[split], incomplete = to_dataset(CUSTOM_FILES, read_rows(path), str(Path(path).absolute()))
+        if incomplete:
             raise ValueError(
-                f"Each row has a source and a target; {broken} rows of {path} lack one or have too many cells. "
-                "Complete the rows or remove them."
+                f"Each row has a source and a target; got {incomplete} rows in {path} that lack one or have too many "
+                "cells: complete or remove them."
             )
     return DatasetDict(splits)
-
-
-# Sources: each gives {split: rows}
 
 
 def _rows_from_directory(
@@ -100,20 +96,20 @@ def _rows_from_directory(
             if missing:
                 names = " or ".join(f"{name}.*" for split in missing for name in FILE_NAMES[split])
                 raise ValueError(
-                    f"Task {spec.name!r} needs the splits {', '.join(needed)}; {folder} lacks {', '.join(missing)}. "
-                    f"Put {names} there ({', '.join(READERS)})."
+                    f"Task {spec.name!r} needs the splits {', '.join(needed)}; got {folder} without "
+                    f"{', '.join(missing)}: add {names} ({', '.join(READERS)})."
                 )
             return {split: _chain(paths, spec.header) for split, paths in files.items()}
     return None
 
 
 def _folders(spec: TaskSpec, data_dir: str | Path | None) -> list[Path]:
-    """Where a directory may hold the task: under its official name, the hub's, ours, or right there."""
+    """Candidate folders of the task: the official name, the hub's, the registered one, and the directory itself."""
     if data_dir is None:
         return [PROJECT / spec.data_dir / spec.folder] if spec.data_dir else []
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
-        raise ValueError(f"data_dir is a directory that exists; {root} was given. Mend the path or leave data_dir out.")
+        raise ValueError(f"data_dir must be an existing directory; got {root}: fix the path or leave data_dir out.")
     names = [spec.folder, spec.hub[1] if spec.hub else spec.name, spec.name, "."]
     return [root / name for name in dict.fromkeys(names)]
 
@@ -134,13 +130,11 @@ def _chain(paths: list[Path], header: tuple[str, ...] | None) -> Iterator[Row]:
 
 
 def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> DatasetDict:
-    directory = (
-        f"data_dir {Path(data_dir).expanduser().absolute()} has no files of it" if data_dir else "no data_dir given"
-    )
+    directory = f"data_dir {Path(data_dir).expanduser().absolute()} has no files for it" if data_dir else "no data_dir"
     if spec.hub is None:
         raise ValueError(
-            f"Task {spec.name!r} is the project's own; its files are in none of "
-            f"{', '.join(map(str, _folders(spec, data_dir)))}. Restore them, or give data_dir a copy of them."
+            f"Task {spec.name!r} ships with the project; got no files in any of "
+            f"{', '.join(map(str, _folders(spec, data_dir)))}: restore them, or set data_dir to a copy of them."
         )
     repository, configuration = spec.hub
     name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
@@ -148,29 +142,26 @@ def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> Data
         return datasets.load_dataset(name, configuration)
     reason = "HF_HUB_OFFLINE is set"
     if not datasets.config.HF_HUB_OFFLINE:
-        error = unanswered(HfApi().dataset_info, repository)
+        error = hub_error(HfApi().dataset_info, repository)
         try:
             if error is None:
                 return datasets.load_dataset(name, configuration)
-        except Exception as broken:  # whatever goes wrong on the way from the hub, the data are not there
-            error = broken
+        except Exception as failure:  # any failure on the way from the hub means that the data are not available
+            error = failure
         reason = f"{type(error).__name__}: {error}"
     raise ValueError(
-        f"Task {spec.name!r} comes from a local directory, the local cache or the hub, in this order, and none has it:"
-        f" {directory}; the cache {datasets.config.HF_DATASETS_CACHE} lacks {repository} ({configuration}); "
-        f"the hub gives nothing ({reason}). Give data_dir a directory with {spec.folder}/train.*, or go online once."
+        f"Task {spec.name!r} is loaded from a local directory, the local cache or the hub, in this order; got "
+        f"{directory}, a cache {datasets.config.HF_DATASETS_CACHE} without {repository} ({configuration}), and no data "
+        f"from the hub ({reason}): set data_dir to a directory with {spec.folder}/train.*, or go online once."
     )
 
 
 @contextlib.contextmanager
 def _cache_only() -> Iterator[None]:
-    """Lets `datasets` look into its cache alone."""
+    """Restrict `datasets` to its local cache."""
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE = before
-
-
-# Rows to examples

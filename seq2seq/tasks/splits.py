@@ -1,12 +1,12 @@
-"""The splits: which labelled rows are for training, for choosing a model and for testing it.
+"""Split policies: which labelled rows are used for training, for model selection and for testing.
 
-The test labels of GLUE and SuperGLUE are not public, so the rows that have labels (the parts) become three splits by
-one of four policies (Karimi Mahabadi et al. 2021, Compacter), which `TaskSpec.split` names:
+The test labels of GLUE and SuperGLUE are not public, so the labelled rows (the parts) are divided into three splits by
+one of four policies (Karimi Mahabadi et al. 2021, Compacter), selected by `TaskSpec.split`:
 
-    given   the three splits are there already
+    given   the three splits already exist
     small   half of the validation set becomes the test set
     large   1,000 training rows become the validation set, the validation set becomes the test set
-    mnli    the mismatched validation set is for validation, the matched one for testing
+    mnli    the mismatched validation set is used for validation, the matched one for testing
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ from datasets import Dataset, DatasetDict
 Parts = Mapping[str, Dataset]
 
 HELD_OUT_ROWS = 1000
-"""Training rows of a large task that become its validation set."""
+"""Number of training rows of a "large" task that become its validation set."""
 
 
 def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed: int = 42) -> DatasetDict:
-    """The splits, each with at most `limits[split]` rows drawn at random (None: all of them).
+    """Limit each split to `limits[split]` rows drawn at random (None: all rows).
 
-    With the same seed a smaller sample is part of a larger one.
+    With the same seed, a smaller sample is a subset of a larger one.
 
     Raises:
         ValueError: a limit is below 1 or above the number of rows.
@@ -35,8 +35,8 @@ def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed:
         rows = len(splits[split])
         if not 1 <= limit <= rows:
             raise ValueError(
-                f"The number of rows of split {split!r} is limited to 1 ... {rows}, all it has; {limit} was given. "
-                "Give a number in that range, or none for all rows."
+                f"The limit of split {split!r} is between 1 and {rows}, the number of its rows; got {limit}: choose a "
+                "value in that range, or null for all rows."
             )
         limited[split] = splits[split].select(np.random.default_rng(data_seed).permutation(rows)[:limit])
     return DatasetDict(limited)
@@ -63,8 +63,8 @@ def _hold_out_train(parts: Parts, data_seed: int) -> Parts:
     rows = len(parts["train"])
     if rows <= HELD_OUT_ROWS:
         raise ValueError(
-            f"A large task has more than {HELD_OUT_ROWS} training rows, as that many become its validation set; "
-            f"{rows} were given. Use the whole training set."
+            f"A large task needs more than {HELD_OUT_ROWS} training rows, of which {HELD_OUT_ROWS} become its "
+            f"validation set; got {rows}: use the full training set."
         )
     order = np.random.default_rng(data_seed).permutation(rows)
     return {
@@ -88,4 +88,4 @@ SPLIT_POLICIES: dict[str, tuple[tuple[str, ...], Callable[[Parts, int], Parts]]]
     "large": (("train", "validation"), _hold_out_train),
     "mnli": (("train", "validation_mismatched", "validation_matched"), _mnli),
 }
-"""Per policy: the parts that have labels, and what makes three splits of them."""
+"""For each policy: the labelled parts that it needs, and the function that makes three splits of them."""

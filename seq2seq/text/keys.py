@@ -9,7 +9,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from seq2seq import PROJECT
 from seq2seq.tasks.mixing import Mixture
-from seq2seq.tasks.registry import OWN_FILES, get_task
+from seq2seq.tasks.registry import CUSTOM_FILES, get_task
 from seq2seq.tasks.task_spec import TaskSpec
 from seq2seq.workload import SPLITS, Workload
 
@@ -79,11 +79,11 @@ class TextKeys(Workload):
     @property
     def specs(self) -> list[TaskSpec]:
         """The tasks."""
-        return [get_task(name) for name in self.task_names] or [OWN_FILES]
+        return [get_task(name) for name in self.task_names] or [CUSTOM_FILES]
 
     @property
     def task_label(self) -> str:
-        return " + ".join(self.task_names) or OWN_FILES.name
+        return " + ".join(self.task_names) or CUSTOM_FILES.name
 
     @property
     def model_label(self) -> str:

@@ -1,4 +1,4 @@
-"""Each example learns its job with few numbers, and its adapter is the same after a reload and merged."""
+"""Each example learns its task with few parameters, and gives the same results after reloading and merging."""
 
 import importlib
 from pathlib import Path
@@ -23,7 +23,7 @@ def _one_thread():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_learns_is_reloaded_and_merged(name, capsys):
+def test_an_example_learns_reloads_and_merges(name, capsys):
     example = importlib.import_module(f"examples.{name}")
     measured = example.main()
     assert measured["loss_after"] < 0.5 * measured["loss_before"]
@@ -32,7 +32,7 @@ def test_an_example_learns_is_reloaded_and_merged(name, capsys):
     assert measured["reload_identical"]
     assert measured["merge_difference"] < 1e-5
     printed = capsys.readouterr().out
-    assert f"trained    {measured['trained']:,} beside" in printed
+    assert f"trained    {measured['trained']:,} parameters beside" in printed
     assert "reloaded   logits identical" in printed
 
 
@@ -42,15 +42,15 @@ def test_every_example_is_in_the_table():
         assert f"| `python -m examples.{name}` |" in table
 
 
-def test_a_base_is_the_same_at_every_call():
-    """What is saved is the adapter alone, so that a reload means something only on the same base."""
+def test_base_is_deterministic():
+    """Only the adapter is saved, so reloading needs an identical base."""
     base = importlib.import_module("examples.gpt2").base
     for one, other in zip(base().parameters(), base().parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(("name", "make_batch", "steps"), [("bert", "sentences", 120), ("vit", "images", 120)])
-def test_a_new_head_alone_does_not_learn_it(name, make_batch, steps):
+def test_a_new_head_alone_does_not_learn_the_task(name, make_batch, steps):
     example = importlib.import_module(f"examples.{name}")
     make_batch = getattr(example, make_batch)
     model = example.base()
@@ -60,24 +60,24 @@ def test_a_new_head_alone_does_not_learn_it(name, make_batch, steps):
     assert measure(model, held_out(make_batch)).accuracy < 0.7
 
 
-def test_what_is_printed_is_what_was_measured(capsys):
-    """A reload and a merge that went wrong are said to have gone wrong."""
+def test_the_table_reports_differences(capsys):
     good = Measured(0.5, 0.75, torch.tensor([1.0, -2.0]))
     bad = Measured(0.5, 0.75, torch.tensor([1.5, -2.0]))
-    said = report(10, torch.nn.Linear(9, 10), good, good, reloaded=bad, merged=bad)
-    assert (said["reload_identical"], said["merge_difference"]) == (False, 0.25)
+    measured = report(10, torch.nn.Linear(9, 10), good, good, reloaded=bad, merged=bad)
+    assert (measured["reload_identical"], measured["merge_difference"]) == (False, 0.25)
     printed = capsys.readouterr().out
-    assert "trained    10 beside 100 frozen numbers, 10.0%" in printed
+    assert "trained    10 parameters beside 100 frozen ones, 10.0%" in printed
     assert "logits differ" in printed
     assert "within 2e-01 of the largest" in printed
 
 
-def test_accuracy_counts_the_labels_asked_for():
-    logits = torch.eye(4)[torch.tensor([[1, 2, 3, 0]])]  # (1, 4, 4): says 1 2 3 0
+def test_accuracy_ignores_labels_of_minus_100():
+    logits = torch.eye(4)[torch.tensor([[1, 2, 3, 0]])]  # (1, 4, 4): predicts 1 2 3 0
 
-    class Says(torch.nn.Module):
+    class FixedLogits(torch.nn.Module):
         def forward(self, labels):
             return SimpleNamespace(loss=torch.tensor(0.0), logits=logits)
 
-    assert measure(Says(), {"labels": torch.tensor([[1, 2, 0, -100]])}).accuracy == pytest.approx(2 / 3)
-    assert measure(Says(), {"labels": torch.tensor([[-100, 1, 2, 0]])}, causal=True).accuracy == pytest.approx(2 / 3)
+    model = FixedLogits()
+    assert measure(model, {"labels": torch.tensor([[1, 2, 0, -100]])}).accuracy == pytest.approx(2 / 3)
+    assert measure(model, {"labels": torch.tensor([[-100, 1, 2, 0]])}, causal=True).accuracy == pytest.approx(2 / 3)

@@ -1,7 +1,8 @@
-"""Run folders as a finished, failed or stopped run leaves them, without the run."""
+"""Fixtures that write run folders as a finished, failed or stopped run leaves them."""
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ LAYERS = {
 
 
 def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int, scale: float = 1.0) -> dict[str, Any]:
-    """What metrics.json holds of a run on a backbone of a million numbers."""
+    """The content of metrics.json for a run on a backbone with a million parameters."""
     return {
         "experiment_name": config["experiment_name"],
         "task": config["task_name"] or "mixture",
@@ -47,35 +48,37 @@ def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int
     }
 
 
+def write_run_folder(
+    root: Path,
+    name: str,
+    value: float | None = None,
+    parameters: int = 1000,
+    scale: float = 1.0,
+    metrics: dict[str, float] | None = None,
+    failure: str | None = None,
+    **changes: Any,
+) -> Path:
+    """Write the folder of a run below ``root``; without ``value`` and ``metrics`` the run is unfinished."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    config = {**CONFIG, **changes, "experiment_name": folder.name, "output_root": str(folder.parent)}
+    (folder / "config.json").write_text(json.dumps(config))
+    if value is not None:
+        metrics = {"accuracy": value, "average_metrics": value}
+    if metrics is not None:
+        (folder / "metrics.json").write_text(json.dumps(result_of(config, metrics, parameters, scale)))
+        average = metrics["average_metrics"]
+        history = [{"step": step, "eval_average_metrics": average * step / 20} for step in (10, 20)]
+        (folder / "history.json").write_text(json.dumps([{"step": 1, "loss": 2.0}, *history]))
+    if failure is not None:
+        (folder / "failure.json").write_text(json.dumps({"sentence": failure, "time": "2026-01-01T00:00:00+00:00"}))
+    return folder
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes the folder of a run below tmp_path/outputs; without ``value`` the run is not finished."""
-
-    def write(
-        name: str,
-        value: float | None = None,
-        parameters: int = 1000,
-        scale: float = 1.0,
-        metrics: dict[str, float] | None = None,
-        failure: str | None = None,
-        **changes: Any,
-    ) -> Path:
-        folder = tmp_path / "outputs" / name
-        folder.mkdir(parents=True)
-        config = {**CONFIG, **changes, "experiment_name": folder.name, "output_root": str(folder.parent)}
-        (folder / "config.json").write_text(json.dumps(config))
-        if value is not None:
-            metrics = {"accuracy": value, "average_metrics": value}
-        if metrics is not None:
-            (folder / "metrics.json").write_text(json.dumps(result_of(config, metrics, parameters, scale)))
-            average = metrics["average_metrics"]
-            history = [{"step": step, "eval_average_metrics": average * step / 20} for step in (10, 20)]
-            (folder / "history.json").write_text(json.dumps([{"step": 1, "loss": 2.0}, *history]))
-        if failure is not None:
-            (folder / "failure.json").write_text(json.dumps({"sentence": failure, "time": "2026-01-01T00:00:00+00:00"}))
-        return folder
-
-    return write
+    """A function that writes a run folder below tmp_path/outputs."""
+    return partial(write_run_folder, tmp_path / "outputs")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Finding run folders and reading them, whatever state their files are in."""
+"""Finding and reading run folders, whatever the state of their files."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_runs_are_found_at_any_depth_with_their_state(write_run, tmp_path):
     assert [entry["step"] for entry in runs["single"].history] == [1, 10, 20]
 
 
-def test_models_and_runs_put_aside_are_no_runs(write_run, tmp_path):
+def test_models_and_replaced_runs_are_not_runs(write_run, tmp_path):
     folder = write_run("good", 0.5)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "config.json").write_text('{"model_type": "t5"}')
@@ -37,10 +37,10 @@ def test_models_and_runs_put_aside_are_no_runs(write_run, tmp_path):
 
 
 BROKEN = {
-    "no JSON": ("metrics.json", '{"task": ', "metrics.json"),
+    "not JSON": ("metrics.json", '{"task": ', "metrics.json"),
     "a list": ("metrics.json", "[]", "metrics.json"),
     "no parameters": ("metrics.json", '{"task": "rte", "model": "m", "metrics": {}}', "parameters"),
-    "a metric that is no number": (
+    "a metric that is not a number": (
         "metrics.json",
         json.dumps(
             {
@@ -65,13 +65,13 @@ BROKEN = {
         "metrics.test.average_metrics",
     ),
     "a configuration without a model": ("config.json", '{"experiment_name": "bad"}', "model"),
-    "bytes that are no text": ("metrics.json", b"\xff\xfe\x00", "metrics.json"),
+    "bytes that are not text": ("metrics.json", b"\xff\xfe\x00", "metrics.json"),
     "a broken configuration": ("config.json", "{", "config.json"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_run_with_a_broken_file_is_named(case, write_run, tmp_path):
+def test_a_run_with_an_unreadable_file_is_reported_as_broken(case, write_run, tmp_path):
     name, content, word = BROKEN[case]
     folder = write_run("bad", 0.5)
     write_run("good", 0.5)
@@ -83,19 +83,19 @@ def test_a_run_with_a_broken_file_is_named(case, write_run, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"loss": 1}]', '[{"step": null}, {"step": "1", "loss": 2}]'])
-def test_a_broken_history_is_no_history(content, write_run, tmp_path):
+def test_a_broken_history_is_empty(content, write_run, tmp_path):
     (write_run("run", 0.5) / "history.json").write_text(content)
     assert collect_runs(tmp_path / "outputs")[0].history == []
 
 
-def test_a_broken_failure_is_still_a_failure(write_run, tmp_path):
+def test_a_run_with_a_broken_failure_file_is_still_failed(write_run, tmp_path):
     (write_run("run") / "failure.json").write_text("[]")
     (run,) = collect_runs(tmp_path / "outputs")
     assert (run.state, run.sentence) == ("failed", "failure.json cannot be read.")
 
 
-def test_nothing_to_collect_is_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match="none below"):
+def test_a_root_without_runs_raises_an_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="got none below"):
         collect_runs(tmp_path)
-    with pytest.raises(ConfigurationError, match="is none: check the path"):
+    with pytest.raises(ConfigurationError, match="is not a directory: check the path"):
         collect_runs(tmp_path / "nowhere")

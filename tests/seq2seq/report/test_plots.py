@@ -1,4 +1,4 @@
-"""The plots: what is on them, by matplotlib's own account, and that names do not cover each other."""
+"""The contents of the plots as matplotlib reports them, and that labels do not overlap."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ def methods(tmp_path):
     return lambda: methods_of(collect_runs(tmp_path / "outputs"))
 
 
-def test_names_cover_neither_points_nor_each_other(write_run, methods, drawn, tmp_path):
+def test_labels_overlap_neither_points_nor_each_other(write_run, methods, drawn, tmp_path):
     generator = np.random.default_rng(0)
     for number in range(20):
         parameters = int(10 ** generator.uniform(3, 4)) if number % 4 else 2000  # five points are one
@@ -63,7 +63,7 @@ def test_the_pareto_front_is_drawn_through_its_points(write_run, methods, drawn,
     np.testing.assert_allclose(front.get_xydata(), [(10, 0.2), (1000, 0.7)])
 
 
-def test_a_learning_curve_is_mean_and_band_over_seeds(write_run, methods, drawn, tmp_path):
+def test_a_learning_curve_is_the_mean_with_a_band_over_seeds(write_run, methods, drawn, tmp_path):
     values = [0.4, 0.6, 0.8]
     for seed, value in enumerate(values):
         write_run(f"run{seed}", value, seed=seed)
@@ -76,7 +76,7 @@ def test_a_learning_curve_is_mean_and_band_over_seeds(write_run, methods, drawn,
     assert axes.get_title() == "rte"
 
 
-def test_low_resource_curves_go_from_few_rows_to_all(write_run, methods, drawn, tmp_path):
+def test_low_resource_curves_end_at_all_rows(write_run, methods, drawn, tmp_path):
     for rows, seed in itertools.product((100, 400, None), (0, 1)):
         write_run(f"n{rows}-{seed}", (rows or 1000) / 2000 + seed / 10, max_train_samples=rows, seed=seed)
     write_run("other", 0.5, adapter=[{"kind": "bitfit"}])
@@ -97,7 +97,7 @@ def test_memory_is_stacked_by_layer(write_run, methods, drawn, tmp_path):
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_what_was_not_measured_is_not_drawn(name, write_run, methods, tmp_path):
+def test_missing_measurements_are_not_drawn(name, write_run, methods, tmp_path):
     folder = write_run("run", 0.5)
     (folder / "history.json").unlink()
     result = json.loads((folder / "metrics.json").read_text())
@@ -107,6 +107,6 @@ def test_what_was_not_measured_is_not_drawn(name, write_run, methods, tmp_path):
     assert not (tmp_path / "plot.png").exists()
 
 
-def test_every_method_has_a_style_of_its_own():
+def test_styles_are_distinct():
     styles = plots.styles_of([str(number) for number in range(40)])
     assert len({tuple(style.values()) for style in styles.values()}) == 40

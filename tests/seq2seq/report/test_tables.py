@@ -1,4 +1,4 @@
-"""The numbers of the tables against other ways to get them."""
+"""The values of the tables against independent computations."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ POINTS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), max_size=12)
 
 
 @given(POINTS)
-def test_the_pareto_front_is_what_no_point_beats(points):
-    def beats(first, second):
+def test_the_pareto_front_is_the_set_of_non_dominated_points(points):
+    def dominates(first, second):
         return first[0] <= second[0] and first[1] >= second[1] and first != second
 
     front = pareto_front(points)
-    unbeaten = {point for point in points if not any(beats(other, point) for other in points)}
-    assert {points[index] for index in front} == unbeaten
-    assert len(front) == len(unbeaten)
+    non_dominated = {point for point in points if not any(dominates(other, point) for other in points)}
+    assert {points[index] for index in front} == non_dominated
+    assert len(front) == len(non_dominated)
     assert [points[index][0] for index in front] == sorted(points[index][0] for index in front)
 
 
@@ -37,7 +37,7 @@ def table(write_run, tmp_path):
     return runs, methods_of(runs)
 
 
-def test_a_row_for_each_method_and_task(table):
+def test_results_have_a_row_per_method_and_task(table):
     frame = results_frame(table[1]).set_index(["method", "task"])
     assert set(frame.index) == {("full fine-tuning", "rte"), ("tt_lora r4", "rte"), ("tt_lora r4", "cola")}
     row = frame.loc[("tt_lora r4", "rte")]
@@ -50,7 +50,7 @@ def test_a_row_for_each_method_and_task(table):
     assert frame.loc[("tt_lora r4", "cola")].isna()["step_ms_to_full"]
 
 
-def test_a_row_for_each_run(table):
+def test_runs_have_a_row_each(table):
     frame = runs_frame(*table).set_index("run")
     assert len(frame) == 6
     assert frame.loc["dead", "state"] == "failed"
@@ -60,20 +60,20 @@ def test_a_row_for_each_run(table):
     assert frame.loc["small-1", "peak_memory_mib"] == pytest.approx(384)
 
 
-def test_the_cells_to_print(table):
+def test_method_cells(table):
     header, rows = method_cells(table[1], table[1])
     cells = {row[1]: dict(zip(header, row, strict=True)) for row in rows}
     small, full = cells["tt_lora r4"], cells["full fine-tuning"]
     assert (small["rte"], small["cola"]) == ("0.6500 ± 0.0707", "0.4000")
     assert small["average"] == "0.5250"  # seed 1 has no cola, so there is no spread of the average
     assert (full["cola"], full["average"]) == (DASH, "0.8500 ± 0.0707 (1 of 2)")
-    assert (small["trainable"], small["share"], small["adapter bytes"]) == ("1,000", "0.100%", "4,000")
+    assert (small["trainable parameters"], small["share"], small["adapter bytes"]) == ("1,000", "0.100%", "4,000")
     assert (full["parameters ×"], full["time ×"]) == ("1", "1")
     assert small["bytes ×"] == "0.001"
     assert [row[0] for row in rows] == ["1", "2"]
 
 
-def test_without_full_fine_tuning_nothing_is_relative(write_run, tmp_path):
+def test_without_full_fine_tuning_there_are_no_ratios(write_run, tmp_path):
     write_run("small", 0.5)
     methods = methods_of(collect_runs(tmp_path / "outputs"))
     header, rows = method_cells(methods, methods)
@@ -82,14 +82,14 @@ def test_without_full_fine_tuning_nothing_is_relative(write_run, tmp_path):
     assert len(rows[0]) == len(header)
 
 
-def test_full_fine_tuning_of_another_backbone_is_no_reference(write_run, tmp_path):
+def test_full_fine_tuning_of_another_backbone_is_not_the_reference(write_run, tmp_path):
     write_run("small", 0.5)
     write_run("full", 0.5, adapter=[{"kind": "none"}], model_name_or_path="other")
     frame = results_frame(methods_of(collect_runs(tmp_path / "outputs"))).set_index("method")
     assert frame.isna().loc["tt_lora r4", "step_ms_to_full"]
 
 
-def test_full_fine_tuning_on_as_many_rows_or_else_on_the_most_is_the_reference(write_run, tmp_path):
+def test_the_reference_has_equally_many_rows_or_else_the_most(write_run, tmp_path):
     for rows, scale in ((None, 4.0), (100, 2.0)):
         write_run(f"full-{rows}", 0.5, scale=scale, adapter=[{"kind": "none"}], max_train_samples=rows)
     write_run("small-100", 0.5, scale=1.0, max_train_samples=100)

@@ -21,7 +21,7 @@ from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.metrics import compute_metrics
-from seq2seq.tasks.registry import OWN_FILES
+from seq2seq.tasks.registry import CUSTOM_FILES
 from third_party.models.t5 import T5ForConditionalGeneration
 
 FILES = [
@@ -81,7 +81,7 @@ def test_the_result_is_what_metrics_json_holds(finished):
 def test_the_predictions_give_the_reported_metric(finished):
     folder, result, _ = finished
     rows = [json.loads(line) for line in (folder / "predictions_test.jsonl").read_text().splitlines()]
-    measured = compute_metrics(OWN_FILES, [row["prediction"] for row in rows], [row["target"] for row in rows])
+    measured = compute_metrics(CUSTOM_FILES, [row["prediction"] for row in rows], [row["target"] for row in rows])
     assert len(rows) == 24
     assert measured["exact_match"] == result["metrics"]["test"]["exact_match"]
 

@@ -1,5 +1,6 @@
-"""The committed backbone loads and has its skills; pretraining again gives the same tokenizer and the same steps."""
+"""The committed backbone and its skills; pretraining reproduces the tokenizer and is deterministic."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ def model():
     return T5ForConditionalGeneration.from_pretrained(BACKBONE)
 
 
-def test_the_checkpoint_is_small_and_holds_the_whole_model(model):
+def test_the_checkpoint_is_small_and_complete(model):
     assert sum(path.stat().st_size for path in BACKBONE.iterdir()) < 8 * 2**20
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert all(parameter.isfinite().all() for parameter in model.parameters())
@@ -39,14 +40,22 @@ def test_every_word_of_the_mixture_is_one_piece(tokenizer, model):
     assert tokenizer("a zebra's 17 %").input_ids.count(tokenizer.unk_token_id) == 1
 
 
-def test_the_report_is_what_the_checkpoint_does(model, tokenizer):
+def test_the_reported_accuracies_are_those_of_the_checkpoint(model, tokenizer, monkeypatch):
+    """All skills on the 100 items of the log's last line, and the skills that are not learned well on all 500 items."""
+    logged = json.loads((BACKBONE / "training_log.jsonl").read_text().splitlines()[-1])["accuracy"]
     reported = json.loads((BACKBONE / "skills.json").read_text())
-    assert set(reported) == {skill.__name__ for skill in SKILLS}
+    assert list(reported) == list(logged) == [skill.__name__ for skill in SKILLS]
+    assert skill_accuracy(model, tokenizer, 100) == pytest.approx(logged, abs=0.01)
+    weak = [skill for skill in SKILLS if reported[skill.__name__] < 0.7]
+    learned = {skill.__name__ for skill in SKILLS if skill not in weak}
+    assert all(reported[name] == pytest.approx(logged[name], abs=0.03) for name in learned)
+    assert [skill.__name__ for skill in weak] == ["how_many", "measure", "fill"]
+    monkeypatch.setattr(pretrain, "SKILLS", weak)
     measured = skill_accuracy(model, tokenizer, 500)
-    assert measured == pytest.approx(reported, abs=0.01)
+    assert measured == pytest.approx({skill: reported[skill] for skill in measured}, abs=0.01)
 
 
-def test_greedy_decoding_gives_what_the_accuracy_counts(model, tokenizer):
+def test_greedy_decoding_agrees_with_the_accuracy_under_teacher_forcing(model, tokenizer):
     items = mixture(World(pretrain.HELD_OUT_SEED, held_out=True), 60)
     model.eval()
     batch = encode(tokenizer, items)
@@ -56,14 +65,14 @@ def test_greedy_decoding_gives_what_the_accuracy_counts(model, tokenizer):
         generated = model.generate(**batch, max_new_tokens=labels.shape[1])
     teacher_forced = ((logits.argmax(-1) == labels) | (labels == -100)).all(-1)
     texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-    wanted = tokenizer.batch_decode(labels.masked_fill(labels == -100, 0), skip_special_tokens=True)
-    spoken = ["<extra_id_0>" not in target for _, target in items]
-    assert [a == b for a, b, plain in zip(texts, wanted, spoken, strict=True) if plain] == [
-        right for right, plain in zip(teacher_forced.tolist(), spoken, strict=True) if plain
+    expected = tokenizer.batch_decode(labels.masked_fill(labels == -100, 0), skip_special_tokens=True)
+    without_spans = ["<extra_id_0>" not in target for _, target in items]
+    assert [a == b for a, b, plain in zip(texts, expected, without_spans, strict=True) if plain] == [
+        right for right, plain in zip(teacher_forced.tolist(), without_spans, strict=True) if plain
     ]
 
 
-def test_each_example_counts_the_same_in_the_loss(tokenizer):
+def test_the_loss_weights_examples_equally(tokenizer):
     torch.manual_seed(0)
     model = new_model(len(tokenizer)).double()
     items = [("turn round : tom saw anna .", "anna was seen by tom ."), ("the opposite of big ?", "small")]
@@ -74,12 +83,12 @@ def test_each_example_counts_the_same_in_the_loss(tokenizer):
 @pytest.mark.parametrize(
     ("step", "share"), [(0, 0.01), (49, 0.5), (99, 1.0), (600, 1.0), (800, 0.5), (900, 0.25), (1000, 0.02)]
 )
-def test_the_rate_rises_stays_and_in_the_end_falls(step, share):
+def test_the_learning_rate_warms_up_and_decays(step, share):
     assert rate_at(step, steps=1000, falls=True) == pytest.approx(share)
     assert rate_at(step, steps=1000, falls=False) == pytest.approx(share if step < 100 else 1.0)
 
 
-def test_batches_are_of_one_length_class_and_reproducible(tokenizer):
+def test_batches_have_similar_lengths_and_are_reproducible(tokenizer):
     streams = [batches(World(3), tokenizer, BROAD) for _ in range(2)]
     for _ in range(3):
         first, second = (next(stream) for stream in streams)
@@ -89,16 +98,33 @@ def test_batches_are_of_one_length_class_and_reproducible(tokenizer):
         assert lengths.min() > lengths.max() / 3
 
 
+def test_the_pretraining_data_are_those_of_the_committed_backbone():
+    """The first 2,000 items of each lesson, by a digest; the backbone itself takes 40 minutes to reproduce."""
+    digests = [
+        hashlib.sha256("\n".join(map("\t".join, mixture(World(number), 2000, lesson))).encode()).hexdigest()
+        for number, lesson in enumerate(LESSONS, start=1)
+    ]
+    assert digests == [
+        "7db4b90d5802b992e4fc6bbf83f4b0eb27f26104ea9b9ffa31e012e39f936f23",
+        "cb055dfbbb670258f0acd1d6143e2c23bab9d897dde023556753669c104a3465",
+    ]
+
+
 @pytest.mark.slow
-def test_pretraining_again_gives_the_committed_tokenizer_and_each_time_the_same_model(tmp_path, monkeypatch):
+def test_pretraining_reproduces_the_committed_tokenizer_and_is_deterministic(tmp_path, monkeypatch):
+    """Two steps per lesson, accuracies on two items; the second time, the tokenizer of the first is used."""
     monkeypatch.setattr(pretrain, "LESSONS", tuple(replace(lesson, steps=2) for lesson in LESSONS))
-    for name in ("first", "second"):
-        pretrain.pretrain(tmp_path / name, seed=0)
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("first", "second"))
+    monkeypatch.setattr(pretrain, "skill_accuracy", lambda model, tokenizer, _: skill_accuracy(model, tokenizer, 2))
+    pretrain.pretrain(tmp_path / "first", seed=0)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
     assert set(first) == {path.name for path in BACKBONE.iterdir()}
     assert first["spiece.model"] == (BACKBONE / "spiece.model").read_bytes()
     assert first["tokenizer_config.json"] == (BACKBONE / "tokenizer_config.json").read_bytes()
-    assert first["model.safetensors"] == second["model.safetensors"]
     log = [json.loads(line) for line in first["training_log.jsonl"].decode().splitlines()]
     assert [(entry["lesson"], entry["step"]) for entry in log] == [(1, 2), (2, 2)]
     assert set(log[0]["accuracy"]) == {skill.__name__ for skill in SKILLS}
+
+    torch.rand(1)  # the seed, and not the state of the generator, decides
+    monkeypatch.setattr(pretrain, "train_tokenizer", lambda out, seed: T5Tokenizer.from_pretrained(tmp_path / "first"))
+    pretrain.pretrain(tmp_path / "second", seed=0)
+    assert (tmp_path / "second" / "model.safetensors").read_bytes() == first["model.safetensors"]

@@ -1,4 +1,4 @@
-"""Files of data, written by tests; and where the real ones are."""
+"""Helpers that write data files, and the location of the real ones."""
 
 import json
 from pathlib import Path

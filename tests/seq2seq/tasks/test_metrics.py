@@ -1,3 +1,5 @@
+"""The metrics against scikit-learn, scipy and hand-computed values."""
+
 import evaluate
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq.tasks.metrics import METRICS, compute_metrics, normalize_answer, split_metrics
-from seq2seq.tasks.registry import OWN_FILES, TASKS
+from seq2seq.tasks.metric_classes import METRICS, normalize_answer
+from seq2seq.tasks.metrics import compute_metrics, split_metrics
+from seq2seq.tasks.registry import CUSTOM_FILES, TASKS
 from seq2seq.tasks.task_spec import SIMILARITY_LABELS, TaskSpec
 
 CLASS_TASKS = {
@@ -51,7 +54,7 @@ def test_class_metrics_equal_their_oracle(name, data):
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.sampled_from(SIMILARITY_LABELS)] * 2), min_size=2, max_size=20))
-def test_correlations_equal_scipy_where_there_is_one(pairs):
+def test_correlations_equal_numpy_and_are_zero_if_undefined(pairs):
     references, predictions = zip(*pairs, strict=True)
     results = compute_metrics(TASKS["stsb"], predictions, references)
     if len(set(references)) > 1 and len(set(predictions)) > 1:
@@ -93,7 +96,7 @@ def test_correlations_equal_scipy_where_there_is_one(pairs):
         ("stsb", ["1.0", "x"], ["1.0", "2.0"], {"pearson": 0.0, "spearman": 0.0, "invalid": 1 / 2}),
     ],
 )
-def test_text_that_is_no_label_is_wrong_and_counted(task, predictions, references, expected):
+def test_text_that_is_not_a_label_is_wrong_and_counted(task, predictions, references, expected):
     results = compute_metrics(TASKS[task], predictions, references)
     assert {name: results[name] for name in expected} == pytest.approx(expected)
 
@@ -118,7 +121,7 @@ def test_an_invalid_score_never_makes_a_correlation_undefined(predictions, data)
         ("mrpc", "not_equivalent", ["not_equivalent", "not_equivalent"], {"f1": 0.0, "accuracy": 1.0}),
     ],
 )
-def test_constant_predictions_have_defined_values_and_a_flag(task, prediction, references, expected):
+def test_constant_predictions_have_defined_metrics_and_a_flag(task, prediction, references, expected):
     results = compute_metrics(TASKS[task], [prediction] * 2, references)
     assert {name: results[name] for name in expected} == expected
     assert results["constant_predictions"] == 1.0
@@ -155,7 +158,7 @@ def test_multirc_counts_questions_and_answers():
     ],
 )
 @pytest.mark.parametrize("task", ["squad", "record"])
-def test_squad_compares_whole_answers_and_takes_the_best(task, prediction, answers, f1, exact):
+def test_squad_metrics_use_the_best_accepted_answer(task, prediction, answers, f1, exact):
     results = compute_metrics(TASKS[task], [prediction], [answers])
     assert (results["squad_f1"], results["squad_exact_match"]) == (pytest.approx(f1), exact)
     assert "invalid" not in results
@@ -163,15 +166,15 @@ def test_squad_compares_whole_answers_and_takes_the_best(task, prediction, answe
 
 @settings(max_examples=30)
 @given(text, text)
-def test_squad_metrics_are_shares_and_agree_at_their_ends(prediction, answer):
+def test_exact_match_never_exceeds_f1(prediction, answer):
     results = compute_metrics(TASKS["squad"], [prediction], [answer])
     assert 0.0 <= results["squad_exact_match"] <= results["squad_f1"] <= 1.0
     assert compute_metrics(TASKS["squad"], [answer], [answer])["squad_f1"] == 1.0
     assert normalize_answer(normalize_answer(answer)) == normalize_answer(answer)
 
 
-def test_own_files_are_compared_letter_by_letter_but_for_space_at_the_ends():
-    results = compute_metrics(OWN_FILES, [" The cat\n", "the cat", "cat"], ["The cat", "The cat", ["dog", "cat "]])
+def test_custom_files_need_an_exact_match_up_to_outer_space():
+    results = compute_metrics(CUSTOM_FILES, [" The cat\n", "the cat", "cat"], ["The cat", "The cat", ["dog", "cat "]])
     assert results == {
         "exact_match": pytest.approx(2 / 3),
         "average_metrics": pytest.approx(2 / 3),
@@ -189,7 +192,7 @@ def test_average_metrics_is_the_mean_of_the_tasks_metrics(task):
     assert all(isinstance(value, float) for value in results.values())
 
 
-def test_a_split_is_compared_by_its_answers_and_groups():
+def test_split_metrics_use_the_answers_and_groups_of_the_split():
     squad = Dataset.from_dict({"source": ["s"], "target": ["x"], "answers": [["x", "y"]]})
     assert split_metrics(TASKS["squad"], ["y"], squad)["squad_exact_match"] == 1.0
     multirc = Dataset.from_dict({"source": ["s"] * 2, "target": ["True"] * 2, "group": ["1-1"] * 2})
@@ -197,7 +200,7 @@ def test_a_split_is_compared_by_its_answers_and_groups():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_metrics_stand_behind_evaluates_interface(name):
+def test_metrics_implement_the_interface_of_evaluate(name):
     metric = METRICS[name]()
     assert isinstance(metric, evaluate.Metric)
     assert metric.description
@@ -212,16 +215,16 @@ def test_metrics_stand_behind_evaluates_interface(name):
 
 
 @pytest.mark.parametrize(
-    ("task", "predictions", "references", "groups", "said"),
+    ("task", "predictions", "references", "groups", "message"),
     [
-        ("rte", ["entailment"], ["entailment"] * 2, None, "1 predictions, 2 references were given"),
-        ("rte", [], [], None, "at least one; 0 predictions"),
+        ("rte", ["entailment"], ["entailment"] * 2, None, "got 1 predictions, 2 references"),
+        ("rte", [], [], None, "at least one; got 0 predictions"),
         ("multirc", ["True"], ["True"], ["1", "2"], "1 references, 2 groups"),
-        ("multirc", ["True"], ["True"], None, "no groups were given"),
-        ("rte", ["entailment"], ["yes"], None, "among its labels entailment, not_entailment; 'yes' was given"),
-        ("stsb", ["1.0"], ["1.1"], None, "'1.1' was given"),
+        ("multirc", ["True"], ["True"], None, "got no groups"),
+        ("rte", ["entailment"], ["yes"], None, "among its labels entailment, not_entailment; got 'yes'"),
+        ("stsb", ["1.0"], ["1.1"], None, "got '1.1'"),
     ],
 )
-def test_bad_arguments_are_answered_in_a_sentence(task, predictions, references, groups, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_raise_an_error(task, predictions, references, groups, message):
+    with pytest.raises(ValueError, match=message):
         compute_metrics(TASKS[task], predictions, references, groups)

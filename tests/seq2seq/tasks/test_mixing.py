@@ -1,4 +1,4 @@
-"""Mixing: shares, what an epoch draws, whole runs on several tasks, and two processes against one."""
+"""Mixtures: shares, the rows of an epoch, complete runs on several tasks, and two processes against one."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def mixture(**values):
 
 
 def mix(counts, block=1, seed=0, **values):
-    """The sampler of as many tasks as there are counts; equal shares unless told."""
+    """The sampler of a mixture with one task per count; equal shares by default."""
     names = list(TASKS)[: len(counts)]
     values = {"weights": "equal", "batches": "mixed" if block == 1 else "one_task", **values}
     return Mixture.from_dict({"tasks": names, **values}).sampler(dict(zip(names, counts, strict=True)), block, seed)
@@ -53,7 +53,7 @@ def epoch_of(sampler, number):
 
 
 def task_of(row, counts):
-    """Which task's rows, one after the other, a row number lies in."""
+    """The task of a row, given as an index into the concatenated rows."""
     return next(task for task in range(len(counts)) if row < sum(counts[: task + 1]))
 
 
@@ -78,14 +78,14 @@ def test_shares_follow_their_rule(values, expected):
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8), st.integers(0, 10**5))
-def test_apportioned_numbers_sum_to_the_total_and_are_within_one_of_their_share(weights, total):
+def test_apportioned_counts_sum_to_the_total_and_are_within_one_of_their_share(weights, total):
     shares = [Fraction(weight, sum(weights)) for weight in weights]
     counts = apportion([float(share) for share in shares], total)
     assert sum(counts) == total
     assert all(abs(count - share * total) < 1 for count, share in zip(counts, shares, strict=True))
 
 
-# What an epoch draws
+# The rows of an epoch
 
 
 @settings(max_examples=60)
@@ -115,7 +115,7 @@ def test_an_epoch_has_each_task_in_its_share(counts, block, data):
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(5, 60), min_size=2, max_size=3), st.integers(1, 3), st.integers(1, 4))
-def test_at_any_moment_a_row_was_drawn_as_often_as_its_task_mates_or_once_more(counts, block, epochs):
+def test_rows_of_a_task_are_drawn_equally_often_up_to_one(counts, block, epochs):
     sampler = mix(counts, block, weights="temperature", temperature=100.0)
     drawn = Counter(row for number in range(epochs) for row in epoch_of(sampler, number))
     for task in range(len(counts)):
@@ -126,7 +126,7 @@ def test_at_any_moment_a_row_was_drawn_as_often_as_its_task_mates_or_once_more(c
 
 @settings(max_examples=60)
 @given(sizes, st.integers(0, 9), st.integers(0, 2**32 - 1))
-def test_an_epoch_depends_on_its_number_and_the_seed_alone(counts, number, seed):
+def test_an_epoch_depends_only_on_its_number_and_the_seed(counts, number, seed):
     visited = mix(counts, seed=seed)
     for earlier in range(number):
         epoch_of(visited, earlier)
@@ -140,7 +140,7 @@ def test_epochs_and_seeds_differ():
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(20, 60), min_size=2, max_size=4), st.integers(1, 4), st.integers(1, 3))
-def test_processes_of_a_step_are_at_one_task_and_share_the_rows_of_one_process(counts, per_process, processes):
+def test_processes_of_a_step_train_on_one_task_and_divide_its_rows(counts, per_process, processes):
     sampler = mix(counts, per_process * processes, batches="one_task")
     sampler.set_epoch(3)
     alone = list(BatchSampler(sampler, per_process * processes, drop_last=False))
@@ -153,9 +153,9 @@ def test_processes_of_a_step_are_at_one_task_and_share_the_rows_of_one_process(c
     assert all(len({task_of(row, counts) for row in rows}) == 1 for rows in steps)
 
 
-def test_a_task_too_small_for_an_epoch_is_refused():
+def test_a_task_too_small_for_an_epoch_raises_an_error():
     with pytest.raises(
-        ConfigurationError, match=r"'weights' of the mixture gives each task 8 rows .* 1.96% for 'cola'"
+        ConfigurationError, match=r"'weights' of the mixture gives each task at least 8 rows .* 1.96% for 'cola'"
     ):
         mix([2, 100], 8, weights="proportional")
 
@@ -163,7 +163,7 @@ def test_a_task_too_small_for_an_epoch_is_refused():
 # Metrics
 
 
-def test_metrics_of_one_task_are_its_own_and_of_several_named_and_averaged():
+def test_metrics_of_several_tasks_are_prefixed_and_averaged():
     one, other = (
         {"accuracy": 0.5, "average_metrics": 0.5, "loss": 1.0},
         {"f1": 1.0, "average_metrics": 1.0, "loss": 4.0},
@@ -181,7 +181,7 @@ def test_metrics_of_one_task_are_its_own_and_of_several_named_and_averaged():
     }
 
 
-# Whole runs, on the small world's tasks and backbone
+# Complete runs on the small world's tasks and backbone
 
 QUIET = {"eval_strategy": "no", "load_best_model_at_end": False}
 SETTINGS = {"shared": {}, "per_task": {"batches": "one_task", "adapters": "per_task"}}
@@ -237,7 +237,7 @@ def test_a_run_on_several_tasks(setting, values, tmp_path):
     assert set(result["baselines"]["frozen_backbone"]) == set(result["metrics"]["test"])
 
 
-def test_each_task_has_adapters_of_its_own_or_all_share_one(values):
+def test_adapters_are_shared_or_separate_for_each_task(values):
     parameters = {}
     for setting in SETTINGS:
         model = prepare(read_experiment(with_setting(values, setting)), Path("nowhere")).model
@@ -248,8 +248,8 @@ def test_each_task_has_adapters_of_its_own_or_all_share_one(values):
     assert parameters["per_task"] == 2 * parameters["shared"]
 
 
-def test_own_adapters_learn_what_they_would_have_learned_alone(values):
-    """Plain gradient descent at a constant rate, so that a step of another task would show in the numbers."""
+def test_separate_adapters_learn_the_same_as_alone(values):
+    """Plain gradient descent at a constant rate, so that a step of another task would change the parameters."""
     values = with_setting(values, "per_task") | {"optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0}
     values |= {"num_train_epochs": 1, "save_strategy": "no"} | QUIET
     prepared = prepare(read_experiment(values), Path("nowhere"))
@@ -268,18 +268,17 @@ def test_own_adapters_learn_what_they_would_have_learned_alone(values):
     alone.args.train_sampling_strategy = "sequential"
     alone.train()
     tensors = adapters.adapter_state_dict(again.model)
-    own = [name for name in tensors if "world_sentiment" in name]
+    trained_task = [name for name in tensors if "world_sentiment" in name]
     other = [name for name in tensors if "world_similarity" in name]
-    assert len(own) == len(other) == len(tensors) / 2
-    assert all(torch.equal(tensors[name], trained[name]) for name in own)
-    assert any(not torch.equal(tensors[name], start[name]) for name in own)
+    assert len(trained_task) == len(other) == len(tensors) / 2
+    assert all(torch.equal(tensors[name], trained[name]) for name in trained_task)
+    assert any(not torch.equal(tensors[name], start[name]) for name in trained_task)
     assert all(torch.equal(tensors[name], start[name]) for name in other)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_a_run_stopped_within_an_epoch_resumes_to_the_same_curve(setting, values, tmp_path, stop_at, monkeypatch):
-    """Checkpoints at 4 and 8, epochs of 6 steps."""
-    values = with_setting(values, setting) | {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1} | QUIET
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_result(values, tmp_path, stop_at, monkeypatch):
+    """Checkpoints at 4 and 8, epochs of 6 steps; separate adapters are resumed by two processes below."""
+    values = values | {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1} | QUIET
     values |= {"do_eval": False, "do_predict": False}
     values["adapter"] = {**values["adapter"], "dropout": 0.1}
     run_experiment(read_experiment({**values, "experiment_name": "whole"}))
@@ -291,14 +290,14 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_curve(setting, values
     assert_same_run(tmp_path / "whole", tmp_path / "mixed")
 
 
-# Few rows
+# Row limits
 
 
 def sources(values, task=PAIR[0]):
     return prepare(read_experiment(values), Path("nowhere")).data.tasks[task].splits["train"]["source"][:]
 
 
-def test_a_limit_is_of_rows_for_each_task_and_its_rows_depend_on_data_seed_alone(values):
+def test_a_limit_applies_to_each_task_and_its_rows_depend_only_on_data_seed(values):
     few, more = sources({**values, "max_train_samples": 4}), sources({**values, "max_train_samples": 9})
     assert (len(few), len(more)) == (4, 9)
     assert set(few) < set(more)
@@ -308,7 +307,7 @@ def test_a_limit_is_of_rows_for_each_task_and_its_rows_depend_on_data_seed_alone
     assert sources({**alone, "max_train_samples": 4}) == few
 
 
-def test_a_limit_above_the_rows_of_one_task_is_refused_by_its_name(values, tmp_path):
+def test_a_limit_above_the_rows_of_a_task_raises_an_error_with_its_name(values, tmp_path):
     shutil.copytree(PROJECT / "assets/small_world/tasks", tmp_path / "tasks")
     small = tmp_path / "tasks" / "similarity" / "train.tsv"
     small.write_text("".join(small.read_text().splitlines(keepends=True)[:11]))
@@ -321,46 +320,60 @@ def test_a_limit_above_the_rows_of_one_task_is_refused_by_its_name(values, tmp_p
 # Two processes
 
 
+RUN_AND_RESUME = """
+import json, os, shutil, sys
+from pathlib import Path
+import torch.distributed
+from run_seq2seq import main
+
+root = Path(sys.argv[1])
+assert main([str(root / "two.json")]) == 0
+if int(os.environ["RANK"]) == 0:  # the run as it was after step 4, under another name
+    shutil.copytree(root / "two", root / "again")
+    for left in ("checkpoints/checkpoint-6", "adapter"):
+        shutil.rmtree(root / "again" / left)
+    (root / "again" / "metrics.json").unlink()
+    config = json.loads((root / "two" / "config.json").read_text())
+    (root / "again" / "config.json").write_text(json.dumps({**config, "experiment_name": "again"}))
+torch.distributed.barrier()
+assert main([str(root / "again.json")]) == 0
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_are_one_and_resume_within_an_epoch(values, tmp_path):
+def test_two_processes_equal_one_and_resume_within_an_epoch(values, tmp_path):
     """Checkpoint 4 of 6 lies within the second epoch of three steps."""
     values = with_setting(values, "per_task") | {"save_strategy": "steps", "save_steps": 2, "logging_steps": 1} | QUIET
     values |= {"do_eval": False, "save_total_limit": 9}
     values |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 4}
-    curves = {}
-    for name in ("two", "again"):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({**values, "experiment_name": name}))
-        if name == "again":
-            shutil.copytree(tmp_path / "two", tmp_path / "again")
-            for left in ("checkpoints/checkpoint-6", "adapter"):
-                shutil.rmtree(tmp_path / "again" / left)
-            (tmp_path / "again" / "metrics.json").unlink()
-            (tmp_path / "again" / "config.json").unlink()
-            config = json.loads((tmp_path / "two" / "config.json").read_text())
-            (tmp_path / "again" / "config.json").write_text(json.dumps({**config, "experiment_name": "again"}))
-        ended = run_two_processes(path)
-        assert ended.returncode == 0, ended.stderr
-        curves[name] = losses(tmp_path / name)
-    (tmp_path / "one.json").write_text(
-        json.dumps({**values, "experiment_name": "one", "per_device_train_batch_size": 8})
-    )
+    changes = {"one": {"per_device_train_batch_size": 8}, "two": {}, "again": {}}
+    for name, change in changes.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({**values, "experiment_name": name, **change}))
+    (tmp_path / "run_and_resume.py").write_text(RUN_AND_RESUME)
+    ended = run_two_processes(tmp_path / "run_and_resume.py", tmp_path)
+    assert ended.returncode == 0, ended.stderr
     assert main([str(tmp_path / "one.json")]) == 0
-    expected = losses(tmp_path / "one")
-    assert list(curves["two"]) == list(expected) == [1, 2, 3, 4, 5, 6]
-    assert list(curves["two"].values()) == pytest.approx(list(expected.values()), rel=1e-4)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(two) == list(one) == [1, 2, 3, 4, 5, 6]
+    assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-4)
     assert_same_run(tmp_path / "two", tmp_path / "again")
-    metrics = [
-        json.loads((tmp_path / name / "metrics.json").read_text())["metrics"] for name in ("one", "two", "again")
-    ]
-    assert metrics[1] == metrics[2]
-    assert metrics[0] == metrics[1]
+    written = {
+        step: [
+            (tmp_path / name / f"checkpoints/checkpoint-{step}/trainer_state.json").stat().st_mtime_ns
+            for name in ("two", "again")
+        ]
+        for step in (4, 6)
+    }
+    assert written[4][0] == written[4][1]  # copied, not trained again
+    assert written[6][0] < written[6][1]
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text())["metrics"] for name in changes]
+    assert metrics[0] == metrics[1] == metrics[2]
 
 
-def run_two_processes(config):
+def run_two_processes(script, argument):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    command = [*launcher, str(PROJECT / "run_seq2seq.py"), str(config)]
+    command = [*launcher, str(script), str(argument)]
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,7 @@
+"""The registry of tasks: templates, targets, labels, and counts of the real files."""
+
 import pickle
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from hypothesis import strategies as st
 
 from adapters import ConfigurationError
 from seq2seq.tasks.files import read_rows
-from seq2seq.tasks.metrics import METRICS
-from seq2seq.tasks.registry import OWN_FILES, TASKS, get_task
+from seq2seq.tasks.metric_classes import METRICS
+from seq2seq.tasks.registry import CUSTOM_FILES, TASKS, get_task
 from seq2seq.tasks.splits import SPLIT_POLICIES
 from seq2seq.tasks.task_spec import SIMILARITY_LABELS, similarity_label
+from tests.seq2seq.tasks.data_files import REAL
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real task files are not on this machine")
 
 PAIR = {"sentence1": "A b.", "sentence2": "C d."}
@@ -118,7 +119,7 @@ def test_squad_keeps_all_accepted_answers_as_whole_strings():
     assert TASKS["squad"].example(row)["answers"] == ["New York", "NY"]
 
 
-def test_squad_official_nesting_and_the_hubs_rows_give_the_same_examples():
+def test_official_and_hub_rows_of_squad_give_the_same_examples():
     spec = TASKS["squad"]
     answers = [{"text": "b", "answer_start": 0}, {"text": "B c", "answer_start": 1}]
     questions = [
@@ -135,7 +136,7 @@ def test_squad_official_nesting_and_the_hubs_rows_give_the_same_examples():
     assert examples[2] == {"source": "squad question: D? context: E", "target": "b", "answers": ["b"]}
 
 
-def test_record_official_nesting_and_the_hubs_rows_give_the_same_examples():
+def test_official_and_hub_rows_of_record_give_the_same_examples():
     spec = TASKS["record"]
     text = 'Bo met Ann "here"\n@highlight\nBo left\n@highlight\nAnn stayed'
     spans = [{"start": 7, "end": 9}, {"start": 0, "end": 1}, {"start": 29, "end": 30}]  # the end is the last letter
@@ -156,7 +157,7 @@ def test_record_official_nesting_and_the_hubs_rows_give_the_same_examples():
     }
 
 
-def test_multirc_official_nesting_and_the_hubs_rows_give_the_same_examples():
+def test_official_and_hub_rows_of_multirc_give_the_same_examples():
     spec = TASKS["multirc"]
     answers = [{"text": "x", "idx": 4, "label": 0}, {"text": "y", "idx": 5, "label": 1}]
     nested = {"idx": 7, "passage": {"text": "P", "questions": [{"question": "Q?", "idx": 3, "answers": answers}]}}
@@ -175,9 +176,9 @@ def test_multirc_official_nesting_and_the_hubs_rows_give_the_same_examples():
     assert examples[1] == {"source": "multirc question: Q? answer: y paragraph: P", "target": "True", "group": "7-3"}
 
 
-@pytest.mark.parametrize("spec", [*TASKS.values(), OWN_FILES], ids=lambda spec: spec.name)
-def test_an_entry_refers_only_to_what_there_is(spec):
-    assert spec.name in TASKS or spec is OWN_FILES
+@pytest.mark.parametrize("spec", [*TASKS.values(), CUSTOM_FILES], ids=lambda spec: spec.name)
+def test_an_entry_refers_to_existing_metrics_and_split_policies(spec):
+    assert spec.name in TASKS or spec is CUSTOM_FILES
     assert spec.split in SPLIT_POLICIES
     assert spec.metrics
     assert set(spec.metrics) <= METRICS.keys()
@@ -186,7 +187,7 @@ def test_an_entry_refers_only_to_what_there_is(spec):
 
 
 @pytest.mark.parametrize("spec", [spec for spec in TASKS.values() if spec.labels], ids=lambda spec: spec.name)
-def test_parse_reads_back_every_label_and_nothing_else(spec):
+def test_parse_accepts_every_label_and_nothing_else(spec):
     assert [spec.parse(f" {label}\n") for label in spec.labels] == (
         [step / 5 for step in range(26)] if spec.is_similarity else list(range(len(spec.labels)))
     )
@@ -196,13 +197,13 @@ def test_parse_reads_back_every_label_and_nothing_else(spec):
 @pytest.mark.parametrize(
     ("given_answer", "label"), [("yes", 0), (1, 1), ("1", 1), (True, 1), (np.int64(0), 0), ("no", 1)]
 )
-def test_labels_come_by_name_number_or_truth_value(given_answer, label):
-    spec = type(OWN_FILES)(name="t", source="{x}", metrics=("accuracy",), labels=("yes", "no"))
+def test_an_answer_is_a_label_an_index_or_a_boolean(given_answer, label):
+    spec = type(CUSTOM_FILES)(name="t", source="{x}", metrics=("accuracy",), labels=("yes", "no"))
     assert spec.target_of({"label": given_answer}) == spec.labels[label]
 
 
 @pytest.mark.parametrize("answer", ["maybe", "", -1, 2, "2", 0.5, None])
-def test_an_answer_that_is_no_label_is_refused_with_the_labels(answer):
+def test_an_answer_that_is_not_a_label_raises_an_error_with_the_labels(answer):
     with pytest.raises(ValueError, match="'rte' has the labels entailment, not_entailment"):
         TASKS["rte"].target_of({"label": answer})
 
@@ -221,7 +222,7 @@ def test_a_similarity_label_is_the_nearest_fifth(thousandths):
 
 
 @pytest.mark.parametrize("score", [-0.1, 5.1, "nan", float("inf"), "high", "", None])
-def test_a_score_off_the_scale_is_refused(score):
+def test_a_score_outside_the_range_raises_an_error(score):
     with pytest.raises(ValueError, match=r"a number in \[0, 5\]"):
         similarity_label(score)
 
@@ -229,7 +230,7 @@ def test_a_score_off_the_scale_is_refused(score):
 @pytest.mark.parametrize(
     ("name", "nearest"), [("rtee", "rte"), ("SST-2", "sst2"), ("world_sentinent", "world_sentiment")]
 )
-def test_an_unknown_task_is_answered_with_the_nearest(name, nearest):
+def test_an_unknown_task_suggests_the_nearest_name(name, nearest):
     sentence = f"'task_name' names a task.* got '{name}': did you mean '{nearest}'.* cola, .* sst2"
     with pytest.raises(ConfigurationError, match=sentence):
         get_task(name)

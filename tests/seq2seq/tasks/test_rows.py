@@ -146,7 +146,7 @@ def test_official_layouts(tmp_path, monkeypatch, task, pattern, names, text, tar
     assert splits["train"]["source"][0].startswith(f"{task} ")
 
 
-def test_a_quotation_mark_is_a_letter(tmp_path):
+def test_quotation_marks_in_tsv_have_no_special_meaning(tmp_path):
     for name in ("train", "dev"):
         write(tmp_path / "CoLA" / f"{name}.tsv", 'x\t1\t\tHe said "go.\nx\t0\t*\tThe "end.\nx\t1\t\tNA\n')
     splits = load_splits(TASKS["cola"], data_dir=tmp_path)
@@ -169,7 +169,7 @@ def test_the_hubs_parquet_layout(tmp_path, files):
     assert len(splits["validation"]) + len(splits["test"]) == 2 * len(files)
 
 
-def test_squad_rows_keep_all_their_answers(tmp_path, monkeypatch):
+def test_squad_rows_keep_all_accepted_answers(tmp_path, monkeypatch):
     monkeypatch.setattr("seq2seq.tasks.splits.HELD_OUT_ROWS", 1)
     row = {"question": "Q?", "context": "C", "answers": {"text": ["b c", "c"], "answer_start": [0, 1]}}
     for name in ("train", "validation"):
@@ -178,42 +178,42 @@ def test_squad_rows_keep_all_their_answers(tmp_path, monkeypatch):
     assert splits["test"][0] == {"source": "squad question: Q? context: C", "target": "b c", "answers": ["b c", "c"]}
 
 
-def test_a_query_without_answers_is_left_out_and_counted(tmp_path, monkeypatch, caplog):
+def test_a_query_without_answers_is_skipped_and_counted(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("seq2seq.tasks.splits.HELD_OUT_ROWS", 0)
     passage = {"text": "Bo ran", "entities": [{"start": 0, "end": 1}]}
     unlabelled = [{"query": "X", "answers": []}, {"query": "Y"}]
     for name in ("train", "val"):
         write(tmp_path / f"{name}.jsonl", jsonl({"passage": passage, "qas": [RECORD_QUERY, *unlabelled]}))
     assert len(load_splits(TASKS["record"], data_dir=tmp_path)["test"]) == 1
-    assert "2 rows of validation lack a cell" in caplog.text
+    assert "skipped 2 incomplete rows of split validation" in caplog.text
 
 
-def test_rows_that_lack_a_cell_are_left_out_and_counted(tmp_path, caplog):
+def test_incomplete_rows_are_skipped_and_counted(tmp_path, caplog):
     header = ("sentence1", "sentence2", "label")
     for name in ("train", "dev"):
         write(tmp_path / "RTE" / f"{name}.tsv", tsv(header, ("A", "B", "entailment"), ("A", "B"), ("A", "B", "C", "D")))
     assert len(load_splits(TASKS["rte"], data_dir=tmp_path)["train"]) == 1
-    assert "2 rows of train lack a cell" in caplog.text
+    assert "skipped 2 incomplete rows of split train" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("task", "files", "said"),
+    ("task", "files", "message"),
     [
         (
             "rte",
             {"RTE/train.tsv": "x"},
-            "needs the splits train, validation; .*RTE lacks validation. Put validation.*dev",
+            "needs the splits train, validation; got .*RTE without validation: add validation.*dev",
         ),
-        ("mnli", {"MNLI/train.tsv": "x"}, "lacks validation_mismatched, validation_matched"),
+        ("mnli", {"MNLI/train.tsv": "x"}, "without validation_mismatched, validation_matched"),
         (
             "rte",
             {"RTE/train.tsv": "a\tlabel\nx\tentailment\n", "RTE/dev.tsv": "a\n"},
-            "has a, label and lacks sentence1, sentence2",
+            "got a, label in .*, without sentence1, sentence2",
         ),
         (
             "sst2",
             {"SST-2/train.tsv": "sentence\tlabel\n", "SST-2/dev.tsv": ""},
-            "split 'train' of task 'sst2' has none",
+            "got none in split 'train' of task 'sst2'",
         ),
         (
             "sst2",
@@ -225,19 +225,19 @@ def test_rows_that_lack_a_cell_are_left_out_and_counted(tmp_path, caplog):
             {"MultiRC/train.jsonl": '{"passage": 1}', "MultiRC/val.jsonl": ""},
             "are nested as in the official files",
         ),
-        ("squad", {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""}, "has context .KeyError"),
+        ("squad", {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""}, "got context in .*KeyError"),
         ("multirc", {"MultiRC/train.jsonl": jsonl(MULTIRC_FLAT | {"idx": 3}), "MultiRC/val.jsonl": ""}, "TypeError"),
     ],
 )
-def test_a_directory_with_bad_contents_is_answered_in_a_sentence(tmp_path, task, files, said):
+def test_a_directory_with_invalid_contents_raises_an_error(tmp_path, task, files, message):
     for name, text in files.items():
         write(tmp_path / name, text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         load_splits(get_task(task), data_dir=tmp_path)
 
 
 def test_data_dir_must_exist(tmp_path):
-    with pytest.raises(ValueError, match="data_dir is a directory that exists"):
+    with pytest.raises(ValueError, match="data_dir must be an existing directory"):
         load_splits(TASKS["rte"], data_dir=tmp_path / "nowhere")
 
 
@@ -249,7 +249,7 @@ def test_the_projects_own_tasks_need_no_data_dir(tmp_path, monkeypatch):
     assert [splits[name]["source"][:] for name in splits] == [
         [f"world_sentiment sentence: {name}"] for name in ("train", "validation", "test")
     ]
-    with pytest.raises(ValueError, match="'world_paraphrase' is the project's own"):
+    with pytest.raises(ValueError, match="'world_paraphrase' ships with the project"):
         load_splits(TASKS["world_paraphrase"])
 
 
@@ -258,13 +258,13 @@ def test_the_projects_own_tasks_need_no_data_dir(tmp_path, monkeypatch):
     ("task", "sizes"),
     [("cola", (8551, 521, 522)), ("sst2", (66349, 1000, 872)), ("stsb", (5749, 750, 750))],
 )
-def test_real_glue_folders_become_three_splits(task, sizes):
+def test_real_glue_folders_give_three_splits(task, sizes):
     splits = load_splits(get_task(task), data_dir=REAL / "glue")
     assert tuple(len(splits[name]) for name in ("train", "validation", "test")) == sizes
 
 
 @needs_real_data
-def test_real_multirc_questions_are_in_one_split_only(tmp_path):
+def test_no_real_multirc_question_is_in_two_splits(tmp_path):
     for name, real in (("train", "fewglue_train"), ("val", "fewglue_val")):
         write(
             tmp_path / f"{name}.jsonl", (REAL / "super_glue" / "MultiRC" / f"{real}.jsonl").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: a directory, the local cache, the hub, in this order."""
+"""The sources of a task's rows: a directory, the local cache, the hub, in this order."""
 
 import datasets
 import pytest
@@ -38,12 +38,12 @@ def test_the_cache_is_read_without_network(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that notes what it is asked: (repository, configuration, whether the network was forbidden)."""
-    asked = []
+    """A fake hub that records its requests: (repository, configuration, whether it was offline)."""
+    requests = []
     rows = Dataset.from_dict({"sentence1": ["A", "B"], "sentence2": ["C", "D"], "label": [0, 1]})
 
     def load_dataset(name, configuration):
-        asked.append((name, configuration, datasets.config.HF_HUB_OFFLINE))
+        requests.append((name, configuration, datasets.config.HF_HUB_OFFLINE))
         if datasets.config.HF_HUB_OFFLINE:
             raise ConnectionError("not in the cache")
         return DatasetDict(train=rows, validation=rows)
@@ -51,10 +51,10 @@ def hub(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(sources.HfApi, "dataset_info", lambda *_, **__: None)
-    return asked
+    return requests
 
 
-def test_the_hub_comes_after_the_cache_and_is_never_a_local_folder(hub):
+def test_the_hub_is_queried_after_the_cache_and_never_as_a_local_path(hub):
     assert len(load_splits(TASKS["rte"])["train"]) == 2
     assert hub == [
         ("hf://datasets/nyu-mll/glue", "rte", True),
@@ -62,14 +62,14 @@ def test_the_hub_comes_after_the_cache_and_is_never_a_local_folder(hub):
     ]
 
 
-def test_a_directory_spares_cache_and_hub(hub, tmp_path):
+def test_a_directory_takes_precedence_over_cache_and_hub(hub, tmp_path):
     for name in ("train", "dev"):
-        write(tmp_path / "RTE" / f"{name}.tsv", "sentence1\tsentence2\tlabel\nA\tB\tentailment\n" * 1)
+        write(tmp_path / "RTE" / f"{name}.tsv", "sentence1\tsentence2\tlabel\nA\tB\tentailment\n")
     load_splits(TASKS["rte"], data_dir=tmp_path)
     assert hub == []
 
 
-def test_a_hub_out_of_reach_is_asked_once_and_the_error_names_all_three_sources(hub, monkeypatch, tmp_path):
+def test_an_unreachable_hub_is_queried_once_and_the_error_lists_all_sources(hub, monkeypatch, tmp_path):
     def unreachable(self, repository, timeout):
         raise OSError(f"no route to {repository}")
 
@@ -86,8 +86,8 @@ def test_a_hub_out_of_reach_is_asked_once_and_the_error_names_all_three_sources(
     assert [offline for _, _, offline in hub] == [True]
 
 
-def test_offline_the_hub_is_not_asked_at_all(hub, monkeypatch):
+def test_the_hub_is_not_queried_offline(hub, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(sources.HfApi, "dataset_info", None)
-    with pytest.raises(ValueError, match=r"no data_dir given; the cache .* lacks nyu-mll/glue .*HF_HUB_OFFLINE is set"):
+    with pytest.raises(ValueError, match=r"got no data_dir, a cache .* without nyu-mll/glue .*HF_HUB_OFFLINE is set"):
         load_splits(TASKS["rte"])

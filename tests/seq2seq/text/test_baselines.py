@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from seq2seq.tasks.registry import OWN_FILES, TASKS
+from seq2seq.tasks.registry import CUSTOM_FILES, TASKS
 from seq2seq.text.baselines import bag_of_words, majority
 
 WORDS = ("good", "bad", "dog", "cat")
@@ -37,7 +37,7 @@ def test_majority_always_gives_the_most_frequent_target(task, train, test, expec
 
 def test_majority_works_on_free_text_and_groups():
     texts = Dataset.from_dict({"source": ["s"] * 3, "target": ["x", "x", "y"], "answers": [["x"], ["x"], ["y", "x"]]})
-    assert majority(texts, texts, OWN_FILES)["exact_match"] == 1.0
+    assert majority(texts, texts, CUSTOM_FILES)["exact_match"] == 1.0
     answers = Dataset.from_dict({"source": ["s"] * 3, "target": ["True", "True", "False"], "group": ["1", "1", "2"]})
     assert majority(answers, answers, TASKS["multirc"])["question_exact_match"] == 0.5
 
@@ -70,4 +70,4 @@ def test_bag_of_words_of_one_class_is_the_majority():
 def test_bag_of_words_refuses_free_text():
     split = Dataset.from_dict({"source": ["a"], "target": ["b"]})
     with pytest.raises(ValueError, match="'own_files', which is free text"):
-        bag_of_words(split, split, OWN_FILES)
+        bag_of_words(split, split, CUSTOM_FILES)

@@ -30,7 +30,7 @@ def tokenizer(request, tmp_path_factory):
     return T5Tokenizer.from_pretrained(folder)
 
 
-def test_token_ids_end_with_end_of_sequence_and_cuts_are_counted(tokenizer, caplog):
+def test_token_ids_end_with_end_of_sequence_and_truncations_are_counted(tokenizer, caplog):
     texts = ["One.", "One two three four five six seven.", "One two three four five."]
     split = Dataset.from_dict({"source": texts, "target": ["yes", "no", "not at all, by no means"]})
     targets = split["target"][:]
@@ -41,7 +41,7 @@ def test_token_ids_end_with_end_of_sequence_and_cuts_are_counted(tokenizer, capl
     assert tokenized["labels"][:] == tokenizer(targets, truncation=True, max_length=3)["input_ids"]
     assert all(ids[-1] == tokenizer.eos_token_id for column in tokenized.to_dict().values() for ids in column)
     assert too_long == {"source": 1, "target": sum(len(ids) > 3 for ids in tokenizer(targets)["input_ids"])}
-    assert f"1 of 3 sources are cut to {lengths[1]} tokens" in caplog.text
+    assert f"1 of 3 sources are truncated to {lengths[1]} tokens" in caplog.text
 
 
 def test_token_ids_suit_transformers_collator(tokenizer):
