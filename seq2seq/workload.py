@@ -30,6 +30,9 @@ from adapters.validation import nearest_name
 
 SPLITS = ("train", "validation", "test")
 
+FLAGS = ("average_metrics", "constant_predictions", "invalid")
+"""Metrics that choose or warn, and are not results themselves."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -167,3 +170,13 @@ def workload_class(name: Any) -> type[Workload]:
         raise ConfigurationError(f"Key 'workload' names a workload; got {name!r}: {nearest_name(str(name), WORKLOADS)}")
     found = WORKLOADS[name]
     return pkgutil.resolve_name(found) if isinstance(found, str) else found
+
+
+def headline_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics without flags; of several tasks, those of each and their mean."""
+    several = any("/" in name for name in metrics)
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name.rpartition("/")[2] not in FLAGS or (several and name == "average_metrics")
+    }

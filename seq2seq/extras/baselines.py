@@ -20,9 +20,8 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.report.run_page import headline_metrics
 from seq2seq.run_folder import read_json, write_json
-from seq2seq.workload import Baseline, Prepared
+from seq2seq.workload import Baseline, Prepared, headline_metrics
 
 logger = logging.getLogger(__name__)
 

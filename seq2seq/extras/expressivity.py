@@ -13,9 +13,9 @@ from typing import Any
 import adapters
 from adapters import ConfigurationError
 from adapters.tables import render_table
+from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.extras.trajectories import CHORDS, Pair, t5_trajectory
-from seq2seq.report.plots import COLOURS, legend_below, new_figure, save
 from seq2seq.run_folder import read_json, write_json
 from seq2seq.workload import Prepared
 

@@ -1,7 +1,6 @@
 """Reports: the page of one run, and the comparison of many.
 
     run_page        one run: the table on the screen; curve.png, README.md and history.json in its folder
-    memory, ranks   tables and plots of one run: memory by layer, and ranks that change while training
     collect         finds and reads the run folders below a directory: finished, failed, unfinished
     methods         aggregates runs over seeds into groups, and groups over tasks into methods
     tables          methods and runs as data frames and as cells of text

@@ -103,8 +103,6 @@ def read_run(directory: Path, root: Path) -> Run:
         config = read_json(folder.config)
     except (OSError, ValueError) as error:
         return Run(name, "broken", {}, f"config.json cannot be read: {error}.")
-    if "model_name_or_path" not in config:
-        return Run(name, "broken", config, "config.json names no model.")
     if folder.metrics.is_file():
         try:
             result = Result.model_validate(read_json(folder.metrics))

@@ -12,22 +12,23 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from seq2seq.extras import EXTRAS
 from seq2seq.report.collect import Result, Run
 from seq2seq.run_folder import TRACKING_KEYS
 
 IGNORED_KEYS = {
-    *("experiment_name", "seed", "baselines", "measure_expressivity", "do_eval", "do_predict"),
-    *TRACKING_KEYS,
+    *("experiment_name", "seed", "do_eval", "do_predict", *TRACKING_KEYS),
+    *(field.name for extra in EXTRAS if not extra.changes_training for field in fields(extra)),
 }
 """Keys in which the runs of a group may differ."""
 
 KEY_DEFAULTS = {"workload": "text"}
 """Values of keys that older run folders do not have."""
 
-METHOD_KEYS = ("model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
+METHOD_KEYS = ("workload", "model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
 """Keys that always distinguish methods, besides those of the adapter."""
 
 SHORT_NAMES = {"max_train_samples": "n", "learning_rate": "lr"}
@@ -154,10 +155,16 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
         for sweep, description in zip(sweeps, descriptions, strict=True)
     ]
     methods = [
-        Method(label, settings["model_name_or_path"], settings, groups)
+        Method(label, model_of(settings, groups), settings, groups)
         for label, (settings, groups) in zip(labels, rows.values(), strict=True)
     ]
     return sorted(methods, key=_sort_key)
+
+
+def model_of(settings: dict[str, Any], groups: dict[str, Group]) -> str:
+    """Return the model as configured, or as the results call it if no key names one."""
+    results = [run.result for group in groups.values() for run in group.runs]
+    return settings.get("model_name_or_path") or results[0].model
 
 
 def common_sweep(groups: Iterable[Group]) -> str | None:

@@ -10,45 +10,22 @@ Each method has its own colour and line style.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adapters.saved.files import replace_file
+from seq2seq.drawing import COLOURS, draw_layers, legend_below, new_figure, save, styles_of
 from seq2seq.report.labels import place_labels
 from seq2seq.report.methods import Group, Method, Score, canonical_json, method_labels
 from seq2seq.report.pareto_front import pareto_front
 from seq2seq.report.tables import tasks_of
 
-WIDTH = 9.0
-"""Inches; times DPI, the width of a page in pixels."""
-
-DPI = 150
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#b8860b", "#66ccee", "#aa3377", "#777777", "#e07b00", "#3b3b98", "#2a9d8f")
-LINES = ("-", "--", ":", "-.")
-PARTS = {"parameters": "#4477aa", "gradients": "#ee6677", "optimizer": "#ccbb44", "activations": "#228833"}
 MAX_PANELS = 12
 """Maximum number of methods in the plot of memory by layer; the best ones are drawn."""
 MAX_CURVES = len(COLOURS)
 """Maximum number of methods in the plot of learning curves, so that each has its own colour."""
-
-
-def styles_of(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Assign a colour and a line style to each label."""
-    pairs = itertools.cycle((line, colour) for line in LINES for colour in COLOURS)
-    return {label: {"color": colour, "linestyle": line} for label, (line, colour) in zip(labels, pairs, strict=False)}
-
-
-def new_figure(height: float) -> Any:
-    """Create an empty figure that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
@@ -197,38 +174,6 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
     legend_below(figure, drawn)
     save(figure, path)
     return True
-
-
-def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> dict[str, Any]:
-    """Draw a stacked bar in MiB for each layer and return the bars by part."""
-    drawn, left = {}, np.zeros(len(layers))
-    for part, colour in PARTS.items():
-        sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
-        if sizes.any():
-            drawn[part] = axes.barh(list(layers), sizes, left=left, color=colour, height=0.8)
-            left += sizes
-    axes.invert_yaxis()
-    axes.tick_params(labelsize=8, labelbottom=True)
-    axes.set_xlabel("MiB", fontsize=8)
-    axes.grid(alpha=0.25, axis="x")
-    return drawn
-
-
-def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
-    """Draw one legend for all lines below the panels."""
-    figure.legend(
-        list(drawn.values()),
-        list(drawn),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-        handlelength=3,
-    )
-
-
-def save(figure: Any, path: Path) -> None:
-    replace_file(path, lambda partial: figure.savefig(partial, format="png"))
 
 
 PLOTS: dict[str, tuple[str, Callable[[Path, Sequence[Method]], bool]]] = {

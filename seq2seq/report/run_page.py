@@ -12,18 +12,7 @@ from typing import Any
 from adapters.tables import render_table
 from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, write_json, write_text
-
-FLAGS = ("average_metrics", "constant_predictions", "invalid")
-
-
-def headline_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics without flags; of several tasks, those of each and their mean."""
-    several = any("/" in name for name in metrics)
-    return {
-        name: value
-        for name, value in metrics.items()
-        if name.rpartition("/")[2] not in FLAGS or (several and name == "average_metrics")
-    }
+from seq2seq.workload import headline_metrics
 
 
 def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:

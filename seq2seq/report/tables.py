@@ -76,7 +76,7 @@ def runs_frame(runs: Sequence[Run], methods: Sequence[Method]) -> pd.DataFrame:
             "run": run.name,
             "state": run.state,
             "method": labels.get(run.name),
-            "model": run.config.get("model_name_or_path"),
+            "model": run.config.get("model_name_or_path") if run.result is None else run.result.model,
             "task": run.config.get("task_name") if run.result is None else run.result.task,
             "seed": run.seed,
             "train_rows": run.config.get("max_train_samples"),

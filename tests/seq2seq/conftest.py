@@ -10,6 +10,8 @@ import sentencepiece
 import torch
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer, TrainerCallback
 
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.experiment import Experiment
 from seq2seq.text.workload import TextWorkload
 
 WORDS = ["red", "blue", "house", "door", "the", "a", "is", "not", "old", "new"]
@@ -114,3 +116,9 @@ def stop_at(monkeypatch):
         monkeypatch.setattr(TextWorkload, "make_trainer", stopping)
 
     return stop
+
+
+@pytest.fixture
+def experiment(values) -> Experiment:
+    """An experiment whose result is reported."""
+    return read_experiment(values)

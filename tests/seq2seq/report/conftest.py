@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-from seq2seq.configuration.reading import read_experiment
-from seq2seq.experiment import Experiment
-
 CONFIG = {
     "model_name_or_path": "backbone",
     "dtype": "float32",
@@ -79,9 +76,3 @@ def write_run_folder(
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a run folder below tmp_path/outputs."""
     return partial(write_run_folder, tmp_path / "outputs")
-
-
-@pytest.fixture
-def experiment(values) -> Experiment:
-    """An experiment whose result is reported."""
-    return read_experiment(values)

@@ -64,7 +64,6 @@ BROKEN = {
         ),
         "metrics.test.average_metrics",
     ),
-    "a configuration without a model": ("config.json", '{"experiment_name": "bad"}', "model"),
     "bytes that are not text": ("metrics.json", b"\xff\xfe\x00", "metrics.json"),
     "a broken configuration": ("config.json", "{", "config.json"),
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from seq2seq import drawing
 from seq2seq.report import plots
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
@@ -50,7 +51,7 @@ def test_labels_overlap_neither_points_nor_each_other(write_run, methods, drawn,
     assert not [point for point in points for box in boxes.values() if box.contains(*point)]
     frame = axes.get_window_extent(renderer)
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes.values())
-    assert imread(tmp_path / "plot.png").shape[1] == plots.WIDTH * plots.DPI
+    assert imread(tmp_path / "plot.png").shape[1] == drawing.WIDTH * drawing.DPI
 
 
 def test_the_pareto_front_is_drawn_through_its_points(write_run, methods, drawn, tmp_path):
@@ -108,5 +109,5 @@ def test_missing_measurements_are_not_drawn(name, write_run, methods, tmp_path):
 
 
 def test_styles_are_distinct():
-    styles = plots.styles_of([str(number) for number in range(40)])
+    styles = drawing.styles_of([str(number) for number in range(40)])
     assert len({tuple(style.values()) for style in styles.values()}) == 40

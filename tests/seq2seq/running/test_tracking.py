@@ -11,7 +11,7 @@ from adapters import ConfigurationError
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.extras import EXTRAS
-from seq2seq.report.memory import draw_memory
+from seq2seq.extras.memory import draw_memory
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.tracking import (
     NullTracker,

@@ -3,7 +3,7 @@
 import matplotlib.figure
 import pytest
 
-from seq2seq.report.ranks import draw_ranks, rank_cells, rank_table
+from seq2seq.extras.ranks import draw_ranks, rank_cells, rank_table
 from seq2seq.report.run_page import result_rows
 from tests.seq2seq.report.test_run_page import RESULT
 
@@ -36,7 +36,7 @@ def test_a_run_whose_ranks_never_change_has_no_row(experiment, ranks):
 
 def test_the_plot_has_a_line_for_each_kind_of_linear_and_the_numbers(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("seq2seq.report.ranks.save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("seq2seq.extras.ranks.save", lambda figure, path: drawn.append(figure))
     draw_ranks(tmp_path / "ranks.png", HISTORY)
     left, right = drawn[0].axes
     assert isinstance(drawn[0], matplotlib.figure.Figure)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from seq2seq.report.memory import draw_memory, memory_cells, memory_table
-from seq2seq.report.plots import draw_layers, new_figure
+from seq2seq.drawing import draw_layers, new_figure
+from seq2seq.extras.memory import draw_memory, memory_cells, memory_table
 from seq2seq.report.run_page import write_report
 from seq2seq.run_folder import RunFolder
 
