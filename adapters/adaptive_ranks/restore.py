@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import t3nsor as t3
-from adapters.adaptive_ranks.trains import adaptable_trains, refresh_counts, why_ranks_are_fixed
+from adapters.adaptive_ranks.trains import adaptable_trains, fixed_ranks_reason, refresh_counts
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attachments
@@ -59,7 +59,7 @@ def fit_ranks(model: nn.Module, directory: str | os.PathLike) -> None:
 
 def _without_ranks(config: AdapterConfig) -> tuple[type[AdapterConfig], dict[str, Any]]:
     """Return the kind and the fields, without rank and rank_pattern if ranks can change."""
-    can_change = isinstance(config, TensorTrainFields) and why_ranks_are_fixed(config) is None
+    can_change = isinstance(config, TensorTrainFields) and fixed_ranks_reason(config) is None
     left_out = {"rank", "rank_pattern"} if can_change else set()
     return type(config), {name: value for name, value in vars(config).items() if name not in left_out}
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
-from adapters.adaptive_ranks.trains import why_ranks_are_fixed
+from adapters.adaptive_ranks.trains import fixed_ranks_reason
 from adapters.tensor_train.fields import TensorTrainFields
 from adapters.validation import nearest_name
 from seq2seq.configuration.keys import RunArguments
@@ -215,7 +215,7 @@ def check_rank_schedule(run: RunArguments, configs: tuple[AdapterConfig, ...], t
     schedule = run.rank_schedule
     if schedule is None:
         return
-    reasons = [f"{c.kind}: {why_ranks_are_fixed(c) or 'yes'}" for c in configs if isinstance(c, TensorTrainFields)]
+    reasons = [f"{c.kind}: {fixed_ranks_reason(c) or 'yes'}" for c in configs if isinstance(c, TensorTrainFields)]
     if not any(reason.endswith(": yes") for reason in reasons):
         given = "; ".join(reasons) or ", ".join(config.kind for config in configs)
         raise ConfigurationError(
