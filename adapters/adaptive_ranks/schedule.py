@@ -73,8 +73,8 @@ class RankSchedule:
         """
         if self.steps[-1] > count:
             raise ConfigurationError(
-                f"A rank_schedule ends within the steps of a run (max_steps); got a last change after step "
-                f"{self.steps[-1]} of {count}: let it end earlier, or train longer."
+                f"A rank_schedule ends within the steps of a run (max_steps); got a last change after "
+                f"{self.steps[-1]} of {count} steps: let it end earlier, or train longer."
             )
 
     def check_budget(self, model: nn.Module) -> None:
