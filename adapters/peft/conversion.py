@@ -16,6 +16,7 @@ from typing import Any
 from peft import PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
+from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
@@ -149,8 +150,9 @@ def _share_across(config: TensorTrainLoRAConfig, directory: Path) -> list[str]:
 
 def _native_deltas(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, host in model.named_modules():
-        for controller in getattr(host, "beside", {}).values():
-            yield path, controller.tasks[ALL_TASKS]
+        if isinstance(host, AdaptedLinear):
+            for controller in host.beside.values():
+                yield path, controller.tasks[ALL_TASKS]
 
 
 def _peft_deltas(model: PeftModel) -> Iterator[tuple[str, nn.Module]]:

@@ -6,7 +6,7 @@ import torch
 import adapters
 from adapters.adaptive_ranks.trains import adaptable_trains
 
-from .settings import FIXED_RANKS, LORA
+from .settings import ADAPTABLE, FIXED_RANKS, LORA
 
 
 class TestSaving:
@@ -71,7 +71,9 @@ class TestSaving:
             zero = [not core.any() for core in group.layers[0].cores]
             assert zero == [group.path.endswith("wo")] * 3
 
-    def test_another_rank_in_the_configuration_is_fitted_too(self, adaptable, tiny_t5, trained, logits, tmp_path):
+    @pytest.mark.parametrize("case", ["attentions", "tt_adapter", "two adapters"])
+    def test_another_rank_in_the_configuration_is_fitted_too(self, case, tiny_t5, trained, logits, tmp_path):
+        adaptable = ADAPTABLE[case]
         model = trained(adapters.attach(tiny_t5(), adaptable))
         adapters.save(model, tmp_path)
         entries = adaptable if isinstance(adaptable, list) else [adaptable]

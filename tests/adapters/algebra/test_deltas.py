@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import t3nsor as t3
@@ -52,10 +52,13 @@ def some_deltas(draw):
     )
 
 
+few = settings(max_examples=40)
+"""Enough examples for all shapes and combinations of paths."""
 scalars = st.just(0.0) | st.floats(1e-6, 5) | st.floats(-5, -1e-6)
 
 
 class TestVectorSpace:
+    @few
     @given(some_deltas(), some_deltas(), scalars)
     def test_operators_are_those_of_dense_vectors(self, x, y, a):
         u, v = vector(x), vector(y)
@@ -75,6 +78,7 @@ class TestVectorSpace:
             scale = 1 if name != "x / a" else max(1, 1 / abs(a or 1.0))
             assert np.abs(vector(result) - expected).max() <= tolerance * scale, name
 
+    @few
     @given(some_deltas(), some_deltas())
     def test_products_norms_and_distances_are_those_of_dense_vectors(self, x, y):
         u, v = vector(x), vector(y)
@@ -87,6 +91,7 @@ class TestVectorSpace:
         if size:
             assert x.cosine(y) == pytest.approx(u @ v / size, abs=1e-12)
 
+    @few
     @given(some_deltas(), some_deltas(), some_deltas(), scalars)
     def test_it_is_an_inner_product_space(self, x, y, z, a):
         norms = x.norm(), y.norm(), z.norm()
@@ -110,6 +115,7 @@ class TestVectorSpace:
         assert total["a"].ranks == x["a"].ranks
         assert total["b"].ranks == (1, 5, 5, 1)
 
+    @few
     @given(some_deltas(), st.integers(0, 99))
     def test_orthogonal_maps_of_rows_preserve_products(self, x, seed):
         """Rotate the rows of the first core: T -> (Q x 1) T with Q orthogonal."""
@@ -146,6 +152,7 @@ class TestVectorSpace:
 
 
 class TestRounding:
+    @few
     @given(some_deltas(), st.integers(1, 3))
     def test_the_reported_error_is_the_dense_one(self, x, max_rank):
         rounded, report = x.round(max_rank=max_rank)
@@ -159,12 +166,14 @@ class TestRounding:
             path: bias.tolist() for path, bias in x.biases.items()
         }
 
+    @few
     @given(some_deltas(), st.sampled_from([1e-8, 0.1, 0.5]))
     def test_the_tolerance_holds_for_each_linear_and_in_total(self, x, rel_tol):
         _, report = x.round(rel_tol=rel_tol)
         assert all(linear.error <= rel_tol * linear.norm * (1 + 1e-9) for linear in report.linears.values())
         assert report.relative_error <= rel_tol * (1 + 1e-9)
 
+    @few
     @given(some_deltas(), scalars.filter(lambda a: abs(1 + a) > 1e-3))
     def test_a_rounded_sum_of_equals_has_the_ranks_of_one(self, x, a):
         total = x + a * x
@@ -193,6 +202,7 @@ class TestRounding:
 
 
 class TestOtherShapes:
+    @few
     @given(some_deltas())
     def test_low_rank_factors_are_exact(self, x):
         y = x.to_low_rank()
@@ -208,6 +218,7 @@ class TestOtherShapes:
         assert total["d"].ranks == x["d"].ranks == (1, 2, 1)
         assert total.distance(2 * x) < 1e-13 * x.norm()
 
+    @few
     @given(some_deltas(), some_deltas())
     def test_products_and_distances_do_not_depend_on_the_raw_shape(self, x, y):
         z = y.to_low_rank()

@@ -1,7 +1,7 @@
 """The fields and patterns that describe trains: complete, and as few as possible."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import t3nsor as t3
@@ -48,6 +48,7 @@ def test_the_fields_are_as_few_as_possible(case):
     assert shape_and_rank({path: train(*shape) for path, shape in shapes.items()}) == expected
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from([f"block.{k}.{name}" for k in range(3) for name in ("wi", "wi_0", "wo")]),
