@@ -47,7 +47,9 @@ from adapters.kinds.tensor_train import (
 from adapters.kinds.whole_model import FullFineTuningConfig, LMHeadConfig
 from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
-from adapters.saved.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
+from adapters.saved.checkpoint import load, save
+from adapters.saved.folder import WEIGHTS_NAME, CheckpointError
+from adapters.saved.state import adapter_state_dict
 from adapters.summary import Summary, summary
 from adapters.tensor_train.closed_forms import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published

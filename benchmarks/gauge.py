@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters.adaptive_ranks.optimizer_state import carry
+from adapters.adaptive_ranks.optimizer_state import transform_state
 from adapters.tables import render_table
 from benchmarks.machine import describe_machine
 from t3nsor.gauge import orthogonal_gauge
@@ -142,7 +142,7 @@ def orthogonalize(cores: Sequence[nn.Parameter], optimizer: torch.optim.Optimize
     for k, (core, new) in enumerate(zip(cores, gauge.cores(cores), strict=True)):
         core.copy_(new)
         if optimizer is not None and core in optimizer.state:
-            optimizer.state[core] = carry(optimizer.state[core], k, gauge)
+            optimizer.state[core] = transform_state(optimizer.state[core], k, gauge)
 
 
 def measure_fit(zero: bool, name: str, gauge: str, seeds: Sequence[int], steps: int) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""adapt_ranks, orthogonalize: the trains of a model in other ranks or another gauge, in place, between two steps.
+"""adapt_ranks, orthogonalize: change the ranks or the gauge of a model's trains in place, between two steps.
 
-    G'_k = P_{k-1} G_k Q_k        see ``t3nsor.gauge``, which rounds or turns each train and says its maps
+    G'_k = P_{k-1} G_k Q_k        see ``t3nsor.gauge``, which rounds or transforms each train and returns the maps
 
-Parameter objects stay, so that an optimizer goes on with them; their gradients are dropped and what the optimizer
-remembers is carried along. The configurations of the attachments say the new ranks as ``rank_pattern``. Everything that
-can be refused is refused before the model is touched.
+Parameter objects are kept, so that the optimizer continues with them; their gradients are dropped and the state of the
+optimizer is transformed with them. The new ranks are recorded in the configurations of the attachments, as
+``rank_pattern``. All errors are raised before the model is changed.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
-from adapters.adaptive_ranks.choice import of_use, within_budget, within_reach, within_tolerance
-from adapters.adaptive_ranks.optimizer_state import carry, check_state, state_of
+from adapters.adaptive_ranks.choice import clipped, useful, within_budget, within_tolerance
+from adapters.adaptive_ranks.optimizer_state import check_state, state_of, transform_state
 from adapters.adaptive_ranks.report import RankChange, RankReport
 from adapters.adaptive_ranks.trains import (
     Ranks,
@@ -39,7 +39,7 @@ _refuse = partial(refuse, where=WHERE)
 
 @dataclass
 class Planned:
-    """The new cores of a layer, the gauges that led to them one after the other, and what that changed."""
+    """The new cores of a layer, the successive gauges that lead to them, and the error."""
 
     layer: t3.TTLinear
     cores: Sequence[Tensor]
@@ -56,28 +56,28 @@ def adapt_ranks(
     max_rank: int | None = None,
     grow: int = 0,
 ) -> RankReport:
-    """Give the trains of tt_lora, tt_single and tt_adapter other ranks, in place, and unmerge the model.
+    """Change the ranks of the trains of tt_lora, tt_single and tt_adapter in place; a merged model is unmerged.
 
-    Ranks are cut first, by ``rel_tol`` or ``budget`` (see ``adapters.adaptive_ranks.choice``) and by ``max_rank``. Then
-    each grows by ``grow``: new directions are random columns on one side and zeros on the other, so that nothing
-    changes until they learn. A train whose delta is still zero has no singular values, and falls to ``min_rank``.
+    Ranks are truncated first, by ``rel_tol`` or ``budget`` (see ``adapters.adaptive_ranks.choice``) and ``max_rank``.
+    Then each grows by ``grow``: new directions are random columns on one side and zeros on the other, so that the
+    delta is the same until they are trained. A train whose delta is still zero falls to ``min_rank``.
 
     Args:
-        model: a model with adapters, in a process of its own.
-        optimizer: what trains it, also in accelerate's wrapper; None where nothing is to be carried along.
-        rel_tol: what each train may lose, relative to its Frobenius norm.
-        budget: how many numbers the cores of all these trains may have, before they grow.
-        min_rank: the least that a rank is cut to.
-        max_rank: the most that it may be.
-        grow: by how much each rank rises, as far as its neighbours can use it; draws from torch's own generator.
+        model: a model with adapters, trained by a single process.
+        optimizer: its optimizer, also in accelerate's wrapper; None if there is no state to transform.
+        rel_tol: the largest error of each train, relative to its Frobenius norm.
+        budget: the largest number of parameters in the cores of all these trains, before they grow.
+        min_rank: the smallest rank after truncation.
+        max_rank: the largest rank.
+        grow: added to each rank, up to the largest useful one; draws from torch's global generator.
 
     Returns:
         The ranks before and after, and the error, of each train.
 
     Raises:
         ConfigurationError: an argument is out of range, no train can change its ranks, the budget is too small, the
-            optimizer keeps what cannot be carried along, or several processes train the model. The model is as it was.
-        ValueError: a core is not finite. The model is as it was.
+            state of the optimizer cannot be transformed, or several processes train the model. The model is unchanged.
+        ValueError: a core is not finite. The model is unchanged.
     """
     check_arguments(rel_tol, budget, min_rank, max_rank, grow)
     model = check_alone(model)
@@ -85,14 +85,14 @@ def adapt_ranks(
     check_state(optimizer, _parameters(groups))
     _check_finite(groups)
     spectra = [[singular_values(layer.live_cores()) for layer in group.layers] for group in groups]
-    chosen = [within_reach(group, group.ranks, min_rank, max_rank) for group in groups]
+    chosen = [clipped(group, group.ranks, min_rank, max_rank) for group in groups]
     if rel_tol is not None:
         found = [
             within_tolerance(group, of_group, rel_tol, min_rank)
             for group, of_group in zip(groups, spectra, strict=True)
         ]
         chosen = [tuple(map(min, *pair)) for pair in zip(found, chosen, strict=True)]
-        chosen = [within_reach(group, ranks, 1) for group, ranks in zip(groups, chosen, strict=True)]
+        chosen = [clipped(group, ranks, 1) for group, ranks in zip(groups, chosen, strict=True)]
     elif budget is not None:
         chosen = within_budget(groups, spectra, chosen, budget, min_rank)
     before = parameter_count(groups)
@@ -116,18 +116,18 @@ def adapt_ranks(
 
 
 def orthogonalize(model: nn.Module, center: int = -1, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
-    """Bring the same trains into the gauge that is orthogonal around a core, in place; the model computes the same.
+    """Orthogonalise the same trains around a core in place; the model computes the same.
 
     Args:
-        model: as for ``adapt_ranks``.
-        center: the core that holds the norm; those left of it get orthonormal columns, those right of it rows.
-        optimizer: what trains it; what it remembers is carried along.
+        model: see ``adapt_ranks``.
+        center: the core with the norm; cores to its left get orthonormal columns, cores to its right orthonormal rows.
+        optimizer: its optimizer, whose state is transformed too.
 
     Returns:
-        By name the attachments of trains that were left alone, and why.
+        The attachments whose trains were not changed: the reason by name.
 
     Raises:
-        ConfigurationError, ValueError: as for ``adapt_ranks``, or there is no core ``center``. The model is as it was.
+        ConfigurationError, ValueError: see ``adapt_ranks``, or there is no core ``center``. The model is unchanged.
     """
     model = check_alone(model)
     groups, left_alone = adaptable_trains(model)
@@ -145,13 +145,13 @@ def orthogonalize(model: nn.Module, center: int = -1, optimizer: torch.optim.Opt
 
 
 def larger(group: TrainGroup, ranks: Ranks, grow: int, max_rank: int | None) -> Ranks:
-    """These ranks and ``grow`` more, as far as ``max_rank`` and every layer allow; never less than these."""
+    """Return the ranks plus ``grow``, up to ``max_rank`` and the largest useful ranks, and never less than before."""
     wanted = tuple(max(rank, min(rank + grow, max_rank or rank + grow)) for rank in ranks)
-    return of_use(group, wanted)
+    return useful(group, wanted)
 
 
 def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, max_rank: int | None, grow: int) -> None:
-    """Refuse numbers that say nothing about ranks, or that exclude each other."""
+    """Check the arguments of ``adapt_ranks``: types, ranges, and which of them exclude each other."""
 
     types = {"rel_tol": float | None, "budget": int | None, "min_rank": int, "max_rank": int | None, "grow": int}
     for (key, annotation), value in zip(types.items(), (rel_tol, budget, min_rank, max_rank, grow), strict=True):
@@ -173,13 +173,13 @@ def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, ma
 
 
 def check_alone(model: nn.Module) -> nn.Module:
-    """The model itself where it is compiled; several processes are refused."""
+    """Return the original of a compiled model, after checking that a single process trains it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         processes = torch.distributed.get_world_size()
         if processes > 1:
             raise ConfigurationError(
-                f"Ranks change in a model that one process trains; this one is trained by {processes} under DDP, which "
-                "has reserved its buffers for cores of one shape: start the run without torchrun."
+                f"Ranks change in a model trained by one process; got {processes} under DDP, which needs fixed shapes: "
+                "start the run without torchrun."
             )
     return uncompiled(model)
 
@@ -189,7 +189,7 @@ def _parameters(groups: Sequence[TrainGroup]) -> list[nn.Parameter]:
 
 
 def _check_finite(groups: Sequence[TrainGroup]) -> None:
-    """Refuse a core with a NaN or an infinity by the place of its train."""
+    """Check that all cores are finite; the error names the path of the train."""
     for group in groups:
         for parameter in _parameters([group]):
             check_finite(parameter, f"Each core of {group.name} at {group.path}")
@@ -205,10 +205,10 @@ def _plan(layer: t3.TTLinear, ranks: Ranks, larger_ranks: Ranks) -> Planned:
 
 
 def _apply(change: Planned, optimizer: torch.optim.Optimizer | None) -> None:
-    """Put the new cores in place, and what the optimizer remembers of them beside."""
+    """Replace the cores, and transform the state of the optimizer."""
     change.layer.set_cores(change.cores)
     state = state_of(optimizer)
     for k, parameter in enumerate(change.layer.cores):
         if parameter in state:
             for gauge in change.gauges:
-                state[parameter] = carry(state[parameter], k, gauge)
+                state[parameter] = transform_state(state[parameter], k, gauge)

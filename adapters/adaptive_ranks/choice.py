@@ -1,14 +1,15 @@
-"""Which ranks a model's trains should have: by a tolerance, or by a number of numbers in all.
+"""Choose the ranks of a model's trains, by a tolerance or by a budget of parameters.
 
-    rel_tol   each train by itself: || T - T' || <= rel_tol || T ||, the same at each of its bonds
-    budget    all trains together: again and again the bond loses its last direction whose singular value s_r, squared
-              and times the scaling squared, is least for each number that is saved,
+    rel_tol   each train separately: || T - T' || <= rel_tol || T ||, distributed evenly over its bonds
+    budget    all trains together: repeatedly remove the last direction of the bond where the squared singular value
+              s_r^2, times the scaling squared, is smallest per saved parameter,
 
-                  numbers saved at bond k = r_{k-1} m_k n_k + m_{k+1} n_{k+1} r_{k+1}
+                  parameters saved at bond k = r_{k-1} m_k n_k + m_{k+1} n_{k+1} r_{k+1}
 
-              until the cores have at most so many numbers; of a group, which has its ranks in common, all are summed
+              until the cores have at most ``budget`` parameters; sums run over a group, whose trains share their ranks
 
-A rank is at least ``min_rank``, or what it is where that is less, and what both neighbours can use (``useful_ranks``).
+A rank is at least ``min_rank`` (or the present rank if that is smaller), and at most the largest useful one
+(``useful_ranks``).
 """
 
 from collections.abc import Sequence
@@ -20,24 +21,24 @@ from adapters.validation import ConfigurationError
 from t3nsor.gauge import ranks_within, useful_ranks
 
 Spectra = Sequence[Sequence[Tensor]]
-"""Of each layer of a group, of each bond, the singular values."""
+"""For each layer of a group, for each bond, the singular values."""
 
 
 def within_tolerance(group: TrainGroup, spectra: Spectra, rel_tol: float, min_rank: int) -> Ranks:
-    """The smallest ranks at which each train of a group is within the tolerance."""
+    """Return the smallest ranks at which each train of a group is within the tolerance."""
     by_layer = [ranks_within(of_layer, rel_tol) for of_layer in spectra]
-    return within_reach(group, tuple(max(ranks) for ranks in zip(*by_layer, strict=True)), min_rank)
+    return clipped(group, tuple(max(ranks) for ranks in zip(*by_layer, strict=True)), min_rank)
 
 
-def within_reach(group: TrainGroup, ranks: Ranks, min_rank: int, max_rank: int | None = None) -> Ranks:
-    """These ranks, from ``min_rank`` to ``max_rank``, no larger than they are, and of use in each layer."""
+def clipped(group: TrainGroup, ranks: Ranks, min_rank: int, max_rank: int | None = None) -> Ranks:
+    """Return the ranks clipped to [min_rank, max_rank], to the present ranks, and to the largest useful ones."""
     bounds = zip(ranks, group.ranks, strict=True)
     found = tuple(min(max(rank, min_rank), before, max_rank or before) for rank, before in bounds)
-    return of_use(group, found)
+    return useful(group, found)
 
 
-def of_use(group: TrainGroup, ranks: Ranks) -> Ranks:
-    """These ranks, lowered to what the neighbours in every layer of the group can use."""
+def useful(group: TrainGroup, ranks: Ranks) -> Ranks:
+    """Return the ranks lowered to the largest useful ones in every layer of the group."""
     before = None
     while ranks != before:
         before = ranks
@@ -47,47 +48,49 @@ def of_use(group: TrainGroup, ranks: Ranks) -> Ranks:
 
 
 def check_budget(groups: Sequence[TrainGroup], budget: int, min_rank: int) -> None:
-    """Refuse a budget that no cut can reach.
+    """Check that the budget can be reached.
 
     Raises:
-        ConfigurationError: the cores have more numbers at the least ranks.
+        ConfigurationError: the cores have more parameters at their smallest ranks.
     """
-    least = sum(group.numbers(of_use(group, tuple(min(rank, min_rank) for rank in group.ranks))) for group in groups)
-    if least > budget:
+    smallest = sum(
+        group.parameters_at(useful(group, tuple(min(rank, min_rank) for rank in group.ranks))) for group in groups
+    )
+    if smallest > budget:
         raise ConfigurationError(
-            f"Key 'budget' is a number of numbers that the cores can have; got {budget}, and they have "
-            f"{least} at the least ranks (min_rank {min_rank}): raise it, or lower min_rank."
+            f"Key 'budget' is at least the number of parameters at the smallest ranks, {smallest} with min_rank "
+            f"{min_rank}; got {budget}: raise it, or lower min_rank."
         )
 
 
 def within_budget(
     groups: Sequence[TrainGroup], spectra: Sequence[Spectra], start: Sequence[Ranks], budget: int, min_rank: int
 ) -> list[Ranks]:
-    """Ranks from ``start`` down at which the cores of all groups have at most ``budget`` numbers.
+    """Return ranks, at most ``start``, at which the cores of all groups have at most ``budget`` parameters.
 
     Raises:
-        ConfigurationError: as for ``check_budget``.
+        ConfigurationError: see ``check_budget``.
     """
     check_budget(groups, budget, min_rank)
     ranks = [list(of_group) for of_group in start]
     squares = [_squares(group, of_group) for group, of_group in zip(groups, spectra, strict=True)]
-    numbers = [group.numbers(tuple(of_group)) for group, of_group in zip(groups, ranks, strict=True)]
-    while sum(numbers) > budget:
+    parameters = [group.parameters_at(tuple(of_group)) for group, of_group in zip(groups, ranks, strict=True)]
+    while sum(parameters) > budget:
         candidates = []
         for i, group in enumerate(groups):
             for k, rank in enumerate(ranks[i]):
                 if rank > min_rank:
-                    fewer = group.numbers((*ranks[i][:k], rank - 1, *ranks[i][k + 1 :]))
-                    candidates.append((squares[i][k][rank - 1] / (numbers[i] - fewer), i, k))
+                    fewer = group.parameters_at((*ranks[i][:k], rank - 1, *ranks[i][k + 1 :]))
+                    candidates.append((squares[i][k][rank - 1] / (parameters[i] - fewer), i, k))
         _, i, k = min(candidates)
         ranks[i][k] -= 1
-        ranks[i] = list(within_reach(groups[i], tuple(ranks[i]), 1))
-        numbers[i] = groups[i].numbers(tuple(ranks[i]))
+        ranks[i] = list(clipped(groups[i], tuple(ranks[i]), 1))
+        parameters[i] = groups[i].parameters_at(tuple(ranks[i]))
     return [tuple(of_group) for of_group in ranks]
 
 
 def _squares(group: TrainGroup, spectra: Spectra) -> list[list[float]]:
-    """Of each bond, for each direction that it has, the square of s times the singular values, summed over layers."""
+    """Return, for each bond and each of its directions, (s sigma)^2 summed over the layers."""
     found = []
     for k, rank in enumerate(group.ranks):
         columns = [of_layer[k].tolist() for of_layer in spectra]

@@ -1,4 +1,4 @@
-"""What a change of ranks did, train by train; ``str`` of it is a table."""
+"""The report of a change of ranks, train by train; prints as a table."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,14 +9,14 @@ from adapters.tables import render_table
 
 @dataclass(frozen=True)
 class RankChange:
-    """One group of trains with ranks in common.
+    """One group of trains that share their ranks.
 
     Args:
-        name: its attachment's name.
-        path: the base's module that it stands at.
+        name: of its attachment.
+        path: of the adapted module of the base.
         before, after: (r_1, ..., r_{d-1}).
         norm: the Frobenius norm of the delta s T before.
-        error: that of the difference the change made.
+        error: the Frobenius norm of its change.
     """
 
     name: str
@@ -29,7 +29,7 @@ class RankChange:
 
 @dataclass(frozen=True)
 class RankReport:
-    """All groups, the numbers that their cores had and have, and the attachments left alone by name, and why."""
+    """All groups, the parameters in their cores before and after, and the reason by name of unchanged attachments."""
 
     rows: tuple[RankChange, ...]
     parameters_before: int
@@ -38,12 +38,12 @@ class RankReport:
 
     @property
     def has_changed(self) -> bool:
-        """Whether any rank has."""
+        """Whether any rank has changed."""
         return any(row.before != row.after for row in self.rows)
 
     @property
     def error(self) -> float:
-        """The Frobenius norm of all differences together over that of all deltas; 0 where all were zero."""
+        """The Frobenius norm of all differences over that of all deltas; 0 if all are zero."""
         norm = delta_norm([row.norm for row in self.rows])
         return delta_norm([row.error for row in self.rows]) / norm if norm else 0.0
 
@@ -66,6 +66,6 @@ class RankReport:
             render_table("Ranks", header, cells),
             f"{self.parameters_before:,} parameters before, {self.parameters_after:,} after, "
             f"relative error {self.error:.1e}",
-            *(f"Left alone: {name}, for {reason}." for name, reason in self.left_alone.items()),
+            *(f"Not changed: {name}, because {reason}." for name, reason in self.left_alone.items()),
         ]
         return "\n\n".join(parts)

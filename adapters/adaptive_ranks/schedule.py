@@ -1,14 +1,14 @@
-"""RankSchedule: at which steps of a training the ranks change, and how.
+"""RankSchedule: the training steps after which ranks change, and by how much.
 
 n changes, after the steps   start, start + every, ...  up to end
 
-rel_tol    at each the same
-budget     at change i = 0 .. n-1 the numbers fall by an equal part to what remains,
+rel_tol    the same at each change
+budget     change i = 0 .. n-1 leaves
 
-               N' = budget + (N - budget) (n - 1 - i) / (n - i)        N the numbers of the cores before it
+               N' = budget + (N - budget) (n - 1 - i) / (n - i)        N: parameters in the cores before it
 
-           so that the last one leaves ``budget``, and a run that resumes needs to know no more than its cores
-grow       at each, after the cut; where there is a cut not at the last
+           so that parameters fall linearly to ``budget``, and a resumed run needs no state but its cores
+grow       at each change, after truncation; not at the last one if there is a truncation
 """
 
 from dataclasses import asdict, dataclass
@@ -31,16 +31,16 @@ _refuse = partial(refuse, where=WHERE)
 
 @dataclass(frozen=True, kw_only=True)
 class RankSchedule:
-    """The steps above, and the arguments of ``adapt_ranks``.
+    """The steps of the changes, and the arguments of ``adapt_ranks``.
 
     Args:
-        start: the first change is after so many steps.
-        every: the steps from one to the next.
-        end: none comes after so many.
-        rel_tol, budget, min_rank, max_rank, grow: as for ``adapt_ranks``.
+        start: the step after which ranks change first.
+        every: the number of steps between changes.
+        end: the last step after which ranks may change.
+        rel_tol, budget, min_rank, max_rank, grow: see ``adapt_ranks``.
 
     Raises:
-        ConfigurationError: a number is out of range, or two exclude each other.
+        ConfigurationError: a value is out of range, or two exclude each other.
     """
 
     start: int
@@ -68,7 +68,7 @@ class RankSchedule:
         return range(self.start, self.end + 1, self.every)
 
     def check_steps(self, count: int) -> None:
-        """Refuse a training of too few steps to come to the last change.
+        """Check that a training of ``count`` steps includes the last change.
 
         Raises:
             ConfigurationError: the last change is after more than ``count`` steps.
@@ -80,19 +80,19 @@ class RankSchedule:
             )
 
     def check_budget(self, model: nn.Module) -> None:
-        """Refuse a budget that the trains of this model cannot come to.
+        """Check that the trains of a model can reach the budget.
 
         Raises:
-            ConfigurationError: they have more numbers at the least ranks, or the model has no such trains.
+            ConfigurationError: they have more parameters at their smallest ranks, or there are no such trains.
         """
         if self.budget is not None:
             check_budget(adaptable_trains(uncompiled(model))[0], self.budget, self.min_rank)
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> RankReport | None:
-        """Change the ranks where it is time after so many steps; what was done, or None.
+        """Change the ranks if the schedule has a change after this step; return its report, or None.
 
         Raises:
-            ConfigurationError, ValueError: as for ``adapt_ranks``.
+            ConfigurationError, ValueError: see ``adapt_ranks``.
         """
         if step not in self.steps:
             return None
@@ -100,18 +100,18 @@ class RankSchedule:
         budget = self.budget
         if budget is not None:
             self.check_budget(model)
-            numbers = parameter_count(adaptable_trains(uncompiled(model))[0])
-            budget += max(0, numbers - budget) * left // (left + 1)
-        cuts = self.rel_tol is not None or budget is not None
-        grow = 0 if cuts and not left else self.grow
+            parameters = parameter_count(adaptable_trains(uncompiled(model))[0])
+            budget += max(0, parameters - budget) * left // (left + 1)
+        truncates = self.rel_tol is not None or budget is not None
+        grow = 0 if truncates and not left else self.grow
         return adapt_ranks(model, optimizer, self.rel_tol, budget, self.min_rank, self.max_rank, grow)
 
     @classmethod
     def from_dict(cls, values: Any) -> "RankSchedule":
-        """A schedule from its JSON form.
+        """Return a schedule from its JSON form.
 
         Raises:
-            ConfigurationError: a key is unknown or missing, or a value does not fit.
+            ConfigurationError: a key is unknown or missing, or a value is invalid.
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
@@ -121,5 +121,5 @@ class RankSchedule:
         return from_json(cls, values, WHERE)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; ``from_dict`` of it gives an equal schedule."""
+        """Return the JSON form, the inverse of ``from_dict``."""
         return asdict(self)

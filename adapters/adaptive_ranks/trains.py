@@ -1,9 +1,9 @@
-"""The trains of a model whose ranks can change, and why those of other adapters cannot.
+"""The trains of a model whose ranks can change, and the reasons why other adapters have fixed ranks.
 
-A group is what one line of ``rank_pattern`` speaks of, and so has its ranks in common:
+A group has one entry in ``rank_pattern``, and so its trains share their ranks:
 
-    tt_lora, tt_single    the train at one place, one for each task that the configuration is attached for
-    tt_adapter            down and up of one place, likewise
+    tt_lora, tt_single    the train at one path, for each task that the configuration is attached for
+    tt_adapter            down and up projections at one path, likewise
 
     delta = s T,  T of cores (r_{k-1}, m_k, n_k, r_k)
 """
@@ -27,12 +27,12 @@ Ranks = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TrainGroup:
-    """Trains with ranks in common.
+    """Trains that share their ranks.
 
     Args:
-        name: their attachment's name.
-        path: the base's module that they stand at.
-        layers: their layers.
+        name: of their attachment.
+        path: of the adapted module of the base.
+        layers: one for each train.
         scaling: s above.
     """
 
@@ -43,11 +43,11 @@ class TrainGroup:
 
     @property
     def ranks(self) -> Ranks:
-        """(r_1, ..., r_{d-1}) as they are."""
+        """The present ranks (r_1, ..., r_{d-1})."""
         return self.layers[0].ranks[1:-1]
 
-    def numbers(self, ranks: Ranks) -> int:
-        """How many numbers the cores of all its trains have at these ranks."""
+    def parameters_at(self, ranks: Ranks) -> int:
+        """Return the number of parameters in the cores of all its trains at these ranks."""
         closed = (1, *ranks, 1)
         return sum(
             r * m * n * s
@@ -57,14 +57,14 @@ class TrainGroup:
 
 
 def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]]:
-    """The groups in the order of their places, and by name the attachments of trains that are left alone, and why.
+    """Return the groups in the order of their paths, and the reasons of attachments with fixed ranks by name.
 
     Raises:
         ConfigurationError: there is no group.
     """
     configs = {attachment.name: attachment.config for attachment in attachments(model)}
     reasons = {
-        name: why_ranks_are_fixed(config) for name, config in configs.items() if isinstance(config, TensorTrainFields)
+        name: fixed_ranks_reason(config) for name, config in configs.items() if isinstance(config, TensorTrainFields)
     }
     groups = []
     for path, host in adapted_modules(model):
@@ -77,42 +77,42 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
     left_alone = {name: reason for name, reason in reasons.items() if reason is not None}
     if not groups and any(hasattr(module, "tt_lora_delta") for module in model.modules()):
         raise ConfigurationError(
-            "Ranks and gauge change in adapters of adapters.attach; got deltas of our tuner in PEFT, whose "
-            "configuration would not say what has changed: attach the same tt_lora, or round a saved folder by "
+            "Ranks and gauge change in adapters attached by adapters.attach; got deltas of our PEFT tuner, whose "
+            "configuration would not record the change: attach the same tt_lora, or round a saved folder with "
             "adapters.combine."
         )
     if not groups:
         given = "; ".join(f"{name}: {reason}" for name, reason in left_alone.items()) or ", ".join(configs) or "none"
         raise ConfigurationError(
-            f"Ranks change in adapters of tensor trains (tt_lora, tt_single, tt_adapter); attached is {given}: attach "
-            "one with the format tensor_train and cores of its own that all train."
+            f"Ranks change in tt_lora, tt_single and tt_adapter of the format tensor_train; got {given}: attach "
+            "one whose cores are all trainable and not shared."
         )
     return groups, left_alone
 
 
-def why_ranks_are_fixed(config: TensorTrainFields) -> str | None:
-    """Why the ranks of such an adapter cannot change; None where they can."""
+def fixed_ranks_reason(config: TensorTrainFields) -> str | None:
+    """Return the reason why the ranks of such an adapter cannot change, as a clause; None if they can."""
     if config.format != "tensor_train":
-        return f"its format is {config.format!r}, and only the ranks of a tensor_train are those of its unfoldings"
+        return f"its format is {config.format!r}, and only the ranks of a tensor_train are ranks of its unfoldings"
     if has_sites(config.modes) or config.shared_slots():
-        return "cores are shared, and what fits one of the places would be cut from the others"
+        return "its cores are shared, and a truncation for one linear would change the others"
     if config.frozen_cores or config.disabled_cores:
-        return "cores are frozen or disabled, and a change of ranks changes all cores"
+        return "it has frozen or disabled cores, and a change of ranks changes all cores"
     if config.core_activation is not None:
-        return "an activation stands between the cores, so that they are no matrix"
+        return "it has an activation between its cores, so that it is not a matrix"
     if config.init == "principal":
-        return "what trains is the difference to a start that is kept, and rounding would not see the difference"
+        return "its delta is the difference to its initial value, and rounding would act on the cores alone"
     if config.bias == "tt":
-        return "its bias is a train too, whose rank is that of the cores"
+        return "its bias is a train with the ranks of the cores"
     if config.d == 1:
         return "it has a single core, and so no rank"
     if isinstance(config, TensorTrainAdapterConfig) and config.shape_mode == "cheapest":
-        return "the shapes of a bottleneck with shape_mode 'cheapest' follow the rank"
+        return "the shapes of a bottleneck with shape_mode 'cheapest' depend on the rank"
     return None
 
 
 def record_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> None:
-    """Let the configurations of the attachments say these ranks, as ``rank_pattern`` of whole paths."""
+    """Record these ranks in the configurations of the attachments, as ``rank_pattern`` by whole paths."""
     patterns: dict[str, dict[str, Ranks]] = {}
     for group, of_group in ranks:
         patterns.setdefault(group.name, {})[group.path] = tuple(of_group)
@@ -125,7 +125,7 @@ def record_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) ->
 
 
 def refresh_counts(model: nn.Module) -> None:
-    """Let the freezing report say how many numbers the parameters have now."""
+    """Update the parameter counts of the freezing report."""
     report = getattr(model, "freezing_report", None)
     if report is not None:
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -134,12 +134,12 @@ def refresh_counts(model: nn.Module) -> None:
 
 
 def parameter_count(groups: Sequence[TrainGroup]) -> int:
-    """How many numbers the cores of all groups have as they are."""
-    return sum(group.numbers(group.ranks) for group in groups)
+    """Return the number of parameters in the cores of all groups."""
+    return sum(group.parameters_at(group.ranks) for group in groups)
 
 
 def ranks_of(groups: Sequence[TrainGroup]) -> dict[str, dict[str, list[int]]]:
-    """The interior ranks of all groups as they are, by attachment and path, as JSON has them."""
+    """Return the interior ranks of all groups by attachment and path, as lists for JSON."""
     found: dict[str, dict[str, list[int]]] = {}
     for group in groups:
         found.setdefault(group.name, {})[group.path] = list(group.ranks)
@@ -147,5 +147,5 @@ def ranks_of(groups: Sequence[TrainGroup]) -> dict[str, dict[str, list[int]]]:
 
 
 def delta_norm(norms: Sequence[float]) -> float:
-    """The Frobenius norm of several matrices beside each other."""
+    """Return the Frobenius norm of several matrices together."""
     return math.sqrt(math.fsum(norm * norm for norm in norms))

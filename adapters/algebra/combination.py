@@ -1,4 +1,4 @@
-"""combine and compare: the algebra of saved adapters, from folder to folder."""
+"""combine and compare: sums and differences of saved adapters, given and written as folders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ def combine(
     task: str | None = None,
     output: Directory,
 ) -> ApproximationReport:
-    """Write sum_i w_i x_i of saved adapters as an adapter that loads as the first of them does.
+    """Write sum_i w_i x_i of saved adapters as a new adapter, which loads like the first of them.
 
     Args:
-        directories: folders that ``Deltas.read`` takes.
-        weights: one w_i for each, as they are: (1, -1) is a difference; None for the mean.
-        max_rank, rel_tol: as ``Deltas.round`` takes them; without either the sum is exact, with ranks that add.
-        task: the one whose modules are read, as ``Deltas.read`` takes it. They are written for all tasks.
+        directories: folders that ``Deltas.read`` supports.
+        weights: w_i, not normalised: (1, -1) is a difference; None for the mean.
+        max_rank, rel_tol: see ``Deltas.round``; by default the sum is exact, and ranks add.
+        task: whose modules are read, see ``Deltas.read``. They are written for all tasks.
         output: the new folder; it may be one of ``directories``.
 
     Returns:
-        What the rounding cost. Storing in float32 adds a relative error of 6e-8 at most for each core.
+        The error of rounding. Storing in float32 adds a relative error of at most 6e-8 for each core.
 
     Raises:
-        CheckpointError: a folder cannot be read, holds what is no delta of linears or modules for several tasks, or two
-            name different bases. Nothing is written.
-        ValueError: weights do not fit, or deltas of one linear have other sizes or raw shapes. Nothing is written.
+        CheckpointError: a folder cannot be read, holds other modules than deltas of linears or modules for several
+            tasks, or two name different bases. Nothing is written.
+        ValueError: weights are invalid, or deltas of one linear differ in size or raw shape. Nothing is written.
     """
     adapters = [Deltas.read(directory, task) for directory in directories]
     check_one_task(directories)
@@ -47,7 +47,7 @@ def combine(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Adapters against each other; prints as a table.
+    """Norms, pairwise cosines and distances of adapters; prints as a table.
 
     ``cosines`` and ``distances`` are square, in the order of ``names``; a cosine with a zero adapter is None.
     """
@@ -63,23 +63,26 @@ class Comparison:
             [f"{k}: {name}", f"{norm:.4g}", *("-" if cosine is None else f"{cosine:.4f}" for cosine in cosines)]
             for k, (name, norm, cosines) in enumerate(zip(self.names, self.norms, self.cosines, strict=True), 1)
         ]
-        apart = [
-            [f"{k}: {name}", *(f"{distance:.4g}" for distance in distances)]
-            for k, (name, distances) in enumerate(zip(self.names, self.distances, strict=True), 1)
+        distances = [
+            [f"{k}: {name}", *(f"{distance:.4g}" for distance in row)]
+            for k, (name, row) in enumerate(zip(self.names, self.distances, strict=True), 1)
         ]
-        to = ["adapter", *(f"distance to {k}" for k in range(1, len(self.names) + 1))]
-        return "\n\n".join([render_table("Norms and cosines", header, rows), render_table("Distances", to, apart)])
+        columns = ["adapter", *(f"distance to {k}" for k in range(1, len(self.names) + 1))]
+        return "\n\n".join(
+            [render_table("Norms and cosines", header, rows), render_table("Distances", columns, distances)]
+        )
 
 
 def compare(directories: Sequence[Directory], task: str | None = None) -> Comparison:
-    """Norms, cosines and distances of saved adapters, linear by linear, also where their raw shapes differ.
+    """Return norms, cosines and distances of saved adapters, linear by linear; raw shapes may differ.
 
     Args:
-        directories, task: as ``Deltas.read`` takes them.
+        directories, task: see ``Deltas.read``.
 
     Raises:
-        CheckpointError: a folder cannot be read, or holds what is no delta of linears, or two name different bases.
-        ValueError: deltas of one linear have other sizes.
+        CheckpointError: a folder cannot be read or holds other modules than deltas of linears, or two name different
+            bases.
+        ValueError: deltas of one linear differ in size.
     """
     adapters = [Deltas.read(directory, task).per_linear() for directory in directories]
     check_one_base(directories)

@@ -1,8 +1,8 @@
-"""How a configuration says the shapes and ranks of many trains: one value for most, and a pattern for the others.
+"""Describe the shapes and ranks of many trains in a configuration: one value for most, a pattern for the others.
 
-    rank 4, rank_pattern {"wo": [2, 3]}      most linears at rank 4, those whose path ends with wo at 2 and 3
+    rank 4, rank_pattern {"wo": [2, 3]}      most linears have rank 4, those whose path ends with wo ranks 2 and 3
 
-See ``adapters.tensor_train.patterns`` for what a pattern means.
+See ``adapters.tensor_train.patterns`` for the meaning of a pattern.
 """
 
 import math
@@ -20,16 +20,16 @@ Value = TypeVar("Value", bound=Hashable)
 
 
 def shape_and_rank(trains: Mapping[str, t3.TensorTrain]) -> dict[str, Any]:
-    """The fields ``raw_shape`` and ``rank`` that say these trains, and patterns for those that they do not."""
+    """Return the fields ``raw_shape`` and ``rank`` of most of these trains, and the patterns of the others."""
     shapes = {path: train.raw_shape for path, train in trains.items()}
     ranks = {path: train.ranks[1:-1] for path, train in trains.items()}
     raw_shape, shape_pattern = common_value(
-        shapes, _most_common(shapes.values()), lambda candidate, path: _turned(candidate, shapes[path])
+        shapes, _most_common(shapes.values()), lambda candidate, path: _oriented(candidate, shapes[path])
     )
-    one_for_all = sorted({max(rank, default=1) for rank in ranks.values()}, reverse=True)
+    single_ranks = sorted({max(rank, default=1) for rank in ranks.values()}, reverse=True)
     lists = [rank for rank in _most_common(ranks.values()) if len(rank) == len(raw_shape[0]) - 1]
     rank, rank_pattern = common_value(
-        ranks, [*one_for_all, *lists], lambda candidate, path: _ranks(shapes[path], candidate)
+        ranks, [*single_ranks, *lists], lambda candidate, path: _ranks(shapes[path], candidate)
     )
     fields: dict[str, Any] = {"raw_shape": raw_shape, "rank": rank}
     patterns = {"rank_pattern": rank_pattern, "shape_pattern": shape_pattern}
@@ -37,32 +37,32 @@ def shape_and_rank(trains: Mapping[str, t3.TensorTrain]) -> dict[str, Any]:
 
 
 def chosen_shape(config: TensorTrainLoRAConfig, out_features: int, in_features: int) -> RawShape:
-    """The raw shape that a configuration gives a linear.
+    """Return the raw shape that a configuration gives a linear of this size.
 
     Raises:
-        ConfigurationError: it does not fit one of these sizes.
+        ConfigurationError: it does not fit the size.
     """
     with torch.device("meta"):
         return config.build(in_features, out_features).linear.raw_shape
 
 
 def common_value(
-    values: Mapping[str, Value], candidates: Iterable[Value], meant: Callable[[Value, str], Any]
+    values: Mapping[str, Value], candidates: Iterable[Value], value_at: Callable[[Value, str], Any]
 ) -> tuple[Value, dict[str, Value]]:
-    """The candidate that says most of the values, the first of equally good ones, and the pattern of the others.
+    """Return the candidate with the most values, the first of equally good ones, and the pattern of the others.
 
     Args:
-        values: what is to be said, by path.
-        candidates: what the one value may be.
-        meant: what a candidate says at a path.
+        values: by path.
+        candidates: possible values of the field.
+        value_at: the value at a path that a candidate gives.
     """
-    others = {c: [path for path in values if meant(c, path) != values[path]] for c in dict.fromkeys(candidates)}
+    others = {c: [path for path in values if value_at(c, path) != values[path]] for c in dict.fromkeys(candidates)}
     best = min(others, key=lambda candidate: len(others[candidate]))
     return best, pattern(values, others[best])
 
 
 def pattern(values: Mapping[str, Value], paths: Iterable[str]) -> dict[str, Value]:
-    """Keys and values that say the value of each of ``paths``: the linear's name where all of that name agree."""
+    """Return the pattern of the values of ``paths``; its key is the name of a linear if all of that name agree."""
     by_name: dict[str, set[Value]] = {}
     for path, value in values.items():
         by_name.setdefault(path.rpartition(".")[2], set()).add(value)
@@ -71,18 +71,18 @@ def pattern(values: Mapping[str, Value], paths: Iterable[str]) -> dict[str, Valu
 
 
 def _most_common(values: Iterable[Value]) -> list[Value]:
-    """Each value once, the most frequent first."""
+    """Return each value once, the most frequent first."""
     return [value for value, _ in Counter(values).most_common()]
 
 
-def _turned(candidate: RawShape, raw_shape: RawShape) -> RawShape:
-    """What a linear of this raw shape's sizes takes from the field: swapped where the sizes are."""
+def _oriented(candidate: RawShape, raw_shape: RawShape) -> RawShape:
+    """Return the raw shape that a linear gets from the field: swapped if its size (out, in) is."""
     sizes = [tuple(map(math.prod, shape)) for shape in (candidate, raw_shape)]
     return candidate[::-1] if sizes[0] == sizes[1][::-1] != sizes[1] else candidate
 
 
 def _ranks(raw_shape: RawShape, rank: int | tuple[int, ...]) -> tuple[int, ...] | None:
-    """The interior ranks that a train of this shape takes from the field; None where it does not fit."""
+    """Return the interior ranks that a train of this shape gets from the field; None if it does not fit."""
     try:
         return t3.TensorTrain.resolve_ranks(raw_shape, rank)[1:-1]
     except ValueError:

@@ -1,4 +1,4 @@
-"""What vectors of adapters are made of: trains and biases in float64 on the CPU, finite and of sizes that fit."""
+"""The entries of a vector of deltas: trains and biases in float64 on the CPU, checked for finite values and sizes."""
 
 import math
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ from adapters.algebra.sites import Sites
 
 
 def checked_trains(trains: Mapping[str, t3.TensorTrain]) -> dict[str, t3.TensorTrain]:
-    """Plain trains by path, in the order of the paths."""
+    """Return trains in float64, sorted by path."""
     return {path: t3.TensorTrain(_in_float64(path, core) for core in trains[path].cores) for path in sorted(trains)}
 
 
 def checked_biases(
     biases: Mapping[str, Tensor], trains: Mapping[str, t3.TensorTrain], sites: Sites | None
 ) -> Mapping[str, Tensor]:
-    """Biases (out,) of linears that have a train, or sites in the one train."""
+    """Return biases (out,) in float64, sorted by path; each belongs to a linear with a delta."""
     for path, bias in biases.items():
         size = _out_features(path, trains, sites)
         if bias.shape != (size,):
             raise ValueError(
-                f"A bias has the out size of the delta beside it; got one of shape {tuple(bias.shape)} at "
-                f"{path}, where that is {size}: give a delta of this size, zero if there is none."
+                f"A bias has the out size of the delta at its linear; got shape {tuple(bias.shape)} at {path}, where "
+                f"it is {size}: give a delta of this size, zero if there is none."
             )
     return MappingProxyType({path: _in_float64(path, biases[path]) for path in sorted(biases)})
 
@@ -39,8 +39,5 @@ def _out_features(path: str, trains: Mapping[str, t3.TensorTrain], sites: Sites 
 
 def _in_float64(path: str, tensor: Tensor) -> Tensor:
     if not tensor.isfinite().all():
-        raise ValueError(
-            f"A delta holds finite numbers; at {path} one is infinite or NaN: training diverged, take an earlier "
-            "checkpoint."
-        )
+        raise ValueError(f"A delta has finite values; got an infinity or NaN at {path}: use an earlier checkpoint.")
     return tensor.detach().to("cpu", torch.float64)

@@ -1,4 +1,4 @@
-"""Which folder is whose: PEFT names its method in adapter_config.json, ``adapters.save`` does not."""
+"""Read and write deltas in folders of each kind, and check that several folders can be combined."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,11 @@ from torch import Tensor
 
 import t3nsor as t3
 from adapters.algebra.live import ONE_TENSOR, Parts
+from adapters.algebra.lora import read_lora, write_lora
 from adapters.algebra.native import read_native, write_native, write_one_tensor
-from adapters.algebra.peft_folders import LORA, read_config, read_peft, write_lora, write_tuner
 from adapters.algebra.sites import Sites
-from adapters.saved.checkpoint import CheckpointError
+from adapters.algebra.tuner import read_tuner, write_tuner
+from adapters.saved.folder import CheckpointError, FolderKind, folder_kind, read_config
 
 Directory = str | os.PathLike
 
@@ -19,45 +20,15 @@ Directory = str | os.PathLike
 def read_deltas(directory: Directory, task: str | None = None) -> Parts:
     """See ``Deltas.read``."""
     directory = Path(directory)
-    if "peft_type" not in read_config(directory):
+    config = read_config(directory)
+    kind = folder_kind(config, directory)
+    if kind is FolderKind.NATIVE:
         return read_native(directory, task)
     if task is not None:
         raise CheckpointError(
             f"A folder of PEFT has one adapter, for all tasks; got task {task!r} for {directory}: leave it out."
         )
-    return read_peft(directory)
-
-
-def check_one_base(directories: Iterable[Directory]) -> None:
-    """Refuse folders that name two bases; those that name none may be of any.
-
-    Raises:
-        CheckpointError: two names differ, or a folder cannot be read.
-    """
-    named = {directory: read_config(Path(directory)).get("base_model_name_or_path") for directory in directories}
-    first, *others = dict.fromkeys(base for base in named.values() if base) or [None]
-    for directory, base in named.items():
-        if base in others:
-            raise CheckpointError(
-                f"Adapters are vectors where they are of one base (base_model_name_or_path); got {first!r} and, "
-                f"in {directory}, {base!r}: leave one out, or write one name into both where they are one model."
-            )
-
-
-def check_one_task(directories: Iterable[Directory]) -> None:
-    """Refuse folders with modules for several tasks, of which a sum has those of one only.
-
-    Raises:
-        CheckpointError: a folder has modules for more than one task, or cannot be read.
-    """
-    for directory in directories:
-        entries = read_config(Path(directory)).get("adapters", [])
-        tasks = dict.fromkeys(entry["task"] for entry in entries)
-        if len(tasks) > 1:
-            raise CheckpointError(
-                f"A sum is written for one task, or for all; got {directory} with modules for the tasks "
-                f"{list(tasks)}: take Deltas.read(directory, task) for each task, and write each sum by itself."
-            )
+    return *(read_lora if kind is FolderKind.LORA else read_tuner)(config, directory), None
 
 
 def write_deltas(
@@ -69,16 +40,46 @@ def write_deltas(
 ) -> None:
     """See ``Deltas.write``."""
     directory, like = Path(directory), Path(like)
-    method = read_config(like).get("peft_type")
-    if sites is not None and method is None:
+    kind = folder_kind(read_config(like), like)
+    if sites is not None and kind is FolderKind.NATIVE:
         write_one_tensor(directory, like, trains[ONE_TENSOR], biases, sites)
     elif sites is not None:
         raise CheckpointError(
-            f"One tensor for a whole model is written like a folder of adapters.save; {like} is one of PEFT: write "
-            "per_linear() instead."
+            f"One tensor for the whole model is written to folders of adapters.save; got like={str(like)!r}, a folder "
+            "of PEFT: write per_linear() instead."
         )
-    elif method is None:
-        write_native(directory, like, trains, biases)
     else:
-        write = write_lora if method == LORA else write_tuner
-        write(directory, like, trains, biases)
+        writers = {FolderKind.NATIVE: write_native, FolderKind.TUNER: write_tuner, FolderKind.LORA: write_lora}
+        writers[kind](directory, like, trains, biases)
+
+
+def check_one_base(directories: Iterable[Directory]) -> None:
+    """Check that folders name one base model; those that name none may have any.
+
+    Raises:
+        CheckpointError: two names differ, or a folder cannot be read.
+    """
+    bases = {directory: read_config(Path(directory)).get("base_model_name_or_path") for directory in directories}
+    first, *others = dict.fromkeys(base for base in bases.values() if base) or [None]
+    for directory, base in bases.items():
+        if base in others:
+            raise CheckpointError(
+                f"Adapters are added and compared if they are of one base (base_model_name_or_path); got {first!r} and "
+                f"{base!r} in {directory}: leave one out, or write one name into both if it is the same model."
+            )
+
+
+def check_one_task(directories: Iterable[Directory]) -> None:
+    """Check that no folder has modules for several tasks: a sum would keep those of one only.
+
+    Raises:
+        CheckpointError: a folder has modules for more than one task, or cannot be read.
+    """
+    for directory in directories:
+        entries = read_config(Path(directory)).get("adapters", [])
+        tasks = dict.fromkeys(entry["task"] for entry in entries)
+        if len(tasks) > 1:
+            raise CheckpointError(
+                f"A sum is written for one task, or for all; got modules for the tasks {list(tasks)} in {directory}: "
+                "use Deltas.read(directory, task) for each task, and write each sum to a folder of its own."
+            )

@@ -1,11 +1,11 @@
 """The deltas that act in a live model, as trains and biases by path.
 
-    adapters.attach     AdaptedLinear at the path, in ``beside`` a controller for each adapter, its active module
-    our tuner in PEFT   TensorTrainPeftLinear at the path, in ``tt_lora_delta`` a module for each adapter name; site
-                        modes too give a train for each linear there
+    adapters.attach     AdaptedLinear at the path; ``beside`` has a controller for each adapter, with an active module
+    our tuner in PEFT   TensorTrainPeftLinear at the path; ``tt_lora_delta`` has a module for each adapter name. Site
+                        modes too give one train for each linear
 
-Where several act at one linear they are summed. Only tt_lora is a delta of its linear alone: what stands around or
-after one depends on the weight, and what has an activation inside is no matrix.
+Several deltas at one linear are summed. Only tt_lora is supported: adapters around or after a linear depend on its
+weight, and a delta with an activation between its cores is not a matrix.
 """
 
 from collections.abc import Iterator
@@ -19,26 +19,24 @@ from adapters.base.adapted_linear import AdaptedLinear
 from adapters.compiled import uncompiled
 from adapters.injection import attachments
 from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
+from adapters.saved.folder import PEFT_PREFIX
 from adapters.tensor_train.modes import Mode, has_sites
 from adapters.tensor_train.principal import PrincipalTensorTrainDelta
 from adapters.validation import ConfigurationError
 
-PEFT_PREFIX = "base_model.model."
-"""What a PeftModel puts before the paths of its base."""
 PEFT_CLASSES = {"BaseTunerLayer", "AuxiliaryTrainingWrapper"}
-"""What PEFT puts in place of modules is of one of these classes; by name, as PEFT need not be there."""
-
+"""Base classes of the modules that PEFT puts in place of others; by name, as PEFT is optional."""
 
 Parts = tuple[dict[str, t3.TensorTrain], dict[str, Tensor], Sites | None]
-"""T and c by path, s folded in, float64. With sites there is one T, for the whole model, under ``ONE_TENSOR``."""
+"""T and c by path, scaling folded in, float64. With sites there is one T for the whole model, under ``ONE_TENSOR``."""
 ONE_TENSOR = "one tensor"
 
 
 def live_deltas(model: nn.Module) -> Parts:
-    """What acts in the model; one adapter with site modes as one train.
+    """Return the deltas that act in the model; an adapter with site modes is one train.
 
     Raises:
-        ConfigurationError: there are none, or other adapters than linear tt_lora.
+        ConfigurationError: none acts, or an adapter is not a linear tt_lora.
     """
     model = uncompiled(model)
     for attachment in attachments(model):
@@ -58,39 +56,39 @@ def live_deltas(model: nn.Module) -> Parts:
     if not trains:
         tasks = sorted({str(attachment.task) for attachment in attachments(model)})
         raise ConfigurationError(
-            f"Deltas are those of tt_lora that act; got a {type(model).__name__} in which none does, with "
-            f"adapters for the tasks {tasks}: attach tt_lora, or name one of the tasks."
+            f"Deltas are read from active adapters; got a {type(model).__name__} without an active one, with adapters "
+            f"for the tasks {tasks}: attach tt_lora, or choose one of the tasks."
         )
     return trains, biases, None
 
 
 def check_kind(kind: str) -> None:
-    """Refuse, by name, the kinds that are no sum of deltas beside linears."""
+    """Check that a kind is a delta beside linears."""
     if kind != TensorTrainLoRAConfig.kind:
         raise ConfigurationError(
-            f"Only a change of a linear that does not depend on its weight is a vector, so algebra takes the kind "
-            f"{TensorTrainLoRAConfig.kind!r}; got {kind!r}: save the tt_lora of this model by itself."
+            f"Algebra supports the kind {TensorTrainLoRAConfig.kind!r}, which does not depend on the weight; got "
+            f"{kind!r}: save the tt_lora of this model alone."
         )
 
 
 def _check_peft(model: nn.Module) -> None:
-    """Refuse, by class and path, what PEFT trains in the model beside the deltas of our tuner."""
+    """Check that PEFT has put nothing but our tuner into the model."""
     for path, module in model.named_modules():
         if not hasattr(module, "tt_lora_delta") and PEFT_CLASSES & {base.__name__ for base in type(module).__mro__}:
             raise ConfigurationError(
-                "Of a model that PEFT has adapted only the deltas of our tuner are read; got a "
-                f"{type(module).__name__} at {path}: read a saved folder of LoRA by Deltas.read, and leave out "
+                "In a model adapted by PEFT only the deltas of our tuner are read; got a "
+                f"{type(module).__name__} at {path}: save LoRA and read the folder with Deltas.read, and train without "
                 "modules_to_save."
             )
 
 
 @torch.no_grad()
 def delta_of(path: str, adapter: TensorTrainDelta) -> tuple[t3.TensorTrain, Tensor | None]:
-    """s T (out, in), or s (T - T_0), and s c (out,) or None of one module, float64."""
+    """Return s T (out, in), or s (T - T_0), and s c (out,) or None of one module, in float64."""
     if not adapter.is_linear:
         raise ConfigurationError(
-            f"Only linear adapters are vectors; got core_activation={adapter.linear.core_activation!r} at "
-            f"{path}: train without it."
+            f"Algebra supports linear adapters; got core_activation={adapter.linear.core_activation!r} at {path}: "
+            "train without it."
         )
     train = adapter.linear.network().to(torch.float64).to_train()
     if isinstance(adapter, PrincipalTensorTrainDelta):
@@ -110,14 +108,14 @@ def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainDelta]) 
 def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
     if a.raw_shape != b.raw_shape:
         raise ConfigurationError(
-            f"Two adapters of one linear are one delta where their raw shapes are one; at {path} they are "
-            f"{a.raw_shape} and {b.raw_shape}: give both one raw_shape, or save them apart."
+            f"Several adapters of one linear are summed if they have the same raw shape; got {a.raw_shape} and "
+            f"{b.raw_shape} at {path}: give both the same raw_shape, or save them separately."
         )
     return a + b
 
 
 def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
-    """The modules of deltas that act now, each with the path of its linear."""
+    """Yield the path of each linear with an active delta, and the delta's module."""
     for path, module in model.named_modules():
         if isinstance(module, AdaptedLinear):
             for controller in module.beside.values():

@@ -1,10 +1,10 @@
-"""A delta as the product of two factors, T = B A, and what two trains of unequal factors have in common.
+"""A delta as the product of two factors, T = B A, and products and distances of trains of different raw shapes.
 
-    B (out, r)    A (r, in)      LoRA's factors, scale folded in
+    B (out, r)    A (r, in)      LoRA's factors, scaling folded in
     train of B A                 cores A^T (1, 1, in, r) and B^T (r, out, 1, 1): raw shape ((1, out), (in, 1)), rank r
 
-Every matrix is such a train, at a rank that is its matrix rank. Of a train whose cores carry rows and columns both,
-that is up to min(out, in): exact, but as large as the dense matrix.
+Every matrix is such a train, at its matrix rank. For a train whose cores have both rows and columns it is up to
+min(out, in), which is exact but as large as the dense matrix.
 """
 
 import torch
@@ -14,13 +14,13 @@ import t3nsor as t3
 
 
 def is_low_rank(train: t3.TensorTrain) -> bool:
-    """Whether the two cores of a train are the factors A and B themselves."""
+    """Return whether the two cores of a train are the factors A and B."""
     rows, columns = train.raw_shape
     return len(rows) == 2 and rows[0] == columns[1] == 1
 
 
 def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:
-    """The same matrix at ranks that its shape can use, as layers want them; the train itself where it has such ones."""
+    """Return the same matrix with no rank beyond the largest useful one, as layers require."""
     ranks, (rows, columns) = train.ranks, train.raw_shape
     sizes = [m * n for m, n in zip(rows, columns, strict=True)]
     is_useful = all(ranks[k] <= min(ranks[k - 1] * sizes[k - 1], sizes[k] * ranks[k + 1]) for k in range(1, len(sizes)))
@@ -28,7 +28,7 @@ def with_useful_ranks(train: t3.TensorTrain) -> t3.TensorTrain:
 
 
 def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
-    """The Frobenius inner product of two trains of one size; dense where raw shapes differ and neither is factors."""
+    """Return the Frobenius inner product; dense if raw shapes differ and neither train is low-rank factors."""
     if a.raw_shape == b.raw_shape:
         return a.dot(b)
     if is_low_rank(a):
@@ -40,7 +40,7 @@ def inner_product(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
 
 
 def distance(a: t3.TensorTrain, b: t3.TensorTrain) -> Tensor:
-    """|| a - b || of two trains of one size, from orthogonal cores, or from dense matrices where raw shapes differ."""
+    """Return || a - b ||, from orthogonal cores, or from dense matrices if raw shapes differ."""
     if a.raw_shape == b.raw_shape:
         return (a - b).norm()
     return torch.linalg.matrix_norm(a.full() - b.full())

@@ -1,12 +1,12 @@
-"""The vector space of deltas: what a model's linears get, added, scaled and measured in the format of their trains.
+"""The vector space of deltas: sums, multiples, norms and products of tensor trains, linear by linear.
 
-    W -> W + T,  b -> b + c        T (out, in) a tensor train, scale folded in;  c (out,) or none
+    W -> W + T,  b -> b + c        T (out, in) a tensor train, scaling folded in;  c (out,) or none
 
     vector          x = {path of the linear: T}, {path: c}
-    x + y, a x      T + T' at ranks r + r', a T;  where a path has no T or no c, it is zero
+    x + y, a x      T + T' at ranks r + r', a T;  a missing T or c is zero
     <x, y>          sum over paths of <T, T'> + <c, c'>, Frobenius;  ||x||^2 = <x, x>
 
-Nothing is dense but one linear at a time where raw shapes differ.
+No matrix is dense, except for one linear at a time if raw shapes differ.
 """
 
 import math
@@ -26,15 +26,15 @@ Self = TypeVar("Self", bound="DeltaVector")
 
 
 class DeltaVector(Mapping[str, t3.TensorTrain]):
-    """An immutable mapping from the path of a linear to the tensor train of its delta; ``biases`` beside it.
+    """An immutable mapping from the path of a linear to the tensor train of its delta, with ``biases``.
 
     Args:
-        trains: T (out, in) by path, of any floating dtype and device; held in float64 on the CPU, without gradients.
-        biases: c (out,) by path, likewise; only of paths that have a T.
-        sites: where the linears are in the one train that there is then; None where each has its own.
+        trains: T (out, in) by path, of any floating dtype and device; copied to float64 on the CPU, without gradients.
+        biases: c (out,) by path, likewise; only for paths that have a T.
+        sites: positions of the linears in a single train for the whole model; None if each linear has its own train.
 
     Raises:
-        ValueError: a number is not finite, or a bias has no T beside it or another size.
+        ValueError: a value is not finite, or a bias has no T or another size.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         return len(self._trains)
 
     def __add__(self: Self, other: Self) -> Self:
-        """The sum; ranks add where both have a delta.
+        """Return the sum; ranks add where both have a delta.
 
         Raises:
-            ValueError: at one path sizes or raw shapes differ.
+            ValueError: sizes or raw shapes differ at a path.
         """
         if not isinstance(other, DeltaVector):
             return NotImplemented
@@ -69,9 +69,9 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         for path, a, b in pairs:
             if a.raw_shape != b.raw_shape:
                 raise ValueError(
-                    f"A sum keeps the raw shape, so both summands have one; at {path} they have {a.raw_shape} and "
-                    f"{b.raw_shape}: bring one to the other's by reshaped(raw_shape=...), with an error, or both to "
-                    "factors by to_low_rank(), exactly."
+                    f"Deltas of one linear are added if they have the same raw shape; got {a.raw_shape} and "
+                    f"{b.raw_shape} at {path}: convert one with reshaped(raw_shape=...), with an error, or both with "
+                    "to_low_rank(), exactly."
                 )
             trains[path] = a + b
         biases = {**other.biases, **self.biases}
@@ -89,7 +89,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         if not isinstance(scalar, Real):
             return NotImplemented
         if not math.isfinite(scalar):
-            raise ValueError(f"A multiple is one by a finite number; got {scalar}: leave out what should not count.")
+            raise ValueError(f"A delta is multiplied by a finite number; got {scalar}: use a finite weight.")
         trains = {path: train * float(scalar) for path, train in self.items()}
         return type(self)(trains, {path: bias * float(scalar) for path, bias in self.biases.items()}, self.sites)
 
@@ -100,36 +100,36 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
 
     @staticmethod
     def mean(deltas: Sequence[Self], weights: Sequence[float] | None = None) -> Self:
-        """The mean of several; with ``weights``, sum_i w_i x_i / sum_i w_i.
+        """Return the mean, or with ``weights`` sum_i w_i x_i / sum_i w_i.
 
         Raises:
-            ValueError: there are no deltas, or weights of another number or with the sum zero.
+            ValueError: there are no deltas, or not one weight for each, or their sum is zero.
         """
         weights = [1.0] * len(deltas) if weights is None else list(weights)
         total = math.fsum(weights)
         if total == 0:
             raise ValueError(
-                f"The weights of a mean have a sum that is not zero; got {weights}: "
-                "for a difference write x - y, and give at least one adapter."
+                f"A mean has at least one adapter, and weights with a nonzero sum; got the weights {weights}: for a "
+                "difference write x - y."
             )
         return linear_combination(deltas, [weight / total for weight in weights])
 
     def interpolate(self: Self, other: Self, t: float) -> Self:
-        """(1 - t) x + t y: this one at t = 0, ``other`` at t = 1; any t is allowed."""
+        """Return (1 - t) x + t y, with any t: this one at t = 0, ``other`` at t = 1."""
         return linear_combination([self, other], [1 - t, t])
 
     def dot(self, other: "DeltaVector") -> float:
-        """The inner product, also where raw shapes differ."""
+        """Return the inner product; raw shapes may differ."""
         products = [inner_product(a, b).item() for _, a, b in self._pairs(other)]
         shared = self.biases.keys() & other.biases.keys()
         return math.fsum([*products, *((self.biases[path] @ other.biases[path]).item() for path in shared)])
 
     def norm(self) -> float:
-        """The norm, from orthogonal cores: accurate also where summands cancel."""
+        """Return the norm, from orthogonal cores: accurate also if summands cancel."""
         return math.hypot(*(train.norm().item() for train in self.values()), *map(_norm, self.biases.values()))
 
     def cosine(self, other: "DeltaVector") -> float:
-        """<x, y> / (||x|| ||y||), from -1 to 1.
+        """Return <x, y> / (||x|| ||y||), from -1 to 1.
 
         Raises:
             ValueError: one of the two is zero.
@@ -137,41 +137,40 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         norms = self.norm(), other.norm()
         if 0 in norms:
             raise ValueError(
-                f"A cosine is one of two adapters that are not zero; got norms {norms[0]} and {norms[1]}: "
-                "take adapters that have been trained."
+                f"A cosine is defined for nonzero adapters; got norms {norms[0]} and {norms[1]}: use trained adapters."
             )
         return max(-1.0, min(1.0, self.dot(other) / norms[0] / norms[1]))
 
     def distance(self, other: "DeltaVector") -> float:
-        """||x - y||, accurate also where both are close; also where raw shapes differ."""
-        squares = [distance(a, b).item() for _, a, b in self._pairs(other)]
+        """Return ||x - y||, accurate also if both are close; raw shapes may differ."""
+        common = [distance(a, b).item() for _, a, b in self._pairs(other)]
         alone = [(self[path] if path in self else other[path]).norm().item() for path in self.keys() ^ other.keys()]
         zero = torch.zeros((), dtype=torch.float64)
         biases = [
             _norm(self.biases.get(path, zero) - other.biases.get(path, zero))
             for path in self.biases.keys() | other.biases.keys()
         ]
-        return math.hypot(*squares, *alone, *biases)
+        return math.hypot(*common, *alone, *biases)
 
     def _pairs(self, other: "DeltaVector") -> list[tuple[str, t3.TensorTrain, t3.TensorTrain]]:
-        """(path, T, T') where both have a delta; refuses those of unequal sizes, and other sites."""
+        """Return (path, T, T') where both have a delta, after checking sizes and sites."""
         if self.sites != other.sites:
             raise ValueError(
-                f"Tensors for a whole model are added and compared where they have the same sites; got {self} "
-                f"and {other}: take per_linear() of both."
+                f"Tensors for the whole model are added and compared if they have the same sites; got {self} and "
+                f"{other}: use per_linear() of both."
             )
         pairs = [(path, self[path], other[path]) for path in self if path in other]
         for path, a, b in pairs:
             if a.shape != b.shape:
                 raise ValueError(
-                    f"Deltas of one linear have one size (out, in); at {path} they have {a.shape} and {b.shape}: "
-                    "take adapters of one base model."
+                    f"Deltas of one linear have the same size (out, in); got {a.shape} and {b.shape} at {path}: use "
+                    "adapters of one base model."
                 )
         return pairs
 
 
 def linear_combination(deltas: Sequence[Self], weights: Iterable[float]) -> Self:
-    """sum_i w_i x_i.
+    """Return sum_i w_i x_i.
 
     Raises:
         ValueError: there are no deltas, or not one finite weight for each.
@@ -179,8 +178,8 @@ def linear_combination(deltas: Sequence[Self], weights: Iterable[float]) -> Self
     weights = list(weights)
     if not deltas or len(deltas) != len(weights):
         raise ValueError(
-            f"A combination takes one weight for each adapter, and at least one; got {len(deltas)} adapters and "
-            f"{len(weights)} weights: give as many."
+            f"A combination has one weight for each adapter, and at least one; got {len(deltas)} adapters and "
+            f"{len(weights)} weights: give one weight for each."
         )
     total = deltas[0] * weights[0]
     for summand, weight in zip(deltas[1:], weights[1:], strict=True):

@@ -1,10 +1,10 @@
-"""Folders of ``adapters.save`` as folders of PEFT and back: the same tensors under other names.
+"""Convert folders of ``adapters.save`` to folders of PEFT and back: the same tensors under other names.
 
     native    encoder.block.0...wi.beside.tt_lora.tasks.all_tasks.linear.cores.0           shared_parameters.<key>
     PEFT      base_model.model.encoder.block.0...wi.tt_lora_delta.linear.cores.0           shared_by_deltas...<key>
 
-Both are attached to one T5 on the meta device, without memory, and a tensor's two names are those of the Parameters in
-the same place of the same delta; so every format is served, and what is shared stays so.
+Both are attached to one T5 on the meta device, without memory. The two names of a tensor are those of the Parameters at
+the same place in the same delta, so that every format is supported and shared cores stay shared.
 """
 
 import os
@@ -16,92 +16,87 @@ from typing import Any
 from peft import PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
+from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import ALL_TASKS
-from adapters.base.sublayers import find_sublayers
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.folders import architecture_of, read_config, read_tensors, write_folder
+from adapters.peft.folders import architecture_of, create_folder, read_tuner
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
-from adapters.saved.checkpoint import CheckpointError, adapter_state_dict, check_tensors, read_folder, save
+from adapters.peft.placement import placement, target_modules
+from adapters.saved.checkpoint import read_checkpoint, save
+from adapters.saved.folder import CheckpointError
 from adapters.saved.skeleton import base_without_weights
+from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
 from t3nsor.module import TTModule
 
 NAME = "default"
-OWN_FIELDS = ("target_modules", "sublayers", "stacks", "layers", "share_across")
-"""Fields that say where deltas are, or across what they share, which is said in each side's own way."""
+PLACEMENT = ("target_modules", "sublayers", "stacks", "layers", "share_across")
+"""Fields of tt_lora that PEFT describes in another way: where deltas are, and across what they share cores."""
+COMMON = {field.name for field in fields(TensorTrainLoRAConfig)} & {field.name for field in fields(TensorTrainConfig)}
 
 
 def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
-    """Write what ``adapters.save`` wrote as a folder that PEFT loads.
+    """Convert a folder of ``adapters.save`` to one that PEFT loads.
 
     Args:
         directory: one adapter of the kind tt_lora, for all tasks.
-        destination: a folder that is new, or empty.
-        base: path or name of the base model, for classes of PEFT that load it too.
+        destination: a new or empty folder.
+        base: path or name of the base model, needed by classes of PEFT that load the base too.
 
     Raises:
-        CheckpointError: PEFT cannot hold what is there, or a folder is not as it should be. Nothing is written.
+        CheckpointError: PEFT does not support the adapter, or a folder is not valid. Nothing is written.
     """
     directory = Path(directory)
-    architecture, saved, tensors = read_folder(directory)
-    if len(saved) != 1 or saved[0][0] is not None or type(saved[0][1]) is not TensorTrainLoRAConfig:
-        raise CheckpointError(
-            f"A folder of PEFT holds one adapter of the kind tt_lora, for all tasks; {directory} holds "
-            f"{[(config.kind, task) for task, config in saved]}: save that one alone, or merge and save the model."
-        )
-    config = saved[0][1]
+    checkpoint = read_checkpoint(directory)
+    config = _only_tt_lora(checkpoint.adapters, directory)
     try:
-        native = attach(base_without_weights(architecture, directory), config)
+        native = attach(base_without_weights(checkpoint.architecture, directory), config)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"An adapter fits the base that it names; that of {directory} does not: save it again ({error})."
-        ) from None
-    check_tensors({name: t.shape for name, t in adapter_state_dict(native).items()}, tensors, str(directory))
-    across = [scope for scope in config.share_across if scope != "tasks"]
-    if not across:
-        raise CheckpointError(
-            f"Adapters of PEFT have no tasks to share across; {directory} has "
-            f"share_across={list(config.share_across)}: train it without."
-        )
-    targets = _targets(native, {path for path, _ in _native_deltas(native)})
-    said = {name: value for name, value in config.to_dict().items() if name not in ("kind", *OWN_FIELDS)}
+        raise _does_not_fit(directory, "its own architecture", "save it again", error) from None
+    shapes = {name: tensor.shape for name, tensor in adapter_state_dict(native).items()}
+    check_tensors(shapes, checkpoint.tensors, str(directory))
+    values = {name: value for name, value in config.to_dict().items() if name not in ("kind", *PLACEMENT)}
     try:
         described = TensorTrainConfig(
-            **said,
-            share_across=across,
-            target_modules=targets,
+            **values,
+            share_across=_share_across(config, directory),
+            target_modules=target_modules(native, {path for path, _ in _native_deltas(native)}),
             task_type=TaskType.SEQ_2_SEQ_LM,
         )
     except ConfigurationError as error:
-        raise CheckpointError(f"PEFT's side takes what {directory} holds; it does not: {error}") from None
-    model = get_peft_model(base_without_weights(architecture, directory), described)
-    names = {theirs: tensors[ours] for ours, theirs in _names(native, model)}
-    _put(model, {_in_model(key): tensor for key, tensor in names.items()})
+        raise CheckpointError(
+            f"A converted adapter is a valid TensorTrainConfig; got {directory}, which is not "
+            f"({str(error).rstrip('.')}): train another adapter for PEFT."
+        ) from None
+    model = get_peft_model(base_without_weights(checkpoint.architecture, directory), described)
+    names = {theirs: checkpoint.tensors[ours] for ours, theirs in _names(native, model)}
+    _assign(model, {_name_in_model(name): tensor for name, tensor in names.items()})
     described.base_model_name_or_path = base
-    model.get_base_model().config._name_or_path = base or ""  # where PEFT's card looks
-    write_folder(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
+    model.get_base_model().config._name_or_path = base or ""  # read by PEFT's model card
+    create_folder(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
 
 
 def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
-    """Write what PEFT's ``save_pretrained`` wrote, by our tuner beside a T5, as a folder that ``adapters.load`` reads.
+    """Convert a folder that our tuner beside a T5 saved in PEFT to one that ``adapters.load`` reads.
 
     Args:
-        base: path or name of the base model, where the folder's own configuration does not say one that is there.
+        directory: one adapter, saved by ``save_pretrained``.
+        destination: a new or empty folder.
+        base: path or name of the base model, by default the one named in the folder.
 
     Raises:
-        CheckpointError: ``adapters.load`` cannot hold what is there, the base is no T5 or cannot be found, or a folder
-            is not as it should be. Nothing is written.
+        CheckpointError: ``adapters.load`` does not support the adapter, the base is not a T5 or cannot be found, or a
+            folder is not valid. Nothing is written.
     """
     directory = Path(directory)
-    described = read_config(directory)
-    tensors = read_tensors(directory)
+    described, tensors = read_tuner(directory)
     if described.modules_to_save:
         raise CheckpointError(
-            f"A folder of adapters.save holds deltas; {directory} has modules_to_save={described.modules_to_save} too: "
-            "merge, and save the whole model."
+            f"Deltas are converted, and no other modules; got modules_to_save={described.modules_to_save} in "
+            f"{directory}: merge, and save the whole model."
         )
     base = base or described.base_model_name_or_path
     architecture = architecture_of(base, directory)
@@ -109,33 +104,55 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     try:
         model = get_peft_model(base_without_weights(architecture, directory), described)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"Deltas stand beside linears of the base; those of {directory} do not fit {base!r}: "
-            f"use the base that it was trained on ({error})."
-        ) from None
-    paths = {path for path, _ in _peft_deltas(model)}
-    said = {
-        field.name: getattr(described, field.name)
-        for field in fields(TensorTrainLoRAConfig)
-        if hasattr(described, field.name) and field.name != "target_modules"
-    }
-    places = _native_targets(model, paths, directory)
+        raise _does_not_fit(directory, repr(base), "use the base model it was trained on", error) from None
+    values = {name: getattr(described, name) for name in COMMON - {"target_modules"}}
+    places = placement(model, {path for path, _ in _peft_deltas(model)}, directory)
     try:
-        config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **said, **places})
+        config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **values, **places})
         native = attach(base_without_weights(architecture, directory), config)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"adapters.load takes what {directory} holds; it does not: {error}") from None
+        raise _does_not_fit(directory, "the kind tt_lora", "load it with PeftModel.from_pretrained", error) from None
     names = dict(_names(native, model))
-    by_name = dict(model.named_parameters())
-    check_tensors({key: by_name[_in_model(key)].shape for key in names.values()}, tensors, str(directory))
-    _put(native, {ours: tensors[theirs] for ours, theirs in names.items()})
-    write_folder(Path(destination), lambda folder: save(native, folder))
+    parameters = dict(model.named_parameters())
+    check_tensors({name: parameters[_name_in_model(name)].shape for name in names.values()}, tensors, str(directory))
+    _assign(native, {ours: tensors[theirs] for ours, theirs in names.items()})
+    create_folder(Path(destination), lambda folder: save(native, folder))
+
+
+def _does_not_fit(directory: Path, base: str, fix: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"Deltas fit the linears of their base model; got {directory}, which does not fit {base} "
+        f"({str(error).rstrip('.')}): {fix}."
+    )
+
+
+def _only_tt_lora(adapters: list[tuple[str | None, Any]], directory: Path) -> TensorTrainLoRAConfig:
+    """Return the configuration of the only adapter, a tt_lora for all tasks."""
+    if [(task, type(config)) for task, config in adapters] != [(None, TensorTrainLoRAConfig)]:
+        raise CheckpointError(
+            "A folder of PEFT holds one adapter of the kind tt_lora, for all tasks; got "
+            f"{[(config.kind, task) for task, config in adapters]} in {directory}: save that one alone, or merge and "
+            "save the model."
+        )
+    return adapters[0][1]
+
+
+def _share_across(config: TensorTrainLoRAConfig, directory: Path) -> list[str]:
+    """Return PEFT's ``share_across``, which has no tasks."""
+    across = [scope for scope in config.share_across if scope != "tasks"]
+    if not across:
+        raise CheckpointError(
+            f"Adapters in PEFT have no tasks to share across; got share_across={list(config.share_across)} in "
+            f"{directory}: train it with another share_across."
+        )
+    return across
 
 
 def _native_deltas(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, host in model.named_modules():
-        for controller in getattr(host, "beside", {}).values():
-            yield path, controller.tasks[ALL_TASKS]
+        if isinstance(host, AdaptedLinear):
+            for controller in host.beside.values():
+                yield path, controller.tasks[ALL_TASKS]
 
 
 def _peft_deltas(model: PeftModel) -> Iterator[tuple[str, nn.Module]]:
@@ -145,23 +162,24 @@ def _peft_deltas(model: PeftModel) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _names(native: nn.Module, model: PeftModel) -> Iterator[tuple[str, str]]:
-    """Pairs of a tensor's name in a folder of ``adapters.save`` and in one of PEFT, each once."""
+    """Yield the names of each tensor in a folder of ``adapters.save`` and in one of PEFT."""
     ours = {id(parameter): name for name, parameter in native.named_parameters()}
     theirs = {id(parameter): name for name, parameter in model.named_parameters()}
     counterparts, pairs = dict(_peft_deltas(model)), {}
     for path, delta in _native_deltas(native):
-        for mine, its in zip(_numbers(delta), _numbers(counterparts[path]), strict=True):
-            key = TensorTrainModel._remove_adapter_name_from_key(theirs[id(its)], NAME)
-            if pairs.setdefault(ours[id(mine)], key) != key:
+        for native_one, peft_one in zip(_parameters(delta), _parameters(counterparts[path]), strict=True):
+            native_name = ours[id(native_one)]
+            peft_name = TensorTrainModel._remove_adapter_name_from_key(theirs[id(peft_one)], NAME)
+            if pairs.setdefault(native_name, peft_name) != peft_name:
                 raise CheckpointError(
-                    f"What is one tensor on one side is one on the other; {ours[id(mine)]} would be two: "
-                    "choose other linears to share across."
+                    f"Both folders share the same tensors; got {native_name}, which would be two in the other one: "
+                    "share cores across other linears."
                 )
     yield from pairs.items()
 
 
-def _numbers(delta: nn.Module) -> Iterator[nn.Parameter]:
-    """All Parameters of a delta, its own and those that it borrows, in one order."""
+def _parameters(delta: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the Parameters of a delta, its own and shared ones, in a fixed order."""
     for module in delta.modules():
         if isinstance(module, TTModule):
             for k in range(len(module.core_shapes)):
@@ -169,47 +187,11 @@ def _numbers(delta: nn.Module) -> Iterator[nn.Parameter]:
     yield from delta.parameters()
 
 
-def _targets(model: nn.Module, paths: set[str]) -> list[str]:
-    """PEFT's ``target_modules`` for these linears: their names where no other linear has one of them, or all paths."""
-    names = {path.rpartition(".")[2] for path in paths}
-    all_paths = {path for sublayer in find_sublayers(model) for path in sublayer.linears.values()}
-    return sorted(names if {path for path in all_paths if path.rpartition(".")[2] in names} == paths else paths)
+def _name_in_model(name: str) -> str:
+    """Return the name in a PeftModel of a tensor in PEFT's file."""
+    return name.replace(".tt_lora_delta.", f".tt_lora_delta.{NAME}.", 1)
 
 
-def _native_targets(model: PeftModel, paths: set[str], directory: Path) -> dict[str, Any]:
-    """Fields of the kind tt_lora that name exactly these linears."""
-    known = {
-        path: (sublayer.stack, sublayer.layer, sublayer.kind, name)
-        for sublayer in find_sublayers(model.base_model.model)
-        for name, path in sublayer.linears.items()
-        if sublayer.kind != "final"
-    }
-    wanted = [known[path] for path in paths if path in known]
-    stacks, layers, kinds, names = (sorted(set(column)) for column in zip(*wanted, strict=True)) if wanted else [[]] * 4
-    meant = {
-        path for path, (s, n, k, name) in known.items() if s in stacks and n in layers and k in kinds and name in names
-    }
-    if meant != paths:
-        raise CheckpointError(
-            f"The kind tt_lora takes linears of attentions and feed-forwards by name, sublayer, layer and stack; "
-            f"{directory} has {sorted(paths ^ meant)[0]} that no choice of these sets apart: load it through PEFT."
-        )
-    everywhere = {n for s, n, _, _ in known.values() if s in stacks}
-    feed_forward = sorted({name for _, _, kind, name in known.values() if kind == "feed_forward"})
-    of_these_names = {k for s, n, k, name in known.values() if s in stacks and n in layers and name in names}
-    usual = TensorTrainLoRAConfig()
-    return {
-        "target_modules": None if names == feed_forward else names,
-        "sublayers": usual.sublayers if of_these_names == set(kinds) else kinds,
-        "stacks": usual.stacks if set(stacks) == set(usual.stacks) else stacks,
-        "layers": None if set(layers) == everywhere else layers,
-    }
-
-
-def _in_model(key: str) -> str:
-    """The name in a model of a tensor in PEFT's file."""
-    return key.replace(".tt_lora_delta.", f".tt_lora_delta.{NAME}.", 1)
-
-
-def _put(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put tensors in the place of those on the meta device."""
     model.load_state_dict(tensors, strict=False, assign=True)

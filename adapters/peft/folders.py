@@ -1,4 +1,4 @@
-"""What a conversion reads and writes: folders of PEFT, the architecture of a base, and a new folder as a whole."""
+"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created as a whole."""
 
 import os
 import tempfile
@@ -6,53 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.saved.checkpoint import ARCHITECTURE_KEYS, CONFIG_NAME, WEIGHTS_NAME, CheckpointError
+from adapters.saved.checkpoint import architecture
+from adapters.saved.folder import CONFIG_NAME, CheckpointError, FolderKind, read_config, read_tensors
 
 
-def read_config(directory: Path) -> TensorTrainConfig:
-    """The configuration in a folder of PEFT; CheckpointError where there is none of our tuner."""
+def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:
+    """Return the configuration and the tensors in a folder of our tuner.
+
+    Raises:
+        CheckpointError: files are missing or invalid, or of another method.
+    """
+    values = read_config(directory, FolderKind.TUNER)
     try:
-        config = PeftConfig.from_pretrained(directory)
-    except KeyError as error:
+        config = TensorTrainConfig.from_peft_type(**values)
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"Adapters of the method TT_LORA are converted; {directory} holds peft_type={error}, which PEFT does not "
-            "know: import the package that registers it, and load it through PEFT."
+            f"{CONFIG_NAME} holds a valid TensorTrainConfig; got another one in {directory} "
+            f"({str(error).rstrip('.')}): save the adapter again."
         ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"A folder of PEFT holds {CONFIG_NAME}; {directory} has none that can be read ({error}): check the path."
-        ) from None
-    if type(config) is not TensorTrainConfig:
-        raise CheckpointError(
-            f"Adapters of the method TT_LORA are converted; {directory} holds {config.peft_type}: "
-            "load it through PEFT, or use a kind peft:<TYPE>."
-        )
-    return config
+    return config, read_tensors(directory)[0]
 
 
-def read_tensors(directory: Path) -> dict[str, Tensor]:
-    """The tensors in a folder of PEFT; CheckpointError where there are none."""
-    try:
-        return load_file(directory / WEIGHTS_NAME)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"A folder of PEFT holds {WEIGHTS_NAME}; {directory} has none that can be read ({error}): save it again."
-        ) from None
+def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a folder beside ``destination``, then move it into place.
 
-
-def write_folder(destination: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``destination``, then move it into place as a whole."""
+    Raises:
+        CheckpointError: there is something at ``destination`` already.
+    """
     destination = destination.resolve()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(
-            f"A conversion is written to a folder that is new or empty; {destination} is not: choose another one."
+            f"A conversion writes to a new or empty folder; got {destination}, which is neither: choose another one."
         )
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent) as beside:
@@ -63,14 +51,18 @@ def write_folder(destination: Path, write: Callable[[Path], object]) -> None:
 
 
 def architecture_of(base: str | None, directory: Path) -> dict[str, Any]:
-    """What of the base's configuration a folder of ``adapters.save`` names."""
+    """Return the architecture of a base model, given by path or name, as ``adapters.save`` stores it.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
     try:
         config = AutoConfig.from_pretrained(base) if base else None
     except (OSError, ValueError):
         config = None
     if config is None:
         raise CheckpointError(
-            f"A folder of adapters.save names its base's architecture, which is read from the base model; for "
-            f"{directory} that is {base!r}, which is not there: say where it is by base."
+            f"The architecture of a converted adapter is read from its base model; got {base!r} for {directory}, "
+            "which cannot be found: pass its path or name as base."
         )
-    return {key: getattr(config, key) for key in ARCHITECTURE_KEYS if hasattr(config, key)}
+    return architecture(config)

@@ -1,9 +1,9 @@
-"""The README.md of a saved adapter: a model card of huggingface_hub, made of what the folder holds alone.
+"""The README.md of a saved adapter: a model card of huggingface_hub, made from the contents of the folder.
 
-    front matter    library_name, tags, and base_model where the base certainly came from the hub
-    text            kinds, how many numbers, how to load
+    front matter    library_name, tags, and base_model if the base certainly came from the hub
+    text            kinds, parameter count, how to load
 
-The card ends with a mark. A README.md without it is somebody's own and is left as it is.
+The card ends with a mark. A README.md without the mark was written or edited by the user, and is never changed.
 """
 
 import re
@@ -24,15 +24,21 @@ MARK = "<!-- Written by adapters.save. Without this line it is left as it is. --
 TUNER_SECTION = re.compile(rf"^{TUNER_HEADING}\n.*?^{re.escape(TUNER_END)}\n?", re.MULTILINE | re.DOTALL)
 
 
-def write_model_card(model: nn.Module, directory: Path, numbers: int) -> None:
-    """Write the card of so many numbers into ``directory``, or leave a README.md there that has no mark."""
+def write_model_card(model: nn.Module, directory: Path, parameters: int) -> None:
+    """Write the card into ``directory``, unless the README.md there has no mark.
+
+    Args:
+        model: the saved model.
+        directory: the folder.
+        parameters: how many the folder holds.
+    """
     path = directory / CARD_NAME
     if not path.exists() or _has_mark(path):
-        replace_file(path, model_card(model, numbers).save)
+        replace_file(path, model_card(model, parameters).save)
 
 
 def remove_model_card(directory: Path) -> None:
-    """Remove a card with the mark, or our section of one of PEFT: it is not about what is written there now."""
+    """Remove a card with the mark, or our section of PEFT's card: neither describes the tensors written next."""
     path = directory / CARD_NAME
     if path.exists() and _has_mark(path):
         path.unlink()
@@ -42,26 +48,27 @@ def remove_model_card(directory: Path) -> None:
 
 
 def without_tuner_section(text: str) -> str:
-    """A card without the section that our tuner writes into those of PEFT, from its heading to its mark."""
+    """Return a card without the section of our tuner, from its heading to its mark."""
     return re.sub(TUNER_SECTION.pattern + r"\n*", "", text, flags=TUNER_SECTION.flags).rstrip("\n")
 
 
-def model_card(model: nn.Module, numbers: int) -> ModelCard:
-    """The card: equal adapters of equal bases have equal ones."""
+def model_card(model: nn.Module, parameters: int) -> ModelCard:
+    """Return the card: equal for equal adapters of equal bases."""
     base = _hub_name(model)
     data = ModelCardData(library_name="tensorized-adapters", base_model=base, tags=["tensorized-adapters"])
-    of_base = summary(model).base.parameters
+    base_parameters = summary(model).base.parameters
     kinds = [f"- {a.config.kind}" + (f", for the task {a.task}" if a.task else "") for a in attachments(model)]
     loaded = "base" if base is None else f'{type(model).__name__}.from_pretrained("{base}")'
+    share = f"{parameters / base_parameters:.4%}"
     return ModelCard(
         "\n".join(
             [
                 f"---\n{data.to_yaml()}\n---\n",
                 f"# An adapter of {base or 'a ' + type(model).__name__}\n",
-                f"Numbers here: {numbers:,}, beside {of_base:,} of the base model ({numbers / of_base:.4%}).\n",
+                f"Parameters: {parameters:,}, {share} of the {base_parameters:,} parameters of the base model.\n",
                 *kinds,
                 f"\n```python\nimport adapters\nmodel = adapters.load({loaded}, directory)\n```\n",
-                f"`adapter_config.json` has every field of the kinds.\n\n{MARK}\n",
+                f"All fields of the kinds are in `adapter_config.json`.\n\n{MARK}\n",
             ]
         )
     )
@@ -72,7 +79,7 @@ def _has_mark(path: Path) -> bool:
 
 
 def _hub_name(model: nn.Module) -> str | None:
-    """Where the base came from, if this machine has it from the hub: any other name may be that of a folder."""
+    """Return the name of the base on the hub if it is in this machine's cache: another name may be a local folder."""
     name = getattr(model.config, "_name_or_path", "")
     try:
         cached = try_to_load_from_cache(name, "config.json")

@@ -1,5 +1,6 @@
-"""The base that a saved folder names, as a model without weights: what fits it can be told without memory."""
+"""Models without weights: what fits a base model is found out without its memory."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,21 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from adapters.base.sublayers import find_sublayers
-from adapters.saved.checkpoint import CheckpointError
+from adapters.configuration import AdapterConfig
+from adapters.injection import attach
+from adapters.saved.folder import CheckpointError
+from adapters.validation import ConfigurationError
 
 
 def base_without_weights(architecture: dict[str, Any], directory: Path) -> nn.Module:
-    """A T5 of this architecture on the meta device, for the folder that says so.
+    """Return a T5 of this architecture on the meta device.
+
+    Args:
+        architecture: from a folder of ``adapters.save``, or of a base model.
+        directory: the folder, for the message.
 
     Raises:
-        CheckpointError: the architecture is no T5's.
+        CheckpointError: the architecture is not that of a T5.
     """
     try:
         config = AutoConfig.for_model(**architecture)
@@ -24,7 +32,34 @@ def base_without_weights(architecture: dict[str, Any], directory: Path) -> nn.Mo
         find_sublayers(model)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"A folder of adapters.save holds deltas of a T5; the base of {directory} is {architecture!r} ({error}): "
-            "use another base model, or load the adapter into its model and take Deltas.of(model)."
+            f"A folder is read without its model if the base is a T5; got the base {architecture!r} for {directory} "
+            f"({str(error).rstrip('.')}): load the adapter into its model and use Deltas.of(model)."
         ) from error
     return model
+
+
+def model_with_adapters(
+    model: nn.Module, adapters: list[tuple[str | None, AdapterConfig]], directory: Path
+) -> nn.Module:
+    """Return a copy of ``model`` with these adapters, for the names and shapes of their tensors.
+
+    It is on the meta device, or shares the weights of ``model`` if one of the adapters is initialised from them.
+
+    Raises:
+        CheckpointError: an adapter does not fit the model.
+    """
+    if any(config.reads_weights for _, config in adapters):
+        own = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
+        skeleton = copy.deepcopy(model, own)
+    else:
+        with torch.device("meta"):
+            skeleton = type(model)(model.config)
+    try:
+        for task, config in adapters:
+            attach(skeleton, config, task)
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"A saved adapter fits the model that it is loaded into; got one in {directory} that does not "
+            f"({str(error).rstrip('.')}): load the base model it was trained on."
+        ) from None
+    return skeleton

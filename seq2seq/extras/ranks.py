@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from adapters import ConfigurationError, RankSchedule
-from adapters.adaptive_ranks.trains import why_ranks_are_fixed
+from adapters.adaptive_ranks.trains import fixed_ranks_reason
 from adapters.base.sublayers import layer_of
 from adapters.tables import render_table
 from adapters.tensor_train.fields import TensorTrainFields
@@ -45,7 +45,7 @@ class Ranks(Extra):
         if self.rank_schedule is None:
             return
         configs = experiment.adapters
-        trains = {c.kind: why_ranks_are_fixed(c) for c in configs if isinstance(c, TensorTrainFields)}
+        trains = {c.kind: fixed_ranks_reason(c) for c in configs if isinstance(c, TensorTrainFields)}
         if not any(reason is None for reason in trains.values()):
             given = "; ".join(f"{kind}: {reason}" for kind, reason in trains.items())
             raise ConfigurationError(

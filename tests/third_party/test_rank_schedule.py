@@ -180,7 +180,7 @@ def test_a_schedule_that_ends_after_the_run_is_refused(bases, tmp_path, start, e
 
 def test_a_budget_that_cannot_be_is_refused_before_the_first_step(bases, tmp_path):
     trainer = make(bases["relu"], tmp_path, adapters.RankSchedule(start=2, every=2, end=6, budget=10))
-    with pytest.raises(adapters.ConfigurationError, match=r"'budget'.*at the least ranks"):
+    with pytest.raises(adapters.ConfigurationError, match=r"'budget'.*at the smallest ranks"):
         trainer.train()
     assert trainer.state.global_step == 0
     assert not (tmp_path / "ranks.json").exists()

@@ -1,4 +1,4 @@
-"""Every adapter whose ranks can change, in turn."""
+"""Each adapter whose ranks can change."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Adapters whose ranks can change, those that are left alone, and a few steps of training."""
+"""Adapters whose ranks can change, adapters with fixed ranks, and a few steps of training."""
 
 import torch
 
@@ -7,18 +7,18 @@ from adapters.adaptive_ranks.trains import adaptable_trains
 LORA = {"kind": "tt_lora", "rank": 5, "scaling": 0.5, "shape_mode": "ascending"}
 ADAPTABLE = {
     "tt_lora": LORA,
-    "of the attentions": {"kind": "tt_lora", "rank": [3, 4, 3], "d": 4, "target_modules": ["q", "o", "wo"]},
+    "attentions": {"kind": "tt_lora", "rank": [3, 4, 3], "d": 4, "target_modules": ["q", "o", "wo"]},
     "low-rank modes": {"kind": "tt_lora", "rank": 4, "modes": ["in", "in", "out", "out"], "bias": "dense"},
     "tt_single": {"kind": "tt_single", "rank": 4, "scaling": -2.0},
     "tt_adapter": {"kind": "tt_adapter", "rank": 4, "reduction_factor": 2},
-    "two": [LORA, {"kind": "tt_single", "rank": 3}],
+    "two adapters": [LORA, {"kind": "tt_single", "rank": 3}],
 }
-LEFT_ALONE = {
+FIXED_RANKS = {
     "tensor_ring": ({"kind": "tt_lora", "format": "tensor_ring"}, "tensor_ring"),
     "tensor_basis": ({"kind": "tt_lora", "format": "tensor_basis"}, "tensor_basis"),
     "cp": ({"kind": "tt_lora", "format": "cp"}, "'cp'"),
     "tucker": ({"kind": "tt_lora", "format": "tucker"}, "'tucker'"),
-    "principal": ({**LORA, "init": "principal"}, "a start that is kept"),
+    "principal": ({**LORA, "init": "principal"}, "difference to its initial value"),
     "shared": ({**LORA, "shared_cores": [0]}, "shared"),
     "one tensor": ({"kind": "tt_lora", "modes": ["in", "linear", "out"], "target_modules": ["q"]}, "shared"),
     "frozen": ({**LORA, "frozen_cores": [0]}, "frozen"),
@@ -36,12 +36,12 @@ def layers_of(model):
 
 
 def deltas(model):
-    """The dense weights of all trains, (out, in), in float64."""
+    """The dense matrices (out, in) of all trains, in float64."""
     return [layer.full().detach().double() for layer in layers_of(model)]
 
 
 def steps(model, batch, optimizer, count=3):
-    """The losses of a few steps of training."""
+    """Train for a few steps, and return the losses."""
     losses = []
     for _ in range(count):
         loss = model(**batch).loss
@@ -57,4 +57,4 @@ def adamw(model, lr=0.01):
 
 
 def parameters_at_rank_one(groups):
-    return sum(group.numbers((1,) * len(group.ranks)) for group in groups)
+    return sum(group.parameters_at((1,) * len(group.ranks)) for group in groups)

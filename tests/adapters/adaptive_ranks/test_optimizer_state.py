@@ -21,7 +21,7 @@ class TestOptimizerState:
         ],
         ids=["AdamW", "amsgrad", "SGD", "RMSprop", "Adagrad", "NAdam"],
     )
-    def test_every_number_is_carried_and_training_goes_on(self, make, tiny_t5, trained, batch):
+    def test_all_state_is_transformed_and_training_continues(self, make, tiny_t5, trained, batch):
         model = trained(adapters.attach(tiny_t5(), LORA))
         optimizer = make(model)
         steps(model, batch, optimizer)
@@ -35,7 +35,7 @@ class TestOptimizerState:
         steps(model, batch, optimizer)
 
     def test_means_of_gradients_are_those_in_the_new_gauge(self, tiny_t5, trained, batch):
-        """One step with beta1 = 0: what is carried along a change of gauge is the gradient at the new cores."""
+        """One step with beta1 = 0: the transformed mean is the gradient at the new cores."""
         model = trained(adapters.attach(tiny_t5(), LORA)).double()
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.0, betas=(0.0, 0.9))
         steps(model, batch, optimizer, 1)
@@ -46,7 +46,7 @@ class TestOptimizerState:
                 mean = optimizer.state[core]["exp_avg"]
                 torch.testing.assert_close(mean, core.grad, rtol=1e-9, atol=1e-9 * float(core.grad.abs().max()))
 
-    def test_new_directions_start_without_a_mean_and_with_the_mean_square(self, tiny_t5, trained, batch):
+    def test_new_directions_start_with_mean_zero_and_the_average_square(self, tiny_t5, trained, batch):
         model = trained(adapters.attach(tiny_t5(), {**LORA, "rank": 2}))
         optimizer = adamw(model)
         steps(model, batch, optimizer)
@@ -60,7 +60,7 @@ class TestOptimizerState:
         assert square.mean() > 0
         assert not state["exp_avg"][..., 2:].any()
 
-    def test_what_is_not_known_is_refused_by_name(self, tiny_t5, trained, batch, snapshot):
+    def test_unknown_state_is_reported_by_name(self, tiny_t5, trained, batch, snapshot):
         model = trained(adapters.attach(tiny_t5(), LORA))
         optimizer = torch.optim.Adamax([p for p in model.parameters() if p.requires_grad])
         steps(model, batch, optimizer, 1)
@@ -69,8 +69,8 @@ class TestOptimizerState:
             adapters.adapt_ranks(model, optimizer, max_rank=1)
         assert snapshot(model) == before
 
-    def test_what_is_kept_of_all_numbers_together_is_refused_too(self, tiny_t5, trained, batch, snapshot):
-        """L-BFGS keeps all gradients in one vector, under the first Parameter: here one that is no core."""
+    def test_state_of_all_parameters_together_is_reported(self, tiny_t5, trained, batch, snapshot):
+        """L-BFGS keeps all gradients in one vector, as the state of the first Parameter: here not a core."""
         model = trained(adapters.attach(tiny_t5(), [{"kind": "layer_norm"}, LORA]))
         optimizer = torch.optim.LBFGS([p for p in model.parameters() if p.requires_grad], max_iter=2)
 
@@ -83,12 +83,12 @@ class TestOptimizerState:
         optimizer.step(closure)
         assert next(iter(optimizer.state)) not in {core for layer in layers_of(model) for core in layer.cores}
         before = snapshot(model)
-        with pytest.raises(adapters.ConfigurationError, match="of its own size"):
+        with pytest.raises(adapters.ConfigurationError, match="of the size of their Parameter"):
             adapters.adapt_ranks(model, optimizer, max_rank=1)
         assert snapshot(model) == before
 
-    def test_a_loop_that_keeps_its_loss_goes_on(self, tiny_t5, trained, batch):
-        """The graph of the step before is alive when ranks change, as in every training loop."""
+    def test_a_training_loop_that_keeps_its_loss_continues(self, tiny_t5, trained, batch):
+        """The graph of the previous step is alive when ranks change, as in every training loop."""
         model = trained(adapters.attach(tiny_t5(), LORA))
         optimizer = adamw(model)
         schedule = adapters.RankSchedule(start=2, every=2, end=4, rel_tol=0.3)

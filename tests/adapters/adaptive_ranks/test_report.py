@@ -1,4 +1,4 @@
-"""What a change of ranks says of itself."""
+"""The report of a change of ranks."""
 
 import json
 
@@ -7,7 +7,7 @@ import adapters
 from .settings import LORA
 
 
-def test_the_report_is_a_table_and_json(tiny_t5, trained):
+def test_the_report_prints_as_a_table_and_converts_to_json(tiny_t5, trained):
     model = trained(adapters.attach(tiny_t5(), LORA))
     report = adapters.adapt_ranks(model, max_rank=2)
     assert "[5, 5]" in str(report)

@@ -1,4 +1,4 @@
-"""Adapters whose ranks have changed are saved, loaded and given to models that were attached before."""
+"""Adapters whose ranks have changed are saved, and loaded into models with or without adapters."""
 
 import pytest
 import torch
@@ -6,11 +6,13 @@ import torch
 import adapters
 from adapters.adaptive_ranks.trains import adaptable_trains
 
-from .settings import LEFT_ALONE, LORA
+from .settings import ADAPTABLE, FIXED_RANKS, LORA
 
 
 class TestSaving:
-    def test_a_saved_adapter_has_its_ranks_and_loads_anywhere(self, adaptable, tiny_t5, trained, logits, tmp_path):
+    def test_a_saved_adapter_loads_into_a_model_with_or_without_adapters(
+        self, adaptable, tiny_t5, trained, logits, tmp_path
+    ):
         model = trained(adapters.attach(tiny_t5(), adaptable))
         adapters.adapt_ranks(model, rel_tol=0.3)
         adapters.save(model, tmp_path)
@@ -22,7 +24,7 @@ class TestSaving:
         counts = [adapters.summary(each).total.trainable for each in (fitted, model)]
         assert counts[0] == counts[1]
 
-    def test_a_whole_model_carries_its_ranks(self, tiny_t5, trained, logits, tmp_path):
+    def test_a_whole_model_is_saved_with_its_ranks(self, tiny_t5, trained, logits, tmp_path):
         model = trained(adapters.attach(tiny_t5(), LORA))
         adapters.adapt_ranks(model, rel_tol=0.3)
         model.save_pretrained(tmp_path)
@@ -30,7 +32,7 @@ class TestSaving:
         assert torch.equal(logits(again), logits(model))
 
     @pytest.mark.parametrize("other", [{**LORA, "scaling": 0.1}, {"kind": "tt_single"}, {**LORA, "d": 2}])
-    def test_other_adapters_are_left_to_load_to_refuse(self, other, tiny_t5, trained, tmp_path, snapshot):
+    def test_other_adapters_are_not_changed_and_load_reports_them(self, other, tiny_t5, trained, tmp_path, snapshot):
         model = trained(adapters.attach(tiny_t5(), LORA))
         adapters.adapt_ranks(model, rel_tol=0.3)
         adapters.save(model, tmp_path)
@@ -50,7 +52,7 @@ class TestSaving:
         ],
         ids=str,
     )
-    def test_a_folder_of_another_base_leaves_the_deltas(self, present, sizes, tiny_t5, trained, tmp_path, snapshot):
+    def test_a_folder_of_another_base_changes_nothing(self, present, sizes, tiny_t5, trained, tmp_path, snapshot):
         saved = trained(adapters.attach(tiny_t5(), LORA))
         adapters.adapt_ranks(saved, rel_tol=0.3)
         adapters.save(saved, tmp_path)
@@ -60,7 +62,7 @@ class TestSaving:
             adapters.fit_ranks(model, tmp_path)
         assert snapshot(model) == before
 
-    def test_trains_whose_ranks_are_those_of_the_folder_keep_their_numbers(self, tiny_t5, trained, tmp_path):
+    def test_trains_that_have_the_ranks_of_the_folder_keep_their_values(self, tiny_t5, trained, tmp_path):
         saved = trained(adapters.attach(tiny_t5(), {**LORA, "rank_pattern": {"wo": 2}}))
         adapters.save(saved, tmp_path)
         model = trained(adapters.attach(tiny_t5(), LORA))
@@ -69,7 +71,9 @@ class TestSaving:
             zero = [not core.any() for core in group.layers[0].cores]
             assert zero == [group.path.endswith("wo")] * 3
 
-    def test_ranks_said_by_another_rank_are_fitted_too(self, adaptable, tiny_t5, trained, logits, tmp_path):
+    @pytest.mark.parametrize("case", ["attentions", "tt_adapter", "two adapters"])
+    def test_another_rank_in_the_configuration_is_fitted_too(self, case, tiny_t5, trained, logits, tmp_path):
+        adaptable = ADAPTABLE[case]
         model = trained(adapters.attach(tiny_t5(), adaptable))
         adapters.save(model, tmp_path)
         entries = adaptable if isinstance(adaptable, list) else [adaptable]
@@ -80,7 +84,7 @@ class TestSaving:
         assert torch.equal(logits(adapters.load(fitted, tmp_path)), logits(model))
         assert adapters.attachments(fitted) == adapters.attachments(model)
 
-    def test_a_compiled_model_is_fitted_as_it_is_by_itself(self, tiny_t5, trained, tmp_path):
+    def test_a_compiled_model_is_fitted_like_the_original(self, tiny_t5, trained, tmp_path):
         adapters.save(trained(adapters.attach(tiny_t5(), {**LORA, "rank": 3})), tmp_path)
         model = adapters.attach(tiny_t5(), LORA)
         adapters.fit_ranks(torch.compile(model, backend="eager"), tmp_path)
@@ -90,13 +94,15 @@ class TestSaving:
     @pytest.mark.parametrize(
         ("case", "other"),
         [
-            *((case, {"rank": 3}) for case in LEFT_ALONE if case not in ("another kind", "cheapest bottleneck")),
+            *((case, {"rank": 3}) for case in ("tucker", "principal", "shared", "tt bias")),
             ("tensor_ring", {"rank_pattern": {"wi": 3}}),
         ],
         ids=str,
     )
-    def test_trains_that_cannot_change_are_left_to_load(self, case, other, tiny_t5, tmp_path, snapshot):
-        config, _ = LEFT_ALONE[case]
+    def test_trains_with_fixed_ranks_are_not_changed_and_load_reports_them(
+        self, case, other, tiny_t5, tmp_path, snapshot
+    ):
+        config, _ = FIXED_RANKS[case]
         adapters.save(adapters.attach(tiny_t5(), config), tmp_path)
         model = adapters.attach(tiny_t5(), {**config, **other})
         before = snapshot(model)

@@ -1,4 +1,4 @@
-"""Adapters with numbers as training might leave them, in folders, and the model that has their dense deltas in it."""
+"""Saved adapters with random values, and models with dense deltas added to their weights."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ import adapters
 
 
 def scrambled(model: nn.Module, seed: int, std: float = 0.3) -> nn.Module:
-    """The model with random numbers in all that trains."""
+    """The model with random values in all trainable parameters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -23,12 +23,12 @@ def scrambled(model: nn.Module, seed: int, std: float = 0.3) -> nn.Module:
 @pytest.fixture
 def native(tiny_t5, tmp_path):
     """A function from a description and a seed to an adapted T5 and the folder it was saved to."""
-    numbers = itertools.count()
+    counter = itertools.count()
 
     def make(description, seed=3, task=None, **fields):
         model = scrambled(adapters.attach(tiny_t5(**fields), description, task), seed)
-        folder = tmp_path / f"native_{next(numbers)}"
-        adapters.save(model, folder)
+        folder = tmp_path / f"native_{next(counter)}"
+        adapters.save(model, folder, model_card=False)
         return model, folder
 
     return make

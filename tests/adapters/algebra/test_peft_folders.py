@@ -1,7 +1,6 @@
-"""Folders of PEFT, of our tuner and of LoRA: read without PEFT, combined, converted, and loaded by PEFT."""
+"""Folders of our PEFT tuner and of LoRA: read without PEFT, combined, converted to LoRA, and loaded by PEFT."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -60,7 +59,7 @@ def loaded(folder):
 
 
 def expected(with_dense, *summands):
-    """The logits of a Llama with w times the dense deltas of each (deltas, w) in it."""
+    """The logits of a Llama with w times the dense deltas of each (deltas, w) added to its weights."""
     model = llama()
     for deltas, weight in summands:
         matrices = {path: weight * train.full() for path, train in deltas.items()}
@@ -98,34 +97,40 @@ FOLDERS = [
 ]
 
 
+WRITTEN = [
+    *(TensorTrainConfig(**TUNED[name]) for name in ("the default", "a tt bias", "factors", "ranks by place")),
+    *(LoraConfig(**LORAS[name]) for name in ("a scale", "ranks and scales by place", "with a bias")),
+]
+"""What is written in different ways; formats and scales differ only in how they are read."""
+
+
 @pytest.mark.parametrize("config", FOLDERS)
-class TestBoth:
-    def test_what_is_read_is_what_the_model_computes(self, saved, config, with_dense):
-        model, folder = saved(config)
-        assert close(logits(model), expected(with_dense, (Deltas.read(folder), 1)))
-
-    def test_written_again_it_computes_the_same(self, saved, config, tmp_path):
-        model, folder = saved(config)
-        Deltas.read(folder).write(tmp_path / "again", like=folder)
-        assert close(logits(loaded(tmp_path / "again")), logits(model))
-        assert type(loaded(tmp_path / "again").peft_config["default"]) is type(config)
-
-    def test_a_combination_computes_the_dense_one(self, saved, config, tmp_path, with_dense):
-        folders = [saved(config, seed)[1] for seed in (1, 2)]
-        adapters.combine(folders, [1.5, -0.5], output=tmp_path / "out")
-        x, y = map(Deltas.read, folders)
-        assert close(logits(loaded(tmp_path / "out")), expected(with_dense, (x, 1.5), (y, -0.5)))
-
-    def test_as_lora_it_computes_the_same(self, saved, config, tmp_path):
-        model, folder = saved(config)
-        Deltas.read(folder).write_lora(tmp_path / "lora", like=folder)
-        written = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
-        assert written["peft_type"] == "LORA"
-        assert written["lora_alpha"] == written["r"]
-        assert close(logits(loaded(tmp_path / "lora")), logits(model))
+def test_the_deltas_are_those_of_the_model(saved, config, with_dense):
+    model, folder = saved(config)
+    assert close(logits(model), expected(with_dense, (Deltas.read(folder), 1)))
 
 
-def test_the_live_model_in_peft_gives_what_its_folder_does(saved):
+@pytest.mark.parametrize("config", WRITTEN, ids=lambda config: config.peft_type)
+def test_a_combination_computes_the_dense_one(saved, config, tmp_path, with_dense):
+    folders = [saved(config, seed)[1] for seed in (1, 2)]
+    adapters.combine(folders, [1.5, -0.5], output=tmp_path / "out")
+    x, y = map(Deltas.read, folders)
+    model = loaded(tmp_path / "out")
+    assert type(model.peft_config["default"]) is type(config)
+    assert close(logits(model), expected(with_dense, (x, 1.5), (y, -0.5)))
+
+
+@pytest.mark.parametrize("config", WRITTEN, ids=lambda config: config.peft_type)
+def test_an_adapter_written_as_lora_computes_the_same(saved, config, tmp_path):
+    model, folder = saved(config)
+    Deltas.read(folder).write_lora(tmp_path / "lora", like=folder)
+    written = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert written["peft_type"] == "LORA"
+    assert written["lora_alpha"] == written["r"]
+    assert close(logits(loaded(tmp_path / "lora")), logits(model))
+
+
+def test_the_live_model_has_the_deltas_of_its_folder(saved):
     model, folder = saved(TensorTrainConfig(rank=2, scaling=0.5, bias="dense"))
     live, read = Deltas.of(model), Deltas.read(folder)
     assert list(live) == list(read)
@@ -141,7 +146,7 @@ def test_the_live_model_in_peft_gives_what_its_folder_does(saved):
     ],
     ids=str,
 )
-def test_what_deltas_share_is_read_from_the_model(saved, fields, tmp_path, with_dense):
+def test_shared_cores_are_read_from_the_live_model(saved, fields, tmp_path, with_dense):
     model, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "v_proj"], **fields))
     live = Deltas.of(model)
     assert len(live) == 4
@@ -152,7 +157,7 @@ def test_what_deltas_share_is_read_from_the_model(saved, fields, tmp_path, with_
         Deltas.read(folder)
 
 
-def test_adapters_of_other_linears_are_united(saved, tmp_path, with_dense):
+def test_adapters_of_different_linears_are_combined(saved, tmp_path, with_dense):
     _, a = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "down_proj"]), 1)
     _, b = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "up_proj"], layers_to_transform=[1]), 2)
     adapters.combine([a, b], [1, 1], output=tmp_path / "out")
@@ -161,7 +166,7 @@ def test_adapters_of_other_linears_are_united(saved, tmp_path, with_dense):
 
 
 @pytest.mark.parametrize("act", [adapters.compare, lambda folders: adapters.combine(folders, output=folders[0])])
-def test_two_bases_are_refused(saved, act):
+def test_adapters_of_two_bases_are_not_combined(saved, act):
     folders = [saved(LoraConfig(r=2, target_modules=["q_proj"]), seed)[1] for seed in (1, 2, 3)]
     for folder, base in zip(folders, ("a/base", None, "another/base"), strict=True):
         edit_config(base_model_name_or_path=base)(folder)
@@ -174,7 +179,7 @@ def test_two_bases_are_refused(saved, act):
     assert (folders[0] / "adapter_model.safetensors").read_bytes() == before
 
 
-def test_a_card_of_peft_keeps_what_is_not_about_the_numbers(saved):
+def test_a_card_of_peft_loses_only_the_section_of_the_tuner(saved):
     _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
     card = folder / "README.md"
     card.write_text(card.read_text() + "\n## Notes\n\nMine.\n")
@@ -207,13 +212,13 @@ def test_lora_is_written_at_the_matrix_rank(saved, tmp_path):
         assert Deltas.read(tmp_path / name).distance(total) < 1e-6 * total.norm()
 
 
-def test_a_sum_of_loras_has_no_rank_beyond_its_linear(saved, tmp_path):
+def test_a_sum_of_loras_has_at_most_the_rank_of_its_linear(saved, tmp_path):
     folders = [saved(LoraConfig(r=12, target_modules=["q_proj"]), seed)[1] for seed in (1, 2)]
     adapters.combine(folders, [1, 1], output=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 16
 
 
-def test_lora_becomes_a_tensor_train_with_the_error_that_is_said(saved, tmp_path, with_dense):
+def test_lora_becomes_a_tensor_train_with_the_reported_error(saved, tmp_path, with_dense):
     model, lora = saved(LoraConfig(r=2, target_modules=["q_proj", "up_proj"]), 1)
     _, tuner = saved(TensorTrainConfig(rank=2, d=2, target_modules=["q_proj", "up_proj"]), 2)
     x = Deltas.read(lora)
@@ -237,8 +242,8 @@ def test_lora_becomes_a_tensor_train_with_the_error_that_is_said(saved, tmp_path
     ],
     ids=lambda config: config.peft_type,
 )
-def test_layers_that_keep_their_weight_transposed_have_deltas_like_others(saved, config, tmp_path):
-    """GPT-2's Conv1D has W (in, out); a delta is (out, in) everywhere."""
+def test_deltas_of_layers_with_a_transposed_weight_are_out_by_in(saved, config, tmp_path):
+    """GPT-2's Conv1D has W (in, out); a delta is always (out, in)."""
 
     def gpt2():
         torch.manual_seed(0)
@@ -253,8 +258,8 @@ def test_layers_that_keep_their_weight_transposed_have_deltas_like_others(saved,
         assert close(logits(PeftModel.from_pretrained(gpt2(), tmp_path / name).eval()), logits(model))
 
 
-def test_truncated_factors_are_the_best_ones(saved, tmp_path):
-    """Eckart-Young, by numpy's singular values of the dense deltas."""
+def test_truncated_factors_are_optimal(saved, tmp_path):
+    """Eckart-Young, by singular values of the dense deltas."""
     _, folder = saved(TensorTrainConfig(rank=4, d=2, target_modules=["q_proj"]))
     x = Deltas.read(folder)
     cut, report = x.to_low_rank().round(max_rank=3)
@@ -275,7 +280,7 @@ def test_a_native_adapter_becomes_a_lora_of_the_same_t5(native, tiny_t5, tmp_pat
         assert close(lora(**batch).logits, model(**batch).logits)
 
 
-def test_files_are_bytes_of_the_numbers_alone(saved, tmp_path):
+def test_equal_deltas_are_equal_bytes(saved, tmp_path):
     _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
     x = Deltas.read(folder)
     for name in ("first", "second"):
@@ -308,59 +313,52 @@ def edit_tensors(change):
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 DAMAGED_LORA = {
     "DoRA": (edit_config(use_dora=True), "use_dora=True"),
-    "a method of another name": (edit_config(peft_type="LOHA"), "'LOHA'"),
-    "a base of its own": (edit_config(init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
-    "factors of a Parameter": (edit_config(target_parameters=["mlp.experts.down_proj"]), "mlp.experts.down_proj"),
+    "another method": (edit_config(peft_type="LOHA"), "'LOHA'"),
+    "an initialisation that changes the base": (edit_config(init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
+    "LoRA of Parameters": (edit_config(target_parameters=["mlp.experts.down_proj"]), "mlp.experts.down_proj"),
     "activated LoRA": (edit_config(alora_invocation_tokens=[1]), "alora_invocation_tokens"),
     "a head": (edit_tensors(lambda t: t.update({"base_model.model.head.weight": torch.ones(2, 2)})), "head.weight"),
     "magnitudes": (
         edit_tensors(lambda t: t.update({A.replace("A.weight", "magnitude_vector"): torch.ones(16)})),
         "magnitude_vector",
     ),
-    "one factor": (edit_tensors(lambda t: t.pop(A)), "layers.0.self_attn.q_proj"),
-    "other ranks": (edit_tensors(lambda t: t.update({A: torch.ones(5, 16)})), "layers.0.self_attn.q_proj"),
-    "a convolution": (edit_tensors(lambda t: t.update({A: torch.ones(2, 16, 1, 1)})), "layers.0.self_attn.q_proj"),
-    "no tensors": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "by safetensors"),
-    "half a file": (
-        lambda folder: (folder / "adapter_model.safetensors").write_bytes(
-            (folder / "adapter_model.safetensors").read_bytes()[:-9]
-        ),
-        "cannot be read",
+    "a missing factor": (edit_tensors(lambda t: t.pop(A)), "layers.0.self_attn.q_proj"),
+    "factors of different ranks": (
+        edit_tensors(lambda t: t.update({A: torch.ones(5, 16)})),
+        "layers.0.self_attn.q_proj",
     ),
-    "no JSON": (lambda folder: (folder / "adapter_config.json").write_text("{"), "cannot be read"),
-    "no object": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "holds a list"),
-    "no folder": (shutil.rmtree, "check the path"),
+    "a convolution": (edit_tensors(lambda t: t.update({A: torch.ones(2, 16, 1, 1)})), "layers.0.self_attn.q_proj"),
 }
 CORE = "base_model.model.model.layers.0.self_attn.q_proj.tt_lora_delta.linear.cores.1"
 DAMAGED_TUNER = {
     "an activation": (edit_config(core_activation="gelu"), "core_activation='gelu'"),
-    "a field that does not fit": (edit_config(rank="two"), "'rank'"),
+    "a field of another type": (edit_config(rank="two"), "'rank'"),
     "another rank": (edit_config(rank=3), "cores.0"),
-    "a core too few": (edit_tensors(lambda t: t.pop(CORE)), "cores.1"),
-    "a core that has no factors": (edit_tensors(lambda t: t.update({CORE: torch.ones(2)})), "cores.1"),
+    "a missing core": (edit_tensors(lambda t: t.pop(CORE)), "cores.1"),
+    "a core without factors": (edit_tensors(lambda t: t.update({CORE: torch.ones(2)})), "cores.1"),
 }
 
 
 @pytest.mark.parametrize("damage", [*DAMAGED_LORA, *DAMAGED_TUNER])
-def test_what_is_no_vector_or_cannot_be_read_is_refused(saved, damage):
+def test_an_unsupported_adapter_is_reported(saved, damage):
     edit, named = (DAMAGED_LORA | DAMAGED_TUNER)[damage]
     plain = LoraConfig(r=2, target_modules=["q_proj"])
     tuned = TensorTrainConfig(rank=2, d=2, target_modules=["q_proj"])
     _, folder = saved(plain if damage in DAMAGED_LORA else tuned)
     edit(folder)
-    with pytest.raises(CheckpointError) as refusal:
+    with pytest.raises(CheckpointError) as error:
         Deltas.read(folder)
-    assert named in str(refusal.value)
+    assert named in str(error.value)
 
 
-def test_what_was_trained_besides_is_refused_for_what_it_is(saved):
+def test_other_trained_modules_are_reported_by_name(saved):
     _, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
     edit_tensors(lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(2, 2)}))(folder)
-    with pytest.raises(CheckpointError, match=r"^Algebra takes deltas of linears only.*lm_head"):
+    with pytest.raises(CheckpointError, match=r"^Algebra supports deltas of linears only; got .*lm_head"):
         Deltas.read(folder)
 
 
-def test_a_folder_of_peft_has_no_tasks(saved):
+def test_a_task_is_not_supported_in_a_folder_of_peft(saved):
     _, folder = saved(LoraConfig(r=2))
     with pytest.raises(CheckpointError, match="task 'a'"):
         Deltas.read(folder, "a")
@@ -377,14 +375,14 @@ def test_a_folder_of_peft_has_no_tasks(saved):
     ],
     ids=lambda value: getattr(value, "peft_type", ""),
 )
-def test_what_else_acts_in_a_live_model_is_refused(saved, config, named):
+def test_other_adapters_in_a_live_model_are_reported(saved, config, named):
     model, _ = saved(config)
     with pytest.raises(adapters.ConfigurationError, match=named):
         Deltas.of(model)
 
 
-def test_disabled_adapters_do_not_act(saved):
+def test_disabled_adapters_have_no_deltas(saved):
     model, folder = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]))
-    with model.disable_adapter(), pytest.raises(adapters.ConfigurationError, match="in which none does"):
+    with model.disable_adapter(), pytest.raises(adapters.ConfigurationError, match="without an active one"):
         Deltas.of(model)
     assert Deltas.of(model).distance(Deltas.read(folder)) < 1e-12

@@ -1,4 +1,4 @@
-"""Adapters with site modes as one train: against the tensor written out from the slices, and per linear."""
+"""Adapters with site modes as one train: compared with the dense tensor of their slices, and linear by linear."""
 
 import itertools
 
@@ -13,7 +13,6 @@ from adapters.algebra.live import ONE_TENSOR
 FIELDS = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"], "scaling": 0.5}
 MODES = {
     "MetaTT-4D": ["in", "layer", "matrix", "out"],
-    "MetaTT-5D": ["in", "layer", "matrix", "out", "out"],
     "LoTR": ["in", "linear", "out"],
     "interleaved": ["out_in", "layer", "out_in", "matrix", "out_in"],
 }
@@ -29,7 +28,7 @@ def close(a, b):
 
 
 def slices_of(model):
-    """{path: cores of its linear}, as the modules have them."""
+    """{path: cores of its linear}, from the modules."""
     linears = [(path, linear) for path, linear in adapters.adapted_modules(model) if linear.beside]
     return {path: linear.beside["tt_lora"].active.linear.live_cores() for path, linear in linears}
 
@@ -51,12 +50,11 @@ def test_the_train_has_the_delta_of_every_linear(native, modes):
     "fields",
     [
         {"format": "cp", "modes": ["in", "out", "layer", "matrix"]},  # LoRTA
-        {"format": "cp", "modes": ["layer", "out_in", "matrix"]},
         {"format": "tensor_ring", "modes": ["layer", "out_in", "out_in", "matrix"]},
     ],
     ids=str,
 )
-def test_tensors_of_other_formats_are_trains_too(native, fields, tiny_t5, logits, tmp_path):
+def test_tensors_of_other_formats_are_read_as_trains(native, fields, tiny_t5, logits, tmp_path):
     model, folder = native({**FIELDS, **fields})
     joint = Deltas.read(folder)
     assert list(joint) == [ONE_TENSOR]
@@ -70,10 +68,10 @@ def test_tensors_of_other_formats_are_trains_too(native, fields, tiny_t5, logits
         assert close(logits(adapters.load(tiny_t5(), tmp_path / name)), logits(model))
 
 
-def test_every_combination_of_sites_counts(native):
-    """MetaTT-4D written out: W[l, m] = s G_1 G_2[l] G_3[m] G_4, for 4 layers and 4 kinds of matrix, by numpy.
+def test_the_norm_counts_every_combination_of_sites(native):
+    """MetaTT-4D in numpy: W[l, m] = s G_1 G_2[l] G_3[m] G_4, for 4 layers and 4 kinds of matrix.
 
-    An encoder has no cross-attention: 4 of the 16 matrices are entries of the tensor alone.
+    An encoder has no cross-attention: 4 of the 16 matrices belong to no linear.
     """
     model, folder = native({**FIELDS, "modes": MODES["MetaTT-4D"]})
     cores = slices_of(model)
@@ -90,7 +88,7 @@ def test_every_combination_of_sites_counts(native):
     assert joint.per_linear().norm() < joint.norm()
 
 
-def test_a_sum_keeps_the_sharing_and_computes_the_dense_sum(native, modes, tiny_t5, logits, with_dense, tmp_path):
+def test_a_sum_keeps_cores_shared_and_computes_the_dense_sum(native, modes, tiny_t5, logits, with_dense, tmp_path):
     folders = [native({**FIELDS, "modes": modes, "bias": "dense"}, seed)[1] for seed in (1, 2)]
     x, y = map(Deltas.read, folders)
     adapters.combine(folders, [1, -0.5], output=tmp_path / "sum")
@@ -104,7 +102,7 @@ def test_a_sum_keeps_the_sharing_and_computes_the_dense_sum(native, modes, tiny_
     assert apart.distance(x.per_linear() - 0.5 * y.per_linear()) < 1e-12
 
 
-def test_rounding_back_gives_the_numbers_of_one(native, tiny_t5, tmp_path):
+def test_a_rounded_sum_of_equals_has_the_parameter_count_of_one(native, tiny_t5, tmp_path):
     model, folder = native({**FIELDS, "modes": MODES["MetaTT-4D"]})
     report = adapters.combine([folder, folder], [0.75, 0.25], rel_tol=1e-6, output=tmp_path / "same")
     assert report.relative_error < 1e-6
@@ -114,7 +112,7 @@ def test_rounding_back_gives_the_numbers_of_one(native, tiny_t5, tmp_path):
     assert Deltas.of(again).distance(Deltas.of(model)) < 1e-6
 
 
-def test_algebra_of_one_tensor_is_that_of_its_dense_matrix(native):
+def test_one_tensor_has_the_algebra_of_its_dense_matrix(native):
     x, y = (Deltas.read(native({**FIELDS, "modes": MODES["LoTR"]}, seed)[1]) for seed in (1, 2))
     a, b = (deltas[ONE_TENSOR].full() for deltas in (x, y))
     assert x.dot(y) == pytest.approx((a * b).sum().item(), rel=1e-9)
@@ -123,10 +121,9 @@ def test_algebra_of_one_tensor_is_that_of_its_dense_matrix(native):
     assert report.error == pytest.approx((rounded[ONE_TENSOR].full() - a).norm().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("description", [{"modes": MODES["LoTR"], "rank": 3}, {"d": 2, "bias": "dense"}], ids=str)
-def test_linear_by_linear_it_meets_every_other_adapter(native, description, tiny_t5, logits, with_dense, tmp_path):
+def test_per_linear_it_is_added_to_and_compared_with_other_adapters(native, tiny_t5, logits, with_dense, tmp_path):
     _, a = native({**FIELDS, "modes": MODES["MetaTT-4D"]}, 1)
-    _, b = native({**FIELDS, **description}, 2)
+    _, b = native({**FIELDS, "d": 2, "bias": "dense"}, 2)
     comparison = adapters.compare([a, b])
     x, y = (Deltas.read(folder).per_linear().to_low_rank() for folder in (a, b))
     assert comparison.norms == pytest.approx((x.norm(), y.norm()), rel=1e-9)
@@ -137,7 +134,7 @@ def test_linear_by_linear_it_meets_every_other_adapter(native, description, tiny
     assert close(logits(model), logits(with_dense(tiny_t5(), matrices, total.biases)))
 
 
-def test_a_task_mode_gives_the_tensor_of_one_task(tiny_t5, trained, tmp_path, logits):
+def test_an_adapter_with_a_task_mode_is_read_for_one_task(tiny_t5, trained, tmp_path, logits):
     model = tiny_t5()
     for task in ("a", "b"):
         adapters.attach(model, {**FIELDS, "modes": ["in", "layer", "task", "matrix", "out"]}, task)
@@ -151,22 +148,22 @@ def test_a_task_mode_gives_the_tensor_of_one_task(tiny_t5, trained, tmp_path, lo
         assert close(logits(adapters.load(tiny_t5(), tmp_path / task)), logits(model))
 
 
-REFUSED = {
+UNSUPPORTED = {
     "other sites": (lambda x, y, folder: x + y, "same sites"),
     "a product with other sites": (lambda x, y, folder: x.dot(y), "same sites"),
     "one with deltas of linears": (lambda x, y, folder: x - x.per_linear(), "same sites"),
-    "factors": (lambda x, y, folder: x.to_low_rank(), r"take per_linear\(\) first"),
-    "another shape": (lambda x, y, folder: x.reshaped(d=2), r"take per_linear\(\) first"),
-    "LoRA": (lambda x, y, folder: x.write_lora(folder / "out"), r"take per_linear\(\) first"),
-    "like an adapter with other modes": (lambda x, y, folder: x.write(folder / "out", like=folder), "Write per_linear"),
+    "factors": (lambda x, y, folder: x.to_low_rank(), r"use per_linear\(\) first"),
+    "another shape": (lambda x, y, folder: x.reshaped(d=2), r"use per_linear\(\) first"),
+    "LoRA": (lambda x, y, folder: x.write_lora(folder / "out"), r"use per_linear\(\) first"),
+    "like an adapter with other modes": (lambda x, y, folder: x.write(folder / "out", like=folder), "write per_linear"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_one_tensor_cannot_do_is_refused(native, case):
-    x = Deltas.read(native({**FIELDS, "modes": MODES["MetaTT-4D"]})[1])
-    _, folder = native({**FIELDS, "modes": MODES["LoTR"]})
-    attempt, named = REFUSED[case]
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_unsupported_operations_on_one_tensor_are_reported(native, case, tmp_path):
+    x, y = (Deltas.of(native({**FIELDS, "modes": MODES[name]})[0]) for name in ("MetaTT-4D", "LoTR"))
+    folder = tmp_path / "native_1"
+    attempt, named = UNSUPPORTED[case]
     with pytest.raises((ValueError, CheckpointError), match=named):
-        attempt(x, Deltas.read(folder), folder)
+        attempt(x, y, folder)
     assert not (folder / "out").exists()

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 FIELDS = {"target_modules": ["v_proj", "q_proj"], "modes": ["in", "layer", "matrix", "out"], "rank": 2}
 
 
-def test_it_says_the_method_its_fields_its_size_and_how_to_load_it(tmp_path):
+def test_the_section_has_method_fields_parameter_count_and_code(tmp_path):
     adapted(llama(), **FIELDS).save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    numbers = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
+    count = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
     section = text[text.index("## Tensor-train adapter") :]
-    assert f"{numbers:,} numbers" in section
+    assert f"{count:,} parameters" in section
     assert "import adapters.peft" in section
     assert "- rank: `2`" in section
     assert "- modes: `['in', 'layer', 'matrix', 'out']`" in section
@@ -31,7 +31,7 @@ def test_it_says_the_method_its_fields_its_size_and_how_to_load_it(tmp_path):
 
 
 @pytest.mark.parametrize("theirs", ["\n## Notes\n\nMine.\n", "\nMine, without a heading.\n", "Mine, at once.\n"])
-def test_saving_again_replaces_the_section_and_leaves_the_rest(theirs, tmp_path):
+def test_saving_again_replaces_the_section_and_nothing_else(theirs, tmp_path):
     card = tmp_path / "README.md"
     adapted(llama(), **FIELDS).save_pretrained(tmp_path)
     card.write_text(card.read_text().replace("Model Card for Model ID", "My model") + theirs)
@@ -46,7 +46,7 @@ def test_saving_again_replaces_the_section_and_leaves_the_rest(theirs, tmp_path)
     assert card.read_text() == before[:start] + theirs.lstrip("\n")
 
 
-def test_a_section_without_its_mark_is_somebody_s(tmp_path):
+def test_a_section_without_its_mark_is_not_changed(tmp_path):
     model, card = adapted(llama(), **FIELDS), tmp_path / "README.md"
     model.save_pretrained(tmp_path)
     edited = card.read_text()[: card.read_text().index("<!-- Written by adapters.peft")] + "Mine.\n"
@@ -57,7 +57,7 @@ def test_a_section_without_its_mark_is_somebody_s(tmp_path):
     assert "Mine." in card.read_text()
 
 
-def test_what_is_pushed_is_what_is_saved_but_for_the_card_which_is_the_hub_s_own(tmp_path, monkeypatch):
+def test_pushed_files_are_the_saved_ones_except_for_the_card_of_the_hub(tmp_path, monkeypatch):
     pushed, hub = {}, mock.Mock()
 
     def commit(operations, **_):

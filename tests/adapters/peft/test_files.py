@@ -1,4 +1,4 @@
-"""Folders: adapter tensors only, equal bytes, every road back."""
+"""Folders of the tuner: adapter tensors only, equal bytes, and every function of PEFT and transformers that loads."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,7 @@ import torch
 from peft import AutoPeftModelForSeq2SeqLM, PeftModel, TaskType
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    T5ForConditionalGeneration,
-)
+from transformers import T5ForConditionalGeneration
 
 from tests.adapters.peft.tiny import adapted, layers, logits, t5, trainable
 
@@ -51,9 +49,16 @@ class TestFiles:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    @pytest.mark.parametrize("load", [by_peft, by_peft_without_memory, by_auto_class, by_transformers])
-    def test_every_road_back_gives_identical_logits(self, load, dtype, tmp_path):
+    @pytest.mark.parametrize(
+        ("load", "dtype"),
+        [
+            (by_peft, torch.bfloat16),
+            (by_peft_without_memory, torch.float32),
+            (by_auto_class, torch.float32),
+            (by_transformers, torch.bfloat16),
+        ],
+    )
+    def test_every_loader_gives_identical_logits(self, load, dtype, tmp_path):
         t5().to(dtype).save_pretrained(tmp_path / "base")
         base = T5ForConditionalGeneration.from_pretrained(tmp_path / "base")
         model = adapted(base, task_type=TaskType.SEQ_2_SEQ_LM, bias="tt", frozen_cores=[0])
@@ -66,13 +71,13 @@ class TestFiles:
                 assert tensor.dtype == torch.float32
                 assert torch.equal(tensor, other)
 
-    def test_a_loaded_adapter_trains_on_where_asked(self, tmp_path):
+    def test_a_loaded_adapter_is_trainable_on_request(self, tmp_path):
         model = adapted(frozen_cores=[1])
         model.save_pretrained(tmp_path)
         loaded = PeftModel.from_pretrained(t5(), tmp_path, is_trainable=True)
         assert trainable(loaded) == trainable(model) != set()
 
-    def test_the_adapter_s_name_is_not_in_the_file(self, tmp_path):
+    def test_the_name_of_the_adapter_is_not_in_the_file(self, tmp_path):
         model = adapted()
         model.save_pretrained(tmp_path)
         other = PeftModel.from_pretrained(t5(), tmp_path, adapter_name="other").eval()

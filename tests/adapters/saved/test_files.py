@@ -5,7 +5,7 @@ import pytest
 from adapters.saved.files import replace_file
 
 
-def test_a_file_is_replaced_by_what_was_written(tmp_path):
+def test_a_file_is_replaced(tmp_path):
     path = tmp_path / "file.txt"
     for text in ("old", "new"):
         replace_file(path, lambda partial, text=text: partial.write_text(text))
@@ -13,7 +13,7 @@ def test_a_file_is_replaced_by_what_was_written(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_ends_in_its_middle_leaves_the_old_file(tmp_path):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
 

@@ -1,4 +1,4 @@
-"""The README.md of a saved adapter: what it says is so, and nobody's own text is lost."""
+"""The README.md of a saved adapter: its statements are true, and text of the user is never lost."""
 
 import re
 
@@ -23,25 +23,25 @@ def card_of(tmp_path):
     return save
 
 
-def test_it_names_kinds_tasks_and_trained_numbers(tiny_t5, card_of):
+def test_the_card_lists_kinds_tasks_and_parameter_counts(tiny_t5, card_of):
     model = tiny_t5()
     adapters.attach(model, [LORA, {"kind": "scale_norm"}])
     adapters.attach(model, LORA, task="rte")
     text = card_of(model)
     assert "\n- tt_lora\n- scale_norm\n- tt_lora, for the task rte\n" in text
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert f"Numbers here: {trained:,}, " in text
+    assert f"\nParameters: {trained:,}, " in text
     assert f"{sum(parameter.numel() for parameter in tiny_t5().parameters()):,}" in text
 
 
 @pytest.mark.parametrize("act", [adapters.merge, lambda model: model.requires_grad_(False)], ids=["merged", "frozen"])
-def test_numbers_are_those_of_the_folder_whatever_trains(tiny_t5, card_of, tmp_path, act):
+def test_the_parameter_count_is_that_of_the_folder_whatever_is_trainable(tiny_t5, card_of, tmp_path, act):
     model = adapters.attach(tiny_t5(), LORA)
     act(model)
     text = card_of(model)
-    numbers = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
-    assert numbers
-    assert f"Numbers here: {numbers:,}, " in text
+    count = sum(tensor.numel() for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
+    assert count
+    assert f"\nParameters: {count:,}, " in text
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def hub_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["google/flan-t5-base", "t5-base"])
-def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, hub_cache, name):
+def test_a_base_from_the_hub_is_in_the_front_matter(tiny_t5, card_of, hub_cache, name):
     hub_cache(name)
     model = adapters.attach(tiny_t5(), LORA)
     model.config._name_or_path = name
@@ -72,7 +72,7 @@ def test_a_base_of_the_hub_is_in_the_front_matter(tiny_t5, card_of, hub_cache, n
 
 
 @pytest.mark.parametrize("name", ["", "/models/t5-base", "small_world/backbone", "backbone", "folder", "../t5"])
-def test_a_folder_of_this_machine_is_not(tiny_t5, card_of, hub_cache, tmp_path, monkeypatch, name):
+def test_a_local_folder_is_not_in_the_front_matter(tiny_t5, card_of, hub_cache, tmp_path, monkeypatch, name):
     hub_cache("folder")
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -83,7 +83,7 @@ def test_a_folder_of_this_machine_is_not(tiny_t5, card_of, hub_cache, tmp_path, 
     assert not name or name not in text
 
 
-def test_its_code_loads_the_adapter(tiny_t5, trained, card_of, tmp_path, logits):
+def test_the_code_in_the_card_loads_the_adapter(tiny_t5, trained, card_of, tmp_path, logits):
     model = trained(adapters.attach(tiny_t5(), LORA))
     (code,) = re.findall(r"```python\n(.*?)```", card_of(model), re.DOTALL)
     names = {"base": tiny_t5(), "directory": tmp_path}
@@ -91,25 +91,25 @@ def test_its_code_loads_the_adapter(tiny_t5, trained, card_of, tmp_path, logits)
     assert logits(names["model"]).equal(logits(model))
 
 
-def test_it_is_written_anew_with_the_adapter(tiny_t5, card_of):
+def test_the_card_is_rewritten_with_the_adapter(tiny_t5, card_of):
     before = card_of(adapters.attach(tiny_t5(), LORA))
     assert card_of(adapters.attach(tiny_t5(), {**LORA, "rank": 3})) != before
 
 
 @pytest.mark.parametrize("theirs", [b"# My project\n", b"", b"\xff\xfe no text"])
-def test_a_readme_of_somebody_is_left_as_it_is(tiny_t5, tmp_path, theirs):
+def test_a_readme_of_the_user_is_not_changed(tiny_t5, tmp_path, theirs):
     (tmp_path / "README.md").write_bytes(theirs)
     adapters.save(adapters.attach(tiny_t5(), LORA), tmp_path)
     assert (tmp_path / "README.md").read_bytes() == theirs
 
 
-def test_a_card_without_its_mark_is_somebodys(tiny_t5, tmp_path, card_of):
+def test_a_card_without_its_mark_is_not_changed(tiny_t5, tmp_path, card_of):
     text = card_of(adapters.attach(tiny_t5(), LORA))
     edited = text[: text.index("<!--")] + "Trained on my own data.\n"
     (tmp_path / "README.md").write_text(edited)
     assert card_of(adapters.attach(tiny_t5(), {**LORA, "rank": 3})) == edited
 
 
-def test_it_can_be_left_out(tiny_t5, tmp_path):
+def test_the_card_can_be_left_out(tiny_t5, tmp_path):
     adapters.save(adapters.attach(tiny_t5(), LORA), tmp_path, model_card=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]

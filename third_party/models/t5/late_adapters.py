@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import adapters
 from adapters.freezing import adapter_parameters
-from adapters.saved.checkpoint import adapter_buffers, check_tensors, load_tensors
+from adapters.saved.state import adapter_buffers, check_tensors, load_tensors
 
 ADAPTER_TENSORS = (r"\.tasks\.", r"^shared_parameters\.")
 """Patterns of tensor names that are not in the base and are read later."""

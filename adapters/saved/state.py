@@ -1,0 +1,67 @@
+"""The tensors of a model that a checkpoint holds, by their names in the model."""
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base.controller import AdapterController
+from adapters.freezing import adapter_parameters
+from adapters.merging import is_merged, merge, unmerge
+from adapters.saved.folder import CheckpointError
+from adapters.validation import nearest_name
+
+
+def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, detached: those of all adapters and the trainable ones of the base."""
+    own = adapter_parameters(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            own[name] = parameter
+    state = model.state_dict()
+    return {name: state[name].detach() for name in sorted({*own, *(adapter_buffers(model).keys() & state.keys())})}
+
+
+def adapter_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers of adapters by name, each once; PEFT keeps fixed projections there."""
+    below = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, AdapterController))
+    return {name: buffer for name, buffer in model.named_buffers() if name.startswith(below)}
+
+
+def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], where: str) -> None:
+    """Check that names and shapes are exactly the expected ones.
+
+    Args:
+        expected: the shapes by name.
+        tensors: those given.
+        where: their origin, for the message.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape.
+    """
+    for name in expected:
+        if name not in tensors:
+            raise CheckpointError(
+                f"A checkpoint holds every adapter tensor; got none for {name!r} in {where}: save it again."
+            )
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise CheckpointError(
+                f"A checkpoint holds adapter tensors of this model only; got {name!r} in {where}: "
+                f"{nearest_name(name, expected)}"
+            )
+        if tensor.shape != expected[name]:
+            raise CheckpointError(
+                f"Tensor {name!r} has shape {tuple(expected[name])} in this model; got {tuple(tensor.shape)} in "
+                f"{where}: use the configuration it was saved with."
+            )
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy checked tensors into the parameters and buffers of the same names, and merge again if it was merged."""
+    was_merged = is_merged(model)
+    unmerge(model)
+    targets = {**dict(model.named_parameters()), **adapter_buffers(model)}
+    for name, tensor in tensors.items():
+        targets[name].copy_(tensor)
+    if was_merged:
+        merge(model)
