@@ -14,6 +14,7 @@ from adapters.base.adapted_input import AdaptedInput
 from adapters.base.adapted_layer_norm import AdaptedLayerNorm
 from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import AdapterController
+from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import LinearDelta
 from adapters.configuration import AdapterConfig
 from adapters.freezing import FreezingReport, freeze, freezing_report
@@ -45,7 +46,7 @@ from adapters.kinds.tensor_train import (
     TensorTrainSingleConfig,
 )
 from adapters.kinds.whole_model import FullFineTuningConfig, LMHeadConfig
-from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
+from adapters.merging import adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
 from adapters.saved.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
 from adapters.summary import Summary, summary

@@ -3,8 +3,9 @@
 from torch import nn
 
 from adapters.base.controller import AdapterController
+from adapters.base.kept_base import MergeError
 from adapters.injection import attachments
-from adapters.merging import MergeError, is_merged, merge
+from adapters.merging import is_merged, merge
 from adapters.validation import ConfigurationError, nearest_name
 
 

@@ -1,25 +1,23 @@
-"""attach: put adapters into a model, freeze the rest.
+"""attach: put adapters into a model and freeze the rest.
 
-    places      the configuration says where its modules go (``adapters.base.places``)
-    build       one module for each place, on the device of the weight that it stands at
-    controller  the base's module is wrapped by its host, which holds a controller for each attachment
+    places      where the configuration wants its modules (``adapters.base.places``)
+    build       one module for each place, by the host of that place (``adapters.base.mergeable``)
+    install     the host takes the place of the base's module and holds a controller for each attachment
     share       parameters that several modules have in common get one owner (``adapters.base.sharing``)
 
-Everything that can be refused is refused before the model is touched.
+Every check runs before the model is changed.
 """
 
 import logging
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from adapters.base.adapted_input import AdaptedInput
 from adapters.base.adapted_layer_norm import AdaptedLayerNorm
 from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import ALL_TASKS, AdapterController
-from adapters.base.linear_delta import start_from_weight
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.sharing import Sharing, plan_sharing, share
@@ -52,7 +50,7 @@ HOSTS: dict[str, type[Mergeable]] = {
     "replacement": AdaptedLayerNorm,
     "shift": AdaptedLayerNorm,
 }
-"""By slot: the module that holds the adapters, mostly in the place of the base's own."""
+"""The class of the host by the attribute of it that holds the adapters."""
 
 
 def as_configs(config: Any) -> list[AdapterConfig]:
@@ -122,41 +120,12 @@ def check_task_name(task: Any) -> None:
 
 
 def _build_all(model: nn.Module, config: AdapterConfig, places: list[Place]) -> list[tuple[Place, nn.Module]]:
-    """The adapter modules of all places, each built by itself, or together where the configuration does so."""
-    if not hasattr(config, "build_together"):
-        return [(place, _build(model, config, place)) for place in places]
-    bases = {place.path: _base(model, config, place) for place in places}
-    modules = config.build_together(bases)
-    return [(place, modules[place.path].train(bases[place.path].training)) for place in places]
-
-
-def _base(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
-    """The model's module at a place, adapted or not; refused where it is of a class that adapters do not know."""
-    base = model.get_submodule(place.path)
-    if HOSTS[place.slot] is AdaptedLinear and type(base) not in (nn.Linear, AdaptedLinear):
-        key = "target_modules" if hasattr(config, "target_modules") else "sublayers"
-        given = f"a {type(base).__name__} at {place.path}"
-        config.refuse(key, "names plain nn.Linear modules", given, "load the model without quantisation")
-    return base
-
-
-def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
-    """The adapter module of one place, on the device of the weight it stands at."""
-    base = _base(model, config, place)
-    if place.slot == "before":
-        base = base.embed_tokens
-    weight = base.base_tensor("weight") if isinstance(base, Mergeable) else base.weight.detach()
-    with torch.device(weight.device):
-        if place.slot == "replacement":
-            module = config.build(weight, base.variance_epsilon)
-        elif place.slot == "before":
-            module = config.build(weight)
-        elif place.slot == "beside":
-            module = config.build_at(place, base.in_features, base.out_features)
-            start_from_weight(module, weight, place.path)
-        else:
-            module = config.build_at(place, weight.shape[0], weight.shape[0])
-    return module.train(base.training)
+    """The adapter modules of all places; a kind whose modules depend on each other builds them itself."""
+    bases = {place.path: HOSTS[place.slot].base_at(model, place.path, config) for place in places}
+    together = config.build_together(bases)
+    if together is not None:
+        return [(place, together[place.path].train(bases[place.path].training)) for place in places]
+    return [(place, HOSTS[place.slot].build_adapter(bases[place.path], config, place)) for place in places]
 
 
 def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planned: list) -> str:
@@ -202,7 +171,7 @@ def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dic
 
 def _controller(model: nn.Module, place: Place, name: str, active_task: str | None) -> AdapterController:
     """The controller of an attachment at a place, made on first use, as is its host."""
-    host = HOSTS[place.slot].at(model, place.path)
+    host = HOSTS[place.slot].install(model, place.path)
     controllers = getattr(host, place.slot)
     if name not in controllers:
         controllers[name] = AdapterController(active_task).train(host.training)

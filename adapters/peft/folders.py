@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
+from adapters.base.architectures import architecture_values
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.saved.checkpoint import ARCHITECTURE_KEYS, CONFIG_NAME, WEIGHTS_NAME, CheckpointError
+from adapters.saved.checkpoint import CONFIG_NAME, WEIGHTS_NAME, CheckpointError
 
 
 def read_config(directory: Path) -> TensorTrainConfig:
@@ -73,4 +74,4 @@ def architecture_of(base: str | None, directory: Path) -> dict[str, Any]:
             f"A folder of adapters.save names its base's architecture, which is read from the base model; for "
             f"{directory} that is {base!r}, which is not there: say where it is by base."
         )
-    return {key: getattr(config, key) for key in ARCHITECTURE_KEYS if hasattr(config, key)}
+    return architecture_values(config)

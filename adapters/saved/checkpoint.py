@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from adapters.base.architectures import architecture_values
 from adapters.base.controller import AdapterController
 from adapters.configuration import AdapterConfig
 from adapters.freezing import adapter_parameters
@@ -36,16 +37,6 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 FORMAT_VERSION = 1
 METADATA_KEY = "adapter"
 """The one key of the metadata: safetensors writes several in any order, and equal adapters are equal bytes."""
-ARCHITECTURE_KEYS = (
-    "model_type",
-    "d_model",
-    "d_kv",
-    "d_ff",
-    "num_heads",
-    "num_layers",
-    "num_decoder_layers",
-    "feed_forward_proj",
-)
 
 
 class CheckpointError(RuntimeError):
@@ -70,7 +61,7 @@ def adapter_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 def architecture(model: nn.Module) -> dict[str, Any]:
     """What of the base model's configuration an adapter depends on."""
-    return {key: getattr(model.config, key) for key in ARCHITECTURE_KEYS if hasattr(model.config, key)}
+    return architecture_values(model.config)
 
 
 def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
@@ -235,7 +226,7 @@ def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
     """Refuse a model of another architecture than the one that a folder says."""
     here = architecture(model)
     saved = saved if isinstance(saved, dict) else {}
-    differing = [key for key in ARCHITECTURE_KEYS if saved.get(key) != here.get(key)]
+    differing = [key for key in here if saved.get(key) != here.get(key)]
     if differing:
         key = differing[0]
         raise CheckpointError(

@@ -8,7 +8,7 @@ import torch
 
 import adapters
 from adapters import MergeError
-from adapters.merging import is_finite
+from adapters.base.kept_base import is_finite
 
 
 def storages(model):
@@ -140,7 +140,7 @@ def test_a_merge_that_is_not_finite_is_refused_and_changes_nothing(adapted, kind
     with torch.no_grad():
         last.view(-1)[0] = value
     expected, before, where = logits(model), bits(model), storages(model)
-    with pytest.raises(MergeError, match=r"A merged weight is finite; at .* it has infinities or NaN"):
+    with pytest.raises(MergeError, match=r"A merged weight is finite; got infinities or NaN at "):
         adapters.merge(model)
     assert adapters.is_merged(model) == was_merged
     assert storages(model) == where
@@ -175,7 +175,7 @@ def test_a_kind_that_is_not_linear_is_refused_by_name(adapted, non_linear_adapte
     before = storages(model)
     name = adapters.attachments(model)[-1].name
     assert name in adapters.unmergeable(model)
-    with pytest.raises(MergeError, match=rf"Only linear adapters .*\.{name} (has an activation|lengthens)"):
+    with pytest.raises(MergeError, match=rf"Only linear adapters .*\.{name}, which (has an activation|lengthens)"):
         adapters.merge(model)
     assert not adapters.is_merged(model)
     assert storages(model) == before

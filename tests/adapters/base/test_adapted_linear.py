@@ -52,7 +52,7 @@ def test_forward_and_merged_weights_are_those_of_dense_algebra(adapted, bias, ki
     weights = module.merged_weights()
     torch.testing.assert_close(weights.get("weight", module.weight), W, rtol=1e-11, atol=1e-11)
     assert set(weights) == ({"weight", "bias"} if kinds else set())
-    module.set_merged(weights)
+    module.replace_base(weights)
     torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
 
 
@@ -236,7 +236,7 @@ def test_merged_it_gives_what_it_gives_unmerged(bias, plan, weights_given):
     module = beside(nn.Linear(IN, OUT, bias=bias, dtype=torch.float64), adapter)
     x = torch.randn(5, IN, dtype=torch.float64)
     unmerged = module(x)
-    module.set_merged(module.merged_weights())
+    module.replace_base(module.merged_weights())
     weights_given.clear()
     torch.testing.assert_close(module(x), unmerged, rtol=1e-11, atol=1e-11)
     assert weights_given == []

@@ -181,7 +181,7 @@ class TestNonLinear:
     def test_refuses_to_merge_by_a_sentence_before_anything_is_touched(self, merge):
         model = self.model()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        with pytest.raises(MergeError, match=r"'curved'.*at encoder\.block\.0.*\.wo: .*core_activation=None"):
+        with pytest.raises(MergeError, match=r"'curved'.*at encoder\.block\.0.*\.wo, which .*core_activation=None"):
             merge(model)
         assert model.state_dict().keys() == before.keys()
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
