@@ -1,9 +1,9 @@
-"""Tensorized adapters: what is trained inside a frozen transformer.
+"""Tensorized adapters: small trainable tensor networks inside a frozen transformer.
 
 import adapters
 adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
-print(adapters.summary(model))                             how much trains, where
-with adapters.merged(model): ...                           evaluate at the dense model's cost
+print(adapters.summary(model))                             trainable parameters by group and layer
+with adapters.merged(model): ...                           evaluate at the cost of the base model
 adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 

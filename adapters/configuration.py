@@ -70,7 +70,7 @@ class AdapterConfig:
         return self.build(in_features, out_features)
 
     def build_together(self, bases: dict[str, nn.Module]) -> dict[str, nn.Module] | None:
-        """The modules of all places by path, for a kind whose modules depend on each other; None to build each alone."""
+        """The modules of all places by path, for a kind whose modules depend on each other; else None."""
         return None
 
     def note(self, model: nn.Module) -> str | None:

@@ -91,8 +91,8 @@ def _layouts(architecture: Architecture, block: nn.Module, block_path: str) -> I
         if not layouts:
             names = ", ".join(layout.module for layout in architecture.layouts)
             raise ConfigurationError(
-                f"Each sublayer of a {architecture.name} holds one of {names}; got a {type(holder).__name__} at {path}: "
-                f"{PEFT_TUNER_HINT}."
+                f"Each sublayer of a {architecture.name} holds one of {names}; got a {type(holder).__name__} at "
+                f"{path}: {PEFT_TUNER_HINT}."
             )
         yield from ((path, layout) for layout in layouts)
 

@@ -5,8 +5,8 @@
     keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
     what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
 
-PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so the
-three methods where PEFT acts on it are overridden.
+PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so
+the three methods where PEFT acts on it are overridden.
 """
 
 from collections.abc import Iterator
@@ -46,8 +46,8 @@ class TensorTrainModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
-        The keys of a ``state_dict`` tell PEFT which linears have a delta. It is not passed on for an adapter that shares
-        cores, as one of its linears may have no tensor of its own; ``target_modules`` tells it then.
+        The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
+        passed on, as a linear may have no tensor of its own; ``target_modules`` decides then.
         """
         config, active = self.peft_config[adapter_name], self.active_adapters
         if config.to_adapter_config().shared_slots():
@@ -130,8 +130,8 @@ class TensorTrainModel(BaseTuner):
             shifted = [name for name in (*layer.merged_adapters, *names) if layer.adds_missing_bias(name)]
             if unload and shifted:
                 raise MergeError(
-                    "A linear without a bias cannot be given one for good, as the model's configuration has none and it "
-                    f"would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
+                    "A linear without a bias cannot be given one for good, as the model's configuration has none and "
+                    f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
                     "keep the adapter, or train it with bias='none'."
                 )
             if safe_merge and names:

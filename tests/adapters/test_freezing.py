@@ -55,12 +55,12 @@ def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5
     reasons = {row.name: row.reason for row in report.rows}
     wi = "encoder.block.0.layer.1.DenseReluDense.wi"
     assert reasons["shared.weight"] == "the base model is frozen"
-    assert reasons["encoder.final_layer_norm.weight"] == "adapter kind 'layer_norm' says so"
+    assert reasons["encoder.final_layer_norm.weight"] == "decided by adapter kind 'layer_norm'"
     assert reasons[f"{wi}.beside.tt_lora.tasks.all_tasks.linear.cores.0"] == "frozen or disabled core of an adapter"
     assert reasons[f"{wi}.beside.tt_lora.tasks.all_tasks.linear.cores.1"] == "belongs to an adapter"
     assert sum(row.count for row in report.rows) == sum(parameter.numel() for parameter in model.parameters())
     table = str(report)
-    for text in ("What trains, and why", "trains", "frozen", "adapter kind 'layer_norm' says so", "shared.weight"):
+    for text in ("Trainable parameters, and why", "trainable", "frozen", "decided by adapter kind 'layer_norm'", "shared.weight"):
         assert text in table
 
 
