@@ -1,7 +1,7 @@
 """Which parameters are trainable, by these rules in this order:
 
 1. the model's own parameters are frozen,
-2. kinds of position "weights" (none, lm_head, layer_norm) decide about the parameters they name; the last attached wins,
+2. kinds of position "weights" (none, lm_head, layer_norm) decide about the parameters they name, the last one wins,
 3. parameters of adapters train, except frozen and disabled cores and a module's ``frozen_parameters``.
 """
 
@@ -50,7 +50,9 @@ class FreezingReport:
             ]
             for (trainable, reason), rows in sorted(groups.items(), key=lambda item: not item[0][0])
         ]
-        return render_table("Trainable parameters, and why", ["", "rule", "tensors", "parameters", "first tensor"], lines)
+        return render_table(
+            "Trainable parameters, and why", ["", "rule", "tensors", "parameters", "first tensor"], lines
+        )
 
 
 def model_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -67,7 +69,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str, tuple[bool, AdapterConfig]]:
-    """The model's own parameters that a kind decides about: whether they train, and the configuration that decides."""
+    """The model's own parameters that a kind decides about: whether they train, and that configuration."""
     return {
         name: (trainable, config)
         for config in configs

@@ -111,7 +111,7 @@ def summary(model: nn.Module) -> Summary:
 
 
 def _adapter_group(name: str, configs: dict[str, AdapterConfig]) -> str:
-    """The adapter that a parameter belongs to: the first in its path, as a task may have the name of another adapter."""
+    """The adapter of a parameter: the first in its path, as a task may have the name of another adapter."""
     if name.startswith("shared_parameters."):
         key = name.partition(".")[2]
         adapter = key.partition("-")[0]

@@ -1,9 +1,9 @@
 """The model architectures that adapters can be attached to, one table entry each.
 
-    stack      a module named in ``stacks``, which holds a list of blocks      encoder
-    block      one entry of that list                                          encoder.block.0
-    sublayer   attention or feed-forward, with the norm before it              encoder.block.0.layer.1
-    linear     a weight matrix of the sublayer                                 ...layer.1.DenseReluDense.wi
+    stack      a module with a list of blocks                   encoder
+    block      one entry of that list                           encoder.block.0
+    sublayer   attention or feed-forward, with its norm         encoder.block.0.layer.1
+    linear     a weight matrix of the sublayer                  encoder.block.0.layer.1.DenseReluDense.wi
 
 A model is recognised by these names and not by its class, so a model that wraps a known one is recognised too. To support
 another architecture, add an entry to ``ARCHITECTURES``; nothing else names modules of a particular model.

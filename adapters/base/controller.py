@@ -1,7 +1,7 @@
 """The adapter of the active task at one place of the model.
 
 A place has one controller for each adapter configuration, and the controller has one module for each task. The active
-task is state of the model (``set_active_task``) and not an argument of its forward, which ``generate`` would not accept.
+task is state of the model (``set_active_task``), not an argument of its forward, which ``generate`` would not accept.
 """
 
 from torch import Tensor, nn
