@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attachment:
-    """One configuration attached for one task (None: for all); ``name`` is its key in every place it sits."""
+    """One configuration, attached for one task or for all (None); ``name`` is its key in the hosts."""
 
     name: str
     task: str | None
@@ -58,13 +58,13 @@ def as_configs(config: Any) -> list[AdapterConfig]:
     entries = config if isinstance(config, list | tuple) else [config]
     if not entries:
         raise ConfigurationError(
-            'A list of adapters holds at least one; got an empty list: add one, or {"kind": "none"} to train all.'
+            'A list of adapters has at least one; got an empty list: add one, or {"kind": "none"} for full fine-tuning.'
         )
     return [entry if isinstance(entry, AdapterConfig) else AdapterConfig.from_dict(entry) for entry in entries]
 
 
 def attachments(model: nn.Module) -> list[Attachment]:
-    """What is attached to the model, in order."""
+    """The attachments of the model, in order."""
     return list(getattr(model, "adapter_attachments", []))
 
 
@@ -77,7 +77,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         task: the task these adapters belong to; None for all tasks.
 
     Raises:
-        ConfigurationError: a configuration does not fit this model. The model is as it was.
+        ConfigurationError: a configuration does not fit this model. The model is unchanged.
     """
     check_task_name(task)
     sublayers = find_sublayers(model)
@@ -89,7 +89,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
         planned.append((attachment, _build_all(model, entry, entry.places(sublayers))))
     _check_norms(model, planned)
-    _one_name_each(model, planned, "around", "gives each linear one adapter around it")
+    _one_attachment_each(model, planned, "around", "gives each linear one adapter around it")
     shared: Sharing = {}
     for attachment, modules in planned:
         shared |= plan_sharing(model, attachment.name, task or ALL_TASKS, attachment.config, modules)
@@ -105,17 +105,17 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     for note in filter(None, (attachment.config.note(model) for attachment, _ in planned)):
         logger.info(note)
     if names := non_linear_adapters(model):
-        logger.info("Adapters that cannot be merged, for they are not linear: %s.", ", ".join(names))
+        logger.info("Adapters that are not linear and cannot be merged: %s.", ", ".join(names))
     return model
 
 
 def check_task_name(task: Any) -> None:
-    """Refuse a name that cannot be a key of ``AdapterController.tasks``; None stands for all tasks."""
-    taken = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
-    if task is not None and (not isinstance(task, str) or not task or "." in task or taken):
+    """Check that a task name can be a key of ``AdapterController.tasks``; None means all tasks."""
+    reserved = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
+    if task is not None and (not isinstance(task, str) or not task or "." in task or reserved):
         raise ConfigurationError(
-            f"A task's name is a string that is not empty, has no dot and is no attribute of a module; got "
-            f"{task!r}: rename the task."
+            f"The name of a task is a non-empty string without a dot and not an attribute of a module; got {task!r}: "
+            "rename the task."
         )
 
 
@@ -129,7 +129,7 @@ def _build_all(model: nn.Module, config: AdapterConfig, places: list[Place]) -> 
 
 
 def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planned: list) -> str:
-    """The name of a configuration in the model: its kind, numbered where another one of that kind is there."""
+    """The name of a configuration in the model: its kind, with a number if that name is taken."""
     present = [*attachments(model), *(attachment for attachment, _ in planned)]
     for attachment in present:
         if attachment.config == config:
@@ -147,18 +147,19 @@ def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planne
 
 
 def _check_norms(model: nn.Module, planned: list) -> None:
-    """A norm has one replacement, and a replaced norm's own weight, which takes no part any more, does not train."""
-    replaced = _one_name_each(model, planned, "replacement", "gives each layer norm one replacement")
+    """Check that a norm has one replacement, and that the weight of a replaced norm, being unused, does not train."""
+    replaced = _one_attachment_each(model, planned, "replacement", "gives each layer norm one replacement")
     present = [*attachments(model), *(attachment for attachment, _ in planned)]
     rules = weight_rules(model, [attachment.config for attachment in present])
     for path, name in replaced.items():
         trainable, config = rules.get(f"{path}.weight", (False, None))
         if trainable:
-            config.refuse("kind", "trains norms that act", f"{path}, replaced by {name!r}", "choose one for each norm")
+            given = f"{path}, replaced by {name!r}"
+            config.refuse("kind", "trains norms that are in use", given, "choose one of the two for each norm")
 
 
-def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dict[str, str]:
-    """By path: the one attachment that has modules in this slot of the place; a second one is refused."""
+def _one_attachment_each(model: nn.Module, planned: list, slot: str, rule: str) -> dict[str, str]:
+    """The attachment in this slot of each place, by path; ConfigurationError for a second one."""
     names = {path: next(iter(getattr(m, slot))) for path, m in model.named_modules() if getattr(m, slot, None)}
     for attachment, modules in planned:
         for place, _ in modules:
@@ -170,7 +171,7 @@ def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dic
 
 
 def _controller(model: nn.Module, place: Place, name: str, active_task: str | None) -> AdapterController:
-    """The controller of an attachment at a place, made on first use, as is its host."""
+    """The controller of an attachment at a place; it and its host are created on first use."""
     host = HOSTS[place.slot].install(model, place.path)
     controllers = getattr(host, place.slot)
     if name not in controllers:

@@ -5,8 +5,8 @@
     sublayer   attention or feed-forward, with its norm         encoder.block.0.layer.1
     linear     a weight matrix of the sublayer                  encoder.block.0.layer.1.DenseReluDense.wi
 
-A model is recognised by these names and not by its class, so a model that wraps a known one is recognised too. To support
-another architecture, add an entry to ``ARCHITECTURES``; nothing else names modules of a particular model.
+A model is recognised by these names and not by its class, so a model that wraps a known one is recognised too. To
+support another architecture, add an entry to ``ARCHITECTURES``; nothing else names the modules of a particular model.
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,8 @@
     replace_base({"weight": W'})    the Parameters hold the merged tensors; W is kept, untouched
     restore_base()                  W is back, bit for bit, in any dtype, after any number of cycles
 
-Subtracting the delta again instead would round with each cycle. What cannot be merged is refused here too, in the same
-words for a model with attached adapters and for one of the PEFT tuner.
+Subtracting the delta again would add a rounding error with each cycle. The checks for what cannot be merged are here
+too, for models with attached adapters and for those of the PEFT tuner.
 """
 
 from collections.abc import Callable, Iterable

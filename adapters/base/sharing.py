@@ -108,9 +108,7 @@ def _field_of_slot(config: Any, slot: Any) -> str:
     """The field of the configuration that makes a slot shared."""
     if slot in getattr(config, "shared_cores", ()):
         return "shared_cores"
-    if getattr(config, "modes", None):
-        return "modes"
-    return slot if hasattr(config, slot) else "share_across"
+    return "modes" if getattr(config, "modes", None) else "share_across"
 
 
 def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:

@@ -33,8 +33,8 @@ from adapters.kinds.of_peft.types import (
     STARTS,
     ZERO_START_NAMES,
     config_class_of,
-    why_not_supported,
     tuner_class_of,
+    why_not_supported,
 )
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 

@@ -257,7 +257,7 @@ def test_gated_feed_forward_has_both_inner_linears(base):
         ([{"kind": "tt_lora"}, {"kind": "peft:LORA"}, {"kind": "peft:IA3", "target_modules": ["wo"]}],
          "Key 'kind' of adapter kind 'peft:IA3' gives each linear one adapter around it; got .*wo, which has "),
         ([{"kind": "peft:LN_TUNING"}, {"kind": "scale_norm"}], "'scale_norm' gives each layer norm one replacement"),
-        ([{"kind": "peft:LN_TUNING"}, {"kind": "layer_norm"}], "trains norms that act"),
+        ([{"kind": "peft:LN_TUNING"}, {"kind": "layer_norm"}], "trains norms that are in use"),
     ],
 )  # fmt: skip
 def test_invalid_configuration_raises_one_sentence_and_leaves_the_model_unchanged(base, snapshot, config, message):
