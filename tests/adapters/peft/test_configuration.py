@@ -1,12 +1,14 @@
 """The fields, their file, and what is refused."""
 
 import json
+from dataclasses import fields
 
 import pytest
-from peft import PeftConfig
+from peft import PeftConfig, get_peft_model
 
 from adapters import ConfigurationError, TensorTrainLoRAConfig
 from adapters.peft import TensorTrainConfig
+from tests.adapters.peft.tiny import layers, llama
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -30,6 +32,32 @@ class TestConfig:
         assert TensorTrainConfig().to_adapter_config() == TensorTrainLoRAConfig()
         chosen = {"d": 2, "shape_mode": "mixed"}
         assert TensorTrainConfig(**chosen).to_adapter_config() == TensorTrainLoRAConfig(**chosen)
+
+    def test_fields_are_those_of_the_native_kind_but_for_the_target_modules(self):
+        of_tuner = {field.name: field for field in fields(TensorTrainConfig)}
+        of_peft = {field.name for field in fields(PeftConfig)}
+        of_kind = {field.name: field for field in fields(TensorTrainLoRAConfig)}
+        only_in_tuner = {"exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"}
+        only_in_kind = {"stacks", "layers", "sublayers"}
+        assert of_tuner.keys() - of_peft == (of_kind.keys() - only_in_kind) | only_in_tuner
+        for name in of_kind.keys() - only_in_kind:
+            assert of_tuner[name].default == of_kind[name].default, name
+
+    def test_fields_are_validated_once_for_all_linears(self, monkeypatch):
+        validated, check = [], TensorTrainLoRAConfig.__post_init__
+        monkeypatch.setattr(TensorTrainLoRAConfig, "__post_init__", lambda self: validated.append(self) or check(self))
+        config = TensorTrainConfig(rank=2, target_modules=["q_proj", "v_proj"])
+        validated.clear()
+        assert len(layers(get_peft_model(llama(), config))) == 4
+        assert len(validated) <= 1
+
+    def test_a_field_set_later_is_validated_and_used(self):
+        config = TensorTrainConfig(rank=2)
+        config.rank = 3
+        assert config.to_adapter_config().rank == 3
+        config.rank = 0
+        with pytest.raises(ConfigurationError, match="Key 'rank'"):
+            config.to_adapter_config()
 
     def test_values_are_kept_in_one_form(self):
         config = TensorTrainConfig(raw_shape=((4, 4), (2, 8)), frozen_cores=(-1,))

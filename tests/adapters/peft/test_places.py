@@ -95,7 +95,7 @@ def test_parts_of_unequal_shapes_are_not_shared_and_the_base_is_as_it_was():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: nn.Embedding(5, 8), "got a Embedding at 0: take target_modules that are linears"),
+        (lambda: nn.Embedding(5, 8), "got a Embedding at 0: choose target_modules that are linears"),
         (lambda: Linear4bit(8, 8), "got a Linear4bit at 0: .*without quantisation"),
         (lambda: nn.Conv1d(8, 8, 1), "got a Conv1d at 0: leave it out"),
     ],
