@@ -1,4 +1,4 @@
-"""Tiny T5s, one example of each adapter kind, and an oracle for tensor trains that knows nothing of t3nsor."""
+"""Tiny T5s, one example of each adapter kind, and an oracle for tensor trains that does not use t3nsor."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def non_linear_adapter(request):
 
 @pytest.fixture
 def tiny_t5():
-    """A function that builds a random T5 in evaluation mode, equal in every number for equal arguments."""
+    """A function that builds a random T5 in evaluation mode, the same one for the same arguments."""
 
     def build(
         feed_forward_proj="relu", ours=True, d_model=D_MODEL, d_ff=D_FF, num_layers=2, num_decoder_layers=2, **fields
@@ -129,7 +129,7 @@ def logits(batch):
 
 @pytest.fixture
 def trained():
-    """A function that gives all trainable numbers values as training might, and returns the model."""
+    """A function that changes all trainable parameters as training might, and returns the model."""
 
     def move(model, std=0.2):
         generator = torch.Generator().manual_seed(3)
@@ -144,7 +144,7 @@ def trained():
 
 @pytest.fixture
 def snapshot():
-    """A function from a model to all that a refusal must leave alone, in a form that == compares."""
+    """A function from a model to everything that an error must leave unchanged, comparable by ==."""
 
     def take(model):
         tensors = {name: (p.dtype, p.detach().clone().numpy().tobytes()) for name, p in model.named_parameters()}

@@ -45,7 +45,7 @@ def test_frozen_and_disabled_cores_do_not_train(tiny_t5, batch, field):
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trainable(model)
 
 
-def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5):
+def test_report_has_each_parameter_once_with_the_rule_that_decided(tiny_t5):
     model = adapters.attach(
         tiny_t5(), [{"kind": "tt_lora", "frozen_cores": [0]}, {"kind": "layer_norm", "sublayers": ["final"]}]
     )
@@ -65,7 +65,7 @@ def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5
         assert text in table
 
 
-def test_the_report_of_a_merged_model_is_that_of_the_unmerged_one(tiny_t5):
+def test_report_of_a_merged_model_equals_that_of_the_unmerged_one(tiny_t5):
     model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "bias": "dense"})
     rows = adapters.freezing_report(model).rows
     adapters.merge(model)
@@ -110,7 +110,7 @@ def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, any_adapter):
     assert trainable(model) == before
 
 
-def test_training_moves_what_trains_and_nothing_else(tiny_t5, batch, any_adapter):
+def test_training_changes_trainable_parameters_only(tiny_t5, batch, any_adapter):
     model = adapters.attach(tiny_t5(), any_adapter).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)

@@ -1,4 +1,4 @@
-"""Counts against closed forms, on a tiny T5 and on T5-base without memory."""
+"""Parameter counts against closed forms, on a tiny T5 and on T5-base on the meta device."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
     assert counts.layers["encoder"].trainable == 1
 
 
-def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
+def test_shared_parameters_have_their_own_row(tiny_t5):
     description = [
         {"kind": "tt_lora", "rank": 2, "shared_cores": [0]},
         {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"},
@@ -102,7 +102,7 @@ def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
     assert counts.layers["shared_parameters"].trainable == 2 * core
 
 
-def test_the_core_tensor_of_a_tucker_has_a_row_of_its_own(tiny_t5):
+def test_tucker_core_tensor_has_its_own_row(tiny_t5):
     description = {
         "kind": "tt_lora",
         "format": "tucker",
@@ -120,7 +120,7 @@ def test_the_core_tensor_of_a_tucker_has_a_row_of_its_own(tiny_t5):
     assert rows[-1]["shape"] == [2, 3, 4]
 
 
-def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
+def test_summary_has_every_setting_of_a_core(tiny_t5):
     description = [
         {
             "kind": "tt_lora",
@@ -167,7 +167,7 @@ def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
     assert "tt_lora_2 wi tensor_train 0 1x3x2x2 4 frozen, shared across layers" in lines
 
 
-def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
+def test_merged_model_has_the_same_counts(tiny_t5, linear_adapter):
     model = adapters.attach(tiny_t5(), linear_adapter)
     before = adapters.summary(model)
     adapters.merge(model)
@@ -183,7 +183,7 @@ def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
     ],
     ids=str,
 )
-def test_what_cannot_be_merged_is_named_when_it_is_attached(tiny_t5, caplog, description, names):
+def test_adapters_that_cannot_be_merged_are_logged_and_listed(tiny_t5, caplog, description, names):
     caplog.set_level("INFO", logger="adapters")
     configs = adapters.as_configs(
         [
@@ -198,7 +198,7 @@ def test_what_cannot_be_merged_is_named_when_it_is_attached(tiny_t5, caplog, des
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [", ".join(names) + "."]
 
 
-def test_what_can_be_merged_is_not_named(tiny_t5, caplog, linear_adapter):
+def test_mergeable_adapters_are_not_listed(tiny_t5, caplog, linear_adapter):
     caplog.set_level("INFO", logger="adapters")
     counts = adapters.summary(adapters.attach(tiny_t5(), linear_adapter))
     assert counts.to_dict()["cannot_be_merged"] == []
@@ -206,7 +206,7 @@ def test_what_can_be_merged_is_not_named(tiny_t5, caplog, linear_adapter):
     assert [record for record in caplog.records if "merged" in record.getMessage()] == []
 
 
-def test_it_prints_and_is_json(tiny_t5):
+def test_summary_prints_and_is_json(tiny_t5):
     counts = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
     values = json.loads(json.dumps(counts.to_dict()))
     assert values["parameters"] == counts.total.parameters

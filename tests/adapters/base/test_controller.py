@@ -7,7 +7,7 @@ from torch import nn
 from adapters import AdapterController, ConfigurationError
 
 
-def test_the_active_task_s_module_acts_else_the_one_for_all_tasks_else_none():
+def test_module_of_the_active_task_acts_else_that_of_all_tasks_else_none():
     controller = AdapterController()
     own, common = nn.Linear(3, 3), nn.Linear(3, 3)
     assert controller.active is None

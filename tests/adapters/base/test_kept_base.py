@@ -80,5 +80,5 @@ def test_conv1d_stores_the_transpose():
     x = torch.randn(3, 4)
     torch.testing.assert_close(x @ as_out_in(conv, conv.weight).T + conv.bias, conv(x))
     check_linear(conv, "h.0.attn.c_attn")
-    with pytest.raises(TypeError, match="got a Quantised at wi: .*without quantisation"):
+    with pytest.raises(TypeError, match=r"got a Quantised at wi: .*without quantisation"):
         check_linear(type("Quantised", (Conv1D,), {})(6, 4), "wi")

@@ -27,7 +27,7 @@ class TestConfig:
         "dropout": 0.1,
     }
 
-    def test_fields_mean_what_they_mean_in_the_native_kind(self):
+    def test_same_fields_as_the_native_kind_give_an_equal_configuration(self):
         assert TensorTrainConfig(**self.FIELDS).to_adapter_config() == TensorTrainLoRAConfig(**self.FIELDS)
         assert TensorTrainConfig().to_adapter_config() == TensorTrainLoRAConfig()
         chosen = {"d": 2, "shape_mode": "mixed"}
@@ -59,11 +59,11 @@ class TestConfig:
         with pytest.raises(ConfigurationError, match="Key 'rank'"):
             config.to_adapter_config()
 
-    def test_values_are_kept_in_one_form(self):
+    def test_values_are_normalised(self):
         config = TensorTrainConfig(raw_shape=((4, 4), (2, 8)), frozen_cores=(-1,))
         assert (config.raw_shape, config.d, config.frozen_cores) == ([[4, 4], [2, 8]], 2, [1])
 
-    def test_file_gives_back_an_equal_config(self, tmp_path):
+    def test_configuration_round_trips_through_its_file(self, tmp_path):
         config = TensorTrainConfig(**self.FIELDS, target_modules={"q", "wi"}, layers_to_transform=[0, 1])
         config.save_pretrained(tmp_path)
         loaded = PeftConfig.from_pretrained(tmp_path)
@@ -71,7 +71,7 @@ class TestConfig:
         assert loaded.to_dict() == config.to_dict()
 
     @pytest.mark.parametrize("names", [list, set], ids=["list", "set"])
-    def test_file_is_written_with_sets_sorted(self, names, tmp_path):
+    def test_sets_are_written_sorted(self, names, tmp_path):
         linears = ["k", "o", "q", "v", "wi", "wo"]
         TensorTrainConfig(target_modules=names(linears), exclude_modules=names(linears)).save_pretrained(tmp_path)
         written = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -95,6 +95,6 @@ class TestConfig:
             ("dropout", 1.0),
         ],
     )
-    def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_key(self, key, value):
+    def test_invalid_value_raises_with_the_name_of_its_key(self, key, value):
         with pytest.raises(ConfigurationError, match=f"Key '{key}'"):
             TensorTrainConfig(**{key: value})

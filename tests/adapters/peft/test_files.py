@@ -1,4 +1,4 @@
-"""Folders: adapter tensors only, equal bytes, every road back."""
+"""Saved folders: adapter tensors only, reproducible bytes, every way of loading."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,7 @@ import torch
 from peft import AutoPeftModelForSeq2SeqLM, PeftModel, TaskType
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    T5ForConditionalGeneration,
-)
+from transformers import T5ForConditionalGeneration
 
 from tests.adapters.peft.tiny import adapted, layers, logits, t5, trainable
 
@@ -38,7 +36,7 @@ def by_transformers(base: Path, folder: Path) -> nn.Module:
 
 
 class TestFiles:
-    def test_a_folder_holds_a_config_and_adapter_tensors_only(self, tmp_path):
+    def test_folder_has_the_configuration_and_adapter_tensors_only(self, tmp_path):
         model = adapted(target_modules={"wi", "wo", "q"}, bias="dense")
         model.save_pretrained(tmp_path)
         tensors = load_file(tmp_path / "adapter_model.safetensors")
@@ -53,7 +51,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("load", [by_peft, by_peft_without_memory, by_auto_class, by_transformers])
-    def test_every_road_back_gives_identical_logits(self, load, dtype, tmp_path):
+    def test_every_way_of_loading_gives_identical_logits(self, load, dtype, tmp_path):
         t5().to(dtype).save_pretrained(tmp_path / "base")
         base = T5ForConditionalGeneration.from_pretrained(tmp_path / "base")
         model = adapted(base, task_type=TaskType.SEQ_2_SEQ_LM, bias="tt", frozen_cores=[0])
@@ -66,13 +64,13 @@ class TestFiles:
                 assert tensor.dtype == torch.float32
                 assert torch.equal(tensor, other)
 
-    def test_a_loaded_adapter_trains_on_where_asked(self, tmp_path):
+    def test_is_trainable_makes_a_loaded_adapter_trainable(self, tmp_path):
         model = adapted(frozen_cores=[1])
         model.save_pretrained(tmp_path)
         loaded = PeftModel.from_pretrained(t5(), tmp_path, is_trainable=True)
         assert trainable(loaded) == trainable(model) != set()
 
-    def test_the_adapter_s_name_is_not_in_the_file(self, tmp_path):
+    def test_file_does_not_contain_the_adapter_name(self, tmp_path):
         model = adapted()
         model.save_pretrained(tmp_path)
         other = PeftModel.from_pretrained(t5(), tmp_path, adapter_name="other").eval()
