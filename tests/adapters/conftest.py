@@ -48,6 +48,9 @@ NON_LINEAR = {
     "ring_activation": {"kind": "tt_single", "rank": 2, "format": "tensor_ring", "core_activation": "tanh"},
     "basis_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "format": "tensor_basis"},
 }
+HOSTS = ["tt_lora", "tt_layer_norm", "layer_norm", "bitfit", "tensor_basis", "composed"]
+MECHANISMS = ["tt_lora", "layer_norm", "bitfit", "intrinsic_said", "shared", "tensor_basis", "principal", "composed"]
+MECHANISMS += ["bottleneck", "compacter_shared", "prompt", "core_activation"]
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +74,18 @@ def linear_adapter(request):
 def non_linear_adapter(request):
     """The description of one adapter that cannot be merged, of every such kind in turn."""
     return NON_LINEAR[request.param]
+
+
+@pytest.fixture(params=HOSTS)
+def linear_adapter_per_host(request):
+    """One adapter that can be merged for each host and slot, for tests of what does not depend on the kind."""
+    return LINEAR[request.param]
+
+
+@pytest.fixture(params=MECHANISMS)
+def adapter_per_mechanism(request):
+    """One adapter for each way of computing and owning parameters, for tests that no single format can break."""
+    return (LINEAR | NON_LINEAR)[request.param]
 
 
 @pytest.fixture

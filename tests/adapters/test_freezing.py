@@ -91,8 +91,8 @@ def test_a_model_without_adapters_has_no_report(tiny_t5):
         adapters.freezing_report(tiny_t5())
 
 
-def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, any_adapter):
-    model = adapters.attach(tiny_t5(), any_adapter)
+def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, adapter_per_mechanism):
+    model = adapters.attach(tiny_t5(), adapter_per_mechanism)
     before = trainable(model)
     calls = []
     original = torch.nn.Parameter.requires_grad_

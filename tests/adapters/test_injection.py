@@ -110,8 +110,7 @@ def test_norm_kinds_replace_the_chosen_norms(tiny_t5, kind, fields, count):
     assert len(places(model, AdaptedLayerNorm)) == count
 
 
-@pytest.mark.parametrize("ours", [True, False])
-@pytest.mark.parametrize("feed_forward_proj", ["relu", "gated-gelu"])
+@pytest.mark.parametrize(("ours", "feed_forward_proj"), [(True, "relu"), (False, "gated-gelu")])
 @pytest.mark.parametrize("kind", ["tt_lora", "tt_single", "tt_adapter", "bottleneck"])
 def test_step_zero_equals_the_base_bit_for_bit(tiny_t5, logits, ours, feed_forward_proj, kind):
     base = tiny_t5(feed_forward_proj, ours)
@@ -304,8 +303,8 @@ def test_a_frozen_shared_core_is_frozen_at_its_owner(tiny_t5):
         assert not any(parameter.requires_grad for parameter in model.shared_parameters.values())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_adapters_stay_float32_on_a_half_precision_base(tiny_t5, logits, dtype, any_adapter):
+def test_adapters_stay_float32_on_a_half_precision_base(tiny_t5, logits, any_adapter):
+    dtype = torch.bfloat16
     model = adapters.attach(tiny_t5().to(dtype), any_adapter)
     kinds = [config.kind for config in adapters.as_configs(any_adapter)]
     for row in adapters.freeze(model).rows:
@@ -321,9 +320,9 @@ def trainable_gradients(model, batch):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_bf16_autocast_gives_gradients_to_the_same_parameters(tiny_t5, batch, trained, any_adapter):
+def test_bf16_autocast_gives_gradients_to_the_same_parameters(tiny_t5, batch, trained, adapter_per_mechanism):
     """The median of five draws: with 24 features a rounding may flip a ReLU in a single one."""
-    model = trained(adapters.attach(tiny_t5(), any_adapter), std=0.05)
+    model = trained(adapters.attach(tiny_t5(), adapter_per_mechanism), std=0.05)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     errors = []
     for _ in range(5):
@@ -345,8 +344,8 @@ def test_bf16_autocast_gives_gradients_to_the_same_parameters(tiny_t5, batch, tr
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
-def test_gradient_checkpointing_gives_the_same_gradients(tiny_t5, batch, trained, any_adapter, use_reentrant):
-    model = trained(adapters.attach(tiny_t5().train(), any_adapter))
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_t5, batch, trained, adapter_per_mechanism, use_reentrant):
+    model = trained(adapters.attach(tiny_t5().train(), adapter_per_mechanism))
     exact = trainable_gradients(model, batch)
     model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
     model.enable_input_require_grads()
@@ -357,8 +356,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_t5, batch, trained
         torch.testing.assert_close(repeated[name], gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_torch_compile_gives_the_same_outputs_and_gradients(tiny_t5, trained, any_adapter):
-    model = trained(adapters.attach(tiny_t5(), any_adapter))
+def test_torch_compile_gives_the_same_outputs_and_gradients(tiny_t5, trained, adapter_per_mechanism):
+    model = trained(adapters.attach(tiny_t5(), adapter_per_mechanism))
     sublayer = model.encoder.block[0].layer[1]
     x = torch.randn(2, 3, 24, requires_grad=True)
     torch._dynamo.reset()
@@ -370,6 +369,7 @@ def test_torch_compile_gives_the_same_outputs_and_gradients(tiny_t5, trained, an
         y.square().sum().backward()
         results.append([y.detach(), x.grad] + [p.grad for p in model.parameters() if p.grad is not None])
     elsewhere = {"prompt", "lm_head"}  # nothing of theirs is in a sublayer
-    assert len(results[0]) > 2 or elsewhere.issuperset(config.kind for config in adapters.as_configs(any_adapter))
+    kinds = {config.kind for config in adapters.as_configs(adapter_per_mechanism)}
+    assert len(results[0]) > 2 or elsewhere.issuperset(kinds)
     for plain, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)

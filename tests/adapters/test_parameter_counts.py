@@ -3,7 +3,9 @@
 D = d_model, F = d_ff, L blocks per stack, k = D // 32;  a site is a place after self-attention or feed-forward
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 
 import pytest
@@ -24,7 +26,7 @@ class Size:
     L: int
     heads: int
     gated: bool
-    factors: dict
+    factors: dict = field(hash=False)
 
     @property
     def k(self):
@@ -57,7 +59,8 @@ SIZES = {
 }
 
 
-def model_of(size):
+@cache
+def _model_of(size):
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
         d_model=size.D,
@@ -73,6 +76,10 @@ def model_of(size):
         if size.gated:  # T5Config always ties; v1.1 has a separate head
             model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     return model
+
+
+def model_of(size):
+    return copy.deepcopy(_model_of(size))
 
 
 def count(size, description):

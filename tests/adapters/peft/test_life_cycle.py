@@ -64,7 +64,18 @@ MODELS = {
     "primes": (primes, ["0", "4"]),
 }
 TWO = ("cheapest", "metatt")
-every_setting = pytest.mark.parametrize("setting", SETTINGS)
+MECHANISMS = [
+    "cheapest",
+    "basis",
+    "tucker",
+    "metatt",
+    "shared and frozen",
+    "tt bias",
+    "principal",
+    "frozen and disabled",
+]
+"""One setting for each way of owning Parameters, for what PEFT does with them whatever the format."""
+every_mechanism = pytest.mark.parametrize("setting", MECHANISMS)
 every_linear_setting = pytest.mark.parametrize("setting", LINEAR)
 every_model = pytest.mark.parametrize(
     ("build", "targets", "setting"),
@@ -110,7 +121,7 @@ class TestTraining:
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None and bool(parameter.grad.any())) == (name in names), name
 
-    @every_setting
+    @every_mechanism
     def test_two_steps_change_trainable_parameters_only(self, setting):
         model = fresh(setting).train()
         before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -163,7 +174,7 @@ class TestFiles:
             assert torch.equal(logits(loaded), logits(model))
             assert trainable(loaded) == set()
 
-    @every_setting
+    @every_mechanism
     def test_low_memory_loading_gives_the_same_logits(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path)
@@ -171,7 +182,7 @@ class TestFiles:
         assert not any(parameter.is_meta for parameter in loaded.parameters())
         assert torch.equal(logits(loaded), logits(model))
 
-    @every_setting
+    @every_mechanism
     def test_transformers_loads_and_deletes_it(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path / "adapter")
@@ -183,13 +194,13 @@ class TestFiles:
         loaded.delete_adapter("default")
         assert torch.equal(logits(loaded), logits(llama()))
 
-    @every_setting
+    @every_mechanism
     def test_is_trainable_makes_a_loaded_adapter_trainable(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path)
         assert trainable(PeftModel.from_pretrained(llama(), tmp_path, is_trainable=True)) == trainable(model)
 
-    @every_setting
+    @every_mechanism
     def test_saving_a_loaded_adapter_writes_the_same_bytes(self, setting, tmp_path):
         make(setting).save_pretrained(tmp_path / "a")
         PeftModel.from_pretrained(llama(), tmp_path / "a").save_pretrained(tmp_path / "b")
@@ -201,7 +212,7 @@ class TestFiles:
         shapes = sorted(tuple(tensor.shape) for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
         assert shapes == [(1, 1, 16, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 16, 1, 1)]
 
-    @every_setting
+    @every_mechanism
     def test_copies_and_pickles_compute_the_same_and_are_independent(self, setting):
         model = make(setting)
         before = logits(model)
@@ -233,7 +244,7 @@ class TestMerging:
         assert plain.state_dict().keys() == build().state_dict().keys()
         assert [type(module) for module in plain.modules()] == [type(module) for module in build().modules()]
 
-    @every_linear_setting
+    @every_mechanism
     def test_safe_merge_of_nan_raises_and_leaves_the_layers_unchanged(self, setting):
         model = make(setting)
         before = {path: layer.base_layer.weight.clone() for path, layer in layers(model).items()}
@@ -256,7 +267,7 @@ class TestMerging:
 
 
 class TestSeveral:
-    @every_setting
+    @every_mechanism
     def test_added_adapter_changes_nothing_until_it_is_set(self, setting):
         model = make("train")
         alone, trained = logits(model), trainable(model)
@@ -269,7 +280,7 @@ class TestSeveral:
         assert torch.equal(logits(model), logits(of_one))
         assert {name.replace(".second.", ".default.") for name in trainable(model)} == trainable(of_one)
 
-    @every_setting
+    @every_mechanism
     def test_set_requires_grad_applies_to_the_whole_adapter(self, setting):
         model = make(setting)
         trained = trainable(model)
@@ -280,7 +291,7 @@ class TestSeveral:
         model.set_requires_grad("default")
         assert trainable(model) == trained
 
-    @every_setting
+    @every_mechanism
     def test_disabled_model_equals_the_base(self, setting):
         model = make(setting)
         active = logits(model)
@@ -290,7 +301,7 @@ class TestSeveral:
             assert model.get_model_status().enabled is False
         assert torch.equal(logits(model), active)
 
-    @every_setting
+    @every_mechanism
     def test_deleting_an_inactive_adapter_leaves_the_active_one(self, setting):
         model = make("train")
         alone = logits(model)
@@ -301,7 +312,7 @@ class TestSeveral:
         assert torch.equal(logits(model.eval()), alone)
 
     @pytest.mark.filterwarnings("ignore:Adapter default was active which is now deleted")
-    @every_setting
+    @every_mechanism
     def test_deleting_the_active_adapter_activates_the_other(self, setting):
         model = make(setting)
         model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=TARGETS))
@@ -324,7 +335,7 @@ class TestSeveral:
             assert torch.equal(logits(loaded.eval()), logits(model))
         assert [sorted(m.get_model_status().available_adapters) for m in (model, loaded)] == [["default", "second"]] * 2
 
-    @every_setting
+    @every_mechanism
     def test_model_status_has_every_layer(self, setting):
         model = make(setting)
         status = model.get_model_status()
