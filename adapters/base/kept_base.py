@@ -1,4 +1,4 @@
-"""Merging without loss: the base tensors are kept while a merge stands in their place, and are put back as they were.
+"""Lossless merging: the base tensors are kept while merged ones take their place, and are put back unchanged.
 
     replace_base({"weight": W'})    the Parameters hold the merged tensors; W is kept, untouched
     restore_base()                  W is back, bit for bit, in any dtype, after any number of cycles

@@ -1,6 +1,6 @@
 """What the hosts of adapters have in common: building adapters, and holding merged weights for a time.
 
-A host stands in place of a linear, a layer norm or a stack's input. Its ``state_dict`` is that of the unmerged model in
+A host replaces a linear or a layer norm, or acts before a stack. Its ``state_dict`` is that of the unmerged model in
 every mode, so a checkpoint written during evaluation is right. Loading unmerges first, and so does ``train(True)``.
 """
 

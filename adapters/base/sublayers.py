@@ -141,6 +141,6 @@ def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
     if not chosen:
         layers = "" if config.layers is None else f"layers {list(config.layers)} of "
         given = f"{list(config.sublayers)} in {layers}{list(config.stacks)}"
-        mend = "cross_attention is in the decoder only, and a final norm in no layer"
-        config.refuse("sublayers", "has to leave a place in the model", given, mend)
+        fix = "cross_attention is in the decoder only, and a final norm in no layer"
+        config.refuse("sublayers", "leaves at least one place in the model", given, fix)
     return chosen

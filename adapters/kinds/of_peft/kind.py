@@ -129,8 +129,8 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
                 self.refuse("target_modules", rule, repr(name), nearest_name(name, self._names(candidates))[:-1])
         if not found:
             rule = f"as a string is a pattern for whole paths such as {candidates[0].path}"
-            mend = "write a list of names, or a pattern that matches some"
-            self.refuse("target_modules", rule, f"{targets!r}, which matches none", mend)
+            fix = "write a list of names, or a pattern that matches some"
+            self.refuse("target_modules", rule, f"{targets!r}, which matches none", fix)
         return found
 
     def build_together(self, bases: dict[str, nn.Module]) -> dict[str, PeftAdapter]:
