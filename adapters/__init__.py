@@ -1,9 +1,9 @@
-"""Tensorized adapters: what is trained inside a frozen transformer.
+"""Tensorized adapters: small trainable tensor networks inside a frozen transformer.
 
 import adapters
 adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
-print(adapters.summary(model))                             how much trains, where
-with adapters.merged(model): ...                           evaluate at the dense model's cost
+print(adapters.summary(model))                             trainable parameters by group and layer
+with adapters.merged(model): ...                           evaluate at the cost of the base model
 adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 
@@ -14,6 +14,7 @@ from adapters.base.adapted_input import AdaptedInput
 from adapters.base.adapted_layer_norm import AdaptedLayerNorm
 from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import AdapterController
+from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import LinearDelta
 from adapters.configuration import AdapterConfig
 from adapters.freezing import FreezingReport, freeze, freezing_report
@@ -45,7 +46,7 @@ from adapters.kinds.tensor_train import (
     TensorTrainSingleConfig,
 )
 from adapters.kinds.whole_model import FullFineTuningConfig, LMHeadConfig
-from adapters.merging import MergeError, adapted_modules, is_merged, merge, merged, unmerge, unmergeable
+from adapters.merging import adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
 from adapters.saved.checkpoint import load, save
 from adapters.saved.folder import WEIGHTS_NAME, CheckpointError

@@ -1,17 +1,18 @@
-"""Which task's adapters act: state of the model, set between batches."""
+"""The active task, whose adapters act: state of the model, set between batches."""
 
 from torch import nn
 
 from adapters.base.controller import AdapterController
+from adapters.base.kept_base import MergeError
 from adapters.injection import attachments
-from adapters.merging import MergeError, is_merged, merge
+from adapters.merging import is_merged, merge
 from adapters.validation import ConfigurationError, nearest_name
 
 
 def set_active_task(model: nn.Module, task: str | None) -> None:
-    """Let ``task``'s adapters act from now on, and those attached for all tasks where it has none of its own.
+    """Activate the adapters of ``task``, and those attached for all tasks in places where it has none.
 
-    A merged model is merged again with the new task's adapters; nothing is done where they act already.
+    A merged model is merged again with the new task's adapters, unless they are active already.
 
     Raises:
         ConfigurationError: adapters are attached by task and none for this one. The model is as it was.
@@ -19,9 +20,7 @@ def set_active_task(model: nn.Module, task: str | None) -> None:
     """
     known = {attachment.task for attachment in attachments(model)}
     if task is not None and task not in known and None not in known:
-        raise ConfigurationError(
-            f"The active task is one that adapters were attached for; got {task!r}: {nearest_name(task, known)}"
-        )
+        raise ConfigurationError(f"The active task is one that has adapters; got {task!r}: {nearest_name(task, known)}")
     controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
     before = [controller.active_task for controller in controllers]
     if all(former == task for former in before):

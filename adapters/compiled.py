@@ -1,8 +1,8 @@
-"""A model behind torch.compile, which puts ``_orig_mod.`` before the paths of its modules and parameters."""
+"""The model inside a compiled one: torch.compile puts ``_orig_mod.`` before the paths of modules and parameters."""
 
 from torch import nn
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The model itself where it is compiled as a whole; it has the same modules, by the paths that they were given."""
+    """The model itself, without the wrapper of ``torch.compile``, so that its modules have their original paths."""
     return getattr(model, "_orig_mod", model)

@@ -69,6 +69,10 @@ class AdapterConfig:
         """The module of one place at a linear; as ``build`` where the kind does not care which place it is."""
         return self.build(in_features, out_features)
 
+    def build_together(self, bases: dict[str, nn.Module]) -> dict[str, nn.Module] | None:
+        """The modules of all places by path, for a kind whose modules depend on each other; else None."""
+        return None
+
     def note(self, model: nn.Module) -> str | None:
         """What is worth saying in the log when this is attached to ``model``, a sentence; nothing by default."""
         return None

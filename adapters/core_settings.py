@@ -1,4 +1,4 @@
-"""Every core of every tensor-train adapter with its shape and state, cores alike in one row.
+"""The shape and state of every core of the tensor-train adapters, equal ones in one row.
 
 adapter   place   format         core   shape (r, m, n, s)   modules   state
 tt_lora   wi      tensor_train   0      1x12x8x8             24        trains, shared across layers
@@ -21,15 +21,15 @@ from t3nsor.module import TTModule
 
 @dataclass(frozen=True)
 class CoreSetting:
-    """One core, as it is in several modules.
+    """One core, as several modules have it.
 
     Args:
         adapter: the attachment's name.
-        place: the base's module that it stands at, and the part of the adapter (down, up, bias) where there are some.
-        format: the tensor format, and the activation between its cores if there is one.
-        core: the index, or "core tensor" for that of a tucker.
-        shape: (r_{k-1}, m_k, n_k, r_k), or (r_1, ..., r_d).
-        state: whether it trains, is frozen or disabled; what is shared, across what.
+        place: the name of the adapted module, and the part of the adapter (down, up, bias) if it has several.
+        format: the tensor format, and the activation between its cores, if any.
+        core: the index, or "core tensor" in the format tucker.
+        shape: (r_{k-1}, m_k, n_k, r_k), or (r_1, ..., r_d) of a core tensor.
+        state: whether it trains, is frozen or disabled, and across what it is shared.
     """
 
     adapter: str
@@ -44,14 +44,14 @@ HEADER = ["adapter", "place", "format", "core", "shape", "modules", "state"]
 
 
 def core_settings(model: nn.Module) -> dict[CoreSetting, int]:
-    """The settings by adapter in the order of attachment, each with the number of modules that have it."""
+    """The settings of all cores, in the order of attachment, each with the number of modules that have it."""
     names = [attachment.name for attachment in attachments(model)]
     counted = Counter(_settings(model))
     return {setting: counted[setting] for setting in sorted(counted, key=lambda setting: names.index(setting.adapter))}
 
 
 def settings_rows(settings: dict[CoreSetting, int]) -> list[list[str]]:
-    """The rows of a table under ``HEADER``."""
+    """The rows of the table with the columns ``HEADER``."""
     return [
         [s.adapter, s.place, s.format, str(s.core), "x".join(map(str, s.shape)), str(modules), s.state]
         for s, modules in settings.items()

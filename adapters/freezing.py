@@ -1,8 +1,8 @@
-"""Which parameters train, decided once, by rules, in this order:
+"""Which parameters are trainable, by these rules in this order:
 
 1. the model's own parameters are frozen,
-2. kinds of position "weights" (none, lm_head, layer_norm) decide about those they name, the later attached one last,
-3. parameters of adapters train, but for frozen and disabled cores, and what a module's ``fixed_parameters`` names.
+2. kinds of position "weights" (none, lm_head, layer_norm) decide about the parameters they name, the last one wins,
+3. parameters of adapters train, except frozen and disabled cores and a module's ``frozen_parameters``.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from t3nsor.module import TTModule
 
 @dataclass(frozen=True)
 class FreezingRow:
-    """One parameter, whether it trains, and the rule that decided."""
+    """One parameter, whether it is trainable, and which rule decided."""
 
     name: str
     count: int
@@ -29,7 +29,7 @@ class FreezingRow:
 
 @dataclass(frozen=True)
 class FreezingReport:
-    """What trains and why; ``str`` of it is a table by reason."""
+    """What is trainable and why; ``str`` gives a table by reason."""
 
     rows: tuple[FreezingRow, ...]
 
@@ -42,7 +42,7 @@ class FreezingReport:
             groups.setdefault((row.trainable, row.reason), []).append(row)
         lines = [
             [
-                "trains" if trainable else "frozen",
+                "trainable" if trainable else "frozen",
                 reason,
                 str(len(rows)),
                 f"{sum(row.count for row in rows):,}",
@@ -50,24 +50,26 @@ class FreezingReport:
             ]
             for (trainable, reason), rows in sorted(groups.items(), key=lambda item: not item[0][0])
         ]
-        return render_table("What trains, and why", ["", "rule", "tensors", "numbers", "first of them"], lines)
+        return render_table(
+            "Trainable parameters, and why", ["", "rule", "tensors", "parameters", "first tensor"], lines
+        )
 
 
 def model_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """All parameters by name, each once, without the biases that a merge makes for the while."""
-    lasting = model.state_dict().keys()
-    return {name: parameter for name, parameter in model.named_parameters() if name in lasting}
+    """All parameters by name, each once, without the biases that exist only while adapters are merged."""
+    permanent = model.state_dict().keys()
+    return {name: parameter for name, parameter in model.named_parameters() if name in permanent}
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that adapters brought in, by name."""
-    below = [f"{path}." for path, module in model.named_modules() if isinstance(module, AdapterController)]
-    prefixes = (*below, "shared_parameters.")
-    return {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)}
+    """The parameters of adapters, by name."""
+    prefixes = [f"{path}." for path, module in model.named_modules() if isinstance(module, AdapterController)]
+    prefixes.append("shared_parameters.")
+    return {name: p for name, p in model.named_parameters() if name.startswith(tuple(prefixes))}
 
 
 def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str, tuple[bool, AdapterConfig]]:
-    """For each of the model's own parameters that a kind decides about: whether it trains, and who says so."""
+    """The model's own parameters that a kind decides about: whether they train, and that configuration."""
     return {
         name: (trainable, config)
         for config in configs
@@ -77,44 +79,44 @@ def weight_rules(model: nn.Module, configs: Sequence[AdapterConfig]) -> dict[str
 
 
 def freezing_report(model: nn.Module) -> FreezingReport:
-    """What the rules decided when the last adapter was attached; nothing is evaluated again.
+    """The report written when the last adapter was attached; the rules are not applied again.
 
     Raises:
-        ConfigurationError: nothing was attached to the model.
+        ConfigurationError: the model has no adapters.
     """
     report = getattr(model, "freezing_report", None)
     if report is None:
         raise ConfigurationError(
-            f"A freezing report is written when adapters are attached; {type(model).__name__} has none: "
+            f"A freezing report is written when adapters are attached; got a {type(model).__name__} without one: "
             "call adapters.attach first."
         )
     return report
 
 
 def freeze(model: nn.Module) -> FreezingReport:
-    """Set ``requires_grad`` of every parameter by the rules above, say why for each, and leave that on the model."""
-    brought = adapter_parameters(model)
+    """Set ``requires_grad`` of every parameter by the rules above, and keep the report on the model."""
+    of_adapters = adapter_parameters(model)
     parameters = model_parameters(model)
     reasons = dict.fromkeys(parameters, (False, "the base model is frozen"))
     configs = [attachment.config for attachment in getattr(model, "adapter_attachments", [])]
     for name, (trainable, config) in weight_rules(model, configs).items():
-        reasons[name] = (trainable, f"adapter kind {config.kind!r} says so")
+        reasons[name] = (trainable, f"decided by adapter kind {config.kind!r}")
     for name, parameter in parameters.items():
-        parameter.requires_grad_(name in brought or reasons[name][0])
-    fixed: dict[nn.Parameter, str] = {}
+        parameter.requires_grad_(name in of_adapters or reasons[name][0])
+    frozen: dict[nn.Parameter, str] = {}
     for module in model.modules():
         if isinstance(module, TTModule):
             module.freeze_cores()
-        elif hasattr(module, "fixed_parameters"):
-            fixed |= module.fixed_parameters()
-    for parameter in fixed:
+        elif hasattr(module, "frozen_parameters"):
+            frozen |= module.frozen_parameters()
+    for parameter in frozen:
         parameter.requires_grad_(False)
     rows = []
     for name, parameter in parameters.items():
-        if name in brought:
+        if name in of_adapters:
             trainable = parameter.requires_grad
-            held = fixed.get(parameter, "frozen or disabled core of an adapter")
-            reason = "belongs to an adapter" if trainable else held
+            why_frozen = frozen.get(parameter, "frozen or disabled core of an adapter")
+            reason = "belongs to an adapter" if trainable else why_frozen
         else:
             trainable, reason = reasons[name]
         rows.append(FreezingRow(name, parameter.numel(), trainable, reason))

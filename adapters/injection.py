@@ -1,25 +1,23 @@
-"""attach: put adapters into a model, freeze the rest.
+"""attach: put adapters into a model and freeze the rest.
 
-    places      the configuration says where its modules go (``adapters.base.places``)
-    build       one module for each place, on the device of the weight that it stands at
-    controller  the base's module is wrapped by its host, which holds a controller for each attachment
+    places      where the configuration wants its modules (``adapters.base.places``)
+    build       one module for each place, by the host of that place (``adapters.base.mergeable``)
+    install     the host takes the place of the base's module and holds a controller for each attachment
     share       parameters that several modules have in common get one owner (``adapters.base.sharing``)
 
-Everything that can be refused is refused before the model is touched.
+Every check runs before the model is changed.
 """
 
 import logging
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from adapters.base.adapted_input import AdaptedInput
 from adapters.base.adapted_layer_norm import AdaptedLayerNorm
 from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import ALL_TASKS, AdapterController
-from adapters.base.linear_delta import start_from_weight
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.sharing import Sharing, plan_sharing, share
@@ -34,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attachment:
-    """One configuration attached for one task (None: for all); ``name`` is its key in every place it sits."""
+    """One configuration, attached for one task or for all (None); ``name`` is its key in the hosts."""
 
     name: str
     task: str | None
@@ -52,7 +50,7 @@ HOSTS: dict[str, type[Mergeable]] = {
     "replacement": AdaptedLayerNorm,
     "shift": AdaptedLayerNorm,
 }
-"""By slot: the module that holds the adapters, mostly in the place of the base's own."""
+"""The class of the host by the attribute of it that holds the adapters."""
 
 
 def as_configs(config: Any) -> list[AdapterConfig]:
@@ -60,13 +58,13 @@ def as_configs(config: Any) -> list[AdapterConfig]:
     entries = config if isinstance(config, list | tuple) else [config]
     if not entries:
         raise ConfigurationError(
-            'A list of adapters holds at least one; got an empty list: add one, or {"kind": "none"} to train all.'
+            'A list of adapters has at least one; got an empty list: add one, or {"kind": "none"} for full fine-tuning.'
         )
     return [entry if isinstance(entry, AdapterConfig) else AdapterConfig.from_dict(entry) for entry in entries]
 
 
 def attachments(model: nn.Module) -> list[Attachment]:
-    """What is attached to the model, in order."""
+    """The attachments of the model, in order."""
     return list(getattr(model, "adapter_attachments", []))
 
 
@@ -79,7 +77,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         task: the task these adapters belong to; None for all tasks.
 
     Raises:
-        ConfigurationError: a configuration does not fit this model. The model is as it was.
+        ConfigurationError: a configuration does not fit this model. The model is unchanged.
     """
     check_task_name(task)
     entries = as_configs(config)
@@ -93,7 +91,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
         planned.append((attachment, _build_all(model, entry, entry.places(sublayers))))
     _check_norms(model, planned)
-    _one_name_each(model, planned, "around", "gives each linear one adapter around it")
+    _one_attachment_each(model, planned, "around", "gives each linear one adapter around it")
     shared: Sharing = {}
     for attachment, modules in planned:
         shared |= plan_sharing(model, attachment.name, task or ALL_TASKS, attachment.config, modules)
@@ -109,60 +107,31 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     for note in filter(None, (attachment.config.note(model) for attachment, _ in planned)):
         logger.info(note)
     if names := non_linear_adapters(model):
-        logger.info("Adapters that cannot be merged, for they are not linear: %s.", ", ".join(names))
+        logger.info("Adapters that are not linear and cannot be merged: %s.", ", ".join(names))
     return model
 
 
 def check_task_name(task: Any) -> None:
-    """Refuse a name that cannot be a key of ``AdapterController.tasks``; None stands for all tasks."""
-    taken = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
-    if task is not None and (not isinstance(task, str) or not task or "." in task or taken):
+    """Check that a task name can be a key of ``AdapterController.tasks``; None means all tasks."""
+    reserved = isinstance(task, str) and (task == ALL_TASKS or hasattr(nn.ModuleDict(), task))
+    if task is not None and (not isinstance(task, str) or not task or "." in task or reserved):
         raise ConfigurationError(
-            f"A task's name is a string that is not empty, has no dot and is no attribute of a module; got "
-            f"{task!r}: rename the task."
+            f"The name of a task is a non-empty string without a dot and not an attribute of a module; got {task!r}: "
+            "rename the task."
         )
 
 
 def _build_all(model: nn.Module, config: AdapterConfig, places: list[Place]) -> list[tuple[Place, nn.Module]]:
-    """The adapter modules of all places, each built by itself, or together where the configuration does so."""
-    if not hasattr(config, "build_together"):
-        return [(place, _build(model, config, place)) for place in places]
-    bases = {place.path: _base(model, config, place) for place in places}
-    modules = config.build_together(bases)
-    return [(place, modules[place.path].train(bases[place.path].training)) for place in places]
-
-
-def _base(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
-    """The model's module at a place, adapted or not; refused where it is of a class that adapters do not know."""
-    base = model.get_submodule(place.path)
-    if HOSTS[place.slot] is AdaptedLinear and type(base) not in (nn.Linear, AdaptedLinear):
-        key = "target_modules" if hasattr(config, "target_modules") else "sublayers"
-        given = f"a {type(base).__name__} at {place.path}"
-        config.refuse(key, "names plain nn.Linear modules", given, "load the model without quantisation")
-    return base
-
-
-def _build(model: nn.Module, config: AdapterConfig, place: Place) -> nn.Module:
-    """The adapter module of one place, on the device of the weight it stands at."""
-    base = _base(model, config, place)
-    if place.slot == "before":
-        base = base.embed_tokens
-    weight = base.base_tensor("weight") if isinstance(base, Mergeable) else base.weight.detach()
-    with torch.device(weight.device):
-        if place.slot == "replacement":
-            module = config.build(weight, base.variance_epsilon)
-        elif place.slot == "before":
-            module = config.build(weight)
-        elif place.slot == "beside":
-            module = config.build_at(place, base.in_features, base.out_features)
-            start_from_weight(module, weight, place.path)
-        else:
-            module = config.build_at(place, weight.shape[0], weight.shape[0])
-    return module.train(base.training)
+    """The adapter modules of all places; a kind whose modules depend on each other builds them itself."""
+    bases = {place.path: HOSTS[place.slot].base_at(model, place.path, config) for place in places}
+    together = config.build_together(bases)
+    if together is not None:
+        return [(place, together[place.path].train(bases[place.path].training)) for place in places]
+    return [(place, HOSTS[place.slot].build_adapter(bases[place.path], config, place)) for place in places]
 
 
 def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planned: list) -> str:
-    """The name of a configuration in the model: its kind, numbered where another one of that kind is there."""
+    """The name of a configuration in the model: its kind, with a number if that name is taken."""
     present = [*attachments(model), *(attachment for attachment, _ in planned)]
     for attachment in present:
         if attachment.config == config:
@@ -180,18 +149,19 @@ def _free_name(model: nn.Module, config: AdapterConfig, task: str | None, planne
 
 
 def _check_norms(model: nn.Module, planned: list) -> None:
-    """A norm has one replacement, and a replaced norm's own weight, which takes no part any more, does not train."""
-    replaced = _one_name_each(model, planned, "replacement", "gives each layer norm one replacement")
+    """Check that a norm has one replacement, and that the weight of a replaced norm, being unused, does not train."""
+    replaced = _one_attachment_each(model, planned, "replacement", "gives each layer norm one replacement")
     present = [*attachments(model), *(attachment for attachment, _ in planned)]
     rules = weight_rules(model, [attachment.config for attachment in present])
     for path, name in replaced.items():
         trainable, config = rules.get(f"{path}.weight", (False, None))
         if trainable:
-            config.refuse("kind", "trains norms that act", f"{path}, replaced by {name!r}", "choose one for each norm")
+            given = f"{path}, replaced by {name!r}"
+            config.refuse("kind", "trains norms that are in use", given, "choose one of the two for each norm")
 
 
-def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dict[str, str]:
-    """By path: the one attachment that has modules in this slot of the place; a second one is refused."""
+def _one_attachment_each(model: nn.Module, planned: list, slot: str, rule: str) -> dict[str, str]:
+    """The attachment in this slot of each place, by path; ConfigurationError for a second one."""
     names = {path: next(iter(getattr(m, slot))) for path, m in model.named_modules() if getattr(m, slot, None)}
     for attachment, modules in planned:
         for place, _ in modules:
@@ -203,8 +173,8 @@ def _one_name_each(model: nn.Module, planned: list, slot: str, rule: str) -> dic
 
 
 def _controller(model: nn.Module, place: Place, name: str, active_task: str | None) -> AdapterController:
-    """The controller of an attachment at a place, made on first use, as is its host."""
-    host = HOSTS[place.slot].at(model, place.path)
+    """The controller of an attachment at a place; it and its host are created on first use."""
+    host = HOSTS[place.slot].install(model, place.path)
     controllers = getattr(host, place.slot)
     if name not in controllers:
         controllers[name] = AdapterController(active_task).train(host.training)

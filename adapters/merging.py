@@ -1,27 +1,23 @@
 """merge and unmerge: evaluation at the dense model's cost.
 
     linear      W' = A_m ... A_1 (W + sum of deltas),    b' likewise      (A_i = 1 + delta of the i-th after it)
-    layer norm  w' = the vector that the adapter makes,     b' = sum of shifts
+    layer norm  w' = the adapter's weight vector,           b' = sum of shifts
 
-All new weights are computed and checked before the first is put in place; a refusal leaves the model as it was. The
-base tensors are kept, not subtracted back to, so unmerging is exact and costs nothing.
+All merged weights are computed and checked before the first is put in place, so an error leaves the model as it was.
+Unmerging puts the kept base tensors back (``adapters.base.kept_base``), so it is exact and costs nothing.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
+from adapters.base.kept_base import check_finite, check_linear_adapter
 from adapters.base.mergeable import Mergeable
 
 
-class MergeError(RuntimeError):
-    """The adapters cannot be merged; the model is as it was."""
-
-
 def adapted_modules(model: nn.Module) -> list[tuple[str, Mergeable]]:
-    """Every place of the model that holds adapters, with its path."""
+    """Every module of the model that holds adapters, with its path."""
     return [(path, m) for path, m in model.named_modules() if isinstance(m, Mergeable)]
 
 
@@ -38,7 +34,7 @@ def _active_and_not_linear(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def non_linear_adapters(model: nn.Module) -> list[str]:
-    """Names of the attachments that cannot be merged, of whatever task, in the order of their first places."""
+    """Names of the attachments of any task that cannot be merged, in the order of their first places."""
     names = {
         path.rpartition(".")[2]: None
         for _, module in adapted_modules(model)
@@ -60,38 +56,25 @@ def merge(model: nn.Module) -> None:
         MergeError: an active adapter is not linear, or a merged weight would not be finite. The model is as it was.
     """
     for path, adapter in _active_and_not_linear(model):
-        reason = getattr(adapter, "not_linear_because", "has an activation inside")
-        raise MergeError(
-            f"Only linear adapters have a dense weight to merge; {path} {reason}: "
-            "evaluate it unmerged, or choose tt_lora or tt_single without core_activation."
-        )
+        check_linear_adapter(adapter, path)
     planned = []
     for path, module in adapted_modules(model):
         weights = module.merged_weights()
-        if not all(is_finite(weight) for weight in weights.values()):
-            raise MergeError(
-                f"A merged weight is finite; at {path} it has infinities or NaN: "
-                "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
-            )
+        check_finite(weights.values(), f"at {path}")
         planned.append((module, weights))
     for module, weights in planned:
-        module.set_merged(weights)
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no entry is infinite or NaN. A sum shows it in one reading, unless finite entries overflow in it."""
-    return bool(tensor.sum().isfinite() or tensor.isfinite().all())
+        module.replace_base(weights)
 
 
 def unmerge(model: nn.Module) -> None:
-    """Put the base weights back, bit for bit. Nothing happens where nothing is merged."""
+    """Put the base weights back, bit for bit. An unmerged model stays as it is."""
     for _, module in adapted_modules(model):
-        module.unmerge()
+        module.restore_base()
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[nn.Module]:
-    """``with merged(model):`` runs its body merged and then restores the state before, also after an error."""
+    """``with merged(model):`` runs its body merged and then restores the previous state, also after an error."""
     was_merged = is_merged(model)
     merge(model)
     try:

@@ -1,17 +1,17 @@
-"""adapter-hub's package is also imported as ``adapters``; two packages of one name overwrite each other's files."""
+"""adapter-hub's package is imported as ``adapters`` too; two packages of one name overwrite each other's files."""
 
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 
 def warn_of_other_package() -> None:
-    """Warn where adapter-hub's distribution is installed in this environment."""
+    """Warn if adapter-hub's distribution is installed in this environment."""
     try:
         other = version("adapters")
     except PackageNotFoundError:
         return
     warnings.warn(
-        "One environment holds one package that is imported as 'adapters'; beside this project's, adapter-hub's "
-        f"{other} is installed: uninstall it here (pip uninstall adapters), or use an environment of its own for each.",
+        "An environment has one package that is imported as 'adapters'; got adapter-hub's "
+        f"{other} beside this project's: uninstall it (pip uninstall adapters), or use separate environments.",
         stacklevel=3,
     )

@@ -1,10 +1,11 @@
-"""summary: how many numbers train, where, how many bytes they take, how each core is set, what cannot be merged."""
+"""summary: trainable parameters by group and by layer, their bytes, the cores, and what cannot be merged."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
+from adapters.base.architectures import NORM_CLASSES
 from adapters.base.sharing import in_words, scopes_of
 from adapters.base.sublayers import layer_of
 from adapters.configuration import AdapterConfig
@@ -17,7 +18,7 @@ from adapters.tables import render_table
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of one group: all of them, those that train, and the bytes of either."""
+    """Parameters of one group, how many of them are trainable, and the bytes of both."""
 
     parameters: int = 0
     trainable: int = 0
@@ -36,11 +37,11 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a model: in all, of its base alone, by group and by layer.
+    """Parameter counts of a model: in total, of its base, by group and by layer.
 
-    Groups are the base, its layer norms, each adapter, and, in rows of their own, what modules of an adapter share.
-    ``cores`` are the settings of the cores of tensor-train adapters, each with the number of modules that have it;
-    ``cannot_be_merged`` names the adapters with an activation inside.
+    The groups are the base weights, the layer norms, each adapter, and the parameters that modules of an adapter share.
+    ``cores`` has the settings of the cores of tensor-train adapters, each with the number of modules that have it;
+    ``cannot_be_merged`` names the adapters that are not linear.
     """
 
     total: ParameterCount
@@ -52,7 +53,7 @@ class Summary:
 
     @property
     def share(self) -> float:
-        """Trainable numbers as a share of the base model's numbers."""
+        """Trainable parameters as a share of the base model's parameters."""
         return self.total.trainable / self.base.parameters
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,10 +73,10 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        header = ["", "numbers", "trainable", "share of base", "trainable bytes"]
+        header = ["", "parameters", "trainable", "share of base", "trainable bytes"]
         by_group = render_table("Parameters by group", header, [self._row(*item) for item in self.groups.items()])
         by_layer = render_table("Parameters by layer", header, [self._row(*item) for item in self.layers.items()])
-        total = render_table("In all", header, [self._row("model", self.total)])
+        total = render_table("In total", header, [self._row("model", self.total)])
         parts = [by_group, by_layer, total]
         if self.cores:
             parts.append(render_table("Cores", HEADER, settings_rows(self.cores)))
@@ -89,18 +90,19 @@ class Summary:
 
 
 def summary(model: nn.Module) -> Summary:
-    """Count the parameters of ``model``; a parameter that stands in several places is counted once, at the first."""
-    brought = adapter_parameters(model)
+    """Count the parameters of ``model``; a parameter with several names is counted once, under the first."""
+    of_adapters = adapter_parameters(model)
+    norms = {path for path, module in model.named_modules() if isinstance(module, NORM_CLASSES)}
     configs = {a.name: a.config for a in attachments(model) if a.config.position != "weights"}
     total, base = ParameterCount(), ParameterCount()
     groups: dict[str, ParameterCount] = {}
     layers: dict[str, ParameterCount] = {}
     for name, parameter in model_parameters(model).items():
-        group = (
-            _group(name, configs) if name in brought else ("layer norms" if "layer_norm" in name else "base weights")
-        )
         total = total.plus(parameter)
-        if name not in brought:
+        if name in of_adapters:
+            group = _adapter_group(name, configs)
+        else:
+            group = "layer norms" if name.rpartition(".")[0] in norms else "base weights"
             base = base.plus(parameter)
         groups[group] = groups.get(group, ParameterCount()).plus(parameter)
         layer = layer_of(name)
@@ -108,8 +110,8 @@ def summary(model: nn.Module) -> Summary:
     return Summary(total, base, groups, layers, non_linear_adapters(model), core_settings(model))
 
 
-def _group(name: str, configs: dict[str, AdapterConfig]) -> str:
-    """The adapter that a parameter belongs to, the first in its path: a task may have the name of another adapter."""
+def _adapter_group(name: str, configs: dict[str, AdapterConfig]) -> str:
+    """The adapter of a parameter: the first in its path, as a task may have the name of another adapter."""
     if name.startswith("shared_parameters."):
         key = name.partition(".")[2]
         adapter = key.partition("-")[0]

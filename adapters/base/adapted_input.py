@@ -1,10 +1,10 @@
-"""Adapters before a stack's input: what they do to the embedded tokens, and the masks that must follow.
+"""Adapters before a stack's input, and the masks that have to match the longer input.
 
     embed_tokens -> before -> blocks        x (batch, length, d_model) -> (batch, n + length, d_model)
 
-The modules sit in ``stack.adapted_input``, so that no parameter of the stack changes its name. Two hooks lengthen what
-comes in: one of the stack its input and its mask, one of the decoder the mask over the stack's output. Both are plain
-functions and find all they need in their arguments, so that copies and replicas of the model work by themselves.
+The modules are in ``stack.adapted_input``, so that no parameter of the stack changes its name. Two forward hooks do the
+lengthening: one on the stack, of its input and mask, and one on the decoder, of the mask over the stack's output. Both
+are plain functions of their arguments, so that copies and replicas of the model work without further setup.
 """
 
 import inspect
@@ -14,21 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base.mergeable import Mergeable
+from adapters.base.places import Place
 from adapters.validation import ConfigurationError
 
 
 class AdaptedInput(Mergeable):
-    """The adapters before the input of one stack; they change no weight."""
+    """The adapters before the input of one stack, which change no weight."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
         self.before = nn.ModuleDict()
-        self._embedding = (embedding,)  # in a tuple, for the stack is the owner
+        self._embedding = (embedding,)  # in a tuple, as the stack owns it
         self.train(embedding.training)
 
     @classmethod
-    def at(cls, model: nn.Module, path: str) -> "AdaptedInput":
-        """The host in the stack at ``path``; the hooks are set on first use."""
+    def install(cls, model: nn.Module, path: str) -> "AdaptedInput":
+        """The host in the stack at ``path``; the hooks are registered on first use."""
         stack = model.get_submodule(path)
         if not hasattr(stack, "adapted_input"):
             stack.adapted_input = cls(stack.embed_tokens)
@@ -38,15 +39,23 @@ class AdaptedInput(Mergeable):
                 decoder.register_forward_pre_hook(lengthen_encoder_mask, with_kwargs=True)
         return stack.adapted_input
 
-    def start(self, adapter: nn.Module) -> None:
+    @classmethod
+    def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
+        return model.get_submodule(path).embed_tokens
+
+    @classmethod
+    def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
+        return config.build(weight)
+
+    def initialize_adapter(self, adapter: nn.Module) -> None:
         adapter.start_from(self._embedding[0].weight.detach())
 
     def merged_weights(self) -> dict[str, Tensor]:
-        """Nothing: only inactive adapters get here."""
+        """Nothing: an adapter that is active here cannot be merged."""
         return {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, length, d_model) -> (batch, n + length, d_model), as the active adapters have it."""
+        """(batch, length, d_model) -> (batch, n + length, d_model), by the active adapters."""
         for controller in self.before.values():
             if controller.active is not None:
                 x = controller(x)
@@ -54,12 +63,12 @@ class AdaptedInput(Mergeable):
 
 
 def lengthen_input(stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-    """Embed the tokens here, let the adapters act on them, and lengthen the stack's mask by as many ones."""
+    """Embed the tokens, apply the adapters to them, and put as many ones before the stack's mask."""
     given = dict(zip(inspect.signature(stack.forward).parameters, args, strict=False)) if args else {}
     given |= kwargs
     ids, x, mask = (given.get(name) for name in ("input_ids", "inputs_embeds", "attention_mask"))
     if (ids is None) == (x is None):
-        return None  # the stack refuses both and neither
+        return None  # the stack itself raises the error about both or neither
     x = stack.embed_tokens(ids) if x is None else x
     longer = stack.adapted_input(x)
     if mask is not None:
@@ -68,7 +77,7 @@ def lengthen_input(stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def lengthen_encoder_mask(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """Let the decoder see all of an encoder's output that is longer than the mask of the tokens."""
+    """Put ones before the decoder's mask over an encoder's output that is longer than the mask of the tokens."""
     hidden, mask = kwargs.get("encoder_hidden_states"), kwargs.get("encoder_attention_mask")
     if hidden is not None and mask is not None:
         kwargs = {**kwargs, "encoder_attention_mask": lengthened(mask, hidden.shape[1] - mask.shape[-1])}
@@ -79,13 +88,13 @@ def lengthened(mask: Tensor, count: int) -> Tensor:
     """``mask`` (batch, length) with ``count`` ones before it.
 
     Raises:
-        ConfigurationError: the mask is not one number for each token.
+        ConfigurationError: the mask is not of shape (batch, length).
     """
     if count <= 0:
         return mask
     if mask.dim() != 2:
         raise ConfigurationError(
             f"A prompt lengthens a mask of shape (batch, length); got one of shape {tuple(mask.shape)}: "
-            "pass the mask of the padding."
+            "pass the padding mask."
         )
     return torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)

@@ -1,28 +1,47 @@
-"""A layer norm with adapters: one that acts in its place, vectors that are added to what it gives."""
+"""A frozen layer norm with adapters: one that takes its place, and vectors that are added to its output."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from adapters.base.architectures import NORM_CLASSES
 from adapters.base.mergeable import Mergeable
+from adapters.base.places import Place
 
 
-class AdaptedLayerNorm(Mergeable, T5LayerNorm):
-    """T5's layer norm with adapters: its own weight stays, frozen.
+class AdaptedLayerNorm(Mergeable, *NORM_CLASSES):
+    """A layer norm plus adapters; built from an existing norm, whose weight (dim,) it takes over.
 
     replacement    scale_norm, tt_layer_norm: a norm that acts in its place
-    shift          bitfit: a vector (dim,) added to what the norm gives
+    shift          bitfit: a vector (dim,) added to its output
     """
 
-    def __init__(self, norm: T5LayerNorm) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         nn.Module.__init__(self)
+        self.norm_class = type(norm)
         self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
         self.register_parameter("bias", None)
         self.replacement = nn.ModuleDict()
         self.shift = nn.ModuleDict()
         self.train(norm.training)
 
-    def start(self, adapter: nn.Module) -> None:
+    @classmethod
+    def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
+        base = super().base_at(model, path, config)
+        if type(base) not in (*NORM_CLASSES, cls):
+            known = " or ".join(norm_class.__name__ for norm_class in NORM_CLASSES)
+            given = f"a {type(base).__name__} at {path}"
+            config.refuse("kind", f"adapts layer norms of the class {known}", given, "leave its sublayer out")
+        return base
+
+    @classmethod
+    def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
+        if place.slot == "replacement":
+            return config.build(weight, base.variance_epsilon)
+        return config.build_at(place, len(weight), len(weight))
+
+    def initialize_adapter(self, adapter: nn.Module) -> None:
         if any(adapter in controller.tasks.values() for controller in self.shift.values()):
             adapter.reset_parameters()
         else:
@@ -34,10 +53,10 @@ class AdaptedLayerNorm(Mergeable, T5LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.is_merged:
-            y = super().forward(x)
+            y = self.norm_class.forward(self, x)
             return y if self.bias is None else y + self.bias
         adapter = self.active_adapter()
-        y = super().forward(x) if adapter is None else adapter(x)
+        y = self.norm_class.forward(self, x) if adapter is None else adapter(x)
         for controller in self.shift.values():
             if controller.active is not None:
                 y = y + controller(x).to(y.dtype)  # (..., dim) + (dim,)

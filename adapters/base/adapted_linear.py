@@ -1,26 +1,30 @@
-"""A frozen linear with adapters: the place where every linear change of the model happens.
+"""A frozen linear with adapters around, beside and after it.
 
     y = around(x; W, b) + sum of beside(x)          then, one after another,    y = after(y)
 
     x (..., in)    W (out, in) and b (out,) frozen, under the same names and in the same storage as before
-    around         peft:<TYPE>: a map of its own from W and b; W x + b where there is none
-    beside         tt_lora, intrinsic_said: map x to a change of y;  bitfit: a change of b;  the first that can is
-                   computed together with W (``onto``)
+    around         peft:<TYPE>: another map with W and b; by default W x + b
+    beside         tt_lora, intrinsic_said: a change of y as a map of x;  bitfit: a change of b;  the first delta that
+                   fuses is computed together with W
     after          bottleneck, tt_adapter, tt_single: map y to the adapted y, at the last linear of a sublayer
 
-Merged (see ``adapters.base.mergeable``), W and b hold the dense weights of the whole map.
+While merged (see ``adapters.base.kept_base``), W and b hold the dense weights of the whole map.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.base.linear_delta import with_deltas
+from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
+from adapters.base.linear_layers import features
 from adapters.base.mergeable import Mergeable
+from adapters.base.places import Place
 
 
 class AdaptedLinear(Mergeable, nn.Linear):
-    """nn.Linear plus adapters; made from an existing linear, whose Parameters it takes over."""
+    """nn.Linear plus adapters; built from an existing linear, whose Parameters it takes over."""
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -31,14 +35,31 @@ class AdaptedLinear(Mergeable, nn.Linear):
         self.after = nn.ModuleDict()
         self.train(linear.training)
 
-    def start(self, adapter: nn.Module) -> None:
+    @classmethod
+    def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
+        base = super().base_at(model, path, config)
+        if type(base) not in (nn.Linear, cls):
+            given = f"a {type(base).__name__} at {path}"
+            config.refuse("kind", "adapts plain nn.Linear modules", given, "load the model without quantisation")
+        return base
+
+    @classmethod
+    def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
+        in_features, out_features = features(base)
+        if place.slot == "after":
+            return config.build_at(place, out_features, out_features)
+        delta = config.build_at(place, in_features, out_features)
+        start_from_weight(delta, weight, place.path)
+        return delta
+
+    def initialize_adapter(self, adapter: nn.Module) -> None:
         if hasattr(adapter, "start_from"):
             adapter.start_from(self.base_tensor("weight"))
         else:
             adapter.reset_parameters()
 
     def active_around(self) -> nn.Module | None:
-        """The adapter that computes with the base's weight in its own way, or None."""
+        """The adapter that takes the place of W x + b, or None."""
         return next((c.active for c in self.around.values() if c.active is not None), None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,9 +67,9 @@ class AdaptedLinear(Mergeable, nn.Linear):
             return F.linear(x, self.weight, self.bias)  # (..., in) -> (..., out)
         deltas = [controller.active for controller in self.beside.values() if controller.active is not None]
         if (around := self.active_around()) is None:
-            y = with_deltas(lambda x: F.linear(x, self.weight, self.bias), x, deltas, self.weight, self.bias)
+            y = linear_with_deltas(x, self.weight, self.bias, deltas)
         else:
-            y = with_deltas(lambda x: around(x, self.weight, self.bias), x, deltas)
+            y = add_deltas(around(x, self.weight, self.bias), x, deltas)
         for controller in self.after.values():
             if controller.active is not None:
                 y = controller(y)
@@ -56,9 +77,9 @@ class AdaptedLinear(Mergeable, nn.Linear):
 
     @torch.no_grad()
     def merged_weights(self) -> dict[str, Tensor]:
-        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's.
+        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's dtype.
 
-        One that no adapter changes is left out: the weight of T5's lm_head is its embedding's too.
+        A tensor that no adapter changes is left out, as it may be tied to another one, like T5's lm_head.
         """
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)

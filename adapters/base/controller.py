@@ -1,7 +1,7 @@
-"""Which task's adapter acts at one place of the model.
+"""The adapter of the active task at one place of the model.
 
-A place holds one controller for each adapter configuration; the controller holds one module for each task. The active
-task is state of the model (``set_active_task``), not an argument of its forward: ``generate`` would refuse it.
+A place has one controller for each adapter configuration, and the controller has one module for each task. The active
+task is state of the model (``set_active_task``), not an argument of its forward, which ``generate`` would not accept.
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ ALL_TASKS = "all_tasks"
 
 
 class AdapterController(nn.Module):
-    """Modules by task; the active task's own one acts, else the one attached for all tasks, else none."""
+    """Modules by task; the active task's module acts, else the one attached for all tasks, else none."""
 
     def __init__(self, active_task: str | None = None) -> None:
         super().__init__()
@@ -20,12 +20,16 @@ class AdapterController(nn.Module):
         self.active_task = active_task
 
     def add(self, task: str | None, module: nn.Module) -> None:
-        """Put in the module of one task, or of all tasks where ``task`` is None."""
+        """Add the module of one task, or of all tasks if ``task`` is None.
+
+        Raises:
+            ConfigurationError: the task has one already.
+        """
         name = task or ALL_TASKS
         if name in self.tasks:
             raise ConfigurationError(
-                f"A place holds one module for each adapter and task; task {name!r} has one already: "
-                "attach the second adapter under another task or as another kind."
+                f"A place has one module for each adapter and task; got a second one for task {name!r}: "
+                "attach it for another task or as another kind."
             )
         self.tasks[name] = module
 

@@ -1,9 +1,9 @@
-"""Who looks at the calls of a module: a computation that goes around a call would pass over them."""
+"""Hooks on a module, which a computation that does not call it would skip."""
 
 from torch import nn
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a call of this module is more than its class's forward: hooks, or a forward of its own."""
+    """Whether calling this module does more than its class's forward: it has hooks, or a forward of the instance."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks) or "forward" in vars(module)

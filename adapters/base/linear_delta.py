@@ -1,12 +1,13 @@
-"""What every change of a frozen linear offers, and a linear with some of them.
+"""Deltas of a frozen linear, and the pass of x through it.
 
     y = W x + b + sum of delta(x)          x (..., in) -> y (..., out)
 
-One delta may be computed together with W, in one contraction that adds onto what W x wrote; the others add theirs.
+One delta may be computed together with W, in one contraction that adds to what W x has written; the others are added.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.validation import ConfigurationError
@@ -16,7 +17,7 @@ class LinearDelta(nn.Module):
     """A change of y, as a map of x (..., in) to (..., out); of the weight, the bias or both."""
 
     is_linear = True
-    """Whether the change is that of a weight and a bias, which can be merged."""
+    """Whether it changes a weight and a bias, so that it can be merged."""
 
     fuses = False
     """Whether ``onto`` can be used now."""
@@ -28,7 +29,7 @@ class LinearDelta(nn.Module):
         """The change of the bias, (out,), or None."""
 
     def added_to(self, weight: Tensor) -> Tensor | None:
-        """The weight (out, in) plus its change, in the dtype of ``weight``, or None where it does not change."""
+        """The weight (out, in) plus its change, in the dtype of ``weight``, or None if it does not change."""
         change = self.delta_weight()
         return None if change is None else weight + change.to(weight.dtype)
 
@@ -37,24 +38,23 @@ class LinearDelta(nn.Module):
         raise NotImplementedError
 
 
-def with_deltas(
-    base: Callable[[Tensor], Tensor],
-    x: Tensor,
-    deltas: Sequence[LinearDelta],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """base(x) plus all changes of it; where ``weight`` and ``bias`` are all that base is, one is computed with them."""
-    fused = None if weight is None else next((delta for delta in deltas if delta.fuses), None)
-    y = base(x) if fused is None else fused.onto(x, weight, bias)  # (..., in) -> (..., out)
+def linear_with_deltas(x: Tensor, weight: Tensor, bias: Tensor | None, deltas: Sequence[LinearDelta]) -> Tensor:
+    """W x + b plus all deltas, the first one that fuses computed together with W (out, in) and b (out,)."""
+    fused = next((delta for delta in deltas if delta.fuses), None)
+    if fused is None:
+        return add_deltas(F.linear(x, weight, bias), x, deltas)  # (..., in) -> (..., out)
+    return add_deltas(fused.onto(x, weight, bias), x, [delta for delta in deltas if delta is not fused])
+
+
+def add_deltas(y: Tensor, x: Tensor, deltas: Sequence[LinearDelta]) -> Tensor:
+    """y (..., out) plus each delta of x (..., in)."""
     for delta in deltas:
-        if delta is not fused:
-            y = y + delta(x).to(y.dtype)
+        y = y + delta(x).to(y.dtype)
     return y
 
 
 def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
-    """Start a delta from the weight (out, in) that it stands beside; nothing happens where it starts by itself.
+    """Start a delta from the weight (out, in) of its linear, if its kind does that.
 
     Raises:
         ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity.

@@ -1,95 +1,82 @@
-"""What every place with adapters can do: hold merged weights for a while and give the untouched base back.
+"""What the hosts of adapters have in common: building adapters, and holding merged weights for a time.
 
-    set_merged   the Parameters hold the tensors that a merge changes; the base's are kept aside, untouched
-    unmerge      the base tensors are put back, bit for bit, in any dtype, after any number of cycles
-
-``state_dict`` is the base in every mode, so a checkpoint written in evaluation is right. Loading unmerges first, and so
-does ``train(True)``, which costs nothing where nothing is merged.
+A host replaces a linear or a layer norm, or acts before a stack. Its ``state_dict`` is that of the unmerged model in
+every mode, so a checkpoint written during evaluation is right. Loading unmerges first, and so does ``train(True)``.
 """
 
-from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from adapters.base.controller import AdapterController
+from adapters.base.kept_base import KeptBase
+from adapters.base.places import Place
 
 
-class Mergeable(nn.Module):
-    """Mixin before a module with Parameters ``weight`` and perhaps ``bias``."""
-
-    _base: dict[str, Tensor | None] | None = None
+class Mergeable(KeptBase):
+    """Mixin before a module with Parameters ``weight`` and, possibly, ``bias``."""
 
     @classmethod
-    def at(cls, model: nn.Module, path: str) -> "Mergeable":
-        """The host at a path of ``model``; it takes the place of the base's own module on first use."""
+    def install(cls, model: nn.Module, path: str) -> "Mergeable":
+        """The host at ``path``; on first use it takes the place of the base's module."""
         base = model.get_submodule(path)
         if not isinstance(base, cls):
             base = cls(base)
             model.set_submodule(path, base)
         return base
 
-    def named_controllers(self) -> list[tuple[str, AdapterController]]:
-        """The adapters here, with their paths below this module."""
-        return [(name, module) for name, module in self.named_modules() if isinstance(module, AdapterController)]
+    @classmethod
+    def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
+        """The module with the weight at ``path``, adapted already or not.
 
-    def start(self, adapter: nn.Module) -> None:
+        Raises:
+            ConfigurationError: it is of a class that this host does not support.
+        """
+        return model.get_submodule(path)
+
+    @classmethod
+    def build_adapter(cls, base: nn.Module, config: Any, place: Place) -> nn.Module:
+        """The adapter of one place, on the device and in the mode of ``base``, which is left as it is.
+
+        Args:
+            base: what ``base_at`` gave.
+            config: an ``AdapterConfig``.
+        """
+        weight = base.base_tensor("weight") if isinstance(base, KeptBase) else base.weight.detach()
+        with torch.device(weight.device):
+            return cls._build(base, weight, config, place).train(base.training)
+
+    @classmethod
+    def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
+        """The adapter, started from the untouched ``weight`` if its kind does that."""
+        raise NotImplementedError
+
+    def initialize_adapter(self, adapter: nn.Module) -> None:
         """Give one adapter of this place its initial values, in place."""
         raise NotImplementedError
 
     def merged_weights(self) -> dict[str, Tensor]:
-        """The dense tensors that do what base and active adapters do, where they are not the base's, by name."""
+        """The dense tensors, by name, that compute what base and active adapters do; those that change only."""
         raise NotImplementedError
 
-    @property
-    def is_merged(self) -> bool:
-        return self._base is not None
-
-    def base_tensor(self, name: str) -> Tensor | None:
-        """The base's tensor, merged or not; None for a bias that is not there."""
-        if self._base is not None and name in self._base:
-            return self._base[name]
-        parameter = getattr(self, name)
-        return None if parameter is None else parameter.data
-
-    def set_merged(self, tensors: dict[str, Tensor | None]) -> None:
-        """Hold these tensors until ``unmerge``; a bias that the base lacks is made for the while."""
-        self.unmerge()
-        self._base = {name: self.base_tensor(name) for name in tensors}
-        self._hold(tensors)
-
-    def unmerge(self) -> None:
-        """Put the base back; nothing happens where nothing is merged."""
-        if self._base is not None:
-            self._hold(self._base)
-            self._base = None
-
-    def _hold(self, tensors: dict[str, Tensor | None]) -> None:
-        for name, tensor in tensors.items():
-            parameter = getattr(self, name)
-            if parameter is not None and tensor is not None:
-                parameter.data = tensor
-            else:
-                setattr(self, name, None if tensor is None else nn.Parameter(tensor, requires_grad=False))
+    def named_controllers(self) -> list[tuple[str, AdapterController]]:
+        """The adapters here, with their paths below this module."""
+        return [(name, module) for name, module in self.named_modules() if isinstance(module, AdapterController)]
 
     def train(self, mode: bool = True) -> nn.Module:
         if mode:
-            self.unmerge()
+            self.restore_base()
         return super().train(mode)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        if self._base is not None:
-            self._base = {name: None if tensor is None else fn(tensor) for name, tensor in self._base.items()}
-        return super()._apply(fn, recurse)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, tensor in (self._base or {}).items():
+        for name, tensor in (self._kept or {}).items():
             if tensor is None:
                 destination.pop(prefix + name, None)
             else:
                 destination[prefix + name] = tensor
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.unmerge()
+        self.restore_base()
         super()._load_from_state_dict(*args, **kwargs)

@@ -1,12 +1,12 @@
-"""Where in a model the modules of an adapter go.
+"""The places of an adapter's modules in a model.
 
     position "before"    the input of the encoder                     -> AdaptedInput.before
     position "beside"    the linears named by target_modules          -> AdaptedLinear.beside
     position "after"     the linear at the end of the sublayer        -> AdaptedLinear.after
     position "norm"      the sublayer's layer norm                    -> AdaptedLayerNorm.replacement
-    position "weights"   nowhere: the kind decides only which of the model's own parameters train
+    position "weights"   none: the kind only decides which of the model's own parameters are trainable
 
-A kind that sits elsewhere overrides ``AdapterConfig.places``.
+A kind with other places overrides ``AdapterConfig.places``.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ class Place:
     """One place of one adapter.
 
     Args:
-        path: the base's module.
-        slot: the attribute of its host that holds the adapters there.
-        sublayer: the sublayer it belongs to.
+        path: of the base's module.
+        slot: the attribute of the host that holds the adapters at this place, such as "beside".
+        sublayer: its sublayer.
         projection: the linear's name; "" for a place of the sublayer as a whole.
-        number: this place among all of the adapter's, counted from 0, for a kind whose places differ.
-        count: how many places there are, for a kind that divides something among them.
+        number: the index of this place among those of the adapter, for a kind whose places differ.
+        count: the number of places, for a kind that divides something among them.
     """
 
     path: str
@@ -39,13 +39,13 @@ class Place:
 
 
 def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The linears that ``config.target_modules`` names; all of the feed-forward sublayers where it is None."""
+    """The linears that ``config.target_modules`` names; if it is None, those of the feed-forward sublayers."""
     chosen = select_sublayers(config, sublayers)
     if config.target_modules is None:
         chosen = [sublayer for sublayer in chosen if sublayer.kind == "feed_forward"]
         if not chosen:
             given = f"null with sublayers {list(config.sublayers)}"
-            config.refuse("target_modules", "means the feed-forward linears where it is null", given, "name linears")
+            config.refuse("target_modules", "is the feed-forward linears by default", given, "name linears")
     known = {name for sublayer in chosen for name in sublayer.linears}
     names = known if config.target_modules is None else config.target_modules
     for name in names:
@@ -61,7 +61,7 @@ def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
 
 
 def every_linear(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """All linears of the chosen sublayers."""
+    """All linears of the selected sublayers."""
     return [
         Place(path, "beside", sublayer, name)
         for sublayer in select_sublayers(config, sublayers)
@@ -70,17 +70,17 @@ def every_linear(config: Any, sublayers: list[Sublayer]) -> list[Place]:
 
 
 def ends_of_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The last linear of each chosen sublayer."""
+    """The last linear of each selected sublayer."""
     return [Place(sublayer.output, "after", sublayer) for sublayer in select_sublayers(config, sublayers)]
 
 
 def norms(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The layer norm of each chosen sublayer."""
+    """The layer norm of each selected sublayer."""
     return [Place(sublayer.norm, "replacement", sublayer) for sublayer in select_sublayers(config, sublayers)]
 
 
 def inputs(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The input of each stack that the configuration names."""
+    """The input of each selected stack."""
     ends = [sublayer for sublayer in sublayers if sublayer.kind == "final" and sublayer.stack in config.stacks]
     return [Place(sublayer.stack_path, "before", sublayer) for sublayer in ends]
 

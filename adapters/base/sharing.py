@@ -1,18 +1,17 @@
-"""Parameters that several adapter modules have in common: one owner, many borrowers.
+"""Parameters shared by several adapter modules: one owner, many borrowers.
 
-    model.shared_parameters    nn.ParameterDict, the one owner: in parameters(), in the state_dict, each tensor once
-    layer.shareable()          {slot: Parameter}, what a layer could borrow: a core by its index, a basis or a rule by
-                               its name
-    layer.share(slot, owner, key)      from now on the layer reads owner[key] in place of its own; ``Borrower`` has it,
-                               and ``t3nsor.module.TTModule`` for cores
-    config.shared_slots()      {slot: scopes}, what the configuration asks to be borrowed, and across what
+    model.shared_parameters         nn.ParameterDict, the owner: each tensor once in parameters() and in the state_dict
+    layer.shareable()               {slot: Parameter}, what a layer can borrow: a core by index, a basis or rule by name
+    layer.share(slot, owner, key)   lets the layer read owner[key] instead of its own Parameter; a method of
+                                    ``Borrower``, and of ``t3nsor.module.TTModule`` for cores
+    config.shared_slots()           {slot: scopes}, what is to be shared, and across what
 
-Two layers share a slot where all that the scopes leave out is the same:
+Two layers share a slot if they differ only in the scopes of that slot:
 
     layers         the same place in other blocks, of both stacks
     sublayers      places at other kinds of sublayer
-    projections    down and up of a bottleneck; the linears wi and wo, q, k, v and o
-    tasks          the adapters that one configuration has for other tasks
+    projections    down and up of a bottleneck; the linears wi and wo, or q, k, v and o
+    tasks          the adapters of the same configuration for other tasks
 """
 
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ Sharing = dict[str, tuple[nn.Parameter, list[tuple[nn.Module, Any]]]]
 
 
 class Borrower(nn.Module):
-    """A module with Parameters that can be read from elsewhere in the model; ``shareable_names`` says which."""
+    """A module whose Parameters named in ``shareable_names`` can be read from elsewhere in the model."""
 
     shareable_names: tuple[str, ...] = ()
 
@@ -37,18 +36,18 @@ class Borrower(nn.Module):
         self._borrowed: dict[str, tuple[nn.ParameterDict, str]] = {}
 
     def live(self, name: str) -> nn.Parameter:
-        """The Parameter of this name as it is now, its own or a shared one."""
+        """The current Parameter of this name, its own or a shared one."""
         if name in self._borrowed:
             owner, key = self._borrowed[name]
             return owner[key]
         return getattr(self, name)
 
     def shareable(self) -> dict[str, nn.Parameter]:
-        """What could be shared, by name."""
+        """The Parameters that can be shared, by name."""
         return {name: self.live(name) for name in self.shareable_names}
 
     def share(self, name: str, owner: nn.ParameterDict, key: str) -> None:
-        """From now on read the Parameter ``name`` from ``owner[key]``, and hold nothing there."""
+        """Read the Parameter ``name`` from ``owner[key]`` from now on, instead of holding it."""
         setattr(self, name, None)
         self._borrowed[name] = (owner, key)
 
@@ -56,17 +55,17 @@ class Borrower(nn.Module):
 def plan_sharing(
     model: nn.Module, name: str, task: str, config: Any, modules: list[tuple[Place, nn.Module]]
 ) -> Sharing:
-    """What the modules of one attachment share, with each other and with what the model has already.
+    """Plan what the modules of one attachment share with each other, and with earlier attachments to the model.
 
     Args:
-        model: owner of ``shared_parameters``, if anything has been shared in it.
+        model: owner of ``shared_parameters``, if anything is shared in it already.
         name: the attachment's name.
-        task: its task, or the word for all tasks.
+        task: its task, or ``ALL_TASKS``.
         config: its configuration.
         modules: its modules with their places.
 
     Raises:
-        ConfigurationError: parameters of different shapes would have to be one.
+        ConfigurationError: parameters of different shapes would have to be shared.
     """
     planned: Sharing = {}
     owned = getattr(model, "shared_parameters", {})
@@ -76,17 +75,17 @@ def plan_sharing(
         parameter, borrowers = planned.setdefault(key, (owned.get(key, own), []))
         if parameter.shape != own.shape:
             config.refuse(
-                _key_that_asks(config, slot),
+                _field_of_slot(config, slot),
                 f"shares parameters of one shape across {in_words(scopes)}",
                 f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
-                _mend(config, slot, layer, scopes),
+                _fix(config, slot, layer, scopes),
             )
         borrowers.append((layer, slot))
     return planned
 
 
 def share(model: nn.Module, planned: Sharing) -> None:
-    """Put the planned Parameters into ``model.shared_parameters`` and let their borrowers read them there."""
+    """Move the planned Parameters into ``model.shared_parameters`` and let their borrowers read them there."""
     if planned and not hasattr(model, "shared_parameters"):
         model.shared_parameters = nn.ParameterDict().train(model.training)
     for key, (parameter, borrowers) in planned.items():
@@ -96,47 +95,46 @@ def share(model: nn.Module, planned: Sharing) -> None:
 
 
 def in_words(scopes: frozenset[Scope]) -> str:
-    """ "layers, tasks": the scopes in the order of the list above."""
+    """The scopes in the order of the list above, such as "layers, tasks"."""
     return ", ".join(scope for scope in get_args(Scope) if scope in scopes)
 
 
 def scopes_of(config: Any, key: str) -> frozenset[Scope]:
-    """Across what an entry of ``shared_parameters`` is shared; ``config`` is that of its attachment."""
+    """The scopes of an entry of ``shared_parameters``; ``config`` is that of its attachment."""
     return next(scopes for slot, scopes in config.shared_slots().items() if key.endswith(f"-{slot}"))
 
 
-def _key_that_asks(config: Any, slot: Any) -> str:
-    """The field of the configuration that asks for a slot to be shared."""
+def _field_of_slot(config: Any, slot: Any) -> str:
+    """The field of the configuration that makes a slot shared."""
     if slot in getattr(config, "shared_cores", ()):
         return "shared_cores"
-    if getattr(config, "modes", None):
-        return "modes"
-    return slot if hasattr(config, slot) else "share_across"
+    return "modes" if getattr(config, "modes", None) else "share_across"
 
 
-def _mend(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:
-    """What would let layers share: a raw_shape for two of swapped sizes, else places that are alike."""
+def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:
+    """How to make layers shareable: a raw_shape for two of swapped sizes, else places of equal sizes."""
     if isinstance(slot, int) and "projections" in scopes and hasattr(layer, "in_features"):
         wide, narrow = sorted((layer.out_features, layer.in_features), reverse=True)
         if (shape := config.shareable_raw_shape(wide, narrow)) is not None:
-            return f"choose places of equal sizes, or for {narrow} -> {wide} and back write raw_shape {shape}"
+            return f"choose places of equal sizes, or for {narrow} -> {wide} and back raw_shape {shape}"
     return "choose places of equal sizes"
 
 
 def _slots(
     config: Any, modules: list[tuple[Place, nn.Module]]
 ) -> Iterator[tuple[Place, str, nn.Module, Any, frozenset[Scope]]]:
-    asked = config.shared_slots()
-    for place, module in modules if asked else []:
+    """The layers that share, slot by slot: place, path below its module, layer, slot, scopes."""
+    shared = config.shared_slots()
+    for place, module in modules if shared else []:
         for inner_path, layer in module.named_modules():
             if hasattr(layer, "shareable"):
                 for slot in layer.shareable():
-                    if slot in asked:
-                        yield place, inner_path, layer, slot, asked[slot]
+                    if slot in shared:
+                        yield place, inner_path, layer, slot, shared[slot]
 
 
 def _key(name: str, task: str, place: Place, inner_path: str, slot: Any, scopes: frozenset[Scope]) -> str:
-    """A name without dots, of what the borrowers have in common."""
+    """A name without dots, made of what the borrowers have in common."""
     parts = [name]
     if "tasks" not in scopes:
         parts.append(task)

@@ -1,4 +1,4 @@
-"""Where in a T5 an adapter can sit.
+"""The sublayers of a model, each a place where an adapter can sit.
 
     encoder.block.0.layer.0   self_attention     linears q k v o                norm layer_norm
     encoder.block.0.layer.1   feed_forward       linears wi wo | wi_0 wi_1 wo   norm layer_norm
@@ -6,90 +6,125 @@
     encoder                   final                                             norm final_layer_norm
     decoder                   final              linear lm_head (beside it)     norm final_layer_norm
 
-Any model whose stacks look like this will do: T5, T5 v1.1, flan-T5, mT5, and those that hold one.
+The names are T5's; ``adapters.base.architectures`` has those of every supported architecture.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from adapters.base.architectures import ARCHITECTURES, Architecture, SublayerLayout, architecture_of
 from adapters.validation import ConfigurationError
 
-INNER_MODULES = {
-    "SelfAttention": "self_attention",
-    "EncDecAttention": "cross_attention",
-    "DenseReluDense": "feed_forward",
-}
 LM_HEAD = "lm_head"
-LINEAR_NAMES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
+"""The name of the output projection among the linears of a ``Sublayer``."""
+PEFT_TUNER_HINT = "for another architecture use the PEFT tuner in adapters.peft"
 
 
 @dataclass(frozen=True)
 class Sublayer:
-    """One sublayer: ``linears`` maps a linear's name to its path in the model; ``output`` names the last one."""
+    """One sublayer, or the end of a stack.
+
+    Args:
+        stack: name of its stack.
+        layer: number of its block; None at the end of a stack.
+        kind: "self_attention", "cross_attention", "feed_forward" or "final".
+        norm: path of its layer norm.
+        linears: path of each linear by name.
+        output: path of the linear whose result is added to the hidden states; "" at the end of a stack.
+        stack_path: path of its stack.
+    """
 
     stack: str
     layer: int | None
     kind: str
     norm: str
     linears: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def stack_path(self) -> str:
-        """Path of the stack that the sublayer belongs to."""
-        return self.norm.partition(".block.")[0].removesuffix(".final_layer_norm")
-
-    @property
-    def output(self) -> str:
-        """Path of the linear whose result the sublayer adds to the hidden states; a final norm has none."""
-        return self.linears["wo" if self.kind == "feed_forward" else "o"]
+    output: str = ""
+    stack_path: str = ""
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
-    """All sublayers in order, the final norm of each stack last.
+    """All sublayers in order, with the end of each stack after its blocks.
 
     Raises:
-        ConfigurationError: the model has no T5-like stacks.
+        ConfigurationError: the architecture is not supported.
     """
+    architecture = architecture_of(model)
+    if architecture is None:
+        known = ", ".join(entry.name for entry in ARCHITECTURES)
+        raise ConfigurationError(
+            f"Adapters are attached to models of the architectures {known}; got {type(model).__name__}: "
+            f"{PEFT_TUNER_HINT}."
+        )
+    paths = {path for path, _ in model.named_modules()}
     found = []
     for stack_path, stack in model.named_modules():
-        stack_name = stack_path.rpartition(".")[2]
-        blocks = getattr(stack, "block", None)
-        if stack_name not in ("encoder", "decoder") or not isinstance(blocks, nn.ModuleList):
+        if not architecture.is_stack(stack_path, stack):
             continue
-        for index, block in enumerate(blocks):
-            for position, sublayer in enumerate(getattr(block, "layer", [block])):
-                path = f"{stack_path}.block.{index}.layer.{position}"
-                inner_name = next((name for name in INNER_MODULES if hasattr(sublayer, name)), None)
-                if inner_name is None:
-                    raise ConfigurationError(
-                        f"Each sublayer of a T5 is one of {', '.join(INNER_MODULES)}; at {path} is a "
-                        f"{type(sublayer).__name__}: for another architecture use the PEFT tuner in adapters.peft."
-                    )
-                inner = getattr(sublayer, inner_name)
-                linears = {name: f"{path}.{inner_name}.{name}" for name in LINEAR_NAMES if hasattr(inner, name)}
-                found.append(Sublayer(stack_name, index, INNER_MODULES[inner_name], f"{path}.layer_norm", linears))
-        head_path = f"{stack_path.removesuffix(stack_name)}{LM_HEAD}"
-        has_head = stack_name == "decoder" and any(path == head_path for path, _ in model.named_modules())
-        head = {LM_HEAD: head_path} if has_head else {}
-        found.append(Sublayer(stack_name, None, "final", f"{stack_path}.final_layer_norm", head))
-    if not found:
-        raise ConfigurationError(
-            f"Adapters are attached to models with T5's encoder and decoder stacks; got {type(model).__name__}: "
-            "for another architecture use the PEFT tuner in adapters.peft."
-        )
+        prefix, _, stack_name = f".{stack_path}".rpartition(".")
+        for index, block in enumerate(getattr(stack, architecture.blocks)):
+            block_path = f"{stack_path}.{architecture.blocks}.{index}"
+            for path, layout in _layouts(architecture, block, block_path):
+                inner = f"{path}.{layout.module}"
+                linears = {name: f"{inner}.{name}" for name in layout.linears if f"{inner}.{name}" in paths}
+                output = f"{inner}.{layout.output}"
+                norm = f"{path}.{layout.norm}"
+                found.append(Sublayer(stack_name, index, layout.kind, norm, linears, output, stack_path))
+        head_path = f"{prefix}.{architecture.head}".lstrip(".")
+        head = {LM_HEAD: head_path} if stack_name == architecture.stacks[-1] and head_path in paths else {}
+        norm = f"{stack_path}.{architecture.final_norm}"
+        found.append(Sublayer(stack_name, None, "final", norm, head, stack_path=stack_path))
     return found
 
 
-def layer_of(parameter_name: str) -> str:
-    """ "encoder.block.3.layer.0..." -> "encoder 3"; what is outside the blocks keeps the name of its part."""
-    parts = parameter_name.split(".")
-    return f"{parts[0]} {parts[2]}" if parts[1:2] == ["block"] else parts[0]
+def _layouts(architecture: Architecture, block: nn.Module, block_path: str) -> Iterator[tuple[str, SublayerLayout]]:
+    """The layout of each sublayer of a block, with the path of the module that holds it."""
+    holders = {block_path: block}
+    if architecture.sublayers is not None and hasattr(block, architecture.sublayers):
+        list_path = f"{block_path}.{architecture.sublayers}"
+        holders = {f"{list_path}.{k}": holder for k, holder in enumerate(getattr(block, architecture.sublayers))}
+    for path, holder in holders.items():
+        layouts = [layout for layout in architecture.layouts if hasattr(holder, layout.module)]
+        if not layouts:
+            names = ", ".join(layout.module for layout in architecture.layouts)
+            raise ConfigurationError(
+                f"Each sublayer of a {architecture.name} holds one of {names}; got a {type(holder).__name__} at "
+                f"{path}: {PEFT_TUNER_HINT}."
+            )
+        yield from ((path, layout) for layout in layouts)
+
+
+def layer_of(name: str) -> str:
+    """The label of the layer that a parameter or module belongs to, for any model.
+
+    encoder.block.3.layer.0.SelfAttention.q.weight    "encoder 3"    the stack of a known architecture
+    model.layers.3.mlp.up_proj.weight                 "layers 3"     the list of layers of any other
+    encoder.final_layer_norm.weight                   "encoder"      outside of all layers: the first part of the name
+    """
+    parts = name.split(".")
+    for position, part in enumerate(parts[1:], start=1):
+        if part.isdigit() and parts[position - 1] != "cores":  # the cores of a tensor network are numbered too
+            return f"{_label(parts[:position])} {part}"
+    return parts[0]
+
+
+def _label(parents: list[str]) -> str:
+    """What the numbered layers below these modules are called."""
+    known = any(
+        parents[-1] == entry.blocks and parents[-2:-1] and parents[-2] in entry.stacks for entry in ARCHITECTURES
+    )
+    return parents[-2] if known else parents[-1]
 
 
 def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
-    """Those that the configuration's stacks, layers and sublayers name; refuses numbers and choices that name none."""
+    """The sublayers that the ``stacks``, ``layers`` and ``sublayers`` of a configuration name.
+
+    Raises:
+        ConfigurationError: a layer number is too high, or nothing is left.
+    """
     depths = [
         sublayer.layer for sublayer in sublayers if sublayer.stack in config.stacks and sublayer.layer is not None
     ]
@@ -104,7 +139,8 @@ def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
         and (config.layers is None or sublayer.layer in config.layers)
     ]
     if not chosen:
-        where = f"{'' if config.layers is None else f'layers {list(config.layers)} of '}{list(config.stacks)}"
-        mend = "cross_attention stands in the decoder only, a final norm in no layer"
-        config.refuse("sublayers", "leaves a place in the model", f"{list(config.sublayers)} in {where}", mend)
+        layers = "" if config.layers is None else f"layers {list(config.layers)} of "
+        given = f"{list(config.sublayers)} in {layers}{list(config.stacks)}"
+        fix = "cross_attention is in the decoder only, and a final norm in no layer"
+        config.refuse("sublayers", "leaves at least one place in the model", given, fix)
     return chosen

@@ -119,7 +119,7 @@ class HypercomplexLinear(Borrower):
     def forward(self, x: Tensor) -> Tensor:
         return t3.matmul(x, self.network(), bias=self.bias)  # (..., in) -> (..., out)
 
-    def fixed_parameters(self) -> dict[nn.Parameter, str]:
+    def frozen_parameters(self) -> dict[nn.Parameter, str]:
         """The parameters that do not train, each with the reason why."""
         if self.learnable_rules:
             return {}

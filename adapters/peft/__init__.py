@@ -4,12 +4,12 @@ from peft import get_peft_model
 from adapters.peft import TensorTrainConfig            registers the method TT_LORA
 model = get_peft_model(model, TensorTrainConfig(rank=4, target_modules=["q_proj", "v_proj"]))
 model.save_pretrained("out")                           adapter tensors only
-model = model.merge_and_unload()                       a plain model again
+model = model.merge_and_unload()                       export: a plain model without adapters
 
-An adapter that ``adapters.save`` wrote becomes one of PEFT's by ``to_peft``, and the other way round by ``from_peft``.
+``to_peft`` converts a folder of ``adapters.save`` to one of PEFT, and ``from_peft`` converts it back.
 
-Import this before loading such an adapter by PeftModel, AutoPeftModel or transformers' ``load_adapter``. PEFT is an
-optional dependency: ``import adapters`` does not import this package.
+Import this package before loading such an adapter by PeftModel, AutoPeftModel or transformers' ``load_adapter``. PEFT
+is an optional dependency, so ``import adapters`` does not import it.
 """
 
 from adapters.peft.configuration import TensorTrainConfig

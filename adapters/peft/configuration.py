@@ -1,12 +1,13 @@
-"""What a person chooses: the fields of the kind tt_lora, and where PEFT puts the deltas.
+"""The configuration of the PEFT tuner: the fields of the kind tt_lora, and PEFT's fields for the target modules.
 
-The tensor-train fields mean, and are checked, as in ``adapters.TensorTrainLoRAConfig``. Where deltas sit is said in
-PEFT's own way, because PEFT serves any architecture: ``target_modules`` and the fields after it below.
+The tensor-train fields have the meaning and the checks of ``adapters.TensorTrainLoRAConfig``. The target modules are
+chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules`` and the fields after it below.
 """
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ class TensorTrainConfig(PeftConfig):
     Args:
         format, basis_size, modes, rank, rank_pattern, d, raw_shape, shape_pattern, shape_mode, init, zero_core,
             frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as in
-            ``adapters.TensorTrainLoRAConfig``. Sizes need no padding: a prime is not split, so that it stands whole in
-            one core. Which layer and which kind of matrix a linear belongs to is told from its path, see
-            ``adapters.peft.sites``; there are no tasks, as PEFT has adapters by name for them.
-        bias: "none", "dense" or "tt", a bias of the delta's own; PEFT's sense, the base's biases, is not meant.
-        target_modules: ends of the linears' paths, or a pattern for whole paths, or "all-linear"; None for the
-            feed-forward linears of a T5 and, in other architectures, those that LoRA takes.
+            ``adapters.TensorTrainLoRAConfig``. No size is padded: a prime is not split, so one core has it whole. The
+            layer and the kind of matrix of a linear are read from its path, see ``adapters.peft.sites``; there are no
+            tasks, as PEFT has named adapters for them.
+        bias: "none", "dense" or "tt", the bias of the delta; not the biases of the base, which PEFT means by it.
+        target_modules: ends of the linears' paths, a pattern for whole paths, or "all-linear"; None for the
+            feed-forward linears of a T5 and, in other architectures, for the targets of LoRA.
         exclude_modules: ends of paths, or a pattern, to leave out.
-        layers_to_transform: numbers of the layers that take deltas; None for all.
-        layers_pattern: name of the list that these numbers count in, where it is not the first numbered one.
+        layers_to_transform: numbers of the layers with deltas; None for all.
+        layers_pattern: name of the list that these numbers count in; by default the first numbered one.
         modules_to_save: modules that train as a whole and are saved too, such as a new classification head.
 
     Raises:
@@ -73,27 +74,36 @@ class TensorTrainConfig(PeftConfig):
         for name in self._tensor_train_fields():
             setattr(self, name, checked[name])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("_adapter_config", None)  # checked again by its next use
+
     def to_adapter_config(self) -> TensorTrainLoRAConfig:
-        """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules."""
+        """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules.
+
+        It is made once, and once again after a field has been set.
+        """
+        return self._adapter_config
+
+    @cached_property
+    def _adapter_config(self) -> TensorTrainLoRAConfig:
         config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
-        for key, word in (("modes", "task"), ("share_across", "tasks")):
-            if word in (getattr(config, key) or ()):
-                mend = "leave it out, and add an adapter for each task"
-                config.refuse(
-                    key, f"takes no {word!r} in PEFT, where adapters have names", list(getattr(config, key)), mend
-                )
+        for key, word, value in (("modes", "task", config.modes), ("share_across", "tasks", config.share_across)):
+            if word in (value or ()):
+                rule = f"takes no {word!r} in PEFT, where adapters have names"
+                config.refuse(key, rule, list(value), "leave it out, and add an adapter for each task")
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; sets as sorted lists, so that equal configurations are written as equal bytes."""
+        """The JSON form, with sets as sorted lists, so that equal configurations give equal files."""
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Write adapter_config.json; where an adapter and its README.md are there, say in it how it is loaded."""
+        """Write adapter_config.json, and how to load the adapter into the README.md of a saved one."""
         super().save_pretrained(save_directory, **kwargs)
         extend_card(Path(save_directory), self)
 
     def _tensor_train_fields(self) -> list[str]:
-        """Names that both configurations have, without the one whose meaning differs."""
+        """Names of the fields of both configurations, without ``target_modules``, which has another meaning here."""
         known = {field.name for field in fields(TensorTrainLoRAConfig)} - {"target_modules"}
         return [field.name for field in fields(self) if field.name in known]

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoConfig
 
+from adapters.base.architectures import architecture_values
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.saved.checkpoint import architecture
 from adapters.saved.folder import CONFIG_NAME, CheckpointError, FolderKind, read_config, read_tensors
 
 
@@ -65,4 +65,4 @@ def architecture_of(base: str | None, directory: Path) -> dict[str, Any]:
             f"The architecture of a converted adapter is read from its base model; got {base!r} for {directory}, "
             "which cannot be found: pass its path or name as base."
         )
-    return architecture(config)
+    return architecture_values(config)

@@ -1,11 +1,11 @@
-"""What the layers of this tuner have in common: the place of their Parameters, by adapter."""
+"""The base class of the tuner's layers: their Parameters are in one module for each adapter."""
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 
 class TensorTrainPeftLayer(nn.Module, BaseTunerLayer):
-    """A layer that PEFT knows as the tuner's own; ``tt_lora_delta`` is a ModuleDict with one entry an adapter."""
+    """A layer of this tuner; ``tt_lora_delta`` has one entry for each adapter."""
 
     adapter_layer_names = ("tt_lora_delta",)
 

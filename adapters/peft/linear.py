@@ -2,11 +2,11 @@
 
     y = W x + b + sum over the active adapters of s (T x + c)        x (..., in) -> y (..., out)
 
-    base_layer       the linear as it was: W (out, in) and b (out,), frozen; a Conv1D keeps W transposed
-    tt_lora_delta    {adapter name: TensorTrainDelta}, float32 whatever the base's dtype
+    base_layer       the linear as it was: W (out, in) and b (out,), frozen; a Conv1D stores W transposed
+    tt_lora_delta    {adapter name: TensorTrainDelta}, float32 for any dtype of the base
 
-Merged, the base layer holds W + sum of s T and b + sum of s c, and the untouched W and b are kept aside. Unmerging puts
-them back instead of subtracting, so it is exact in every dtype.
+While merged, the base layer holds W + sum of s T and b + sum of s c; unmerging puts the kept W and b back
+(``adapters.base.kept_base``), so it is exact in every dtype.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapters.base.hooks import is_hooked
-from adapters.base.linear_delta import start_from_weight, with_deltas
-from adapters.merging import MergeError, is_finite
-from adapters.peft.base_layers import as_out_in, features
+from adapters.base.kept_base import KeptBase, check_finite
+from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
+from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from t3nsor.module import TTModule
 
 
-class TensorTrainPeftLinear(TensorTrainPeftLayer):
-    """What stands in place of an ``nn.Linear`` or a ``Conv1D`` in a model that PEFT has adapted.
+class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
+    """The layer in place of an ``nn.Linear`` or a ``Conv1D`` in a model that PEFT has adapted.
 
     Args:
-        path: of the base layer in the model, which patterns of the configuration are about.
+        path: of the base layer in the model, which patterns of the configuration match.
     """
 
     def __init__(
@@ -39,24 +39,24 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         super().__init__()
         self.base_layer = base_layer
         self.merged_adapters = []
-        self.register_buffer("untouched_weight", None, persistent=False)
-        self.register_buffer("untouched_bias", None, persistent=False)
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, path)
 
+    def base_module(self) -> nn.Module:
+        return self.base_layer
+
     def update_layer(self, adapter_name: str, config: TensorTrainConfig, path: str = "") -> None:
         """Add the delta of one adapter, on the base's device."""
-        sizes = features(self.base_layer)
-        weight, _ = self._untouched()
+        weight = self.base_tensor("weight")
         with torch.device(weight.device):
-            delta = config.to_adapter_config().at(path).build(*sizes)
+            delta = config.to_adapter_config().at(path).build(*features(self.base_layer))
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, as_out_in(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """s T of one adapter in the shape of the base's weight; ValueError where an activation is between its cores."""
+        """s T of one adapter in the shape of the base's weight; ValueError for one with a core activation."""
         return as_out_in(self.base_layer, self.tt_lora_delta[adapter_name].delta_weight())
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         """Write deltas into the base layer, summed in float32 at least and cast once to the base's dtype.
 
         Args:
-            safe_merge: refuse a merged weight that is not finite.
+            safe_merge: check that the merged weight is finite.
             adapter_names: whose deltas, beside those that are merged already; None for the active adapters.
 
         Raises:
@@ -72,82 +72,57 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
             ValueError: a delta is not linear. The layer is as it was.
         """
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tt_lora_delta]
-        if not names:
-            return
-        merged = self.merged_tensors(names, safe_merge)
-        self.untouched_weight, self.untouched_bias = self._untouched()
-        self._hold(*merged)
-        self.merged_adapters.extend(names)
+        if names:
+            self.replace_base(self.merged_tensors(names, safe_merge))
+            self.merged_adapters.extend(names)
 
     @torch.no_grad()
-    def merged_tensors(self, names: Sequence[str], safe_merge: bool = False) -> tuple[Tensor, Tensor | None]:
-        """What ``merge`` writes, weight as the base keeps it and bias (out,), for these adapters; raises as it does."""
-        weight, bias = self._untouched()
+    def merged_tensors(self, names: Sequence[str], safe_merge: bool = False) -> dict[str, Tensor | None]:
+        """The weight, as the base stores it, and the bias (out,) that ``merge`` writes; raises as it does."""
+        weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         deltas = [self.tt_lora_delta[name] for name in (*self.merged_adapters, *names)]
         total = as_out_in(self.base_layer, weight).to(dtype)  # (out, in)
         for delta in deltas:
             total = delta.added_to(total)
-        merged_weight = as_out_in(self.base_layer, total).to(weight.dtype).contiguous()
-        shifts = [shift for delta in deltas if (shift := delta.delta_bias()) is not None]
-        merged_bias = bias
-        if shifts:
+        merged = {"weight": as_out_in(self.base_layer, total).to(weight.dtype).contiguous(), "bias": bias}
+        if shifts := [shift for delta in deltas if (shift := delta.delta_bias()) is not None]:
             start = weight.new_zeros(len(total), dtype=dtype) if bias is None else bias.to(dtype)
-            merged_bias = sum(shifts, start).to(weight.dtype)
-        if safe_merge and not all(t is None or is_finite(t) for t in (merged_weight, merged_bias)):
-            raise MergeError(
-                f"A merged weight is finite; that of the adapters {names} has infinities or NaN: "
-                "training diverged or the delta overflows this dtype, so lower the learning rate or load in bfloat16."
-            )
-        return merged_weight, merged_bias
+            merged["bias"] = sum(shifts, start).to(weight.dtype)
+        if safe_merge:
+            check_finite(merged.values(), f"for the adapters {list(names)}")
+        return merged
 
-    def shifts_a_linear_without_bias(self, adapter_name: str) -> bool:
+    def adds_missing_bias(self, adapter_name: str) -> bool:
         """Whether the delta of this adapter has a bias c and the base has no b."""
-        return self._untouched()[1] is None and self.tt_lora_delta[adapter_name].delta_bias() is not None
+        return self.base_tensor("bias") is None and self.tt_lora_delta[adapter_name].delta_bias() is not None
 
     def unmerge(self) -> None:
-        """Put the untouched weight and bias back; nothing happens where nothing is merged."""
-        if self.merged:
-            self._hold(*self._untouched())
-            self.untouched_weight = self.untouched_bias = None
-            self.merged_adapters.clear()
+        """Put the base's weight and bias back, if anything is merged."""
+        self.restore_base()
+        self.merged_adapters.clear()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters:
             self.unmerge()
         acting = [] if self.disable_adapters or self.merged else self.active_adapters
         deltas = [self.tt_lora_delta[name] for name in acting if name in self.tt_lora_delta]
-        if args or kwargs or not self._is_plain():
-            return with_deltas(lambda x: self.base_layer(x, *args, **kwargs), x, deltas)
-        weight = as_out_in(self.base_layer, self.base_layer.weight)  # (out, in)
-        return with_deltas(self.base_layer, x, deltas, weight, self.base_layer.bias)
+        base = self.base_layer
+        if args or kwargs or not self._is_plain() or not any(delta.fuses for delta in deltas):
+            return add_deltas(base(x, *args, **kwargs), x, deltas)
+        return linear_with_deltas(x, as_out_in(base, base.weight), base.bias, deltas)
 
     def _is_plain(self) -> bool:
-        """Whether the base is its weight and bias alone: no other class, and nobody looks at its calls."""
-        return type(self.base_layer) in (nn.Linear, Conv1D) and not is_hooked(self.base_layer)
-
-    def _untouched(self) -> tuple[Tensor, Tensor | None]:
-        """Weight, as the base keeps it, and bias (out,) of the base, merged or not."""
-        if self.merged:
-            return self.untouched_weight, self.untouched_bias
-        bias = self.base_layer.bias
-        return self.base_layer.weight.data, None if bias is None else bias.data
-
-    def _hold(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Let the base layer's Parameters hold these; a bias that the base lacks is made for the while."""
-        self.base_layer.weight.data = weight
-        if self.base_layer.bias is not None and bias is not None:
-            self.base_layer.bias.data = bias
-        else:
-            self.base_layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        """Whether the base computes W x + b and nothing else: no subclass, no hooks."""
+        return type(self.base_layer) in LINEAR_CLASSES and not is_hooked(self.base_layer)
 
     def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
-        """PEFT calls this wherever it lets whole adapters train: frozen and disabled cores stay frozen."""
+        """Keep frozen and disabled cores frozen; PEFT calls this wherever it makes whole adapters trainable."""
         for module in self.tt_lora_delta.modules():
             if isinstance(module, TTModule):
                 module.freeze_cores()
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """PEFT calls this after loading onto the meta device; it would cast to the base's dtype too, and lose bits."""
+        """Move without casting, for PEFT's own would round the adapter to the base's dtype after a meta-device load."""
         if adapter_name in self.tt_lora_delta:
             self.tt_lora_delta[adapter_name].to(device or self.base_layer.weight.device)

@@ -5,8 +5,8 @@
     keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
     what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
 
-PEFT reads a configuration's ``bias`` as "which biases of the base train"; here it is the delta's own bias, so the three
-places where PEFT acts on it are overridden.
+PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so
+the three methods where PEFT acts on it are overridden.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,9 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_a
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 from torch import nn
 
-from adapters.merging import MergeError
-from adapters.peft.base_layers import check_linear, features
+from adapters.base.architectures import ARCHITECTURES
+from adapters.base.kept_base import MergeError, check_linear_adapter
+from adapters.base.linear_layers import check_linear, features
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
@@ -29,8 +30,7 @@ from adapters.tensor_train.patterns import check_patterns
 from adapters.validation import ConfigurationError
 
 RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
-"""Parts of paths that PEFT and this tuner put beside those of a base."""
-T5_FEED_FORWARD = ["wi", "wi_0", "wi_1", "wo"]
+"""Parts of paths that PEFT and this tuner add to those of a base."""
 
 
 class TensorTrainModel(BaseTuner):
@@ -40,14 +40,14 @@ class TensorTrainModel(BaseTuner):
     tuner_layer_cls = TensorTrainPeftLayer
     target_module_mapping = {  # noqa: RUF012 - a plain class attribute in PEFT
         **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
-        **dict.fromkeys(("t5", "mt5", "umt5"), T5_FEED_FORWARD),
+        **{name: list(entry.feed_forward().linears) for entry in ARCHITECTURES for name in entry.model_types},
     }
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Put one adapter in, then let its deltas share what they are to have in common; as PEFT's otherwise.
+        """Add one adapter as PEFT does, then let its deltas share Parameters.
 
-        A ``state_dict`` says by its keys which linears take a delta; where cores are shared, ``target_modules`` does,
-        as a linear may have no tensor of its own.
+        The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
+        passed on, as a linear may have no tensor of its own; ``target_modules`` decides then.
         """
         config, active = self.peft_config[adapter_name], self.active_adapters
         if config.to_adapter_config().shared_slots():
@@ -57,18 +57,18 @@ class TensorTrainModel(BaseTuner):
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove one adapter, with what its deltas share."""
+        """Remove one adapter, with the Parameters that its deltas share."""
         super().delete_adapter(adapter_name)
         drop_owner(self.model)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
-        """Merge in place, to be undone by ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
+        """Merge in place, until ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
 
         Raises:
             MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is as it
                 was.
         """
-        self._refuse_unmergeable(adapter_names, safe_merge)
+        self._check_mergeable(adapter_names, safe_merge)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
@@ -77,30 +77,30 @@ class TensorTrainModel(BaseTuner):
         """The base model with the deltas in its weights; raises as ``merge_adapter``.
 
         Raises:
-            MergeError: also where a delta has a bias and its linear has none. The model's configuration knows no bias
+            MergeError: also for a delta with a bias beside a linear without one. The model's configuration has no bias
                 there, so the plain model would lose it when it is saved and loaded.
         """
-        self._refuse_unmergeable(adapter_names, safe_merge, for_good=True)
+        self._check_mergeable(adapter_names, safe_merge, unload=True)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
-        """The base model without the deltas, also where they are merged: they are unmerged first."""
+        """The base model without the deltas, which are unmerged first."""
         self.unmerge_adapter()
         return super().unload()
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """PEFT has this for LoRA; sums of trains are made of saved folders.
+        """Not supported: PEFT has this for LoRA; saved tensor-train adapters are added by ``adapters.combine``.
 
         Raises:
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "Sums of tensor-train deltas are made of saved folders; add_weighted_adapter was called: "
+            "Tensor-train deltas are added in saved folders; got a call of add_weighted_adapter: "
             "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
         )
 
     def disable_adapter_layers(self) -> None:
-        """Let the model compute what the base computes, the deltas' biases included."""
+        """Switch the deltas off, their biases included, so that the model computes what the base does."""
         self._enable_adapter_layers(enabled=False)
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
@@ -110,7 +110,7 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """PEFT opens this around each forward, with the arguments that it does not pass on."""
+        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
         for key in ("adapter_names", "alora_offsets"):
             if kwargs.get(key) is not None:
                 raise ValueError(
@@ -119,31 +119,26 @@ class TensorTrainModel(BaseTuner):
                 )
         yield
 
-    def _refuse_unmergeable(self, adapter_names: list[str] | None, safe_merge: bool, for_good: bool = False) -> None:
+    def _check_mergeable(self, adapter_names: list[str] | None, safe_merge: bool, unload: bool = False) -> None:
         for path, layer in self.model.named_modules():
             if not isinstance(layer, TensorTrainPeftLinear):
                 continue
             wanted = layer.active_adapters if adapter_names is None else adapter_names
             names = [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
             for name in names:
-                if not layer.tt_lora_delta[name].is_linear:
-                    raise MergeError(
-                        "Only linear adapters have a dense weight to merge; got "
-                        f"{name!r}, which has an activation between its cores at {path}: "
-                        "evaluate it unmerged, or choose core_activation=None."
-                    )
-            shifted = [name for name in (*layer.merged_adapters, *names) if layer.shifts_a_linear_without_bias(name)]
-            if for_good and shifted:
+                check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
+            shifted = [name for name in (*layer.merged_adapters, *names) if layer.adds_missing_bias(name)]
+            if unload and shifted:
                 raise MergeError(
-                    "A linear without a bias stays without one, as the model's configuration knows none and the model "
-                    f"would lose it when it is saved; got {shifted[0]!r}, which has a bias at {path}: "
+                    "A linear without a bias cannot be given one for good, as the model's configuration has none and "
+                    f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
                     "keep the adapter, or train it with bias='none'."
                 )
             if safe_merge and names:
                 layer.merged_tensors(names, safe_merge=True)
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
-        """Refuse targets that the configuration does not fit before the first of them is replaced."""
+        """Check that the configuration fits all targets before the first of them is replaced."""
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
@@ -177,7 +172,7 @@ class TensorTrainModel(BaseTuner):
             self._replace_module(parent, target_name, layer, target)
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
-        """Freeze the base; which adapters train is decided by ``set_adapter``, for whole modules by their wrappers."""
+        """Freeze the base; ``set_adapter`` decides which adapters train, and wrappers decide for whole modules."""
         brought_in = set()
         for module in model.modules():
             if isinstance(module, AuxiliaryTrainingWrapper):
@@ -188,7 +183,7 @@ class TensorTrainModel(BaseTuner):
             parameter.requires_grad_(False)
 
     def _check_new_adapter_config(self, config: PeftConfig) -> None:
-        """Any adapters live side by side: the biases of several deltas add up, as their weights do."""
+        """Accept any combination of adapters: the biases of several deltas add up, as their weights do."""
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
@@ -197,9 +192,9 @@ class TensorTrainModel(BaseTuner):
 
 
 def _check_name(name: str, paths: list[str]) -> None:
-    """Refuse a name that is in paths: PEFT drops the keys with another adapter's name in them when it saves one."""
+    """Check that no path has ``name`` as a part: PEFT drops the keys with another adapter's name when it saves one."""
     if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
         raise ConfigurationError(
             "The name of an adapter has no dot and is no part of a path in the model, as PEFT tells the tensors of "
-            f"adapters apart by parts of paths; got {name!r}: choose another name."
+            f"adapters apart by parts of their paths; got {name!r}: choose another name."
         )

@@ -1,4 +1,4 @@
-"""How PEFT comes to know the method: a member of its enum of methods, then its own registration.
+"""Registering the method with PEFT: a member of its enum of methods, then its own registration.
 
 ``PeftType`` is a closed enum, and ``register_peft_method`` takes only names that are members of it.
 """
@@ -12,10 +12,10 @@ from adapters.peft.model import TensorTrainModel
 
 
 def register() -> None:
-    """Make the method TT_LORA known to PEFT; nothing happens the second time.
+    """Register the method TT_LORA with PEFT, once.
 
-    The name is in every parameter's path and in no path of a base model, as transformers' ``load_adapter`` tells
-    adapter tensors by it; "tt" alone would be found in "attention".
+    The prefix is in every adapter parameter's path and in no path of a base model, as transformers' ``load_adapter``
+    recognises adapter tensors by it; "tt" alone would match "attention".
 
     Raises:
         KeyError: PEFT, or another package, has a method of that name.
@@ -28,7 +28,7 @@ def register() -> None:
 
 
 def _add_member(name: str) -> None:
-    """Add ``PeftType.<name>`` with its name as its value; the attribute first, as the map of members guards it."""
+    """Add ``PeftType.<name>`` with its name as value; the attribute first, as a known member cannot be set."""
     member = str.__new__(PeftType, name)
     member._name_ = member._value_ = name
     setattr(PeftType, name, member)

@@ -1,4 +1,4 @@
-"""Where a linear stands in a model of any architecture, told from its path alone.
+"""The site of a linear in a model of any architecture: its layer and its kind of matrix, read from its path.
 
     path                                       layer                matrix
     encoder.block.3.layer.0.SelfAttention.q    encoder.block, 3     layer.SelfAttention.q
@@ -6,9 +6,9 @@
     model.layers.1.mlp.up_proj                 model.layers, 1      mlp.up_proj
     lm_head                                    none                 lm_head
 
-The layer is the first number in the path with what stands before it; the kind of matrix is what stands after it,
-without numbers. Where one layer has several targets of one such kind, as experts are, these keep their numbers. So a
-layer and a kind of matrix together are one linear, and on a T5 both are what they are in ``adapters.base.places``.
+The layer is the first number in the path with the part before it; the kind of matrix is the part after it, without
+numbers. If a layer has several targets of one kind, such as experts, these keep their numbers. So a layer and a kind of
+matrix determine one linear, and in a T5 both are those of ``adapters.base.places``.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ def places_of(paths: Iterable[str]) -> list[Place]:
 
 
 def _split(path: str) -> tuple[str, int | None, list[str]]:
-    """What stands before the first number, the number, and what stands after it."""
+    """The parts before the first number, the number, and the parts after it."""
     parts = path.split(".")
     for position, part in enumerate(parts):
         if part.isdigit():

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adapters.base.architectures import architecture_values
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach, attachments
 from adapters.saved.folder import (
@@ -37,16 +38,6 @@ from adapters.validation import ConfigurationError
 
 METADATA_KEY = "adapter"
 """The only key of the metadata: safetensors writes several in any order, and equal adapters are equal bytes."""
-ARCHITECTURE_KEYS = (
-    "model_type",
-    "d_model",
-    "d_kv",
-    "d_ff",
-    "num_heads",
-    "num_layers",
-    "num_decoder_layers",
-    "feed_forward_proj",
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
     directory = Path(directory)
     config = {
         "format_version": FORMAT_VERSION,
-        "architecture": architecture(model.config),
+        "architecture": architecture_values(model.config),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
     tensors = adapter_state_dict(model)
@@ -138,16 +129,11 @@ def fingerprint(config: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def architecture(config: Any) -> dict[str, Any]:
-    """Return the keys of a base model's configuration that an adapter depends on."""
-    return {key: getattr(config, key) for key in ARCHITECTURE_KEYS if hasattr(config, key)}
-
-
 def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
     """Raise CheckpointError if the architecture in a folder is not that of ``model``."""
-    present = architecture(model.config)
+    present = architecture_values(model.config)
     saved = saved if isinstance(saved, dict) else {}
-    for key in ARCHITECTURE_KEYS:
+    for key in dict.fromkeys([*saved, *present]):
         if saved.get(key) != present.get(key):
             raise CheckpointError(
                 f"An adapter fits the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} and "

@@ -1,4 +1,4 @@
-"""Tiny T5s, one example of each adapter kind, and an oracle for tensor trains that knows nothing of t3nsor."""
+"""Tiny T5s, one example of each adapter kind, and an oracle for tensor trains that does not use t3nsor."""
 
 import numpy as np
 import pytest
@@ -48,6 +48,9 @@ NON_LINEAR = {
     "ring_activation": {"kind": "tt_single", "rank": 2, "format": "tensor_ring", "core_activation": "tanh"},
     "basis_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "format": "tensor_basis"},
 }
+HOSTS = ["tt_lora", "tt_layer_norm", "layer_norm", "bitfit", "tensor_basis", "composed"]
+MECHANISMS = ["tt_lora", "layer_norm", "bitfit", "intrinsic_said", "shared", "tensor_basis", "principal", "composed"]
+MECHANISMS += ["bottleneck", "compacter_shared", "prompt", "core_activation"]
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +76,21 @@ def non_linear_adapter(request):
     return NON_LINEAR[request.param]
 
 
+@pytest.fixture(params=HOSTS)
+def linear_adapter_per_host(request):
+    """One adapter that can be merged for each host and slot, for tests of what does not depend on the kind."""
+    return LINEAR[request.param]
+
+
+@pytest.fixture(params=MECHANISMS)
+def adapter_per_mechanism(request):
+    """One adapter for each way of computing and owning parameters, for tests that no single format can break."""
+    return (LINEAR | NON_LINEAR)[request.param]
+
+
 @pytest.fixture
 def tiny_t5():
-    """A function that builds a random T5 in evaluation mode, equal in every number for equal arguments."""
+    """A function that builds a random T5 in evaluation mode, the same one for the same arguments."""
 
     def build(
         feed_forward_proj="relu", ours=True, d_model=D_MODEL, d_ff=D_FF, num_layers=2, num_decoder_layers=2, **fields
@@ -129,7 +144,7 @@ def logits(batch):
 
 @pytest.fixture
 def trained():
-    """A function that gives all trainable numbers values as training might, and returns the model."""
+    """A function that changes all trainable parameters as training might, and returns the model."""
 
     def move(model, std=0.2):
         generator = torch.Generator().manual_seed(3)
@@ -144,7 +159,7 @@ def trained():
 
 @pytest.fixture
 def snapshot():
-    """A function from a model to all that a refusal must leave alone, in a form that == compares."""
+    """A function from a model to everything that an error must leave unchanged, comparable by ==."""
 
     def take(model):
         tensors = {name: (p.dtype, p.detach().clone().numpy().tobytes()) for name, p in model.named_parameters()}

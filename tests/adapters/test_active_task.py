@@ -1,4 +1,4 @@
-"""Adapters by task: which act, alone, merged and switched."""
+"""Adapters by task: which of them act, unmerged, merged and after a switch."""
 
 import copy
 
@@ -13,7 +13,7 @@ LORA = {"kind": "tt_lora", "rank": 2}
 
 @pytest.fixture
 def two_tasks(tiny_t5, trained):
-    """A T5 with one adapter for each of two tasks, and the logits' two references: models with one of them only."""
+    """A function that builds a T5 with one adapter for each of two tasks, trained."""
 
     def make(description=LORA, common=None):
         model = tiny_t5()
@@ -27,7 +27,7 @@ def two_tasks(tiny_t5, trained):
 
 
 def single(model, task):
-    """A copy of the model in which only the modules of one task (None: the ones for all) are left."""
+    """A copy of the model with only the modules of one task, or of all tasks for None."""
     alone = copy.deepcopy(model)
     for module in alone.modules():
         if isinstance(module, adapters.AdapterController):
@@ -39,7 +39,7 @@ def single(model, task):
 
 
 @pytest.mark.parametrize("description", [LORA, {"kind": "scale_norm"}, {"kind": "bottleneck", "reduction_factor": 4}])
-def test_the_active_task_s_adapters_act_and_no_others(two_tasks, tiny_t5, logits, description):
+def test_only_adapters_of_the_active_task_act(two_tasks, tiny_t5, logits, description):
     model = two_tasks(description)
     results = {}
     for task in ("a", "b", None):
@@ -50,7 +50,7 @@ def test_the_active_task_s_adapters_act_and_no_others(two_tasks, tiny_t5, logits
     assert not torch.allclose(results["a"], results[None])
 
 
-def test_a_task_without_its_own_adapter_uses_the_common_one(two_tasks, logits):
+def test_task_without_an_adapter_uses_the_one_for_all_tasks(two_tasks, logits):
     model = two_tasks(common=LORA)
     common = single(model, None)
     adapters.set_active_task(model, "c")
@@ -78,7 +78,7 @@ def test_gradients_reach_the_active_task_only(two_tasks, batch):
         assert (parameter.grad is not None) == (".tasks.b." in name)
 
 
-def test_a_merged_model_is_merged_again_for_the_new_task(two_tasks, logits):
+def test_switching_the_task_of_a_merged_model_merges_it_again(two_tasks, logits):
     model = two_tasks({**LORA, "bias": "dense"})
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     expected = {}
@@ -96,7 +96,7 @@ def test_a_merged_model_is_merged_again_for_the_new_task(two_tasks, logits):
     assert all(torch.equal(tensor, base[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_task_whose_adapters_cannot_be_merged_leaves_the_model_merged_as_it_was(tiny_t5, trained, logits):
+def test_switching_to_a_task_that_cannot_be_merged_raises_and_changes_nothing(tiny_t5, trained, logits):
     model = adapters.attach(tiny_t5(), LORA, "a")
     adapters.attach(model, {"kind": "bottleneck", "reduction_factor": 4}, "b")
     adapters.set_active_task(trained(model), "a")
@@ -111,7 +111,7 @@ def test_a_task_whose_adapters_cannot_be_merged_leaves_the_model_merged_as_it_wa
     assert adapters.unmergeable(model)
 
 
-def test_an_unknown_task_is_refused_with_the_nearest_one(two_tasks, logits):
+def test_unknown_task_raises_with_the_nearest_name(two_tasks, logits):
     model = adapters.attach(two_tasks(), {"kind": "tt_single", "rank": 2}, "mrpc")
     adapters.set_active_task(model, "a")
     expected = logits(model)
@@ -129,14 +129,14 @@ def test_an_adapter_attached_later_follows_the_active_task(two_tasks):
     assert all(controller.active is not None for controller in controllers)
 
 
-def test_the_active_task_survives_a_copy_and_the_model_offers_it_as_a_method(two_tasks, logits):
+def test_active_task_survives_a_copy_and_is_set_by_a_method_of_the_model(two_tasks, logits):
     model = two_tasks()
     model.set_active_task("b")
     assert torch.equal(logits(copy.deepcopy(model)), logits(model))
     assert torch.equal(logits(model), logits(single(model, "b")))
 
 
-def test_generate_takes_no_task_and_follows_the_active_one(two_tasks, batch):
+def test_generate_uses_the_active_task(two_tasks, batch):
     model = two_tasks()
     adapters.set_active_task(model, "a")
     options = {"max_new_tokens": 5, "min_new_tokens": 5}
@@ -144,14 +144,14 @@ def test_generate_takes_no_task_and_follows_the_active_one(two_tasks, batch):
     assert torch.equal(tokens, single(model, "a").generate(batch["input_ids"], **options))
 
 
-def test_tasks_share_no_core(tiny_t5):
+def test_tasks_share_no_core_by_default(tiny_t5):
     description = {**LORA, "shared_cores": [0]}
     model = adapters.attach(adapters.attach(tiny_t5(), description, "a"), description, "b")
     assert len(model.shared_parameters) == 4  # wi and wo, twice
     assert len({parameter.data_ptr() for parameter in model.shared_parameters.values()}) == 4
 
 
-def test_the_task_that_acts_already_is_not_merged_again(two_tasks, monkeypatch):
+def test_setting_the_active_task_again_does_not_merge_again(two_tasks, monkeypatch):
     model = two_tasks()
     adapters.set_active_task(model, "a")
     adapters.merge(model)

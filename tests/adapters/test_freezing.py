@@ -1,4 +1,4 @@
-"""What trains, why, and that the rules are evaluated once."""
+"""Which parameters are trainable and why, and that the rules are applied once."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_frozen_and_disabled_cores_do_not_train(tiny_t5, batch, field):
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trainable(model)
 
 
-def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5):
+def test_report_has_each_parameter_once_with_the_rule_that_decided(tiny_t5):
     model = adapters.attach(
         tiny_t5(), [{"kind": "tt_lora", "frozen_cores": [0]}, {"kind": "layer_norm", "sublayers": ["final"]}]
     )
@@ -55,16 +55,17 @@ def test_the_report_gives_each_parameter_once_with_the_rule_that_decided(tiny_t5
     reasons = {row.name: row.reason for row in report.rows}
     wi = "encoder.block.0.layer.1.DenseReluDense.wi"
     assert reasons["shared.weight"] == "the base model is frozen"
-    assert reasons["encoder.final_layer_norm.weight"] == "adapter kind 'layer_norm' says so"
+    assert reasons["encoder.final_layer_norm.weight"] == "decided by adapter kind 'layer_norm'"
     assert reasons[f"{wi}.beside.tt_lora.tasks.all_tasks.linear.cores.0"] == "frozen or disabled core of an adapter"
     assert reasons[f"{wi}.beside.tt_lora.tasks.all_tasks.linear.cores.1"] == "belongs to an adapter"
     assert sum(row.count for row in report.rows) == sum(parameter.numel() for parameter in model.parameters())
     table = str(report)
-    for text in ("What trains, and why", "trains", "frozen", "adapter kind 'layer_norm' says so", "shared.weight"):
+    reason = "decided by adapter kind 'layer_norm'"
+    for text in ("Trainable parameters, and why", "trainable", "frozen", reason, "shared.weight"):
         assert text in table
 
 
-def test_the_report_of_a_merged_model_is_that_of_the_unmerged_one(tiny_t5):
+def test_report_of_a_merged_model_equals_that_of_the_unmerged_one(tiny_t5):
     model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "bias": "dense"})
     rows = adapters.freezing_report(model).rows
     adapters.merge(model)
@@ -85,13 +86,13 @@ def test_reading_the_report_changes_nothing(tiny_t5):
 
 def test_a_model_without_adapters_has_no_report(tiny_t5):
     with pytest.raises(
-        adapters.ConfigurationError, match=r"T5ForConditionalGeneration has none: call adapters\.attach"
+        adapters.ConfigurationError, match=r"got a T5ForConditionalGeneration without one: call adapters\.attach"
     ):
         adapters.freezing_report(tiny_t5())
 
 
-def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, any_adapter):
-    model = adapters.attach(tiny_t5(), any_adapter)
+def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, adapter_per_mechanism):
+    model = adapters.attach(tiny_t5(), adapter_per_mechanism)
     before = trainable(model)
     calls = []
     original = torch.nn.Parameter.requires_grad_
@@ -109,7 +110,7 @@ def test_nothing_toggles_requires_grad_afterwards(tiny_t5, batch, any_adapter):
     assert trainable(model) == before
 
 
-def test_training_moves_what_trains_and_nothing_else(tiny_t5, batch, any_adapter):
+def test_training_changes_trainable_parameters_only(tiny_t5, batch, any_adapter):
     model = adapters.attach(tiny_t5(), any_adapter).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)

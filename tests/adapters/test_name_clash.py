@@ -1,4 +1,4 @@
-"""The other package called adapters is noticed."""
+"""The warning about adapter-hub's package, which is called adapters too."""
 
 import warnings
 
@@ -7,13 +7,13 @@ import pytest
 from adapters import name_clash
 
 
-def test_the_other_package_is_named_with_its_version(monkeypatch):
+def test_warning_names_the_other_package_and_its_version(monkeypatch):
     monkeypatch.setattr(name_clash, "version", {"adapters": "1.3.0"}.__getitem__)
-    with pytest.warns(UserWarning, match=r"adapter-hub's 1\.3\.0 is installed: uninstall it"):
+    with pytest.warns(UserWarning, match=r"adapter-hub's 1\.3\.0 beside this project's: uninstall it"):
         name_clash.warn_of_other_package()
 
 
-def test_nothing_is_said_where_it_is_not_installed():
+def test_no_warning_without_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         name_clash.warn_of_other_package()

@@ -1,9 +1,11 @@
-"""Counts of whole models on the meta device: the published numbers of T5-base, and closed forms in three architectures.
+"""Counts of whole models on the meta device: the published counts of T5-base, and closed forms in three architectures.
 
-D = d_model, F = d_ff, L blocks per stack, k = D // 32;  a site is a place after self-attention or after feed-forward
+D = d_model, F = d_ff, L blocks per stack, k = D // 32;  a site is a place after self-attention or feed-forward
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 
 import pytest
@@ -12,19 +14,19 @@ import transformers
 
 import adapters
 
-VOCABULARY = 32_100  # what spiece.model has; the checkpoint's embedding is padded to 32,128 rows
+VOCABULARY = 32_100  # of spiece.model; the checkpoint's embedding is padded to 32,128 rows
 
 
 @dataclass(frozen=True)
 class Size:
-    """An architecture, and the factors that `factorize(size, 3)` is known to give."""
+    """An architecture, and the factors of `factorize(size, 3)`."""
 
     D: int
     F: int
     L: int
     heads: int
     gated: bool
-    factors: dict
+    factors: dict = field(hash=False)
 
     @property
     def k(self):
@@ -57,7 +59,8 @@ SIZES = {
 }
 
 
-def model_of(size):
+@cache
+def _model_of(size):
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
         d_model=size.D,
@@ -70,13 +73,17 @@ def model_of(size):
     )
     with torch.device("meta"):
         model = transformers.T5ForConditionalGeneration(config)
-        if size.gated:  # T5Config ties whatever it is told; v1.1 has a head of its own
+        if size.gated:  # T5Config always ties; v1.1 has a separate head
             model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     return model
 
 
+def model_of(size):
+    return copy.deepcopy(_model_of(size))
+
+
 def count(size, description):
-    """Trainable numbers, and the whole summary."""
+    """Trainable parameters, and the whole summary."""
     summary = adapters.summary(adapters.attach(model_of(size), description))
     return summary.total.trainable, summary
 
@@ -93,7 +100,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_published_counts_and_shares_of_t5_base_include_its_layer_norms(name):
+def test_published_counts_of_t5_base_include_its_layer_norms(name):
     description, trainable, percent = PUBLISHED[name]
     counted, summary = count(SIZES["t5-base"], [description, {"kind": "layer_norm"}])
     assert counted == trainable
@@ -102,14 +109,14 @@ def test_the_published_counts_and_shares_of_t5_base_include_its_layer_norms(name
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_the_bases_have_the_numbers_of_their_architecture(size):
+def test_base_models_have_the_parameter_count_of_their_architecture(size):
     counted, summary = count(size, {"kind": "none"})
     assert counted == summary.base.parameters == size.base
     assert count(size, {"kind": "layer_norm"})[0] == size.norms
 
 
 def train(rows, columns, rank):
-    """Numbers of a TT matrix, an int rank cut at each bond to what the two sides of the bond can use."""
+    """Parameters of a TT matrix, with the rank cut at each bond to the largest useful one."""
     sizes = [m * n for m, n in zip(rows, columns, strict=True)]
     bonds = [min(rank, prod(sizes[:k]), prod(sizes[k:])) for k in range(len(sizes) + 1)]
     return sum(left * size * right for left, size, right in zip(bonds[:-1], sizes, bonds[1:], strict=True))
@@ -120,7 +127,7 @@ def biases(s):
 
 
 def projections(s, numbers):
-    """Down and up have equally many numbers, the biases aside."""
+    """Down and up have the same number of parameters, without the biases."""
     return s.sites * (2 * numbers + biases(s))
 
 
@@ -194,7 +201,7 @@ def test_closed_forms(size, description, numbers):
 
 
 @pytest.mark.parametrize(("rank", "numbers"), [(2, 224), (4, 640), (8, 2048)])
-def test_the_closed_form_of_a_train_768_to_24_is_the_published_one(rank, numbers):
+def test_closed_form_of_a_train_768_to_24_is_the_published_count(rank, numbers):
     assert train((2, 3, 4), (8, 8, 12), rank) == numbers
 
 

@@ -1,4 +1,4 @@
-"""Counts against closed forms, on a tiny T5 and on T5-base without memory."""
+"""Parameter counts against closed forms, on a tiny T5 and on T5-base on the meta device."""
 
 import json
 
@@ -9,7 +9,6 @@ import transformers
 import adapters
 
 BASE = 222_882_048
-NORMS = 62 * 768
 WI_RANK_8 = 12 * 8 * 8 + 8 * 16 * 8 * 8 + 8 * 16 * 12  # (12, 16, 16) x (8, 8, 12), and as many for wo
 
 
@@ -26,15 +25,7 @@ def t5_base(tiny_t5):
 @pytest.mark.parametrize(
     ("description", "trainable"),
     [
-        ([{"kind": "bottleneck"}, {"kind": "layer_norm"}], 1_855_104),
-        ([{"kind": "bottleneck", "sublayers": ["feed_forward"]}, {"kind": "layer_norm"}], 951_360),
-        ([{"kind": "bottleneck", "layers": list(range(5, 12))}, {"kind": "layer_norm"}], 1_101_984),
-        ({"kind": "none"}, BASE),
-        ({"kind": "layer_norm"}, NORMS),
         ({"kind": "layer_norm", "trainable": False}, 0),
-        ({"kind": "scale_norm"}, 62),
-        ({"kind": "tt_layer_norm", "rank": 4}, 62 * (8 * 4 + 4 * 8 * 4 + 4 * 12)),
-        ({"kind": "tt_lora", "rank": 8, "shape_mode": "ascending"}, 2 * 24 * WI_RANK_8),
         ({"kind": "tt_lora", "rank": 8, "shared_cores": [1]}, 2 * 24 * WI_RANK_8 - 2 * 23 * 8 * 16 * 8 * 8),
         (
             {"kind": "tt_lora", "rank": 8, "shared_cores": [1], "share_across": ["layers"], "format": "tensor_ring"},
@@ -50,9 +41,6 @@ def t5_base(tiny_t5):
             {"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q"], "shape_mode": "ascending"},
             36 * 4 * (24 * 24 + 32 * 32),
         ),
-        ({"kind": "tt_adapter", "rank": 2}, 48 * 2 * 224),
-        ({"kind": "tt_adapter", "rank": 4}, 48 * 2 * 640),
-        ({"kind": "tt_adapter", "rank": 8, "bias": "dense"}, 48 * (2 * 2048 + 24 + 768)),
         ({"kind": "tt_single", "rank": 2, "sublayers": ["cross_attention"]}, 12 * (2 * 64 + 4 * 64 + 2 * 144)),
     ],
     ids=str,
@@ -89,7 +77,7 @@ def test_groups_and_layers_add_up_and_count_bytes(tiny_t5, dtype):
     assert counts.layers["encoder"].trainable == 1
 
 
-def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
+def test_shared_parameters_have_their_own_row(tiny_t5):
     description = [
         {"kind": "tt_lora", "rank": 2, "shared_cores": [0]},
         {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending"},
@@ -102,7 +90,7 @@ def test_what_is_shared_stands_in_a_row_of_its_own(tiny_t5):
     assert counts.layers["shared_parameters"].trainable == 2 * core
 
 
-def test_the_core_tensor_of_a_tucker_has_a_row_of_its_own(tiny_t5):
+def test_tucker_core_tensor_has_its_own_row(tiny_t5):
     description = {
         "kind": "tt_lora",
         "format": "tucker",
@@ -120,7 +108,7 @@ def test_the_core_tensor_of_a_tucker_has_a_row_of_its_own(tiny_t5):
     assert rows[-1]["shape"] == [2, 3, 4]
 
 
-def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
+def test_summary_has_every_setting_of_a_core(tiny_t5):
     description = [
         {
             "kind": "tt_lora",
@@ -167,8 +155,8 @@ def test_every_setting_of_a_core_is_in_the_summary(tiny_t5):
     assert "tt_lora_2 wi tensor_train 0 1x3x2x2 4 frozen, shared across layers" in lines
 
 
-def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
-    model = adapters.attach(tiny_t5(), linear_adapter)
+def test_merged_model_has_the_same_counts(tiny_t5, linear_adapter_per_host):
+    model = adapters.attach(tiny_t5(), linear_adapter_per_host)
     before = adapters.summary(model)
     adapters.merge(model)
     assert adapters.summary(model) == before
@@ -183,7 +171,7 @@ def test_a_merged_model_counts_as_an_unmerged_one(tiny_t5, linear_adapter):
     ],
     ids=str,
 )
-def test_what_cannot_be_merged_is_named_when_it_is_attached(tiny_t5, caplog, description, names):
+def test_adapters_that_cannot_be_merged_are_logged_and_listed(tiny_t5, caplog, description, names):
     caplog.set_level("INFO", logger="adapters")
     configs = adapters.as_configs(
         [
@@ -198,15 +186,15 @@ def test_what_cannot_be_merged_is_named_when_it_is_attached(tiny_t5, caplog, des
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [", ".join(names) + "."]
 
 
-def test_what_can_be_merged_is_not_named(tiny_t5, caplog, linear_adapter):
+def test_mergeable_adapters_are_not_listed(tiny_t5, caplog, linear_adapter_per_host):
     caplog.set_level("INFO", logger="adapters")
-    counts = adapters.summary(adapters.attach(tiny_t5(), linear_adapter))
+    counts = adapters.summary(adapters.attach(tiny_t5(), linear_adapter_per_host))
     assert counts.to_dict()["cannot_be_merged"] == []
     assert "merged" not in str(counts)
     assert [record for record in caplog.records if "merged" in record.getMessage()] == []
 
 
-def test_it_prints_and_is_json(tiny_t5):
+def test_summary_prints_and_is_json(tiny_t5):
     counts = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
     values = json.loads(json.dumps(counts.to_dict()))
     assert values["parameters"] == counts.total.parameters

@@ -1,10 +1,10 @@
-"""peft:<TYPE>: the methods that PEFT has, as kinds; what it does well is not written again.
+"""peft:<TYPE>: PEFT's own methods as adapter kinds.
 
     {"kind": "peft:LORA", "r": 8, "lora_alpha": 16, "target_modules": ["wi", "wo"], "stacks": ["decoder"]}
 
-The fields are those of PEFT's configuration of that type, beside ``stacks`` and ``layers`` of every kind. PEFT injects
-its layers into a stand-in that has the targeted modules at their paths and nothing else, so the model is touched only
-after PEFT has accepted everything; ``adapters.kinds.of_peft.layers`` says how its layers then sit in the model.
+The fields are those of PEFT's configuration of that type, and ``stacks`` and ``layers`` as in every kind. PEFT injects
+its layers into a stand-in that has only the target modules, at their paths, so the model is changed only after PEFT has
+accepted everything. ``adapters.kinds.of_peft.layers`` puts those layers into the model.
 
 PEFT is an optional dependency, imported when the first such kind is read.
 """
@@ -19,9 +19,10 @@ from typing import Any, ClassVar, get_type_hints
 
 import torch
 from torch import nn
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from adapters.base.mergeable import Mergeable
+from adapters.base.adapted_layer_norm import AdaptedLayerNorm
+from adapters.base.architectures import ARCHITECTURES, feed_forward_linears
+from adapters.base.kept_base import KeptBase
 from adapters.base.places import Place
 from adapters.base.sublayers import Sublayer, select_sublayers
 from adapters.configuration import AdapterConfig
@@ -32,15 +33,14 @@ from adapters.kinds.of_peft.types import (
     STARTS,
     ZERO_START_NAMES,
     config_class_of,
-    refusal_of_key,
     tuner_class_of,
+    why_not_supported,
 )
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 
 logger = logging.getLogger(__name__)
 
 NORM_TYPES = ("LN_TUNING",)
-FEED_FORWARD = ("wi", "wi_0", "wi_1", "wo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,8 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
 
     Args:
         peft_type: a member of PEFT's PeftType.
-        options: fields of its configuration, checked against it. ``target_modules`` left out means the feed-forward
-            linears; k, v and wo for IA3 and the layer norms for LN_TUNING, as those methods are defined.
+        options: fields of its configuration. ``target_modules`` are the feed-forward linears by default; for IA3 the
+            keys, the values and the last feed-forward linear, and for LN_TUNING the layer norms.
     """
 
     position = "around"
@@ -67,11 +67,11 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         hints = get_type_hints(config_class)
         known = {entry.name for entry in fields(config_class) if entry.init}
         for key, value in self.options.items():
-            if key in known and (reason := refusal_of_key(key)):
+            if key in known and (reason := why_not_supported(key)):
                 self.refuse(key, reason, repr(value), "leave it out")
         check_keys(
             self.options,
-            [*(key for key in known if not refusal_of_key(key)), "stacks", "layers"],
+            [*(key for key in known if not why_not_supported(key)), "stacks", "layers"],
             f"adapter kind {self.kind!r}",
         )
         for key, value in self.options.items():
@@ -98,10 +98,10 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         return {"kind": self.kind, **own, **self.options}
 
     def peft_config(self, names: set[str]) -> Any:
-        """PEFT's configuration, for a model whose modules have these names.
+        """PEFT's configuration for a model whose modules have these names.
 
         Raises:
-            ConfigurationError: PEFT refuses it, in PEFT's words.
+            ConfigurationError: PEFT raised an error, which is quoted.
         """
         values = {**STARTS.get(self.peft_type, {}), **self.options}
         targets = values.get("target_modules")
@@ -111,12 +111,13 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
             targets = sorted(names)
         values["target_modules"] = targets
         if self.peft_type == "IA3" and values.get("feedforward_modules") is None:
-            values["feedforward_modules"] = [name for name in targets if name == "wo"]
-        with self._words_of_peft():
+            outputs = {entry.feed_forward().output for entry in ARCHITECTURES}
+            values["feedforward_modules"] = [name for name in targets if name in outputs]
+        with self._peft_errors():
             return config_class_of(self.peft_type)(**values)
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
-        """The linears (the layer norms for LN_TUNING) in the chosen stacks and layers that PEFT's matching finds."""
+        """The linears, or layer norms for LN_TUNING, of the chosen stacks and layers that PEFT's rules match."""
         candidates = self._candidates(sublayers)
         config = self.peft_config(self._names(candidates))
         tuner_class = tuner_class_of(self.peft_type)
@@ -127,33 +128,32 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
                 rule = "names modules of the chosen stacks and layers"
                 self.refuse("target_modules", rule, repr(name), nearest_name(name, self._names(candidates)))
         if not found:
-            rule = "as a string is a pattern for whole paths such as encoder.block.0.layer.1.DenseReluDense.wi"
-            mend = "write a list of names, or a pattern that finds some"
-            self.refuse("target_modules", rule, f"{targets!r}, which finds none", mend)
+            rule = f"as a string is a pattern for whole paths such as {candidates[0].path}"
+            fix = "write a list of names, or a pattern that matches some"
+            self.refuse("target_modules", rule, f"{targets!r}, which matches none", fix)
         return found
 
     def build_together(self, bases: dict[str, nn.Module]) -> dict[str, PeftAdapter]:
-        """The adapters of all places, which may have tensors in common.
+        """The adapters of all places, which may share tensors.
 
         Args:
-            bases: the model's modules by path, nn.Linear or T5LayerNorm, adapted or not; they are left as they are.
+            bases: the model's linears or layer norms by path, adapted or not; they are left as they are.
 
         Raises:
-            ConfigurationError: PEFT refuses the sizes or values, in PEFT's words.
+            ConfigurationError: PEFT raised an error about sizes or values, which is quoted.
         """
         stand_in = nn.Module()
-        stand_in.config = {"model_type": "t5"}
         for path, base in bases.items():
             _put(stand_in, path, _copy_of(base))
         config = self.peft_config({path.rpartition(".")[2] for path in bases})
-        with self._words_of_peft():
+        with self._peft_errors():
             tuner_class_of(self.peft_type)(stand_in, config, PEFT_NAME)
         adapter_class = PeftNormAdapter if self.peft_type in NORM_TYPES else PeftLinearAdapter
         adapters = {path: adapter_class(stand_in.get_submodule(path)) for path in bases}
-        refusal = next(iter(adapters.values())).refusal_to_merge()
+        reason = next(iter(adapters.values())).why_not_mergeable()
         for adapter in adapters.values():
-            adapter.not_linear_because = refusal
-            adapter.forget_base()
+            adapter.not_linear_because = reason
+            adapter.release_base()
         return adapters
 
     def _candidates(self, sublayers: list[Sublayer]) -> list[Place]:
@@ -163,14 +163,17 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         return [
             Place(path, "around", sublayer, name)
             for sublayer in chosen
-            if sublayer.kind != "final"  # the head's weight may be the embedding's too
+            if sublayer.kind != "final"  # the head's weight may be tied to the embedding
             for name, path in sublayer.linears.items()
         ]
 
     def _default_targets(self, names: set[str]) -> list[str]:
         if self.peft_type in NORM_TYPES:
             return sorted(names)
-        return [name for name in (("k", "v", "wo") if self.peft_type == "IA3" else FEED_FORWARD) if name in names]
+        if self.peft_type == "IA3":
+            ia3 = [(*entry.key_value_linears, entry.feed_forward().output) for entry in ARCHITECTURES]
+            return [name for linears in ia3 for name in linears if name in names]
+        return [name for name in feed_forward_linears() if name in names]
 
     @staticmethod
     def _names(places: list[Place]) -> set[str]:
@@ -180,41 +183,46 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         try:
             re.compile(pattern)
         except re.error as error:
-            self.refuse(key, "as a string is a regular expression for whole paths", f"{pattern!r} ({error})", "mend it")
+            self.refuse(
+                key, "as a string is a regular expression for whole paths", f"{pattern!r} ({error})", "correct it"
+            )
 
     @contextmanager
-    def _words_of_peft(self) -> Iterator[None]:
-        """Turn what PEFT raises about values and sizes into one sentence, and its warnings into lines of the log."""
-        level = logging.INFO if self.peft_type in NORM_TYPES else logging.WARNING  # it does not know T5's norm
+    def _peft_errors(self) -> Iterator[None]:
+        """Turn PEFT's errors about values and sizes into one sentence, and its warnings into log messages."""
+        level = (
+            logging.INFO if self.peft_type in NORM_TYPES else logging.WARNING
+        )  # PEFT warns that it does not know the class of the norm
         try:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 yield
             for message in dict.fromkeys(str(warning.message) for warning in warned):
-                logger.log(level, "PEFT about adapter kind %r: %s", self.kind, message)
+                logger.log(level, "PEFT warns about adapter kind %r: %s", self.kind, message)
         except Exception as error:
             words = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
-                f"Adapter kind {self.kind!r} takes values and sizes that PEFT accepts; got {self.options}, about "
-                f"which PEFT says: {words.rstrip('.')}: change that value, or the modules that it does not fit."
+                f"Adapter kind {self.kind!r} takes values and sizes that PEFT accepts; got {self.options}, for which "
+                f"PEFT raises: {words.rstrip('.')}: change that value, or the modules that it does not fit."
             ) from error
 
 
 def _copy_of(base: nn.Module) -> nn.Module:
-    """A plain module with the base's untouched tensors, float32 at least, so that PEFT's own become float32 too."""
+    """A plain module with the base's unmerged tensors, in float32 at least so that PEFT's are float32 too."""
     if isinstance(base, nn.Linear):
         copy = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
     else:
-        copy = T5LayerNorm(len(base.weight), base.variance_epsilon)
+        norm_class = base.norm_class if isinstance(base, AdaptedLayerNorm) else type(base)
+        copy = norm_class(len(base.weight), base.variance_epsilon)
     for name in [name for name, _ in copy.named_parameters()]:
-        tensor = base.base_tensor(name) if isinstance(base, Mergeable) else getattr(base, name).detach()
+        tensor = base.base_tensor(name) if isinstance(base, KeptBase) else getattr(base, name).detach()
         tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         setattr(copy, name, nn.Parameter(tensor, requires_grad=False))
     return copy.train(base.training)
 
 
 def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Let ``module`` stand at ``path`` below ``root``, with empty modules above it where none are."""
+    """Add ``module`` at ``path`` below ``root``, and empty modules for the missing parts of the path."""
     *above, last = path.split(".")
     for name in above:
         if name not in root._modules:

@@ -44,7 +44,7 @@ def adapted(dense_of):
 @pytest.mark.parametrize(
     "kinds", [[], ["tt_lora"], ["tt_single"], ["tt_lora", "tt_lora", "tt_single"], ["tt_single", "tt_single"]]
 )
-def test_forward_and_merged_weights_are_those_of_dense_algebra(adapted, bias, kinds):
+def test_forward_and_merged_weights_match_dense_algebra(adapted, bias, kinds):
     module, W, b = adapted(bias, kinds)
     x = torch.randn(2, 3, IN, dtype=torch.float64)
     expected = F.linear(x, W, b)
@@ -52,12 +52,12 @@ def test_forward_and_merged_weights_are_those_of_dense_algebra(adapted, bias, ki
     weights = module.merged_weights()
     torch.testing.assert_close(weights.get("weight", module.weight), W, rtol=1e-11, atol=1e-11)
     assert set(weights) == ({"weight", "bias"} if kinds else set())
-    module.set_merged(weights)
+    module.replace_base(weights)
     torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_merge_casts_the_sum_once(adapted, dtype):
+def test_merge_casts_the_sum_once(adapted, dtype):
     module, W, b = adapted(True, ["tt_lora", "tt_single"], dtype)
     weights = module.merged_weights()
     assert weights["weight"].dtype == weights["bias"].dtype == dtype
@@ -66,7 +66,7 @@ def test_a_merge_casts_the_sum_once(adapted, dtype):
     torch.testing.assert_close(weights["bias"].double(), b, rtol=1.01 * half_a_step, atol=1e-6)
 
 
-def test_a_merge_is_the_same_under_autocast(adapted):
+def test_merge_is_the_same_under_autocast(adapted):
     module, W, _ = adapted(True, ["tt_lora", "tt_single"], torch.float32)
     outside = module.merged_weights()["weight"]
     with torch.autocast("cpu", torch.bfloat16):
@@ -75,7 +75,7 @@ def test_a_merge_is_the_same_under_autocast(adapted):
     assert torch.equal(inside, outside)
 
 
-def test_it_takes_over_the_parameters_of_the_linear():
+def test_host_takes_over_the_parameters_of_the_linear():
     linear = nn.Linear(IN, OUT).eval()
     module = AdaptedLinear(linear)
     assert isinstance(module, nn.Linear)
@@ -130,7 +130,7 @@ def weights_given(monkeypatch):
 @pytest.mark.parametrize("scaling", [1.0, 0.5])
 @pytest.mark.parametrize("adapter_bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_one_product_is_the_base_plus_the_change_with_all_gradients(bias, adapter_bias, scaling, format, weights_given):
+def test_fused_product_equals_base_plus_delta_with_all_gradients(bias, adapter_bias, scaling, format, weights_given):
     adapter = tensor_train(bias=adapter_bias, scaling=scaling, format=format)
     linear = nn.Linear(IN, OUT, bias=bias, dtype=torch.float64)
     module = beside(linear, adapter)
@@ -149,7 +149,7 @@ def test_one_product_is_the_base_plus_the_change_with_all_gradients(bias, adapte
 
 
 @pytest.mark.parametrize("plan", ["sequential", "halves@1", "fused", "fused, halves@2, materialised", "timed"])
-def test_the_plan_of_the_layer_is_that_of_the_one_product(plan):
+def test_fused_product_follows_the_plan_of_the_layer(plan):
     adapter = tensor_train(bias="dense", scaling=0.5)
     module = beside(nn.Linear(IN, OUT, dtype=torch.float64), adapter)
     x = torch.randn(7, IN, dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_the_plan_of_the_layer_is_that_of_the_one_product(plan):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("plan", ["auto", "sequential", "halves@1", "fused"])
-def test_at_its_start_it_is_exactly_the_base(plan, dtype):
+def test_step_zero_equals_the_base_bit_for_bit(plan, dtype):
     adapter = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 3, "bias": "tt", "scaling": 0.5}).build(IN, OUT)
     adapter.linear.plan = plan
     linear = nn.Linear(IN, OUT, dtype=dtype)
@@ -168,7 +168,7 @@ def test_at_its_start_it_is_exactly_the_base(plan, dtype):
     assert torch.equal(beside(linear, adapter)(x), linear(x))
 
 
-def test_of_two_beside_each_other_one_is_computed_with_the_weight(weights_given):
+def test_one_of_two_deltas_is_fused_with_the_weight(weights_given):
     pair = tensor_train(bias="dense"), tensor_train(scaling=0.5, bias="tt")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, *pair)
@@ -179,7 +179,7 @@ def test_of_two_beside_each_other_one_is_computed_with_the_weight(weights_given)
     assert [weight is None for weight in weights_given] == [False, True]
 
 
-def test_while_dropout_acts_the_change_has_an_input_of_its_own(weights_given):
+def test_active_dropout_prevents_fusing(weights_given):
     adapter = tensor_train(dropout=0.5, bias="dense", scaling=0.5)
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter).train()
@@ -200,12 +200,12 @@ def test_while_dropout_acts_the_change_has_an_input_of_its_own(weights_given):
 
 
 @pytest.mark.parametrize(("dropout", "training", "fuses"), [(0.0, True, True), (0.0, False, True), (0.1, True, False)])
-def test_only_dropout_that_acts_keeps_the_two_apart(dropout, training, fuses):
+def test_inactive_dropout_does_not_prevent_fusing(dropout, training, fuses):
     assert tensor_train(dropout=dropout).train(training).fuses == fuses
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_change_that_is_not_linear_is_added(training, weights_given):
+def test_nonlinear_delta_is_added(training, weights_given):
     adapter = tensor_train(core_activation="gelu", bias="dense", scaling=0.5)
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter).train(training)
@@ -217,7 +217,7 @@ def test_a_change_that_is_not_linear_is_added(training, weights_given):
     assert weights_given == [None]
 
 
-def test_beside_one_that_is_not_linear_the_other_is_computed_with_the_weight(weights_given):
+def test_linear_delta_is_fused_beside_a_nonlinear_one(weights_given):
     bent, straight = tensor_train(core_activation="tanh"), tensor_train(bias="dense")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, bent, straight)
@@ -230,13 +230,13 @@ def test_beside_one_that_is_not_linear_the_other_is_computed_with_the_weight(wei
 
 @pytest.mark.parametrize("plan", ["auto", "sequential", "halves@2"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_merged_it_gives_what_it_gives_unmerged(bias, plan, weights_given):
+def test_merged_output_equals_unmerged_output(bias, plan, weights_given):
     adapter = tensor_train(bias="tt", scaling=0.5)
     adapter.linear.plan = plan
     module = beside(nn.Linear(IN, OUT, bias=bias, dtype=torch.float64), adapter)
     x = torch.randn(5, IN, dtype=torch.float64)
     unmerged = module(x)
-    module.set_merged(module.merged_weights())
+    module.replace_base(module.merged_weights())
     weights_given.clear()
     torch.testing.assert_close(module(x), unmerged, rtol=1e-11, atol=1e-11)
     assert weights_given == []
@@ -245,7 +245,7 @@ def test_merged_it_gives_what_it_gives_unmerged(bias, plan, weights_given):
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("adapter_bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_float32_adapters_serve_a_base_in_16_bits(bias, adapter_bias, trained):
+def test_float32_adapters_on_a_16_bit_base(bias, adapter_bias, trained):
     adapter = tensor_train(torch.float32, bias=adapter_bias, scaling=0.5)
     linear = nn.Linear(IN, OUT, bias=bias, dtype=torch.bfloat16)
     module = beside(linear, adapter)
@@ -260,7 +260,7 @@ def test_float32_adapters_serve_a_base_in_16_bits(bias, adapter_bias, trained):
     assert ((y.double() - expected).norm() / expected.norm()).item() < 0.01
 
 
-def test_a_weight_that_is_trained_beside_its_change_has_its_gradient():
+def test_trainable_base_weight_has_its_gradient():
     adapter = tensor_train(bias="dense")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter)
@@ -272,7 +272,7 @@ def test_a_weight_that_is_trained_beside_its_change_has_its_gradient():
 
 
 @pytest.mark.parametrize("backward_inside", [False, True])
-def test_under_autocast_it_has_the_dtype_of_the_base_and_gradients_in_float32(backward_inside):
+def test_autocast_gives_the_base_dtype_and_float32_gradients(backward_inside):
     adapter = tensor_train(torch.float32, bias="dense")
     module = beside(nn.Linear(IN, OUT), adapter)
     x = torch.randn(64, IN)
@@ -298,7 +298,7 @@ def test_under_autocast_it_has_the_dtype_of_the_base_and_gradients_in_float32(ba
     ],
     ids=str,
 )
-def test_that_dropout_keeps_the_two_apart_is_logged(fields, noted, tiny_t5, caplog):
+def test_dropout_that_prevents_fusing_is_logged(fields, noted, tiny_t5, caplog):
     caplog.set_level("INFO", logger="adapters")
     adapters.attach(tiny_t5(), {"rank": 2, **fields})
     notes = [record.getMessage() for record in caplog.records]

@@ -1,4 +1,4 @@
-"""Which task's module acts at one place."""
+"""The module that acts at one place, by task."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from adapters import AdapterController, ConfigurationError
 
 
-def test_the_active_task_s_module_acts_else_the_one_for_all_tasks_else_none():
+def test_module_of_the_active_task_acts_else_that_of_all_tasks_else_none():
     controller = AdapterController()
     own, common = nn.Linear(3, 3), nn.Linear(3, 3)
     assert controller.active is None
@@ -29,5 +29,5 @@ def test_the_active_task_s_module_acts_else_the_one_for_all_tasks_else_none():
 def test_a_task_has_one_module(task):
     controller = AdapterController()
     controller.add(task, nn.Identity())
-    with pytest.raises(ConfigurationError, match="has one already"):
+    with pytest.raises(ConfigurationError, match="got a second one for task"):
         controller.add(task, nn.Identity())

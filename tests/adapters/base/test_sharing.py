@@ -1,4 +1,4 @@
-"""What modules have in common, by the gradients that separate copies would get, by counts, and through every save."""
+"""Shared parameters: against the gradients of separate copies, by counts, and after saving and loading."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ Q = [(1, 2, 2, 2), (2, 3, 3, 2), (2, 4, 4, 1)]  # 24 -> 24
 SHARE = {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 1]}
 SIX_Q = {**SHARE, "target_modules": ["q"]}
 BLOCKS, ALL_Q, NORMS = 4, 6, 12
-"""Two and two blocks; q of four self- and two cross-attentions; five norms of the encoder and seven of the decoder."""
+"""Two blocks in each stack; q of four self- and two cross-attentions; 5 norms in the encoder, 7 in the decoder."""
 
 CASES = [
     # description, tasks, modules in all, distinct owners of each shared slot
@@ -94,12 +94,12 @@ def attached(model, description, tasks):
 
 
 def layers_of(model):
-    """The layers with cores, by path, without biases."""
+    """The layers with cores by path, without biases."""
     return {path: m for path, m in model.named_modules() if isinstance(m, TTModule) and m.shareable()}
 
 
 def unshared(model):
-    """The same model with a copy of its own, equal in value, in each place of a shared parameter."""
+    """The same model with a separate copy of each shared parameter in each of its places."""
     alone = copy.deepcopy(model)
     for layer in layers_of(alone).values():
         for slot in list(layer.cores._borrowed):
@@ -118,7 +118,7 @@ def backward(model, batch, tasks):
 
 
 @every_case
-def test_the_gradient_of_what_is_shared_is_the_sum_of_those_that_copies_would_get(
+def test_shared_gradient_is_the_sum_of_the_gradients_of_separate_copies(
     tiny_t5, batch, trained, description, tasks, modules, owners
 ):
     model = trained(attached(tiny_t5(), description, tasks)).double()
@@ -141,7 +141,7 @@ def test_the_gradient_of_what_is_shared_is_the_sum_of_those_that_copies_would_ge
 
 
 @every_case
-def test_what_is_shared_exists_once_and_the_count_is_the_closed_form(tiny_t5, description, tasks, modules, owners):
+def test_shared_parameters_exist_once_and_the_count_is_the_closed_form(tiny_t5, description, tasks, modules, owners):
     model = attached(tiny_t5(), description, tasks)
     config = AdapterConfig.from_dict({k: v for k, v in description.items() if v is not None})
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
@@ -178,12 +178,18 @@ def test_what_is_shared_exists_once_and_the_count_is_the_closed_form(tiny_t5, de
     ],
     ids=str,
 )
-def test_counts_in_numbers(tiny_t5, description, numbers):
+def test_parameter_counts(tiny_t5, description, numbers):
     assert adapters.summary(adapters.attach(tiny_t5(), description)).total.trainable == numbers
 
 
-@every_case
-def test_saving_and_loading_keep_it(tiny_t5, trained, logits, tmp_path, description, tasks, modules, owners):
+@pytest.mark.parametrize(
+    ("description", "tasks", "modules", "owners"),
+    [CASES[2], CASES[8], CASES[10], CASES[12], BASES[1], BASES[5]],
+    ids=["layers and tasks", "a ring, all scopes", "a bottleneck", "norms", "bases of tasks", "bases of a bottleneck"],
+)
+def test_saving_loading_and_copying_keep_the_sharing(
+    tiny_t5, trained, logits, tmp_path, description, tasks, modules, owners
+):
     model = trained(attached(tiny_t5(), description, tasks))
     adapters.save(model, tmp_path / "adapter")
     model.save_pretrained(tmp_path / "whole")
@@ -192,17 +198,17 @@ def test_saving_and_loading_keep_it(tiny_t5, trained, logits, tmp_path, descript
         "copied": copy.deepcopy(model),
         "whole": T5ForConditionalGeneration.from_pretrained(tmp_path / "whole").eval(),
     }
-    for way, other in others.items():
-        assert list(other.shared_parameters) == list(model.shared_parameters), way
-        assert all(p.requires_grad for p in other.shared_parameters.values()), way
+    for how, other in others.items():
+        assert list(other.shared_parameters) == list(model.shared_parameters), how
+        assert all(p.requires_grad for p in other.shared_parameters.values()), how
         for task in tasks:
             adapters.set_active_task(other, task)
             adapters.set_active_task(model, task)
-            assert torch.equal(logits(other), logits(model)), way
+            assert torch.equal(logits(other), logits(model)), how
         with torch.no_grad():
             for parameter in other.shared_parameters.values():
                 parameter.add_(1.0)
-        assert not torch.equal(logits(other), logits(model)), way
+        assert not torch.equal(logits(other), logits(model)), how
 
 
 TASK_MODE = {"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "task", "out"], "target_modules": ["q", "v"]}
@@ -224,7 +230,7 @@ ACROSS_TASKS = [
 
 
 @pytest.mark.parametrize("description", ACROSS_TASKS, ids=str)
-def test_a_second_task_reuses_the_first_one_s_core_and_starts_at_the_base_model(tiny_t5, logits, trained, description):
+def test_second_task_reuses_the_core_of_the_first_and_starts_at_the_base(tiny_t5, logits, trained, description):
     base = logits(tiny_t5())
     model = trained(adapters.attach(tiny_t5(), description, "a"))
     before = {key: (p, p.detach().clone()) for key, p in model.shared_parameters.items()}
@@ -241,8 +247,8 @@ def test_a_second_task_reuses_the_first_one_s_core_and_starts_at_the_base_model(
     assert torch.equal(logits(model), base)
 
 
-@pytest.mark.parametrize("description", [*ACROSS_TASKS, TASK_MODE], ids=str)
-def test_a_task_that_a_checkpoint_lacks_starts_without_touching_the_one_that_it_has(
+@pytest.mark.parametrize("description", [ACROSS_TASKS[0], ACROSS_TASKS[3], TASK_MODE], ids=str)
+def test_task_missing_from_a_checkpoint_is_initialised_without_changing_the_others(
     tiny_t5, logits, trained, tmp_path, description
 ):
     model = trained(adapters.attach(tiny_t5(), description, "a"))
@@ -257,7 +263,7 @@ def test_a_task_that_a_checkpoint_lacks_starts_without_touching_the_one_that_it_
     assert torch.equal(logits(both), logits(tiny_t5()))
 
 
-def test_a_checkpoint_that_lacks_only_what_is_shared_is_refused(tiny_t5, trained, tmp_path):
+def test_checkpoint_without_the_shared_parameters_raises(tiny_t5, trained, tmp_path):
     trained(adapters.attach(tiny_t5(), {**SHARE, "target_modules": ["wi"]})).save_pretrained(tmp_path)
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
     del tensors["shared_parameters.tt_lora-all_tasks-feed_forward-wi-linear-1"]
@@ -266,7 +272,7 @@ def test_a_checkpoint_that_lacks_only_what_is_shared_is_refused(tiny_t5, trained
         T5ForConditionalGeneration.from_pretrained(tmp_path)
 
 
-def test_a_bias_is_each_layer_s_own(tiny_t5):
+def test_biases_are_not_shared(tiny_t5):
     model = adapters.attach(
         tiny_t5(),
         {**SHARE, "bias": "tt", "share_across": ["layers", "projections", "sublayers"], "target_modules": ["q"]},
@@ -290,7 +296,7 @@ def test_wi_and_wo_share_a_core_of_equal_factors(tiny_t5, batch):
 
 @pytest.mark.parametrize("sizes", [(48, 24), (3072, 768), (2048, 512), (36, 6)])
 @pytest.mark.parametrize(("d", "shared"), [(2, [1]), (3, [0]), (3, [0, 2]), (4, [1, 2, 3])])
-def test_the_suggested_shape_has_equal_factors_where_it_should(sizes, d, shared):
+def test_suggested_shape_has_equal_factors_in_shared_cores(sizes, d, shared):
     config = AdapterConfig.from_dict({"kind": "tt_lora", "d": d, "shared_cores": shared})
     rows, columns = config.shareable_raw_shape(*sizes)
     assert (math.prod(rows), math.prod(columns)) == sizes
@@ -322,14 +328,14 @@ def test_the_suggested_shape_has_equal_factors_where_it_should(sizes, d, shared)
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_by_name(description, named):
+def test_invalid_sharing_raises_with_its_key(description, named):
     with pytest.raises(ConfigurationError) as refusal:
         AdapterConfig.from_dict(description)
     assert all(name in str(refusal.value) for name in named), str(refusal.value)
     assert str(refusal.value).endswith(".")
 
 
-def test_a_basis_of_layers_of_other_sizes_is_refused(tiny_t5, snapshot):
+def test_basis_across_layers_of_unequal_sizes_raises(tiny_t5, snapshot):
     model = tiny_t5()
     before = snapshot(model)
     with pytest.raises(ConfigurationError, match=r"'share_across' .* one shape across layers, projections"):

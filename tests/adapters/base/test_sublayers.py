@@ -1,4 +1,4 @@
-"""Finding the sublayers of a T5, and choosing among them."""
+"""Finding the sublayers of a model, choosing among them, and the layer that a parameter belongs to."""
 
 import pytest
 import torch
@@ -6,10 +6,12 @@ import transformers
 from torch import nn
 
 from adapters import AdapterConfig, ConfigurationError
+from adapters.base import architectures
+from adapters.base.architectures import Architecture, SublayerLayout
 from adapters.base.sublayers import find_sublayers, layer_of, select_sublayers
 
 
-def test_a_t5_has_two_sublayers_in_an_encoder_block_and_three_in_a_decoder_block(tiny_t5):
+def test_t5_has_two_sublayers_per_encoder_block_and_three_per_decoder_block(tiny_t5):
     model = tiny_t5("gated-gelu", num_layers=1)
     sublayers = find_sublayers(model)
     assert [(sublayer.stack, sublayer.layer, sublayer.kind) for sublayer in sublayers] == [
@@ -37,7 +39,7 @@ def test_a_t5_has_two_sublayers_in_an_encoder_block_and_three_in_a_decoder_block
         (transformers.T5EncoderModel, transformers.T5Config),
     ],
 )
-def test_models_built_like_t5_will_do(model_class, config_class):
+def test_models_built_like_t5_are_recognised(model_class, config_class):
     config = config_class(vocab_size=50, d_model=24, d_kv=6, d_ff=48, num_heads=4, num_layers=2)
     with torch.device("meta"):
         sublayers = find_sublayers(model_class(config))
@@ -72,14 +74,14 @@ class BlocksWithoutSublayers(nn.Module):
 
 
 @pytest.mark.parametrize("build", [bart, long_t5, BlocksWithoutSublayers, lambda: nn.Linear(2, 2)])
-def test_another_architecture_is_refused_with_the_way_that_takes_it(build):
+def test_unknown_architecture_raises_and_points_to_the_peft_tuner(build):
     with torch.device("meta"):
         model = build()
     with pytest.raises(ConfigurationError, match=r"use the PEFT tuner in adapters\.peft"):
         find_sublayers(model)
 
 
-def test_stacks_of_unequal_depth_have_their_own_block_numbers(tiny_t5):
+def test_stacks_of_unequal_depth_count_their_own_blocks(tiny_t5):
     sublayers = find_sublayers(tiny_t5(num_layers=1, num_decoder_layers=3))
 
     def chosen(**fields):
@@ -99,7 +101,7 @@ def test_stacks_of_unequal_depth_have_their_own_block_numbers(tiny_t5):
         ({"stacks": ["encoder"], "sublayers": ["cross_attention"]}, r"\['cross_attention'\] in \['encoder'\]"),
     ],
 )
-def test_a_choice_that_leaves_no_place_is_refused_with_what_was_chosen(tiny_t5, fields, given):
+def test_selection_without_a_place_raises_with_the_selection(tiny_t5, fields, given):
     config = AdapterConfig.from_dict({"kind": "scale_norm", **fields})
     with pytest.raises(ConfigurationError, match=rf"'sublayers' .* got {given}: .* a final norm in no layer"):
         select_sublayers(config, find_sublayers(tiny_t5()))
@@ -113,7 +115,44 @@ def test_a_choice_that_leaves_no_place_is_refused_with_what_was_chosen(tiny_t5, 
         ("encoder.final_layer_norm.weight", "encoder"),
         ("shared.weight", "shared"),
         ("lm_head.weight", "lm_head"),
+        ("encoder.block.3", "encoder 3"),
+        ("base_model.model.decoder.block.2.layer.0.SelfAttention.q.base_layer.weight", "decoder 2"),
+        ("encoder.block.1.layer.1.DenseReluDense.wi.beside.tt_lora.tasks.all_tasks.linear.cores.0", "encoder 1"),
+        ("lm_head.beside.tt_lora.tasks.all_tasks.linear.cores.0", "lm_head"),
+        ("model.layers.3.mlp.up_proj.weight", "layers 3"),
+        ("transformer.h.11.attn.c_attn.weight", "h 11"),
+        ("bert.encoder.layer.0.attention.self.query.bias", "layer 0"),
+        ("model.norm.weight", "model"),
     ],
 )
-def test_a_parameter_belongs_to_the_block_that_its_name_begins_with(name, layer):
+def test_layer_of_a_parameter_or_module(name, layer):
     assert layer_of(name) == layer
+
+
+def test_another_architecture_is_one_table_entry(monkeypatch):
+    entry = Architecture(
+        name="Llama",
+        model_types=("llama",),
+        stacks=("model",),
+        blocks="layers",
+        sublayers=None,
+        layouts=(
+            SublayerLayout("self_attention", "self_attn", ("q_proj", "o_proj"), "o_proj", "input_layernorm"),
+            SublayerLayout("feed_forward", "mlp", ("up_proj", "down_proj"), "down_proj", "post_attention_layernorm"),
+        ),
+        final_norm="norm",
+        head="lm_head",
+        key_value_linears=("k_proj", "v_proj"),
+        norm_classes=(),
+        config_keys=("model_type", "hidden_size"),
+    )
+    monkeypatch.setattr(architectures, "ARCHITECTURES", (*architectures.ARCHITECTURES, entry))
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_hidden_layers=1))
+    attention, feed_forward, end = find_sublayers(model)
+    assert attention.linears == {f"{name}_proj": f"model.layers.0.self_attn.{name}_proj" for name in "qo"}
+    assert feed_forward.output == "model.layers.0.mlp.down_proj"
+    assert feed_forward.norm == "model.layers.0.post_attention_layernorm"
+    assert (end.kind, end.norm, end.linears) == ("final", "model.norm", {"lm_head": "lm_head"})
+    assert architectures.architecture_values(model.config) == {"model_type": "llama", "hidden_size": 16}

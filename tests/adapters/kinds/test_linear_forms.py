@@ -260,9 +260,9 @@ def test_resetting_a_layer_draws_its_shared_tensors_too():
 
 def test_fixed_rules_do_not_train_and_say_so():
     module = HypercomplexLinear(IN, OUT, 3, rule_rank=1, learnable_rules=False)
-    assert module.fixed_parameters() == dict.fromkeys(
+    assert module.frozen_parameters() == dict.fromkeys(
         [module.rules_left, module.rules_right], "fixed rule of an adapter"
     )
     assert [name for name, p in module.named_parameters() if not p.requires_grad] == ["rules_left", "rules_right"]
     assert {"rules_left", "rules_right"} <= module.state_dict().keys()
-    assert HypercomplexLinear(IN, OUT, 3, rule_rank=1).fixed_parameters() == {}
+    assert HypercomplexLinear(IN, OUT, 3, rule_rank=1).frozen_parameters() == {}

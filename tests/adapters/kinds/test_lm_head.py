@@ -32,7 +32,7 @@ def test_it_trains_the_projection_by_the_name_it_has_and_says_when_that_is_the_e
     assert model.lm_head.weight.requires_grad
     assert [record.getMessage() for record in caplog.records] == notes
     reasons = {row.name: row.reason for row in adapters.freezing_report(model).rows}
-    assert reasons[name] == "adapter kind 'lm_head' says so"
+    assert reasons[name] == "decided by adapter kind 'lm_head'"
 
 
 def test_only_a_tied_projection_gets_the_embedding_s_gradient(batch):

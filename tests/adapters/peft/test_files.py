@@ -36,7 +36,7 @@ def by_transformers(base: Path, folder: Path) -> nn.Module:
 
 
 class TestFiles:
-    def test_a_folder_holds_a_config_and_adapter_tensors_only(self, tmp_path):
+    def test_folder_has_the_configuration_and_adapter_tensors_only(self, tmp_path):
         model = adapted(target_modules={"wi", "wo", "q"}, bias="dense")
         model.save_pretrained(tmp_path)
         tensors = load_file(tmp_path / "adapter_model.safetensors")

@@ -1,4 +1,4 @@
-"""What an adapted model computes and trains, held against dense algebra in float64."""
+"""The forward and training of an adapted model, against dense algebra in float64."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 class TestInjection:
     @pytest.mark.parametrize(("build", "targets", "count"), MODELS)
-    def test_at_step_zero_the_logits_are_the_base_s(self, build, targets, count):
+    def test_logits_at_step_zero_equal_those_of_the_base(self, build, targets, count):
         model = get_peft_model(build(), TensorTrainConfig(rank=3, target_modules=targets)).eval()
         assert len(layers(model)) == count
         assert torch.equal(logits(model), logits(build()))
@@ -30,7 +30,7 @@ class TestInjection:
         }
 
     @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
-    def test_the_delta_is_the_dense_one(self, bias):
+    def test_delta_matches_dense_algebra(self, bias):
         model = adapted(
             bert(), target_modules=["query", "dense"], exclude_modules=["pooler.dense"], scaling=0.5, bias=bias
         )
@@ -47,7 +47,7 @@ class TestInjection:
         torch.testing.assert_close(logits(model), logits(dense), rtol=1e-5, atol=1e-5)
         assert not torch.allclose(logits(model), logits(bert()), atol=1e-2)
 
-    def test_a_step_of_training_moves_cores_and_nothing_else(self):
+    def test_training_changes_trainable_cores_only(self):
         model = get_peft_model(t5(), TensorTrainConfig(rank=3, frozen_cores=[0])).train()
         before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -77,7 +77,7 @@ class TestInjection:
         assert trainable(model) == {f"{path}.tt_lora_delta.default.linear.cores.2" for path in layers(model)}
 
     @pytest.mark.parametrize("training", [True, False])
-    def test_deltas_train_or_evaluate_as_their_base_does(self, training):
+    def test_deltas_have_the_mode_of_their_base(self, training):
         model = get_peft_model(t5().train(training), TensorTrainConfig(rank=3, dropout=0.5))
         for layer in layers(model).values():
             assert {module.training for module in layer.modules()} == {training}
@@ -86,14 +86,14 @@ class TestInjection:
             assert {module.training for module in layer.modules()} == {training}
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_deltas_are_float32_on_a_base_of_fewer_bits(self, dtype):
+    def test_deltas_are_float32_on_a_half_precision_base(self, dtype):
         model = adapted(llama().to(dtype), bias="dense")
         assert {p.dtype for layer in layers(model).values() for p in layer.tt_lora_delta.parameters()} == {
             torch.float32
         }
         assert logits(model).dtype == dtype
 
-    def test_a_new_head_trains_and_is_saved_beside_the_deltas(self, tmp_path):
+    def test_modules_to_save_train_and_are_saved(self, tmp_path):
         model = adapted(bert(), task_type=TaskType.SEQ_CLS)
         heads = {name for name in trainable(model) if ".tt_lora_delta." not in name}
         assert heads == {f"base_model.model.classifier.modules_to_save.default.{name}" for name in ("weight", "bias")}
@@ -115,19 +115,19 @@ class TestInjection:
         ],
         ids=["unknown target", "no linear", "shape of wi, not of q", "rank that no bond can use"],
     )
-    def test_what_does_not_fit_is_refused_and_the_base_is_as_it_was(self, fields, error, sentence):
+    def test_unfitting_configuration_raises_and_leaves_the_base_unchanged(self, fields, error, sentence):
         base = t5()
         with pytest.raises(error, match=sentence):
             get_peft_model(base, TensorTrainConfig(**fields))
         assert [name for name, _ in base.named_parameters()] == [name for name, _ in t5().named_parameters()]
         assert all(parameter.requires_grad for parameter in base.parameters())
 
-    def test_unknown_architecture_wants_target_modules(self):
+    def test_unknown_architecture_needs_target_modules(self):
         with pytest.raises(ValueError, match="target_modules"):
             get_peft_model(nn.Sequential(nn.Linear(8, 8)), TensorTrainConfig())
 
 
-def test_one_contraction_serves_base_and_delta_unless_someone_watches_the_base(monkeypatch):
+def test_base_and_delta_are_one_contraction_unless_the_base_has_hooks(monkeypatch):
     layer = TensorTrainPeftLinear(nn.Linear(12, 8), "default", TensorTrainConfig(rank=2))
     nn.init.normal_(layer.tt_lora_delta["default"].linear.cores[-1])
     x, fused, seen = torch.randn(5, 12, requires_grad=True), [], []
@@ -145,7 +145,7 @@ def test_one_contraction_serves_base_and_delta_unless_someone_watches_the_base(m
 
 
 @pytest.mark.parametrize("watched", ["", "linear"])
-def test_whoever_watches_a_delta_sees_its_calls(watched):
+def test_hooks_on_a_delta_are_called(watched):
     layer = TensorTrainPeftLinear(nn.Linear(12, 8), "default", TensorTrainConfig(rank=2))
     delta, seen = layer.tt_lora_delta["default"], []
     assert delta.fuses

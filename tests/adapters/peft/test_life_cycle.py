@@ -1,4 +1,4 @@
-"""What PEFT asks of its own tuners, for every setting on one model, and for every model with two settings."""
+"""The life cycle that PEFT expects of a tuner, for every setting on one model and for every model with two settings."""
 
 import copy
 import pickle
@@ -64,7 +64,18 @@ MODELS = {
     "primes": (primes, ["0", "4"]),
 }
 TWO = ("cheapest", "metatt")
-every_setting = pytest.mark.parametrize("setting", SETTINGS)
+MECHANISMS = [
+    "cheapest",
+    "basis",
+    "tucker",
+    "metatt",
+    "shared and frozen",
+    "tt bias",
+    "principal",
+    "frozen and disabled",
+]
+"""One setting for each way of owning Parameters, for what PEFT does with them whatever the format."""
+every_mechanism = pytest.mark.parametrize("setting", MECHANISMS)
 every_linear_setting = pytest.mark.parametrize("setting", LINEAR)
 every_model = pytest.mark.parametrize(
     ("build", "targets", "setting"),
@@ -78,7 +89,7 @@ def fields(setting: str, targets: list[str] = TARGETS) -> dict:
 
 
 def make(setting: str, build=llama, targets: list[str] = TARGETS, **more) -> PeftModel:
-    """An adapted model whose deltas are far from zero."""
+    """An adapted model with deltas far from zero."""
     return adapted(build(), **fields(setting, targets), **more)
 
 
@@ -97,11 +108,11 @@ everywhere = pytest.mark.parametrize(
 
 class TestTraining:
     @everywhere
-    def test_at_step_zero_the_model_is_the_base_bit_for_bit(self, build, targets, setting):
+    def test_step_zero_equals_the_base_bit_for_bit(self, build, targets, setting):
         assert torch.equal(logits(fresh(setting, build, targets)), logits(build()))
 
     @everywhere
-    def test_only_the_adapter_trains_and_all_of_it_gets_a_gradient(self, build, targets, setting):
+    def test_every_adapter_parameter_and_nothing_else_gets_a_gradient(self, build, targets, setting):
         model = scrambled(fresh(setting, build, targets)).train()
         called(model).square().sum().backward()
         names = trainable(model)
@@ -110,12 +121,12 @@ class TestTraining:
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None and bool(parameter.grad.any())) == (name in names), name
 
-    @every_setting
-    def test_two_steps_move_what_trains_and_nothing_else(self, setting):
+    @every_mechanism
+    def test_two_steps_change_trainable_parameters_only(self, setting):
         model = fresh(setting).train()
         before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(2):  # in the first step only what is at zero has a gradient
+        for _ in range(2):  # in the first step only the core at zero has a gradient
             optimizer.zero_grad()
             called(model).square().sum().backward()
             optimizer.step()
@@ -123,7 +134,7 @@ class TestTraining:
         assert moved == trainable(model)
 
     @pytest.mark.parametrize("setting", ["cheapest", "metatt", "principal"])
-    def test_checkpointed_gradients_are_the_gradients(self, setting):
+    def test_gradient_checkpointing_gives_the_same_gradients(self, setting):
         grads = []
         for checkpointed in (False, True):
             model = make(setting).train()
@@ -137,7 +148,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize(("setting", "autocast"), [("metatt", False), ("principal", True)])
-    def test_on_a_base_of_fewer_bits_the_adapter_keeps_float32(self, setting, dtype, autocast):
+    def test_adapter_stays_float32_on_a_half_precision_base(self, setting, dtype, autocast):
         config = TensorTrainConfig(**fields(setting))
         model = get_peft_model(llama().to(dtype), config, autocast_adapter_dtype=autocast).eval()
         assert torch.equal(logits(model), logits(llama().to(dtype)))
@@ -145,7 +156,7 @@ class TestTraining:
         assert logits(scrambled(model)).dtype == dtype
 
     @pytest.mark.parametrize("setting", ["cheapest", "metatt"])
-    def test_a_compiled_model_computes_the_same(self, setting):
+    def test_torch_compile_gives_the_same_logits(self, setting):
         model = make(setting, primes, ["0", "4"])
         torch._dynamo.reset()
         compiled = logits(torch.compile(model, backend="eager"))
@@ -155,7 +166,7 @@ class TestTraining:
 
 class TestFiles:
     @everywhere
-    def test_a_saved_adapter_is_loaded_under_any_name(self, build, targets, setting, tmp_path):
+    def test_saved_adapter_loads_under_any_name(self, build, targets, setting, tmp_path):
         model = make(setting, build, targets)
         model.save_pretrained(tmp_path)
         for name in ("default", "other"):
@@ -163,16 +174,16 @@ class TestFiles:
             assert torch.equal(logits(loaded), logits(model))
             assert trainable(loaded) == set()
 
-    @every_setting
-    def test_low_memory_loading_gives_the_same(self, setting, tmp_path):
+    @every_mechanism
+    def test_low_memory_loading_gives_the_same_logits(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path)
         loaded = PeftModel.from_pretrained(llama(), tmp_path, low_cpu_mem_usage=True).eval()
         assert not any(parameter.is_meta for parameter in loaded.parameters())
         assert torch.equal(logits(loaded), logits(model))
 
-    @every_setting
-    def test_transformers_loads_it_too(self, setting, tmp_path):
+    @every_mechanism
+    def test_transformers_loads_and_deletes_it(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path / "adapter")
         llama().save_pretrained(tmp_path / "base")
@@ -183,26 +194,26 @@ class TestFiles:
         loaded.delete_adapter("default")
         assert torch.equal(logits(loaded), logits(llama()))
 
-    @every_setting
-    def test_a_loaded_adapter_trains_on_where_asked(self, setting, tmp_path):
+    @every_mechanism
+    def test_is_trainable_makes_a_loaded_adapter_trainable(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path)
         assert trainable(PeftModel.from_pretrained(llama(), tmp_path, is_trainable=True)) == trainable(model)
 
-    @every_setting
-    def test_equal_adapters_are_equal_bytes_also_after_a_way_through_a_folder(self, setting, tmp_path):
+    @every_mechanism
+    def test_saving_a_loaded_adapter_writes_the_same_bytes(self, setting, tmp_path):
         make(setting).save_pretrained(tmp_path / "a")
         PeftModel.from_pretrained(llama(), tmp_path / "a").save_pretrained(tmp_path / "b")
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
-    def test_what_is_shared_is_in_the_file_once(self, tmp_path):
+    def test_shared_tensors_are_saved_once(self, tmp_path):
         make("lotr").save_pretrained(tmp_path)
         shapes = sorted(tuple(tensor.shape) for tensor in load_file(tmp_path / "adapter_model.safetensors").values())
         assert shapes == [(1, 1, 16, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 1, 1, 2), (2, 16, 1, 1)]
 
-    @every_setting
-    def test_copies_and_pickles_compute_the_same_and_share_nothing_with_the_model(self, setting):
+    @every_mechanism
+    def test_copies_and_pickles_compute_the_same_and_are_independent(self, setting):
         model = make(setting)
         before = logits(model)
         for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -214,7 +225,7 @@ class TestFiles:
 
 class TestMerging:
     @every_linear_setting
-    def test_merged_logits_agree_and_unmerging_gives_the_bits_back(self, setting):
+    def test_merged_logits_agree_and_unmerging_is_bit_exact(self, setting):
         model = make(setting)
         active = logits(model)
         model.merge_adapter(safe_merge=True)
@@ -225,7 +236,7 @@ class TestMerging:
         assert torch.equal(logits(model.unload()), logits(llama()))
 
     @every_model
-    def test_every_model_merges_into_a_plain_one(self, build, targets, setting):
+    def test_merge_and_unload_gives_a_plain_model(self, build, targets, setting):
         model = make(setting, build, targets)
         active = logits(model)
         plain = model.merge_and_unload(safe_merge=True)
@@ -233,8 +244,8 @@ class TestMerging:
         assert plain.state_dict().keys() == build().state_dict().keys()
         assert [type(module) for module in plain.modules()] == [type(module) for module in build().modules()]
 
-    @every_linear_setting
-    def test_merging_what_is_not_finite_is_refused_and_the_layer_is_as_it_was(self, setting):
+    @every_mechanism
+    def test_safe_merge_of_nan_raises_and_leaves_the_layers_unchanged(self, setting):
         model = make(setting)
         before = {path: layer.base_layer.weight.clone() for path, layer in layers(model).items()}
         with torch.no_grad():
@@ -245,7 +256,7 @@ class TestMerging:
             model.merge_adapter(safe_merge=True)
         assert all(torch.equal(layer.base_layer.weight, before[path]) for path, layer in layers(model).items())
 
-    def test_the_dense_delta_has_the_shape_of_the_base_s_weight(self):
+    def test_delta_weight_has_the_shape_of_the_base_weight(self):
         model = make("cheapest", gpt2, ["c_attn"])
         for layer in layers(model).values():
             delta = layer.get_delta_weight("default")
@@ -256,8 +267,8 @@ class TestMerging:
 
 
 class TestSeveral:
-    @every_setting
-    def test_one_beside_another_changes_nothing_until_it_is_set(self, setting):
+    @every_mechanism
+    def test_added_adapter_changes_nothing_until_it_is_set(self, setting):
         model = make("train")
         alone, trained = logits(model), trainable(model)
         model.add_adapter("second", TensorTrainConfig(**fields(setting)))
@@ -269,8 +280,8 @@ class TestSeveral:
         assert torch.equal(logits(model), logits(of_one))
         assert {name.replace(".second.", ".default.") for name in trainable(model)} == trainable(of_one)
 
-    @every_setting
-    def test_requires_grad_is_set_for_all_of_one_adapter(self, setting):
+    @every_mechanism
+    def test_set_requires_grad_applies_to_the_whole_adapter(self, setting):
         model = make(setting)
         trained = trainable(model)
         model.set_requires_grad("default", False)
@@ -280,8 +291,8 @@ class TestSeveral:
         model.set_requires_grad("default")
         assert trainable(model) == trained
 
-    @every_setting
-    def test_disabled_it_is_the_base(self, setting):
+    @every_mechanism
+    def test_disabled_model_equals_the_base(self, setting):
         model = make(setting)
         active = logits(model)
         with model.disable_adapter():
@@ -290,8 +301,8 @@ class TestSeveral:
             assert model.get_model_status().enabled is False
         assert torch.equal(logits(model), active)
 
-    @every_setting
-    def test_deleting_an_inactive_one_leaves_the_active_one(self, setting):
+    @every_mechanism
+    def test_deleting_an_inactive_adapter_leaves_the_active_one(self, setting):
         model = make("train")
         alone = logits(model)
         model.add_adapter("second", TensorTrainConfig(**fields(setting)))
@@ -301,8 +312,8 @@ class TestSeveral:
         assert torch.equal(logits(model.eval()), alone)
 
     @pytest.mark.filterwarnings("ignore:Adapter default was active which is now deleted")
-    @every_setting
-    def test_deleting_the_active_one_leaves_the_other(self, setting):
+    @every_mechanism
+    def test_deleting_the_active_adapter_activates_the_other(self, setting):
         model = make(setting)
         model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=TARGETS))
         model.delete_adapter("default")
@@ -311,7 +322,7 @@ class TestSeveral:
         assert (status.available_adapters, status.active_adapters) == (["second"], ["second"])
         assert torch.equal(logits(scrambled(model, "second").eval()), logits(make("cheapest")))
 
-    def test_two_that_share_each_within_itself_are_saved_and_loaded_apart(self, tmp_path):
+    def test_two_adapters_with_shared_cores_are_saved_and_loaded_separately(self, tmp_path):
         model = make("metatt")
         model.add_adapter("second", TensorTrainConfig(**fields("lotr")))
         scrambled(model, "second", seed=2).eval()
@@ -324,8 +335,8 @@ class TestSeveral:
             assert torch.equal(logits(loaded.eval()), logits(model))
         assert [sorted(m.get_model_status().available_adapters) for m in (model, loaded)] == [["default", "second"]] * 2
 
-    @every_setting
-    def test_status_names_every_layer_and_is_regular(self, setting):
+    @every_mechanism
+    def test_model_status_has_every_layer(self, setting):
         model = make(setting)
         status = model.get_model_status()
         assert (status.enabled, status.active_adapters, status.merged_adapters) == (True, ["default"], [])
@@ -335,7 +346,7 @@ class TestSeveral:
         assert {name for layer in model.get_layer_status() for name in layer.devices["default"]} == {"cpu"}
 
     @pytest.mark.parametrize("setting", ["cheapest", "metatt"])
-    def test_a_head_trains_and_is_saved_beside_it(self, setting, tmp_path):
+    def test_modules_to_save_train_and_are_saved(self, setting, tmp_path):
         model = make(setting, bert, ["query", "value"], task_type=TaskType.SEQ_CLS)
         assert any("classifier.modules_to_save.default" in name for name in trainable(model))
         model.base_model.model.classifier.modules_to_save["default"].weight.data.normal_()
@@ -343,7 +354,7 @@ class TestSeveral:
         assert torch.equal(logits(PeftModel.from_pretrained(bert(), tmp_path).eval()), logits(model))
 
 
-def test_the_parts_of_peft_that_only_lora_has_are_refused_by_name(tmp_path):
+def test_lora_only_features_of_peft_raise(tmp_path):
     model = make("cheapest")
     before = logits(model)
     with pytest.raises(ValueError, match=r"active adapters as a whole; got adapter_names=.*: call set_adapter"):
@@ -358,7 +369,7 @@ def test_the_parts_of_peft_that_only_lora_has_are_refused_by_name(tmp_path):
     assert torch.equal(logits(model), before)
 
 
-def test_a_prime_size_stands_whole_in_one_core():
+def test_prime_size_is_whole_in_one_core():
     layer = next(iter(layers(fresh("train", primes, ["0"])).values()))
     (rows, columns), shapes = layer.tt_lora_delta["default"].linear.raw_shape, []
     assert (sorted(rows), sorted(columns)) == ([1, 1, 37], [1, 1, 31])
@@ -366,7 +377,7 @@ def test_a_prime_size_stands_whole_in_one_core():
     assert shapes == list(zip(rows, columns, strict=True))
 
 
-def test_mlp_layers_are_told_by_their_numbers():
+def test_layers_of_a_sequential_are_told_apart_by_number():
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(3)))
     get_peft_model(model, TensorTrainConfig(rank=2, modes=["in", "layer", "matrix", "out"], target_modules=["0", "2"]))
     # one core for each side, one slice for each of two layers, and one for the one kind of matrix

@@ -1,4 +1,4 @@
-"""Merging and unmerging, held against sums in float64."""
+"""Merging and unmerging, against sums in float64."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ class TestMerge:
         dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
         seed=st.integers(0, 2**16),
     )
-    def test_the_weight_is_the_float64_sum_cast_once_and_unmerging_gives_the_bits_back(
+    def test_merged_weight_is_the_float64_sum_cast_once_and_unmerging_is_bit_exact(
         self, out_features, in_features, rank, scaling, base_bias, bias, dtype, seed
     ):
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ class TestMerge:
 
     @pytest.mark.parametrize("first_merged", [False, True])
     @pytest.mark.parametrize("bias", ["dense", "tt"])
-    def test_a_bias_for_which_the_model_has_no_place_is_not_merged_for_good(self, bias, first_merged):
+    def test_unloading_a_bias_beside_a_linear_without_one_raises(self, bias, first_merged):
         model = adapted(llama(), bias=bias)
         if first_merged:
             model.merge_adapter()
@@ -98,7 +98,7 @@ class TestMerge:
         model.unmerge_adapter()
         assert torch.equal(logits(model.unload()), logits(t5()))
 
-    def test_unloading_what_is_merged_gives_the_base(self):
+    def test_unloading_a_merged_model_gives_the_base(self):
         model = adapted(llama(), bias="dense")
         model.merge_adapter()
         plain = model.unload()
@@ -106,7 +106,7 @@ class TestMerge:
         assert plain.state_dict().keys() == before.keys()
         assert all(torch.equal(tensor, before[name]) for name, tensor in plain.state_dict().items())
 
-    def test_merging_into_a_tied_head_warns_and_unmerging_gives_both_back(self):
+    def test_merging_into_a_tied_head_warns_and_unmerging_restores_both_weights(self):
         with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
             model = adapted(gpt2(), target_modules=["lm_head"])
         active = logits(model)
@@ -124,12 +124,12 @@ class TestMerge:
             model.merge_adapter()
         assert all(torch.equal(tensor, merged[name]) for name, tensor in model.state_dict().items())
 
-    def test_unmerging_what_is_not_merged_changes_nothing(self):
+    def test_unmerging_an_unmerged_model_changes_nothing(self):
         model = adapted()
         model.unmerge_adapter()
         assert torch.equal(logits(model), logits(adapted()))
 
-    def test_adapters_merged_one_after_another_are_those_merged_at_once(self):
+    def test_merging_adapters_one_by_one_equals_merging_them_together(self):
         model = scrambled(two_adapters(t5().to(torch.bfloat16)), "second", seed=2)
         model.merge_adapter(["default", "second"])
         at_once = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -139,14 +139,14 @@ class TestMerge:
             model.merge_adapter(["second"])
         assert all(torch.equal(tensor, at_once[name]) for name, tensor in model.state_dict().items())
 
-    def test_a_merged_model_that_is_cast_unmerges_in_the_new_dtype(self):
+    def test_merged_model_that_is_cast_unmerges_in_the_new_dtype(self):
         model = adapted()
         model.merge_adapter()
         model.double()
         model.unmerge_adapter()
         assert torch.equal(logits(model.unload()), logits(t5().double()))
 
-    def test_a_merge_that_is_not_finite_is_refused_on_request(self):
+    def test_safe_merge_of_nan_raises(self):
         model = adapted(target_modules=["encoder.block.0.layer.1.DenseReluDense.wi"])
         (layer,) = layers(model).values()
         layer.tt_lora_delta["default"].linear.cores[1].data[0] = float("nan")
@@ -178,15 +178,15 @@ class TestNonLinear:
         return scrambled(model, "curved", seed=2).eval()
 
     @MERGES
-    def test_refuses_to_merge_by_a_sentence_before_anything_is_touched(self, merge):
+    def test_merging_raises_before_anything_is_changed(self, merge):
         model = self.model()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        with pytest.raises(MergeError, match=r"'curved'.*at encoder\.block\.0.*\.wo: .*core_activation=None"):
+        with pytest.raises(MergeError, match=r"'curved'.*at encoder\.block\.0.*\.wo, which .*core_activation=None"):
             merge(model)
         assert model.state_dict().keys() == before.keys()
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
-    def test_does_not_keep_a_linear_one_beside_it_from_merging(self):
+    def test_linear_adapter_beside_it_can_be_merged(self):
         model = self.model()
         model.merge_adapter(["default"])
         assert {path.rpartition(".")[2]: layer.merged for path, layer in layers(model).items()} == {
@@ -194,7 +194,7 @@ class TestNonLinear:
             "wo": False,
         }
 
-    def test_a_layer_alone_refuses_too(self):
+    def test_merging_a_single_layer_raises_too(self):
         layer = next(layer for layer in layers(self.model()).values() if "curved" in layer.tt_lora_delta)
         with pytest.raises(ValueError, match="core_activation='gelu'"):
             layer.merge()

@@ -1,4 +1,4 @@
-"""Which linears take what: patterns by the ends of paths, classes of linears, and where shared parts come together."""
+"""Target modules: patterns for the ends of paths, classes of linears, and the sites of shared cores."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 
 class Linear4bit(nn.Linear):
-    """A stand-in for a quantised linear, which keeps its weight in another way."""
+    """A stand-in for a quantised linear, which stores its weight in another way."""
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ class Linear4bit(nn.Linear):
         ("2", "", 2, ("", "")),
     ],
 )
-def test_a_path_says_layer_and_matrix(path, stack, layer, matrix):
+def test_layer_and_matrix_are_read_from_the_path(path, stack, layer, matrix):
     (place,) = places_of([path])
     assert (place.sublayer.stack, place.sublayer.layer) == (stack, layer)
     assert (place.sublayer.kind, place.projection) == matrix
 
 
-def test_several_of_one_kind_in_one_layer_keep_their_numbers():
+def test_experts_of_one_layer_keep_their_numbers():
     paths = [f"layers.{n}.experts.{k}.up" for n in range(2) for k in range(2)]
     sites = [(p.sublayer.layer, p.sublayer.kind, p.projection) for p in places_of(paths)]
     assert sites == [(0, "experts-0", "up"), (0, "experts-1", "up"), (1, "experts-0", "up"), (1, "experts-1", "up")]
@@ -50,7 +50,7 @@ def test_one_tensor_for_a_t5_has_the_slices_of_the_native_kind():
     assert sorted(slices) == [(1, 1, 16, 2), *[(2, 1, 1, 2)] * 8, (2, 16, 1, 1)]
 
 
-def test_patterns_give_single_linears_ranks_and_shapes_of_their_own():
+def test_patterns_set_rank_and_shape_of_single_linears():
     fields = {
         "rank": 2,
         "target_modules": ["q_proj", "v_proj"],
@@ -77,7 +77,7 @@ def test_patterns_give_single_linears_ranks_and_shapes_of_their_own():
         ({"q_proj": [2, 500]}, "does not fit 16 -> 16"),
     ],
 )
-def test_a_pattern_that_fits_nothing_or_two_things_is_refused_and_the_base_is_as_it_was(pattern, sentence):
+def test_invalid_pattern_raises_and_leaves_the_base_unchanged(pattern, sentence):
     base = llama()
     with pytest.raises(ConfigurationError, match=sentence):
         get_peft_model(base, TensorTrainConfig(rank=2, rank_pattern=pattern, target_modules=["q_proj"]))
@@ -85,7 +85,7 @@ def test_a_pattern_that_fits_nothing_or_two_things_is_refused_and_the_base_is_as
     assert all(parameter.requires_grad for parameter in base.parameters())
 
 
-def test_parts_of_unequal_shapes_are_not_shared_and_the_base_is_as_it_was():
+def test_sharing_unequal_shapes_raises_and_leaves_the_base_unchanged():
     base = llama()
     with pytest.raises(ConfigurationError, match="shares parameters of one shape"):
         get_peft_model(base, TensorTrainConfig(modes=["in", "linear", "out"], target_modules=["q_proj", "up_proj"]))
@@ -95,12 +95,12 @@ def test_parts_of_unequal_shapes_are_not_shared_and_the_base_is_as_it_was():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: nn.Embedding(5, 8), "got a Embedding at 0: take target_modules that are linears"),
+        (lambda: nn.Embedding(5, 8), "got a Embedding at 0: choose target_modules that are linears"),
         (lambda: Linear4bit(8, 8), "got a Linear4bit at 0: .*without quantisation"),
         (lambda: nn.Conv1d(8, 8, 1), "got a Conv1d at 0: leave it out"),
     ],
 )
-def test_what_is_no_plain_linear_is_refused_by_name(make, sentence):
+def test_unsupported_module_raises_with_its_class(make, sentence):
     model = nn.Sequential(make(), nn.Linear(8, 8))
     with pytest.raises(TypeError, match=sentence):
         get_peft_model(model, TensorTrainConfig(rank=2, target_modules=["1", "0"]))
@@ -111,12 +111,12 @@ def test_what_is_no_plain_linear_is_refused_by_name(make, sentence):
     ("fields", "key"),
     [({"modes": ["in", "task", "out"]}, "modes"), ({"shared_cores": [0], "share_across": ["tasks"]}, "share_across")],
 )
-def test_tasks_are_refused(fields, key):
+def test_tasks_raise(fields, key):
     with pytest.raises(ConfigurationError, match=f"Key '{key}'.*takes no 'task.* add an adapter for each task"):
         TensorTrainConfig(**fields)
 
 
-def test_a_conv1d_computes_and_merges_the_dense_delta_transposed():
+def test_conv1d_computes_and_merges_the_transposed_delta():
     model = adapted(gpt2(), target_modules=["c_attn"], rank=2, d=3, shape_mode="ascending")
     dense = gpt2()
     for path, layer in layers(model).items():

@@ -1,4 +1,4 @@
-"""What the tuner refuses it refuses as a whole: no half-merged model, no adapter that is saved without tensors."""
+"""Errors of the tuner leave the model whole: never half merged, and no adapter saved without its tensors."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 @pytest.mark.parametrize("merge", ["merge_adapter", "merge_and_unload"])
 @pytest.mark.parametrize("diverged", [0, -1], ids=["the first linear", "the last linear"])
-def test_a_safe_merge_that_fails_at_one_linear_leaves_all_of_them(merge, diverged):
+def test_safe_merge_that_fails_at_one_linear_leaves_all_of_them_unchanged(merge, diverged):
     model = adapted(llama())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     layer = list(layers(model).values())[diverged]
@@ -33,7 +33,7 @@ PARTS_OF_PEFT = ["base_model", "model", "base_layer", "tt_lora_delta", "modules_
 
 
 @pytest.mark.parametrize("name", [*PARTS_OF_PATHS, *PARTS_OF_PEFT, "third.v2"])
-def test_a_name_that_is_in_paths_is_refused_as_saving_the_others_would_lose_their_tensors(name):
+def test_adapter_name_that_is_part_of_a_path_raises(name):
     model = adapted(llama(), target_modules=["q_proj"])
     model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=["v_proj"]))
     saved = get_peft_model_state_dict(model).keys()
@@ -43,7 +43,7 @@ def test_a_name_that_is_in_paths_is_refused_as_saving_the_others_would_lose_thei
     assert get_peft_model_state_dict(model).keys() == saved != set()
 
 
-def test_a_state_dict_of_shared_cores_is_injected_by_the_target_modules():
+def test_state_dict_with_shared_cores_is_injected_by_target_modules():
     config = {"modes": ["in", "layer", "matrix", "out"], "rank": 2, "target_modules": ["q_proj", "v_proj"]}
     saved = get_peft_model(llama(), TensorTrainConfig(**config))
     keys = {key.removeprefix("base_model.model."): t for key, t in get_peft_model_state_dict(saved).items()}
@@ -52,7 +52,7 @@ def test_a_state_dict_of_shared_cores_is_injected_by_the_target_modules():
     assert torch.equal(logits(model), logits(llama()))
 
 
-def test_a_conv1d_and_its_delta_are_one_contraction_too(monkeypatch):
+def test_conv1d_and_delta_are_one_contraction(monkeypatch):
     torch.manual_seed(0)
     layer = TensorTrainPeftLinear(Conv1D(8, 12), "default", TensorTrainConfig(rank=2))
     nn.init.normal_(layer.tt_lora_delta["default"].linear.cores[-1])

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 class TestRegistration:
     @pytest.mark.parametrize("path", sorted((ROOT / "adapters").glob("*.py")), ids=lambda path: path.name)
-    def test_importing_adapters_leaves_peft_alone(self, path):
+    def test_importing_adapters_does_not_import_its_peft_package(self, path):
         imported = [
             name
             for node in ast.parse(path.read_text()).body
@@ -41,18 +41,18 @@ class TestRegistration:
             lambda: list(PeftType)[-1],
         ],
     )
-    def test_the_new_member_is_one_like_the_others(self, member):
+    def test_new_member_behaves_like_the_others(self, member):
         assert member() is PeftType.TT_LORA
         assert isinstance(member(), PeftType)
         assert member().name == member().value == member() == "TT_LORA"
 
-    def test_a_second_time_changes_nothing(self):
+    def test_registering_twice_changes_nothing(self):
         before = list(PeftType), dict(PEFT_TYPE_TO_TUNER_MAPPING)
         register()
         assert (list(PeftType), dict(PEFT_TYPE_TO_TUNER_MAPPING)) == before
         assert PEFT_TYPE_TO_TUNER_MAPPING[PeftType.TT_LORA] is TensorTrainModel
 
-    def test_a_method_of_that_name_from_elsewhere_is_not_overwritten(self, monkeypatch):
+    def test_foreign_method_of_that_name_is_not_overwritten(self, monkeypatch):
         monkeypatch.setitem(PEFT_TYPE_TO_TUNER_MAPPING, PeftType.TT_LORA, nn.Module)
         with pytest.raises(KeyError, match="tt_lora"):
             register()

@@ -1,4 +1,4 @@
-"""Several adapters in one model, and none."""
+"""Several adapters in one model, and disabled ones."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 
 class TestSeveralAdapters:
-    def test_adding_one_changes_nothing_until_it_is_set(self):
+    def test_added_adapter_changes_nothing_until_it_is_set(self):
         alone = adapted(target_modules=["wi", "q"])
         model = two_adapters()
         assert torch.equal(logits(model), logits(alone))
         assert trainable(model) == trainable(alone)
 
-    def test_the_one_that_is_set_acts_and_trains(self):
+    def test_active_adapter_acts_and_trains(self):
         model = two_adapters()
         model.set_adapter("second")
         alone = get_peft_model(t5(), TensorTrainConfig(rank=2, target_modules=["wi", "wo"], bias="dense")).eval()
@@ -27,7 +27,7 @@ class TestSeveralAdapters:
         assert torch.equal(logits(model), logits(alone))
         assert {name.replace(".second.", ".default.") for name in trainable(model)} == trainable(alone)
 
-    def test_two_that_are_set_add_up(self):
+    def test_two_active_adapters_add_up(self):
         model = two_adapters()
         model.base_model.set_adapter(["default", "second"])
         both = logits(model)
@@ -42,8 +42,8 @@ class TestSeveralAdapters:
 
     @pytest.mark.filterwarnings(
         "ignore:Adapter default was active which is now deleted"
-    )  # PEFT says what it switches to
-    def test_deleting_the_active_one_leaves_the_other_in_its_place(self):
+    )  # PEFT warns about what it switches to
+    def test_deleting_the_active_adapter_leaves_the_other(self):
         model = two_adapters()
         model.set_adapter("second")
         second = logits(model)
@@ -68,7 +68,7 @@ class TestSeveralAdapters:
 class TestDisabling:
     @pytest.mark.parametrize("merge", [False, True], ids=["unmerged", "merged"])
     @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
-    def test_a_disabled_adapter_leaves_the_base(self, bias, merge):
+    def test_disabled_adapter_leaves_the_base(self, bias, merge):
         model = adapted(bias=bias)
         active = logits(model)
         if merge:
@@ -78,7 +78,7 @@ class TestDisabling:
             assert trainable(model) == set()
         assert torch.equal(logits(model), active)
 
-    def test_transformers_own_methods_switch_it(self, tmp_path):
+    def test_transformers_methods_switch_and_delete_it(self, tmp_path):
         adapted().save_pretrained(tmp_path)
         model = t5()
         model.load_adapter(tmp_path)
@@ -90,7 +90,7 @@ class TestDisabling:
         model.delete_adapter("default")
         assert torch.equal(logits(model), logits(t5()))
 
-    def test_transformers_own_add_adapter_starts_at_the_base(self):
+    def test_transformers_add_adapter_starts_at_the_base(self):
         model = t5()
         model.add_adapter(TensorTrainConfig(rank=2), "fresh")
         assert torch.equal(logits(model), logits(t5()))

@@ -76,7 +76,7 @@ def primes() -> nn.Sequential:
 
 
 def called(model: nn.Module) -> Tensor:
-    """What the model gives for a fixed input of its kind, differentiable."""
+    """The output of the model for a fixed input of its kind, differentiable."""
     kind = getattr(getattr(model, "config", None), "model_type", "custom")
     if kind == "vit":
         return model(pixel_values=torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8).to(model.dtype)).logits
@@ -91,13 +91,13 @@ def logits(model: nn.Module) -> Tensor:
 
 
 def adapted(base: PreTrainedModel | None = None, **fields) -> PeftModel:
-    """A base, the tiny T5 unless said otherwise, with deltas that are far from zero."""
+    """A base, the tiny T5 by default, with deltas far from zero."""
     return scrambled(get_peft_model(t5() if base is None else base, TensorTrainConfig(**{"rank": 3, **fields})).eval())
 
 
 @torch.no_grad()
 def scrambled(model: nn.Module, name: str = "default", seed: int = 1) -> nn.Module:
-    """The model with random numbers in all of one adapter, but in what its layers subtract again."""
+    """The model with random values in all of one adapter, except in the origin that its layers subtract again."""
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():
         if isinstance(layer, TensorTrainPeftLayer) and name in layer.tt_lora_delta:
@@ -126,7 +126,7 @@ def dense_delta(
 
 
 def two_adapters(base: PreTrainedModel | None = None) -> PeftModel:
-    """The adapters "default" and "second", of other rank and other targets in part."""
+    """The adapters "default" and "second", with different ranks and partly different targets."""
     model = adapted(base, target_modules=["wi", "q"])
     model.add_adapter("second", TensorTrainConfig(rank=2, d=3, target_modules=["wi", "wo"], bias="dense"))
     return scrambled(model, "second", seed=2).eval()

@@ -114,7 +114,7 @@ def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str],
                         f"{min(lacking)!r}: load it with the adapters it was saved with."
                     )
                 if lacking:
-                    module.start(adapter)
+                    module.initialize_adapter(adapter)
     with torch.no_grad():
         for name, value in loaded.items():  # initialising draws shared values again, also for other tasks
             model.get_parameter(name).copy_(value)
