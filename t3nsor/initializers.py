@@ -23,7 +23,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from .formats import get_format
+from .formats import Format, get_format, name_and_format
 from .shapes import check_raw_shape
 from .tensor_network import TensorNetwork
 from .tensor_train import TensorTrain
@@ -144,7 +144,7 @@ def random_matrix(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int] = 8,
     std: float = 1.0,
-    format: str = "tensor_train",
+    format: str | Format = "tensor_train",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
@@ -157,7 +157,7 @@ def matrix_with_random_cores(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int] = 8,
     std: float = 1.0,
-    format: str = "tensor_train",
+    format: str | Format = "tensor_train",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
@@ -229,13 +229,13 @@ def _check_std(std: float) -> float:
 def _drawn(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int],
-    format: str,
+    format: str | Format,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
     fill: Callable[[Sequence[Tensor]], None],
 ) -> TensorNetwork:
-    """A network as a layer of that format would hold it, its numbers given by `fill`, see `Cores.reset`."""
-    network = get_format(format)
-    cores = network.make_cores(check_raw_shape(raw_shape), rank, dtype=dtype, device=device)
+    """Return a network with the parameters of a layer of that format, filled by `fill`, see `Cores.reset`."""
+    name, format = name_and_format(format)
+    cores = format.make_cores(check_raw_shape(raw_shape), rank, dtype=dtype, device=device)
     cores.reset(fill)
-    return network(core.detach() for core in cores.live())
+    return get_format(name)(core.detach() for core in cores.live())

@@ -53,7 +53,7 @@ class Description(NamedTuple):
             "compression": self.compression,
             "tokens": self.tokens,
             "per_token": {
-                cost.way: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
+                cost.strategy: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
                 for cost in (self.dense, *self.costs)
             },
             "chosen": self.chosen,
@@ -70,8 +70,8 @@ class Description(NamedTuple):
         ]
         for cost in (self.dense, *self.costs):
             flops, size = cost.flops / self.tokens, cost.bytes / self.tokens
-            mark = "  <- taken" if cost.way == self.chosen else ""
-            lines.append(f"{cost.way:<20}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}")
+            mark = "  <- taken" if cost.strategy == self.chosen else ""
+            lines.append(f"{cost.strategy:<20}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}")
         return "\n".join(lines)
 
 
@@ -98,8 +98,8 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
     network = layer if isinstance(layer, TensorNetwork) else TTModule.network(layer)
     parameters = network.param_count
     if network is not layer:
-        numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.numbers(k)]
-        parameters = sum(parameter.numel() for parameter in (*numbers, *layer.cores.common()))
+        numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.parameters_of(k)]
+        parameters = sum(parameter.numel() for parameter in (*numbers, *layer.cores.joint_parameters()))
     M, N = network.shape
     product = Product(tokens, N, M)
     explanation = explain((tokens, N), network)
@@ -115,7 +115,7 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         parameters=parameters,
         tokens=tokens,
         dense=StrategyCost("dense", product.flops, product.moved * network.dtype.itemsize, 1, 0.0),
-        costs=costs if activation is None else tuple(cost for cost in costs if cost.way == chosen),
+        costs=costs if activation is None else tuple(cost for cost in costs if cost.strategy == chosen),
         chosen=chosen,
     )
 

@@ -81,7 +81,7 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
     ]
     for mode, description in described:
         m, n = description.raw_shape
-        taken = next(cost for cost in description.costs if cost.way == description.chosen)
+        taken = next(cost for cost in description.costs if cost.strategy == description.chosen)
         rows.append(
             [
                 mode,
@@ -90,7 +90,7 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
                 f"{description.parameters:,}",
                 f"{description.compression:,.1f}",
                 f"{taken.flops / description.tokens:,.0f}",
-                taken.way,
+                taken.strategy,
             ]
         )
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]

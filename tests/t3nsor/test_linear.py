@@ -73,7 +73,7 @@ def test_a_zero_core_makes_the_start_exactly_zero_and_learns(zero_core, init, bi
     assert torch.count_nonzero(layer(x)) == 0
     layer(x).sum().backward()
     for k in range(3):
-        assert any(parameter.grad.any() for parameter in layer.cores.numbers(k)) == (k == zero_core % 3)
+        assert any(parameter.grad.any() for parameter in layer.cores.parameters_of(k)) == (k == zero_core % 3)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_frozen_cores_do_not_train(frozen, format):
     layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[k - 3 for k in frozen], format=format)
     layer(torch.randn(5, 24)).sum().backward()
     for k in range(3):
-        assert {parameter.grad is None for parameter in layer.cores.numbers(k)} == {k in frozen}
+        assert {parameter.grad is None for parameter in layer.cores.parameters_of(k)} == {k in frozen}
     assert layer.frozen_cores == frozen
 
 
@@ -107,7 +107,7 @@ def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k, forma
         assert core[a, i, j, b] == float(a == b and i == j)
     layer(torch.randn(2, 60)).sum().backward()
     for index in range(3):
-        assert {parameter.grad is None for parameter in layer.cores.numbers(index)} == {index == k}
+        assert {parameter.grad is None for parameter in layer.cores.parameters_of(index)} == {index == k}
 
 
 @pytest.mark.parametrize(("format", "times"), [("tensor_train", 1), ("tensor_ring", 3)])
@@ -178,7 +178,7 @@ def test_meta_construction_then_loading_with_assign(bias, format):
     torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
     torch.testing.assert_close(layer.full(), source.full(), rtol=0, atol=0)
     for k in range(3):
-        assert {parameter.requires_grad for parameter in layer.cores.numbers(k)} == {k == 2}
+        assert {parameter.requires_grad for parameter in layer.cores.parameters_of(k)} == {k == 2}
 
 
 @every_format_with_disabled_cores
@@ -210,7 +210,7 @@ def test_copies_compute_the_same_and_are_independent(copied, format):
     x = torch.randn(5, 24)
     expected = layer(x).detach()
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
-    nn.init.zeros_(layer.cores.numbers(0)[-1])
+    nn.init.zeros_(layer.cores.parameters_of(0)[-1])
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
     assert not torch.equal(layer(x), expected)
 

@@ -14,7 +14,7 @@ SHAPES = [(1, 3, 2, 3), (3, 3, 3, 3), (3, 4, 4, 1)]  # 24 -> 36 = (3, 3, 4) x (2
 
 
 def basis_layer(basis_size=5, **options):
-    return t3.TTLinear(24, 36, bias=False, tt_rank=3, format="tensor_basis", basis_size=basis_size, **options)
+    return t3.TTLinear(24, 36, bias=False, tt_rank=3, format=t3.TensorBasisFormat(basis_size), **options)
 
 
 class Pair(nn.Module):
