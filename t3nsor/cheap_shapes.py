@@ -5,10 +5,10 @@ the product and both gradients cost, per token, about
 
     cost = R M2 (N + N1 M)     multiply-adds per direction, with the left half written out if M2 > 1
 
-and W can have a matrix rank of up to R N1 M2 (if N1 <= M1 and M2 <= N2). So M2 and N1 are kept small: the out factors are
-in the first cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of K = R N1 with M2 = 1
-the cost is R N + K M, below the K (N + M) of LoRA. The factors within each side only affect the size and are chosen for
-few parameters (not always the fewest, because ranks are clipped).
+and W can have a matrix rank of up to R N1 M2 (if N1 <= M1 and M2 <= N2). So M2 and N1 are kept small: the out factors
+are in the first cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of K = R N1 with
+M2 = 1 the cost is R N + K M, below the K (N + M) of LoRA. The factors within each side only affect the size and are
+chosen for few parameters (not always the fewest, because ranks are clipped).
 
 768 -> 3072 with d = 3 and rank 8: ((96, 32, 1), (2, 1, 384)), 6,656 parameters, 55,296 multiply-adds, matrix rank 16.
 """

@@ -43,8 +43,8 @@ class TTLinear(TTModule):
         bias: True or "dense" for a parameter (out,), "tt" for a `TTBias`, False or "none" for none; initially zero.
         d: the number of cores; used only if raw_shape is None.
         tt_rank: an int, clipped at each bond of a train to the largest useful rank, or a list: the d - 1 interior ranks
-            of a train, an error if too large to be useful, or all its d + 1 as given, or the d ranks (r_0, ..., r_{d-1})
-            of a ring, or those of the d factors of "tucker". The rank of "cp" is one int, and not clipped.
+            of a train, an error if too large to be useful, or all its d + 1 as given, or the d ranks (r_0, ...,
+            r_{d-1}) of a ring, or those of the d factors of "tucker". The rank of "cp" is one int, and not clipped.
         raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)), out factors first; by default chosen by shape_mode.
         shape_mode: how the sides are factorised, a mode of `tt_shape`, or "cheapest", see `cheapest_shape`; used only
             if raw_shape is None.
@@ -106,9 +106,9 @@ class TTLinear(TTModule):
     def set_weight(self, dense: Tensor) -> None:
         """Set the cores in place to the decomposition of a matrix (out, in) at the layer's shape and ranks.
 
-        It is the TT-SVD, or the TR-SVD for a ring, computed in the dtype of the matrix, in float32 at least: the nearest
-        matrix of these ranks for d = 2, and within a factor sqrt(d - 1) of the best error in a train (Oseledets 2011,
-        corollary 2.4). The singular values of a bond are split evenly over its two cores, see `even_cores`.
+        It is the TT-SVD, or the TR-SVD for a ring, computed in the dtype of the matrix, in float32 at least: the
+        nearest matrix of these ranks for d = 2, and within a factor sqrt(d - 1) of the best error in a train (Oseledets
+        2011, corollary 2.4). The singular values of a bond are split evenly over its two cores, see `even_cores`.
 
         Raises:
             TypeError: dense is not a floating-point tensor.
@@ -200,9 +200,7 @@ class TTLinear(TTModule):
             return nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
         if bias == "tt":
             return TTBias(self.out_features, len(self.core_shapes), max(self.ranks), device=device, dtype=dtype)
-        raise ValueError(
-            f"bias must be True, False, 'dense', 'tt' or 'none'; got {bias!r}: choose one of them."
-        )
+        raise ValueError(f"bias must be True, False, 'dense', 'tt' or 'none'; got {bias!r}: choose one of them.")
 
 
 def _check_activation(activation: str | Callable[[Tensor], Tensor] | None) -> str | Callable[[Tensor], Tensor] | None:

@@ -5,10 +5,11 @@ G_k = sum_b c_k[b] B_k[b]
     coefficients c_k   (basis,)                        each layer's own
     basis        B_k   (basis, r_{k-1}, m_k, n_k, r_k) each layer's own, or shared: slot "basis_k"
 
-A layer of d cores has d * basis parameters in addition to the basis. c_k is initialised uniformly on the unit sphere and
-every B_k[b] like a plain core: Var[G_k] = |c_k|^2 Var[B_k] = Var[B_k] for any c_k, so the variance of full() is exactly
-that of the train, and layers that share a basis differ. To start a core at zero, its coefficients are set to zero, not
-its basis: they have the gradient <B_k[b], dL/dG_k> from the first step on, and the basis of other layers is unchanged.
+A layer of d cores has d * basis parameters in addition to the basis. c_k is initialised uniformly on the unit sphere
+and every B_k[b] like a plain core: Var[G_k] = |c_k|^2 Var[B_k] = Var[B_k] for any c_k, so the variance of full() is
+exactly that of the train, and layers that share a basis differ. To start a core at zero, its coefficients are set to
+zero, not its basis: they have the gradient <B_k[b], dL/dG_k> from the first step on, and the basis of other layers is
+unchanged.
 
 The idea of one dictionary for many layers, weighted in each, is from Savarese & Maire 2019 ("Learning Implicitly
 Recurrent CNNs Through Parameter Sharing", arXiv:1902.09701), here applied to the cores of a train.
@@ -30,7 +31,7 @@ BASIS_SIZE = 4
 
 
 class MixedCores(Cores):
-    """Cores that are mixed from a basis when they are read; only disabled ones are entries of this list, others are None.
+    """Cores that are mixed from a basis when they are read; the entries of this list are None but for disabled ones.
 
     Args:
         core_shapes, disabled: as for `Cores`.
@@ -53,7 +54,9 @@ class MixedCores(Cores):
             if mixed[k]:
                 self[k] = None
         options = {"device": device, "dtype": dtype}
-        self.coefficients = nn.ParameterList(torch.empty(basis_size, **options) if is_mixed else None for is_mixed in mixed)
+        self.coefficients = nn.ParameterList(
+            torch.empty(basis_size, **options) if is_mixed else None for is_mixed in mixed
+        )
         self.basis = nn.ParameterList(
             torch.empty(basis_size, *shape, **options) if is_mixed else None
             for shape, is_mixed in zip(core_shapes, mixed, strict=True)
@@ -125,6 +128,6 @@ class TensorBasisFormat:
 
 
 class TensorBasis(TensorTrain):
-    """A tensor train with its own layer parameters; see `MixedCores`, and `TensorBasisFormat` for another basis size."""
+    """A tensor train with its own layer parameters, see `MixedCores`; another basis size: `TensorBasisFormat`."""
 
     storage = MixedCores

@@ -97,8 +97,8 @@ class TensorNetwork:
             left, right = self.cores[k - 1].shape[3], self.cores[k].shape[0]
             if left != right:
                 raise ValueError(
-                    f"Neighbouring cores must agree on the rank of their bond; got {left} at the end of core {k - 1} and "
-                    f"{right} at the beginning of core {k}: make them equal."
+                    f"Neighbouring cores must agree on the rank of their bond; got {left} at the end of core {k - 1} "
+                    f"and {right} at the beginning of core {k}: make them equal."
                 )
         first, last = self.cores[0].shape[0], self.cores[-1].shape[3]
         if first != last:
@@ -192,7 +192,7 @@ class TensorNetwork:
         return torch.cat([upper, lower], dim=0)
 
     def __matmul__(self, other: "TensorNetwork | Tensor") -> "TensorNetwork | Tensor":
-        """Return the product with a network of the same format (ranks multiply), or with a dense (N,) or (..., N, P)."""
+        """Return the product with a network of the same format (ranks multiply) or a dense (N,) or (..., N, P)."""
         if isinstance(other, Tensor):
             return self._times_dense(other)
         if type(other) is not type(self):
@@ -221,9 +221,7 @@ class TensorNetwork:
     def dot(self, other: "TensorNetwork") -> Tensor:
         """Return the Frobenius inner product sum_ij A_ij B_ij, a 0-dimensional tensor, without dense matrices."""
         if type(other) is not type(self):
-            raise TypeError(
-                f"dot needs another {type(self).__name__}; got a {type(other).__name__}: convert it first."
-            )
+            raise TypeError(f"dot needs another {type(self).__name__}; got a {type(other).__name__}: convert it first.")
         self._check_same_raw_shape(other)
         c, C = self.ranks[0], other.ranks[0]
         transfer = torch.eye(c * C, dtype=self.dtype, device=self.device).reshape(c, C, c, C)

@@ -35,8 +35,7 @@ class TensorTrain(TensorNetwork):
         super()._check()
         if self.ranks[0] != 1:
             raise ValueError(
-                f"A TensorTrain must begin and end with rank 1; got r_0 = r_d = {self.ranks[0]}: "
-                "use a TensorRing."
+                f"A TensorTrain must begin and end with rank 1; got r_0 = r_d = {self.ranks[0]}: use a TensorRing."
             )
 
     def _block_diagonal(self, k: int, a: Tensor, b: Tensor) -> Tensor:
@@ -106,7 +105,7 @@ class TensorTrain(TensorNetwork):
         return TensorTrain(core.to(self.dtype) for core in cores)
 
     def norm(self) -> Tensor:
-        """Return the Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate even under cancellation."""
+        """Return the Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate under cancellation."""
         last = self.to(factoring_dtype(self.dtype)).orthogonalize().cores[-1]
         return torch.linalg.vector_norm(last).to(self.dtype)
 

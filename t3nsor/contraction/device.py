@@ -1,8 +1,8 @@
 """The coefficients of the cost model for a device: the defaults, or those measured on this machine.
 
 `python -m t3nsor.calibrate` measures them, once for each GPU, and for each number of threads on a CPU. Until then the
-defaults are used, and a plan depends only on sizes and code, so that a resumed run uses the same plans. Measurements are
-saved in `$T3NSOR_CACHE/devices.json`, by default in `~/.cache/t3nsor`.
+defaults are used, and a plan depends only on sizes and code, so that a resumed run uses the same plans. Measurements
+are saved in `$T3NSOR_CACHE/devices.json`, by default in `~/.cache/t3nsor`.
 """
 
 import json

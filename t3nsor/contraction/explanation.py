@@ -84,7 +84,9 @@ def explain(
     if not isinstance(x_shape, Sequence) or len(x_shape) == 0 or x_shape[-1] != N:
         raise ValueError(f"x_shape must end with {N}; got {x_shape}: pass (..., {N}).")
     if measure and tt.device.type == "meta":
-        raise ValueError("A network to be timed must hold data; got one on the meta device: build it on another device.")
+        raise ValueError(
+            "A network to be timed must hold data; got one on the meta device: build it on another device."
+        )
     tokens = math.prod(x_shape[:-1])
     if measure and tokens == 0:
         raise ValueError(f"A product is timed with at least one vector; got x_shape = {tuple(x_shape)}: pass more.")

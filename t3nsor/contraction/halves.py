@@ -6,8 +6,8 @@
     y[t, i1, i2]    = sum_{j1, R} left[i1, j1, R] P[t, j1, R, i2]      2 T M R N1 operations
 
 The two strategies differ in the second product where M2 > 1. `GroupedHalves` makes i2 a part of its rows, (T M2, N1 R),
-so that y and g are permuted. `ExpandedHalves` writes the left half out with an identity in i2, (M, N1 R M2), which takes
-M2 times the operations and permutes nothing. Where M2 = N1 = 1 both are LoRA's product of two low-rank factors.
+so that y and g are permuted. `ExpandedHalves` writes the left half out with an identity in i2, (M, N1 R M2), which
+takes M2 times the operations and permutes nothing. Where M2 = N1 = 1 both are LoRA's product of two low-rank factors.
 
 768 -> 3072 with d = 3 and rank 8 in the cheapest shape, ((96, 32, 1), (2, 1, 384)): at bond 2 the halves are
 left (3072, 2, 8) and right (8, 1, 384), and x (T, 768) becomes P (T, 16), then y (T, 3072).

@@ -46,7 +46,7 @@ class Materialised(Strategy):
 
 @dataclass(frozen=True)
 class Fused(Materialised):
-    """Through the sum of the frozen weight and the dense matrix. For the gradients of the cores it is `Materialised`."""
+    """Through the frozen weight plus the dense matrix. For the gradients of the cores it is `Materialised`."""
 
     name = "fused"
 
@@ -77,7 +77,7 @@ class Fused(Materialised):
 
 
 def fused_weight(cores: Sequence[Tensor], weight: Tensor, x: Tensor) -> Tensor:
-    """Return the frozen weight plus the dense matrix, summed in the wider of their dtypes and cast once to that of x."""
+    """Return the frozen weight plus the dense matrix, summed in the wider of their dtypes, in the dtype of x."""
     wide = torch.promote_types(weight.dtype, cores[0].dtype)
     return dense([core.to(wide) for core in cores], weight.to(wide)).to(x.dtype)
 

@@ -37,8 +37,8 @@ def matmul(
         bias: (M,).
 
     Dtypes: under autocast as `nn.Linear` (the autocast dtype; float64 is kept). Otherwise, with a weight, in the dtype
-    of x, which must be the weight's; without one in the wider dtype of x and the cores, returned in x's, so that float32
-    cores work in a bfloat16 model. What depends on the cores alone is computed in their dtype and cast once.
+    of x, which must be the weight's; without one in the wider dtype of x and the cores, returned in x's, so that
+    float32 cores work in a bfloat16 model. What depends on the cores alone is computed in their dtype and cast once.
 
     Raises:
         TypeError: x is not a floating-point tensor.

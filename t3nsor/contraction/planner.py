@@ -150,9 +150,7 @@ def timings(problem: Problem, device: torch.device) -> Seconds:
         return _for_each_strategy(
             problem,
             lambda strategy: shortest(lambda: strategy.product(x, cores, weight, None), device, ROUNDS),
-            lambda strategy, wanted: shortest(
-                lambda: strategy.gradients(x, g, cores, weight, wanted), device, ROUNDS
-            ),
+            lambda strategy, wanted: shortest(lambda: strategy.gradients(x, g, cores, weight, wanted), device, ROUNDS),
         )
 
 

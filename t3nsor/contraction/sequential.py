@@ -90,7 +90,7 @@ class Sequential(Strategy):
     def _states(
         self, x: Tensor, cores: Sequence[Tensor], between: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Tensor]:
-        """Yield the state before each core, (T c, M, r, n, N) or reversed (T c, N, n, s, M), and the one after the last."""
+        """Yield the state before each core, (T c, M, r, n, N), or reversed (T c, N, n, s, M), and the last one."""
         T, c, left = x.shape[0], cores[0].shape[0], x.shape[1]
         before, after = self._indices
         state, done, order = _opened(x, c, before=not self.reverse), 1, self._order(cores)

@@ -3,8 +3,8 @@
     y = x (B + W)^T + b    x (T, N), y (T, M), W (M, N) from cores (r_{k-1}, m_k, n_k, r_k)
                            B (M, N) and b (M,), a frozen weight and a bias, both optional;   g (T, M), the gradient of y
 
-A strategy computes in the dtype of x; what depends on the cores alone is computed in their dtype. It adds its product to
-`onto`, which is None, a bias (M,), or a tensor (T, M) that it may overwrite.
+A strategy computes in the dtype of x; what depends on the cores alone is computed in their dtype. It adds its product
+to `onto`, which is None, a bias (M,), or a tensor (T, M) that it may overwrite.
 """
 
 from abc import ABC, abstractmethod
