@@ -120,7 +120,8 @@ class TensorNetwork:
     @property
     def shape(self) -> tuple[int, int]:
         """The shape (M, N) of the matrix."""
-        return math.prod(core.shape[1] for core in self.cores), math.prod(core.shape[2] for core in self.cores)
+        rows, columns = self.raw_shape
+        return math.prod(rows), math.prod(columns)
 
     @property
     def dtype(self) -> torch.dtype:
