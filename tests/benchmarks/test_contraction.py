@@ -1,4 +1,4 @@
-"""The benchmark of a layer on a small one: what it writes, and what its tables make of that."""
+"""The benchmark of a layer, run on a small one: its record and its tables."""
 
 import json
 
@@ -63,7 +63,9 @@ def test_cells_of_different_machines_are_not_mixed(record, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"cells": []}'])
 def test_an_unrelated_file_is_not_overwritten(tmp_path, content):
     (tmp_path / "contraction.json").write_text(content)
-    with pytest.raises(SystemExit, match=r"that this benchmark wrote; .* is none: choose another folder with --out"):
+    with pytest.raises(
+        SystemExit, match=r"written by this benchmark can be resumed; .*choose another folder with --out"
+    ):
         main([*SMALL, "--out", str(tmp_path)])
     assert (tmp_path / "contraction.json").read_text() == content
 

@@ -1,4 +1,4 @@
-"""The benchmark of the gauge, on few steps, against what is known of Jacobians of trains."""
+"""The benchmark of the gauge with few steps, against known properties of Jacobians of trains."""
 
 import json
 
@@ -9,9 +9,9 @@ from benchmarks import gauge
 
 
 def test_the_jacobian_has_the_gauge_as_null_space_and_condition_one_with_a_zero_orthogonal_center():
-    numbers = sum(core.numel() for core in gauge.start(0, False, "plain"))
+    parameters = sum(core.numel() for core in gauge.start(0, False, "plain"))
     found = gauge.measure_conditioning(0, 3)
-    assert found["start, no zero core, Glorot"]["rank"] == numbers - 2 * gauge.RANK**2
+    assert found["start, no zero core, Glorot"]["rank"] == parameters - 2 * gauge.RANK**2
     assert found["start, zero core, orthogonal"]["condition"] == pytest.approx(1)
     assert found["start, zero core, Glorot"]["rank"] == gauge.start(0, True, "plain")[-1].numel()
 

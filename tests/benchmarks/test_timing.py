@@ -1,4 +1,4 @@
-"""Rounds: who runs when, and what is made of the times. No test looks at a clock."""
+"""The order of the rounds and the statistics of the times, with scripted functions instead of a clock."""
 
 import gc
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Functions that take as long as they say."""
+    """Functions whose return value is their time."""
 
     def clocked(function, device):
         return function()
