@@ -1,4 +1,4 @@
-"""cheapest_shape against an exhaustive search over all factors, and against what the layers count."""
+"""cheapest_shape against an exhaustive search over all factors, and against the parameter counts of layers."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from t3nsor.shapes import train_ranks
 
 
 def parameters(raw_shape, rank):
-    """Numbers of the cores."""
+    """The parameter count of the cores."""
     ranks = train_ranks(raw_shape, rank)
     return sum(math.prod(size) for size in zip(ranks[:-1], *raw_shape, ranks[1:], strict=True))
 
@@ -27,7 +27,7 @@ def splits(n, d):
 
 
 def cost(raw_shape, rank):
-    """Multiply-adds a token and direction at the best bond."""
+    """Multiply-adds per token and direction at the best bond."""
     rows, columns = raw_shape
     M, N, ranks = math.prod(rows), math.prod(columns), train_ranks(raw_shape, rank)
     return min(

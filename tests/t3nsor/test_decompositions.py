@@ -26,7 +26,7 @@ def random_dense(raw_shape, seed=0):
 
 
 def unfolding(dense, raw_shape, k):
-    """The matrix (m_1 n_1 ... m_k n_k, the rest) of a dense one, written with numpy."""
+    """The unfolding (m_1 n_1 ... m_k n_k, rest) of a dense matrix by numpy."""
     d = len(raw_shape[0])
     tensor = dense.numpy().reshape(*raw_shape[0], *raw_shape[1])
     tensor = tensor.transpose([axis for i in range(d) for axis in (i, d + i)])
@@ -138,7 +138,7 @@ def test_a_sum_of_kronecker_products_is_a_two_core_train(r):
 
 
 def test_two_core_tt_svd_is_the_nearest_sum_of_kronecker_products():
-    """Van Loan & Pitsianis 1993: its error is the tail of the singular values of the rearranged matrix."""
+    """Van Loan & Pitsianis 1993: the error is the norm of the discarded singular values of the rearranged matrix."""
     raw_shape = ((3, 4), (2, 5))
     dense = random_dense(raw_shape)
     blocks = dense.numpy().reshape(3, 4, 2, 5)

@@ -1,4 +1,4 @@
-"""describe against closed forms, and the table of choices against the layers that it speaks of."""
+"""describe against closed forms, and the table of choices against the layers in it."""
 
 import json
 import math
@@ -19,7 +19,7 @@ def layer(**arguments):
 
 
 def test_two_cores_have_the_closed_form():
-    """(m1 n1 + m2 n2) r parameters; 2 r m1 n2 (n1 + m2) flops a token core by core, 2 r n1 m2 (n2 + m1) reversed."""
+    """(m1 n1 + m2 n2) r parameters; 2 r m1 n2 (n1 + m2) flops per token core by core, 2 r n1 m2 (n2 + m1) reversed."""
     described = t3.describe(layer(d=2, tt_rank=4), tokens=10)
     (m1, m2), (n1, n2) = described.raw_shape
     assert (m1, m2, n1, n2) == (48, 64, 24, 32)

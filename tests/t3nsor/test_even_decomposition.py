@@ -23,7 +23,7 @@ def random_weight(layer):
 
 
 def unfolding(dense, raw_shape, k):
-    """The matrix (m_1 n_1 ... m_k n_k, the rest), written with numpy."""
+    """The unfolding (m_1 n_1 ... m_k n_k, rest) by numpy."""
     d = len(raw_shape[0])
     tensor = dense.numpy().reshape(*raw_shape[0], *raw_shape[1]).transpose([i for k in range(d) for i in (k, d + k)])
     return tensor.reshape(math.prod(raw_shape[0][:k]) * math.prod(raw_shape[1][:k]), -1)
@@ -140,7 +140,7 @@ def shared():
 
 
 GOOD = torch.zeros(6, 8, dtype=torch.float64)
-REFUSED = [
+INVALID = [
     (lambda: layer_of(SHAPES[1], core_activation="gelu"), GOOD, "got core_activation = 'gelu': build a layer without"),
     (lambda: layer_of(SHAPES[1], frozen_cores=[1]), GOOD, r"got frozen_cores = \(1,\)"),
     (lambda: layer_of(SHAPES[1], disabled_cores=[0]), GOOD, r"got disabled_cores = \(0,\)"),
@@ -157,7 +157,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "dense", "message"), REFUSED)
+@pytest.mark.parametrize(("make", "dense", "message"), INVALID)
 def test_invalid_input_raises_and_changes_nothing(make, dense, message):
     layer = make()
     before = {name: parameter.clone() for name, parameter in layer.named_parameters()}

@@ -32,7 +32,7 @@ def random_cores(raw_shape=RAW, ranks=RANKS, seed=0, dtype=torch.float64):
 
 
 def tensor_of(cores):
-    """The tensor (m_1 n_1, ..., m_d n_d) by the definition."""
+    """The tensor (m_1 n_1, ..., m_d n_d) by definition."""
     whole = np.ones((1, 1))
     for core in cores:
         core = core.detach().double().numpy()
@@ -47,7 +47,7 @@ def unfolding(cores, k):
 
 
 def weighted_sum(cores, weights):
-    """A scalar function of the matrix that is not linear in it."""
+    """A nonlinear scalar function of the matrix."""
     full = t3.TensorTrain(cores).full()
     return (weights * full).sum() + (full**2 * weights).sum()
 
@@ -70,7 +70,7 @@ def left_and_right(cores, k):
 
 
 def with_rank(true_ranks, ranks, seed=0):
-    """Cores of these ranks of a matrix of smaller ones, none of them zero."""
+    """Nonzero cores of these ranks for a matrix of smaller ranks."""
     cores, _ = grown(random_cores(ranks=true_ranks, seed=seed), ranks)
     generator = torch.Generator().manual_seed(seed + 1)
     turns = [torch.randn(r, r, generator=generator, dtype=torch.float64) for r in ranks]
@@ -237,7 +237,7 @@ class TestGradients:
                 torch.testing.assert_close(carried, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
 
     def test_squared_gradients_transform_entry_by_entry(self):
-        """Gradients of one entry that is not zero: their squares are the squares of what the gradient becomes."""
+        """A gradient with a single nonzero entry: its square transforms to the square of the transformed gradient."""
         cores = random_cores()
         gauge = regauge(cores, (3, 4, 2)).gauge
         for k, core in enumerate(cores):

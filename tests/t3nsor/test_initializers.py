@@ -18,7 +18,7 @@ def entries(make, draws=400):
 
 
 def assert_variance(samples, variance):
-    """Mean and variance within five standard errors, the variance's estimated from the independent draws."""
+    """Check mean and variance within five standard errors, estimated from the independent draws."""
     draws = samples.shape[0]
     means, squares = samples.mean(dim=(1, 2)), samples.square().mean(dim=(1, 2))
     assert abs(means.mean()) <= 5 * means.std() / math.sqrt(draws)
@@ -201,7 +201,7 @@ def test_an_orthogonal_init_has_orthonormal_interfaces_and_the_variance_of_gloro
 @pytest.mark.parametrize("zero_core", [0, 1, 2, 3])
 @pytest.mark.parametrize("raw_shape", [((1, 1, 1, 24), (24, 1, 1, 1)), ((2, 3, 2, 2), (2, 2, 3, 2))])
 def test_an_identity_init_can_learn_a_matrix_of_full_rank(raw_shape, zero_core):
-    """Identities of ranks and factors alone would keep it at rank 1 across each bond for ever."""
+    """With identities in ranks and factors (`identity_`) each bond would always keep rank 1."""
     layer = t3.TTLinear(24, 24, bias=False, raw_shape=raw_shape, tt_rank=4, init="identity", zero_core=zero_core)
     assert not layer.full().any()
     target = layer.cores[zero_core].new_empty(24, 24).normal_()
@@ -224,7 +224,7 @@ def test_structured_inits_need_cores_that_are_parameters(init, format):
 
 @pytest.mark.parametrize("init", ["identity", "orthogonal"])
 def test_structured_inits_raise_for_a_ring(init):
-    """Of a ring of identities around a zero core, most entries have no gradient, however long it trains."""
+    """In a ring of identities around a zero core, most entries never have a gradient."""
     with pytest.raises(ValueError, match="got a ring with r_0 = 2: use a random init"):
         t3.TTLinear(24, 24, init=init, format="tensor_ring", tt_rank=2)
 

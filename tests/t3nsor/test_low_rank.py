@@ -1,4 +1,4 @@
-"""Products of two factors as trains and back, against numpy; where it can be helped, no dense matrix is built."""
+"""Low-rank products as trains and back, against numpy, without a dense matrix if possible."""
 
 import math
 
@@ -21,12 +21,12 @@ TWO_SIDED = {"one core": ((6,), (4,)), "interleaved": ((2, 3), (4, 2)), "in, out
 
 @pytest.fixture
 def no_dense(monkeypatch):
-    """Refuse to build a dense matrix."""
+    """Raise if a dense matrix is built."""
 
-    def refuse(self):
+    def fail(self):
         raise AssertionError("the dense matrix was built")
 
-    monkeypatch.setattr(t3.TensorTrain, "full", refuse)
+    monkeypatch.setattr(t3.TensorTrain, "full", fail)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 20])

@@ -9,7 +9,7 @@ import t3nsor as t3
 
 
 class Pair(nn.Module):
-    """Two layers whose core 1 is one and the same, owned by a ParameterDict beside them."""
+    """Two layers that share core 1, which a ParameterDict owns."""
 
     def __init__(self, device=None):
         super().__init__()
@@ -25,7 +25,7 @@ class Pair(nn.Module):
 
 
 def assert_shares(pair):
-    """Both layers read the owner's Parameter as it is now."""
+    """Check that both layers read the current Parameter of the owner."""
     for layer in (pair.first, pair.second):
         assert layer.cores[1] is None
         assert layer.live_cores()[1] is pair.shared["core"]

@@ -133,7 +133,7 @@ def test_gradcheck(make):
     ("disabled", "constant_along"), [((0,), [0]), ((1,), [1]), ((-1,), [2]), ((0, 1), [0, 1]), ((1, 2), [1, 2])]
 )
 def test_a_disabled_core_makes_the_weight_constant_along_its_factor(disabled, constant_along):
-    """Whatever the other cores hold: w[i_1, i_2, i_3] does not depend on the index of a disabled core."""
+    """For any values of the other cores, w[i_1, i_2, i_3] does not depend on the index of a disabled core."""
     norm = t3.TTLayerNorm(24, tt_rank=3, raw_shape=(2, 3, 4), disabled_cores=disabled, dtype=torch.float64)
     assert torch.equal(norm.weight, torch.ones(24, dtype=torch.float64))
     assert norm.disabled_cores == tuple(constant_along)

@@ -91,7 +91,7 @@ def test_an_int_rank_is_clipped_and_a_list_is_used_as_given(rank, ranks):
 
 
 def test_no_rank_above_the_clipped_one_is_useful():
-    """The rank of each unfolding of a random full-rank tensor is the largest that a bond can have."""
+    """The largest rank of a bond is that of the unfolding of a random full-rank tensor."""
     ranks = train_ranks(((2, 3, 2), (1, 2, 3)), 10**9)
     assert ranks == (1, 2, 6, 1)
 

@@ -44,16 +44,16 @@ def test_each_core_is_the_sum_of_the_basis_weighted_by_the_coefficients(dense_of
 
 
 def test_the_parameter_count_without_sharing_has_a_closed_form():
-    numbers = sum(math.prod(shape) for shape in SHAPES)
-    assert sum(p.numel() for p in basis_layer().parameters()) == 5 * numbers + 3 * 5
+    train_parameters = sum(math.prod(shape) for shape in SHAPES)
+    assert sum(p.numel() for p in basis_layer().parameters()) == 5 * train_parameters + 3 * 5
     assert (
         sum(p.numel() for p in t3.TTLinear(24, 36, bias=False, tt_rank=3, format="tensor_basis").parameters())
-        == 4 * numbers + 3 * 4
+        == 4 * train_parameters + 3 * 4
     )
     disabled = basis_layer(disabled_cores=[1])
     middle = math.prod(SHAPES[1])
-    assert sum(p.numel() for p in disabled.parameters()) == 5 * (numbers - middle) + middle + 2 * 5
-    assert t3.describe(basis_layer()).parameters == 5 * numbers + 3 * 5
+    assert sum(p.numel() for p in disabled.parameters()) == 5 * (train_parameters - middle) + middle + 2 * 5
+    assert t3.describe(basis_layer()).parameters == 5 * train_parameters + 3 * 5
 
 
 @pytest.mark.parametrize("basis_size", [1, 2, 8])

@@ -1,4 +1,4 @@
-"""Products of cores and the gradients that flow back into them, against the definition and torch's autograd."""
+"""Products of cores and their gradients, against the definition and torch's autograd."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from t3nsor.contraction.chains import Sizes
 
 @pytest.fixture
 def cores(raw_shape, format, random_network):
-    """Those of a random network of every format and raw shape in turn, with gradients."""
+    """The cores of a random network for every format and raw shape, requiring gradients."""
     network = random_network(raw_shape, 3 if format == "tensor_train" else 2, format)
     return [core.requires_grad_() for core in network.cores]
 

@@ -16,7 +16,7 @@ PLANS = ["auto", "sequential", "halves@1", "expanded@2", "fused", "fused, halves
 
 @pytest.fixture
 def inputs(random_network):
-    """A function to x (4, 12), three cores, a weight and a bias or None, all but the weight with a gradient."""
+    """A function that returns x (4, 12), three cores, a weight and a bias or None; the weight requires no gradient."""
 
     def make(frozen=True, biased=True, dtype=torch.float64, format="tensor_train"):
         x = torch.randn(4, 12, dtype=dtype, requires_grad=True)
@@ -190,7 +190,7 @@ def test_checkpointing_gives_the_same_values_and_gradients(plan, inputs):
 
 
 def compiled_and_eager(plan, network_type, x, cores, weight, bias, autocast=False):
-    """[y, its gradients] twice: compiled as a whole, and not."""
+    """Return [y, its gradients] compiled in one graph, and the same in eager mode."""
 
     def run(x, cores, weight, bias):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):

@@ -56,7 +56,7 @@ SITES = {
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", SITES)
 def test_cores_with_unit_factors_match_dense_algebra_by_every_strategy(name, frozen, strategies_of, step, dense_step):
-    """Of a tensor over many sites a layer holds one slice, whose rank its own shape cannot use."""
+    """One site of a tensor over many sites is such a slice, with ranks larger than its shape can use."""
     cores = [torch.randn(shape, dtype=torch.float64) for shape in SITES[name]]
     network = (t3.TensorRing if cores[0].shape[0] > 1 else t3.TensorTrain)(cores)
     M, N = network.shape

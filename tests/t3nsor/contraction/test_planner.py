@@ -1,4 +1,4 @@
-"""The choice of a plan: the cheapest by the model or by a clock, the same for the same sizes."""
+"""The choice of a plan: the fastest by the cost model or by the clock, reproducible for given sizes."""
 
 import itertools
 

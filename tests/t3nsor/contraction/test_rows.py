@@ -27,7 +27,7 @@ def test_all_rows_in_order(raw_shape, format, random_network, dense_of):
 
 
 def test_gradients_match_dense_indexing(raw_shape, format, random_network, dense_step):
-    """A row is a unit vector times the transposed matrix; indices that come twice add up."""
+    """A row is a unit vector times the transposed matrix; gradients of repeated indices add up."""
     network = random_network(raw_shape, 2, format)
     rows, columns = network.shape
     indices = torch.randint(0, rows, (9,))

@@ -29,7 +29,7 @@ def counted(run):
 
 @pytest.mark.parametrize(("raw_shape", "rank"), LAYERS, ids=str)
 def test_flops_match_torchs_counter(raw_shape, rank, format, strategies_of):
-    """Without a frozen weight: torch does not count a product that is added in place."""
+    """Without a frozen weight, since torch does not count products that are added in place."""
     network = t3.random_matrix(raw_shape, rank, format=format, device="meta")
     cores, sizes = network.cores, Sizes.of(network.cores)
     M, N = network.shape
@@ -62,7 +62,7 @@ def test_a_frozen_weight_adds_one_product_unless_it_is_fused(raw_shape, rank, st
 
 
 def test_halves_of_two_thin_factors_have_the_closed_form():
-    """As LoRA: T N r and T r M multiplications, and for the gradients of the factors each once more and T N r anew."""
+    """As in LoRA: T N r + T r M multiplications, the same for the gradients of the factors, and T N r recomputed."""
     strategy, sizes = Plan.parse("halves@1", 2).product, Sizes((3072, 1), (1, 768), (1, 8, 1))
     down, up = 2 * TOKENS * 768 * 8, 2 * TOKENS * 8 * 3072
     assert strategy.product_work(TOKENS, sizes, False).flops == down + up
@@ -82,11 +82,11 @@ def test_seconds_include_operations_bytes_copies_paging_and_launches():
     assert device.seconds(Work((Product(100, 29, 100),)), 1) == pytest.approx(580_000 / (100 * 29 / 32) + 0.5)
     assert device.seconds(Work(copies=(7,)), 4) == 2 * 7 * 4 / 4
     fits = LARGE // 4
-    for numbers, fresh in ((fits, 0), (fits + 1, (fits + 1) * 4 / 2)):
-        assert device.seconds(Work(copies=(numbers,)), 4) == 2 * numbers * 4 / 4 + fresh
-        product = Product(numbers, 1, 1)
+    for entries, fresh in ((fits, 0), (fits + 1, (fits + 1) * 4 / 2)):
+        assert device.seconds(Work(copies=(entries,)), 4) == 2 * entries * 4 / 4 + fresh
+        product = Product(entries, 1, 1)
         assert device.seconds(Work((product,)), 4) == product.moved * 4 / 8 + 0.5 + fresh
-        added = Product(numbers, 1, 1, added=True)
+        added = Product(entries, 1, 1, added=True)
         assert device.seconds(Work((added,)), 4) == added.moved * 4 / 8 + 0.5
 
 
