@@ -76,7 +76,7 @@ def _of_layer(name: str, place: str, layer: TTModule, config: Any) -> Iterator[C
     form = layer.format if activation is None else f"{layer.format}, {activation}"
     for k, shape in enumerate(layer.core_shapes):
         yield CoreSetting(name, place, form, k, tuple(shape), _state(layer, k, config))
-    for core_tensor in layer.cores.common():
+    for core_tensor in layer.cores.joint_parameters():
         yield CoreSetting(name, place, form, "core tensor", tuple(core_tensor.shape), "trains")
 
 

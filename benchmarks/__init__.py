@@ -1,7 +1,8 @@
-"""Speed and memory as ratios within one run; see docs/performance.md for what was measured.
+"""Benchmarks of speed and memory, as ratios within one run; see docs/performance.md for results.
 
-    python -m benchmarks.contraction         a layer: every way, the plan that "auto" takes, and other libraries
-    python -m benchmarks.training_step       T5-base built at random: whole steps, peak memory, merging, evaluation
+    python -m benchmarks.contraction         one layer: every strategy, the plan of "auto", and other libraries python
+    -m benchmarks.training_step       T5-base with random weights: training steps, peak memory, merging, evaluation
+    python -m benchmarks.gauge               training in different gauges of a tensor train
 
-Peers come with `pip install -e .[benchmark]`; one that is not installed is left out.
+`pip install -e .[benchmark]` installs the other libraries; those that are not installed are skipped.
 """

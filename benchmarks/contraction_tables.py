@@ -1,4 +1,4 @@
-"""The table and the plots of `benchmarks.contraction`, from its JSON.
+"""Print the tables and draw the plot of `benchmarks.contraction` from its JSON.
 
 python -m benchmarks.contraction_tables outputs/benchmarks/contraction.json
 """
@@ -16,14 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 OURS, LORA = "tt_lora", "PEFT LoRA"
+SINGLE = "way "
+"""The prefix of single strategies among the keys of the recorded files."""
 CLOSE = 1.05
-"""As near to the best single way as "auto" should be nearly always."""
+"""The target for the time of "auto" as a multiple of that of the best single strategy."""
 FEW = 1 / 5
-"""Of LoRA's trainable parameters."""
+"""The fraction of LoRA's trainable parameters up to which a delta counts as small."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables of a file and draw its plot beside it."""
+    """Print the tables of a file and draw its plot in the same folder."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contraction_tables", description=__doc__)
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
@@ -46,40 +48,40 @@ def show(record: dict[str, Any], folder: Path) -> None:
 
 
 def in_order(cell: dict[str, Any]) -> tuple:
-    """Where a cell belongs in the tables, however it was measured: float32 and the cheapest shapes first."""
+    """Return the sort key of a cell in the tables: float32 and the cheapest shapes first."""
     inside, outside = map(int, cell["layer"].split("x"))
     first = cell["dtype"] != "float32", cell["mode"] != "cheapest"
     return *first, inside * outside, inside, cell["tokens"], cell["d"], cell["rank"]
 
 
-def ways(cell: dict[str, Any]) -> dict[str, float]:
-    """Median seconds of the single ways."""
-    return {name: times[0] for name, times in cell["seconds"].items() if name.startswith("way ")}
+def single_strategies(cell: dict[str, Any]) -> dict[str, float]:
+    """Return the median seconds of the single strategies."""
+    return {name: times[0] for name, times in cell["seconds"].items() if name.startswith(SINGLE)}
 
 
 def regret(cell: dict[str, Any]) -> float:
-    """How many times the best single way "auto" takes by the clock."""
-    return cell["seconds"]["auto"][0] / min(ways(cell).values())
+    """Return the time of "auto" as a multiple of that of the best single strategy."""
+    return cell["seconds"]["auto"][0] / min(single_strategies(cell).values())
 
 
 def regret_of_choice(cell: dict[str, Any]) -> float:
-    """How many times the best single way its plan takes: by the time of that very way where it was measured too."""
-    single = ways(cell)
-    return single.get(f"way {cell['plan']}", cell["seconds"]["auto"][0]) / min(single.values())
+    """Return the same by the time of the chosen strategy itself, if it was also measured as a single one."""
+    single = single_strategies(cell)
+    return single.get(f"{SINGLE}{cell['plan']}", cell["seconds"]["auto"][0]) / min(single.values())
 
 
 def ratio(cell: dict[str, Any], name: str, to: str = "frozen") -> float:
-    """Median seconds of one candidate as a multiple of another's."""
+    """Return the median seconds of one candidate as a multiple of another's."""
     return cell["seconds"][name][0] / cell["seconds"][to][0]
 
 
 def is_small(cell: dict[str, Any]) -> bool:
-    """Whether the delta has at most a fifth of LoRA's parameters."""
+    """Return whether the delta has at most a fifth of LoRA's parameters."""
     return cell["parameters"]["auto"] <= FEW * cell["parameters"].get(LORA, 0)
 
 
 def summary(cells: list[dict[str, Any]]) -> Table:
-    """The bars: how near "auto" is to the best way, and to LoRA with a fifth of its parameters."""
+    """Return a table of "auto" against the best strategy, and against LoRA at a fifth of its parameters."""
     columns = ("dtype", "shapes", "cells", "within 5 %", "worst", "choice within 5 %", "choice, worst")
     table = Table(*columns, "against LoRA*", "worst*", "slower than LoRA*", title="auto")
     for dtype, mode in dict.fromkeys((cell["dtype"], cell["mode"]) for cell in cells):
@@ -103,7 +105,7 @@ def summary(cells: list[dict[str, Any]]) -> Table:
 
 
 def by_layer(cells: list[dict[str, Any]]) -> Table:
-    """For each layer and number of tokens the median ratio to the frozen layer, over numbers of cores, by rank."""
+    """Return a table of the median ratio to the frozen layer over the numbers of cores, by layer, tokens and rank."""
     ranks = sorted({cell["rank"] for cell in cells})
     columns = [f"rank {rank}" for rank in ranks]
     table = Table("dtype", "layer", "tokens", "frozen ms", "LoRA r=8", "shapes", *columns, title="ratios to frozen")
@@ -126,9 +128,9 @@ def by_layer(cells: list[dict[str, Any]]) -> Table:
 
 
 def others(cells: list[dict[str, Any]]) -> Table:
-    """Other libraries and the usual code, as ratios to the frozen layer, where they were measured."""
+    """Return a table of other libraries and plain einsum code, as ratios to the frozen layer, where measured."""
     cells = [cell for cell in cells if "core after core" in cell["seconds"]]
-    names = list(dict.fromkeys(n for c in cells for n in c["seconds"] if not n.startswith("way ") and n != "frozen"))
+    names = list(dict.fromkeys(n for c in cells for n in c["seconds"] if not n.startswith(SINGLE) and n != "frozen"))
     table = Table("dtype", "layer", "tokens", *names, title="ratios to frozen, d = 3, rank 8, ascending")
     for cell in cells:
         values = (f"{ratio(cell, name):.2f}" if name in cell["seconds"] else "" for name in names)
@@ -137,17 +139,17 @@ def others(cells: list[dict[str, Any]]) -> Table:
 
 
 def three_digits(value: float) -> str:
-    """A positive number with three significant digits, and all of those before the point."""
+    """Return a positive number with three significant digits, or more if its integer part has more."""
     return f"{value:,.{max(2 - math.floor(math.log10(value)), 0)}f}"
 
 
 def median_of(values: list[float]) -> str:
-    """The median with two decimals; nothing of nothing."""
+    """Return the median with two decimals; empty for no values."""
     return f"{statistics.median(values):.2f}" if values else ""
 
 
 def markdown(table: Table) -> str:
-    """A table as Markdown."""
+    """Return a table as Markdown."""
     columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
     rows = list(zip(*columns, strict=True))
     lines = [line(row) for row in rows]
@@ -156,12 +158,12 @@ def markdown(table: Table) -> str:
 
 
 def line(values: Iterable[str]) -> str:
-    """One row of Markdown."""
+    """Return one row of Markdown."""
     return f"| {' | '.join(values)} |"
 
 
 def draw(cells: list[dict[str, Any]], path: Path) -> None:
-    """Time against trainable parameters, one panel for each dtype and number of tokens."""
+    """Plot time against trainable parameters, one panel for each dtype and number of tokens."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -194,10 +196,10 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("parameters / LoRA's")
     for row in axes:
         row[0].set_ylabel("time / frozen layer")
-    shown = {
+    legend = {
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=4, frameon=False)
+    figure.legend(legend.values(), legend.keys(), loc="lower center", ncols=4, frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)

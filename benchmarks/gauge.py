@@ -1,19 +1,19 @@
-"""What the gauge of a train does to its training: conditioning, and the loss after some steps.
+"""Measure the influence of the gauge of a train on training: conditioning, and the loss after some steps.
 
     python -m benchmarks.gauge                                  a few minutes
-    python -m benchmarks.gauge --out docs/adaptive_ranks        where the page's numbers are
+    python -m benchmarks.gauge --out docs/adaptive_ranks        updates docs/adaptive_ranks
 
-W (out, in) of cores G_k is fitted to a fixed matrix T, f = || W - T ||^2 / || T ||^2, T a train of larger ranks whose
-singular values fall, as large as W starts without a zero core. J = dW/dG (out in, numbers) at some cores; J^T J is the
-Gauss-Newton matrix but for a factor. Its null space is the gauge's own and that of cores which do not act yet; the
-condition number is that of the rest, and says nothing about how large the rest is.
+W (out, in) with cores G_k is fitted to a fixed matrix T, f = || W - T ||^2 / || T ||^2. T is a train of larger ranks
+with decaying singular values and the initial norm of W without a zero core. J = dW/dG (out in, parameters); J^T J is
+the Gauss-Newton matrix up to a factor. Its null space consists of gauge directions and of cores that do not act yet;
+the condition number is that of the complement, and does not depend on the complement's dimension.
 
-    gauge     plain         the cores as they come
+    gauge     plain         the cores as initialised
               start         orthogonalised around the last core before the first step
-              every n       and again every n steps, with what the optimizer remembers carried along
+              every n       and again every n steps, with the optimizer state transformed accordingly
 
-Each optimizer and gauge has the learning rate of the grid that is best in the median over the seeds; inf is a seed that
-diverged at it, null in the file.
+For each optimizer and gauge, the learning rate of the grid with the best median over the seeds is used; inf is a seed
+that diverged at it, null in the file.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def target(seed: int) -> Tensor:
-    """T, with singular values that halve from one to the next at its middle bonds."""
+    """Return T, whose singular values at the middle bonds halve from one to the next."""
     train = random_train(1000 + seed, TARGET_RANK)
     cores = list(train.orthogonalize().cores)
     for k in range(len(cores) - 1):
@@ -93,13 +93,13 @@ def target(seed: int) -> Tensor:
 
 
 def random_train(seed: int, rank: int) -> t3.TensorTrain:
-    """A train with Glorot's variance."""
+    """Return a random train with Glorot's variance."""
     torch.manual_seed(seed)
     return t3.glorot_initializer(RAW_SHAPE, rank, dtype=torch.float64)
 
 
 def start(seed: int, zero: bool, gauge: str) -> list[nn.Parameter]:
-    """Cores with Glorot's variance, the last of them zero where that is asked for, in a gauge."""
+    """Return cores with Glorot's variance in a gauge, with the last one zero if `zero`."""
     cores = [core.clone() for core in random_train(seed, RANK).cores]
     if zero:
         cores[-1].zero_()
@@ -116,7 +116,7 @@ def fit(
     gauge: str,
     steps: int,
 ) -> float:
-    """Train the cores in place; the loss in the end."""
+    """Train the cores in place and return the final loss."""
     optimizer = make(cores, lr)
     for step in range(steps):
         if gauge.startswith("every") and step and step % EVERY == 0:
@@ -131,13 +131,13 @@ def fit(
 
 
 def loss_of(cores: Sequence[Tensor], wanted: Tensor) -> Tensor:
-    """f, which is 1 where W = 0."""
+    """Return f, which is 1 for W = 0."""
     return (t3.TensorTrain(cores).full() - wanted).square().sum() / wanted.square().sum()
 
 
 @torch.no_grad()
 def orthogonalize(cores: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Around the last core, in place, with what the optimizer remembers."""
+    """Orthogonalise around the last core in place, and transform the optimizer state."""
     gauge = orthogonal_gauge(cores)
     for k, (core, new) in enumerate(zip(cores, gauge.cores(cores), strict=True)):
         core.copy_(new)
@@ -146,18 +146,18 @@ def orthogonalize(cores: Sequence[nn.Parameter], optimizer: torch.optim.Optimize
 
 
 def measure_fit(zero: bool, name: str, gauge: str, seeds: Sequence[int], steps: int) -> dict[str, Any]:
-    """The losses of all seeds at each learning rate, and the best one in the median."""
+    """Return the losses of all seeds at each learning rate, and the rate with the best median."""
     make, grid = OPTIMIZERS[name]
     losses = {
         lr: [fit(start(seed, zero, gauge), target(seed), make, lr, gauge, steps) for seed in seeds] for lr in grid
     }
     best = min(losses, key=lambda lr: statistics.median(losses[lr]))
-    shown = {str(lr): [value if value < DIVERGED else None for value in values] for lr, values in losses.items()}
-    return {"best_learning_rate": best, "losses": shown[str(best)], "all": shown}
+    all_losses = {str(lr): [value if value < DIVERGED else None for value in values] for lr, values in losses.items()}
+    return {"best_learning_rate": best, "losses": all_losses[str(best)], "all": all_losses}
 
 
 def measure_conditioning(seed: int, steps: int) -> dict[str, dict[str, float]]:
-    """At each state of one seed's cores: the condition number of J^T J, and its rank."""
+    """Return the condition number and the rank of J^T J for each state of the cores of one seed."""
     found = {}
     for label, zero in (("no zero core", False), ("zero core", True)):
         for gauge, name in (("plain", "Glorot"), ("start", "orthogonal")):
@@ -172,12 +172,12 @@ def measure_conditioning(seed: int, steps: int) -> dict[str, dict[str, float]]:
 
 
 def conditioning(cores: Sequence[Tensor]) -> dict[str, float]:
-    """The square of the largest over the smallest singular value of J that is not zero, and how many there are."""
+    """Return the squared ratio of the largest to the smallest nonzero singular value of J, and their number."""
     leaves = tuple(core.detach() for core in cores)
     jacobians = torch.func.jacrev(
         lambda *given: t3.TensorTrain(given).full().flatten(), argnums=tuple(range(len(leaves)))
     )(*leaves)
-    values = torch.linalg.svdvals(torch.cat([part.flatten(1) for part in jacobians], dim=1))  # (out in, numbers)
+    values = torch.linalg.svdvals(torch.cat([part.flatten(1) for part in jacobians], dim=1))  # (out in, parameters)
     values = values[values > 1e-9 * values[0]]
     return {"condition": float((values[0] / values[-1]) ** 2), "rank": len(values)}
 

@@ -1,4 +1,4 @@
-"""What a measurement has to say about where it was made."""
+"""A description of the machine, recorded with each measurement."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "transformers", "peft", "tensorly-torch")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Processor, threads, memory, and the versions of the libraries that were measured."""
+    """Return processor, threads, memory, and the versions of the measured libraries."""
     return {
         "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -25,7 +25,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name of the processor, and which of the wide units for 16 bits it has."""
+    """Return the name of the processor and its units for wide vectors and 16-bit products."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -37,7 +37,7 @@ def processor() -> str:
 
 
 def version(library: str) -> str | None:
-    """The installed version of a library, or None."""
+    """Return the installed version of a library, or None."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""One frozen linear layer with a trainable change, as this library and as others compute it.
+"""A frozen linear layer with a trainable delta, as computed by this library and by others.
 
-Each entry is a function from the layer to (the adapted product, what is trained), so that all of them get the same x
-and the same gradient of y. A library that is not installed is left out.
+Each function returns the adapted product and its trainable parameters for a layer, so that all candidates get the same
+x and the same gradient of y. Libraries that are not installed are skipped.
 """
 
 import importlib.util
@@ -24,29 +24,29 @@ class Candidate(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained."""
+        """The number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.trainable)
 
 
 def frozen(linear: nn.Linear) -> Candidate:
-    """The floor: the layer and the gradient of its input, with nothing trained."""
+    """Return the lower bound: the layer and the gradient of its input, with nothing trainable."""
     return Candidate(linear, [])
 
 
 def fully_trained(linear: nn.Linear) -> Candidate:
-    """The layer with a weight of its own that is trained."""
+    """Return the layer with a trainable copy of its weight."""
     weight = linear.weight.detach().clone().requires_grad_()
     return Candidate(lambda x: F.linear(x, weight), [weight])
 
 
 def tensor_train(linear: nn.Linear, layer: t3.TTLinear, plan: str) -> Candidate:
-    """A tensor-train delta by one plan."""
+    """Return a tensor-train delta with one plan."""
     product = lambda x: t3.matmul(x, layer.network(), plan, weight=linear.weight)  # noqa: E731
     return Candidate(product, layer.live_cores())
 
 
 def adapted(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
-    """A tensor-train delta in an adapted layer, with all that a model's forward goes through."""
+    """Return a tensor-train delta in an adapted layer, with the whole forward pass of a model's layer."""
     host, controller = AdaptedLinear(with_weight_of(linear)), AdapterController()
     controller.add(None, TensorTrainDelta(layer))
     host.beside["tt_lora"] = controller
@@ -54,7 +54,7 @@ def adapted(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
 
 
 def core_after_core(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
-    """The usual code: core after core by einsum, with torch's own gradients, added to the layer's output."""
+    """Return plain code: core after core by einsum, with torch's gradients, added to the layer's output."""
     cores = layer.live_cores()
 
     def product(x: Tensor) -> Tensor:
@@ -70,16 +70,16 @@ def core_after_core(linear: nn.Linear, layer: t3.TTLinear) -> Candidate:
 
 
 def lora(linear: nn.Linear, rank: int = 8) -> Candidate:
-    """LoRA as what it is here: a train of two cores, the out side in the first and the in side in the last."""
+    """Return LoRA as a train of two cores, with the out features in the first and the in features in the last."""
     M, N = linear.out_features, linear.in_features
     layer = t3.TTLinear(N, M, False, tt_rank=rank, raw_shape=((M, 1), (1, N)), device=linear.weight.device)
     return tensor_train(linear, layer, "auto")
 
 
 def peft(linear: nn.Linear, kind: str, same_dtype: bool = False) -> Candidate:
-    """LoRA, LoKr, LoHa or IA3 of rank 8 by PEFT, without dropout.
+    """Return LoRA, LoKr, LoHa or IA3 of rank 8 by PEFT, without dropout.
 
-    PEFT keeps adapters in float32 beside a weight in 16 bits and computes in float32 then; not with `same_dtype`.
+    With a 16-bit weight PEFT keeps adapters, and computes, in float32, unless `same_dtype`.
     """
     from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 
@@ -97,7 +97,7 @@ def peft(linear: nn.Linear, kind: str, same_dtype: bool = False) -> Candidate:
 
 
 def tensorly_torch(linear: nn.Linear, layer: t3.TTLinear, implementation: str) -> Candidate:
-    """tensorly-torch's factorized linear, in its block tensor-train form, of the same shape and rank."""
+    """Return tensorly-torch's factorized linear in the block tensor-train format, of the same shape and rank."""
     from tltorch import FactorizedLinear
 
     (rows, columns), ranks = layer.raw_shape, layer.ranks
@@ -117,12 +117,12 @@ def tensorly_torch(linear: nn.Linear, layer: t3.TTLinear, implementation: str) -
 
 
 def with_weight_of(linear: nn.Linear) -> nn.Linear:
-    """A layer of its own that shares the weight."""
+    """Return a new layer that shares the weight."""
     own = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
     own.weight = linear.weight
     return own
 
 
 def installed(package: str) -> bool:
-    """Whether a peer is there to be measured."""
+    """Return whether a package is installed."""
     return importlib.util.find_spec(package) is not None

@@ -1,4 +1,4 @@
-"""Times of several functions from interleaved rounds: what disturbs the machine disturbs all of them alike."""
+"""Timing of several functions in interleaved rounds, so that disturbances affect all of them alike."""
 
 import gc
 import random
@@ -10,12 +10,12 @@ import torch
 
 from t3nsor.contraction.clock import clocked
 
-HOPELESS = 3.0
-"""A contender that took so many times the fastest, each warmed up by a run, is not timed again."""
+DROP_FACTOR = 3.0
+"""A contender that takes more than this multiple of the fastest one after a warm-up is not timed again."""
 
 
 class Timing(NamedTuple):
-    """Seconds: the median of the rounds and their quartiles."""
+    """The median and the quartiles of the rounds, in seconds, and the number of rounds."""
 
     median: float
     low: float
@@ -24,7 +24,7 @@ class Timing(NamedTuple):
 
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
-        """That of some measurements."""
+        """Return the timing of some measurements."""
         ordered = sorted(seconds)
         last = len(ordered) - 1
         return cls(statistics.median(ordered), ordered[round(last / 4)], ordered[round(3 * last / 4)], len(ordered))
@@ -36,16 +36,16 @@ def interleaved(
     device: torch.device,
     contenders: set[Hashable] | None = None,
 ) -> dict[Hashable, Timing]:
-    """Run all functions to warm up, then round after round, each time in another order, and give each its times.
+    """Return the times of all functions, run once to warm up and then in rounds, each in a different order.
 
     Args:
-        contenders: they run once more before the rounds; the hopeless ones have that time alone, see `HOPELESS`.
+        contenders: run once more before the rounds; slow ones only have that time, see `DROP_FACTOR`.
     """
     for function in functions.values():
         clocked(function, device)
     first = {name: clocked(run, device) for name, run in functions.items() if name in (contenders or ())}
     best = min(first.values(), default=0.0)
-    dropped = {name for name, seconds in first.items() if seconds > HOPELESS * best}
+    dropped = {name for name, seconds in first.items() if seconds > DROP_FACTOR * best}
     seconds = {name: [first[name]] if name in dropped else [] for name in functions}
     shuffle = random.Random(0)
     gc_was_on = gc.isenabled()
@@ -53,7 +53,7 @@ def interleaved(
     try:
         for _ in range(rounds):
             order = [name for name in functions if name not in dropped]
-            shuffle.shuffle(order)  # what ran just before leaves its data in the caches
+            shuffle.shuffle(order)  # the preceding function leaves its data in the caches
             for name in order:
                 seconds[name].append(clocked(functions[name], device))
     finally:

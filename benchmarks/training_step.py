@@ -1,14 +1,14 @@
-"""Whole training steps of T5-base built at random: time, peak memory, merging, evaluation.
+"""Measure training steps of T5-base with random weights: time, peak memory, merging, evaluation.
 
     python -m benchmarks.training_step                     batch 8 x 128; about ten minutes on two cores
     python -m benchmarks.training_step --batch 32          four times the activations
     python -m benchmarks.training_step --device cuda --dtype bfloat16
-    python -m benchmarks.training_step --quick             a small T5, in seconds, to see that it works
+    python -m benchmarks.training_step --quick             a small T5, in seconds, as a smoke test
 
-A step is forward, backward and AdamW. Every method is a model of its own on equal frozen weights; rounds are
-interleaved, so that what disturbs the machine disturbs all. Peak memory is that of a fresh process for each method,
-above what the process takes with the model built. The floor trains nothing: its gradient flows to the embedding, one
-attention further down than where the first adapter sits.
+A step is forward, backward and AdamW. Every method has a model of its own with equal frozen weights; rounds are
+interleaved, so that disturbances affect all methods. Peak memory is measured in a fresh process for each method, above
+the memory after building the model. The lower bound trains nothing: its gradient flows to the embedding, one attention
+further than to the first adapter.
 """
 
 import argparse
@@ -55,7 +55,7 @@ METHODS: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line asks for, print the tables and write JSON and Markdown."""
+    """Run the measurements, print the tables and write JSON and Markdown."""
     options = parse(arguments)
     device = torch.device(options.device)
     if options.threads:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = "tiny" if options.quick else "base"
     methods = [name for name, method in METHODS.items() if method != "lora" or installed("peft")]
     if left_out := METHODS.keys() - methods:
-        print(f"Left out, for PEFT is not installed: {', '.join(left_out)}")
+        print(f"Skipped, because PEFT is not installed: {', '.join(left_out)}")
     peaks = {name: peak_memory(name, size, options) for name in methods}
     torch.manual_seed(0)
     models = {name: build(name, size, options.dtype, device) for name in methods}
@@ -96,17 +96,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = parser_of("benchmarks.training_step", __doc__)
     parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=128, help="tokens of a row, for encoder and decoder")
+    parser.add_argument("--length", type=int, default=128, help="tokens per row, for encoder and decoder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     return parser.parse_args(arguments)
 
 
 def build(name: str, size: str, dtype: str, device: torch.device) -> nn.Module:
-    """T5 with random weights and one method's adapters, in training mode without dropout of its own."""
+    """Return a T5 with random weights and one method's adapters, in training mode without dropout in the base."""
     torch.manual_seed(0)
     config = T5Config(**SIZES[size], dropout_rate=0.0, decoder_start_token_id=0, use_cache=False)
     model = T5ForConditionalGeneration(config).to(device, getattr(torch, dtype)).train()
@@ -121,7 +121,7 @@ def build(name: str, size: str, dtype: str, device: torch.device) -> nn.Module:
 
 
 def batch(model: nn.Module, options: argparse.Namespace, device: torch.device) -> dict[str, torch.Tensor]:
-    """Random rows for encoder and decoder."""
+    """Return random rows for encoder and decoder."""
     generator = torch.Generator().manual_seed(1)
     shape = (options.batch, options.length)
     ids = torch.randint(1, model.config.vocab_size, (2, *shape), generator=generator).to(device)
@@ -129,7 +129,7 @@ def batch(model: nn.Module, options: argparse.Namespace, device: torch.device) -
 
 
 def training_step(model: nn.Module, rows: dict[str, torch.Tensor]) -> Callable[[], None]:
-    """A function that makes one step. Where nothing is trained the gradient still flows to the first embedding."""
+    """Return a function that runs one step; without trainable parameters the gradient flows to the embedding."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-4) if trainable else None
     embedding = None if trainable else model.get_input_embeddings()
@@ -147,7 +147,7 @@ def training_step(model: nn.Module, rows: dict[str, torch.Tensor]) -> Callable[[
 
 
 def peak_memory(name: str, size: str, options: argparse.Namespace) -> float:
-    """Mebibytes of the highest point of three steps above the built model, in a process of its own."""
+    """Return the peak MiB of three steps above the memory of the built model, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_peak_memory, (name, size, options))
@@ -165,7 +165,7 @@ def _peak_memory(name: str, size: str, options: argparse.Namespace) -> float:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Forget how high memory was while the model was built."""
+    """Reset the peak memory statistics."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -173,19 +173,19 @@ def reset_peak(device: torch.device) -> None:
 
 
 def resident(device: torch.device) -> float:
-    """Mebibytes in use now."""
+    """Return the MiB in use."""
     return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmRSS")
 
 
 def highest(device: torch.device) -> float:
-    """Mebibytes at the highest point."""
+    """Return the peak MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return _status("VmHWM")
 
 
 def _status(name: str) -> float:
-    """Mebibytes that Linux tells of this process under a name."""
+    """Return the MiB of a field of /proc/self/status."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
 
@@ -193,7 +193,7 @@ def _status(name: str) -> float:
 def evaluation(
     adapted: nn.Module, dense: nn.Module, options: argparse.Namespace, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of a forward pass, dense, unmerged and merged, and of merging and unmerging all layers."""
+    """Return times of a forward pass, unmerged and merged against dense, and of merging and unmerging all layers."""
     adapted.eval()
     dense.eval()
     rows = batch(adapted, options, device)
@@ -223,7 +223,7 @@ def evaluation(
 
 
 def step_table(record: dict[str, Any]) -> Table:
-    """Times and memory of all methods, against the floor and against LoRA."""
+    """Return a table of times and memory of all methods, against the lower bound and LoRA."""
     methods = record["methods"]
     floor = methods["frozen"]["seconds"][0]
     lora = methods.get("PEFT LoRA r=8", {"seconds": [math.nan]})["seconds"][0]
@@ -238,7 +238,7 @@ def step_table(record: dict[str, Any]) -> Table:
 
 
 def evaluation_table(record: dict[str, Any]) -> Table:
-    """What merging costs and gives."""
+    """Return a table of the costs and gains of merging."""
     table = Table("evaluation", "median", "all", title="tt_lora cheapest, rank 4, evaluated")
     for name, values in record["evaluation"].items():
         table.add_row(name, f"{values[len(values) // 2]:.3f}", ", ".join(f"{value:.3f}" for value in values))

@@ -20,7 +20,7 @@ from .linear import TTLinear
 from .low_rank import from_low_rank, to_low_rank
 from .normalization import ScaleNorm, TTLayerNorm
 from .shapes import factorize, suggest_shape, tt_shape
-from .tensor_basis import TensorBasis
+from .tensor_basis import TensorBasis, TensorBasisFormat
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
 from .tucker import Tucker
@@ -35,6 +35,7 @@ __all__ = [
     "TTLayerNorm",
     "TTLinear",
     "TensorBasis",
+    "TensorBasisFormat",
     "TensorRing",
     "TensorTrain",
     "Tucker",

@@ -17,10 +17,10 @@ class TTBias(TTModule):
 
     Args:
         features: the last dimension of x.
-        d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
-        raw_shape: (m_1, ..., m_d); None chooses by `factorize(features, d)`.
-        init: "zero" for a b that is exactly zero and gets a gradient, or another start of `initialize_`.
+        d: the number of cores; used only if raw_shape is None.
+        tt_rank: an int, clipped at each bond, or a list of d - 1 useful ranks, see `train_ranks`.
+        raw_shape: (m_1, ..., m_d); by default `factorize(features, d)`.
+        init: "zero" for a b that is exactly zero and gets a gradient, or another init of `initialize_`.
     """
 
     def __init__(
@@ -38,22 +38,22 @@ class TTBias(TTModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the start values anew, in place."""
+        """Draw new initial values in place."""
         self._draw(self.init)
 
     def shareable(self) -> dict[Slot, nn.Parameter]:
-        """Nothing: a bias is its layer's own, whatever is shared of the layer's weight."""
+        """Return no slots: a bias is never shared, even if the layer's weight is."""
         return {}
 
     def full(self) -> Tensor:
-        """The dense vector (features,), differentiable in the cores."""
+        """Return the dense vector (features,), differentiable in the cores."""
         return super().full().squeeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., features) -> the same shape and dtype."""
+        """Return x + b, (..., features), in the dtype of x."""
         if x.shape[-1:] != (self.features,):
             raise ValueError(
-                f"The last dimension of x must be {self.features}, but its shape is {tuple(x.shape)}; "
+                f"The last dimension of x must be {self.features}; got the shape {tuple(x.shape)}: "
                 f"pass (..., {self.features})."
             )
         return x + self.full().to(x.dtype)

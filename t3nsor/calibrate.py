@@ -1,9 +1,9 @@
-"""Measure what this machine is worth to the cost model of contractions, once.
+"""Measure the coefficients of the contraction cost model on this machine.
 
-    python -m t3nsor.calibrate            measures the CPU, and the GPU where there is one, in a few seconds
-    python -m t3nsor.calibrate --show     prints what is used now
+    python -m t3nsor.calibrate            measures the CPU, and the GPU if available, in a few seconds
+    python -m t3nsor.calibrate --show     prints the coefficients in use
 
-What is kept, and where, says `t3nsor.contraction.device`.
+The coefficients and the file that stores them are documented in `t3nsor.contraction.device`.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from .contraction.device import coefficients, save
 from .contraction.work import LARGE, Device
 
 ROUNDS = 15
-"""How often each product and copy is timed."""
+"""The number of timed runs of each product and copy."""
 
 
 def calibrate(device_type: str, dtype: torch.dtype) -> Device:
-    """Measure the coefficients of a device with a handful of products and copies."""
+    """Return the coefficients of a device, measured with a few products and copies."""
     options = {"device": device_type, "dtype": dtype}
     tokens, wide, narrow = 2048, 2048, 8
     x, weight = torch.randn(tokens, wide, **options), torch.randn(wide, wide, **options)
@@ -59,19 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--show", action="store_true", help="print what is used now and measure nothing")
+    parser.add_argument("--show", action="store_true", help="print the coefficients in use and measure nothing")
     options = parser.parse_args(arguments)
     types = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     keys = [(device_type, dtype) for device_type in types for dtype in (torch.float32, torch.bfloat16)]
     if options.show:
-        shown = {key: coefficients(*key) for key in keys}
+        in_use = {key: coefficients(*key) for key in keys}
     else:
-        shown = {key: calibrate(*key) for key in keys}
-        print(f"kept in {save(shown)}")
+        in_use = {key: calibrate(*key) for key in keys}
+        print(f"saved to {save(in_use)}")
     print(
         f"{'device':<8}{'dtype':<16}{'GFLOP/s':>12}{'half':>8}{'GB/s':>8}{'copying':>10}{'paging':>9}{'launch us':>11}"
     )
-    for (device_type, dtype), c in shown.items():
+    for (device_type, dtype), c in in_use.items():
         rates = f"{c.bandwidth / 1e9:>8.1f}{c.copying / 1e9:>10.1f}{c.paging / 1e9:>9.1f}"
         print(f"{device_type:<8}{dtype!s:<16}{c.flops / 1e9:>12,.0f}{c.half:>8.1f}{rates}{c.launch * 1e6:>11.1f}")
     return 0

@@ -2,12 +2,12 @@
 
 W[(i_1..i_d), (j_1..j_d)] = sum_a F_1[i_1, j_1, a] F_2[i_2, j_2, a] ... F_d[i_d, j_d, a]
 
-    factor F_k   (m_k, n_k, r)            a layer's Parameters, what is shared goes by its index
+    factor F_k   (m_k, n_k, r)            a layer's Parameters, shared by index
     core G_k     (r, m_k, n_k, r)         G_k[a, i, j, b] = F_k[i, j, a] where a = b, else 0;  r_0 = 1 in the
                                           first and r_d = 1 in the last
 
-That is sum_k m_k n_k r numbers, where a train of these ranks has about r times as many. The cores are made when they
-are read, so that contraction costs what the train of rank r costs.
+That is sum_k m_k n_k r parameters; a train of these ranks has about r times as many. The cores are built when they are
+read, so that contraction costs as much as that of a train of rank r.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,46 +15,45 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .cores import Cores
-from .shapes import RawShape, positive_int
+from .cores import Cores, CoreShape
+from .shapes import RawShape, check_rank
 from .tensor_train import TensorTrain
 
 
 class DiagonalCores(Cores):
-    """Cores that are diagonal in their rank indices, held as factors (m, n, r); a disabled core is held whole."""
+    """Cores that are diagonal in their rank indices, stored as factors (m, n, r); disabled ones are stored in full."""
 
     are_parameters = False
 
     def __init__(
         self,
-        shapes: Sequence[tuple[int, ...]] = (),
+        core_shapes: Sequence[CoreShape] = (),
         disabled: Iterable[int] = (),
-        basis_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        self.whole = tuple(disabled)
-        last = len(shapes) - 1
-        held = [
-            (left, m, n, right) if k in self.whole else (m, n, right if k < last else left)
-            for k, (left, m, n, right) in enumerate(shapes)
+        disabled, last = tuple(disabled), len(core_shapes) - 1
+        stored_shapes = [
+            (left, m, n, right) if k in disabled else (m, n, right if k < last else left)
+            for k, (left, m, n, right) in enumerate(core_shapes)
         ]
-        super().__init__(held, basis_size=basis_size, device=device, dtype=dtype)
+        super().__init__(core_shapes, disabled, device=device, dtype=dtype, stored_shapes=stored_shapes)
+        self.stored_in_full = disabled
 
     def live(self) -> list[Tensor]:
-        return [self.read(k) if k in self.whole else self._diagonal(k) for k in range(len(self))]
+        return [self.read(k) if k in self.stored_in_full else self._diagonal(k) for k in range(len(self))]
 
     def reset(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
-        """Draw the factors as a chain whose paths are the r values of a, so that the matrix has the variance asked."""
+        """Draw the factors as a chain whose paths are the r values of a, so that the matrix has the wanted variance."""
         chain = [self.read(k) for k in range(len(self))]
-        first = next((k for k in range(len(self)) if k not in self.whole), None)
+        first = next((k for k in range(len(self)) if k not in self.stored_in_full), None)
         for k, factor in enumerate(chain):
-            if k not in self.whole:
+            if k not in self.stored_in_full:
                 chain[k] = factor[None] if k == first else factor.permute(2, 0, 1)[..., None]
         fill(chain)
 
     def _diagonal(self, k: int) -> Tensor:
-        """(1, m, n, r) of the first factor, (r, m, n, 1) of the last, (r, m, n, r) of the others."""
+        """Return core k: (1, m, n, r) for the first factor, (r, m, n, 1) for the last, else (r, m, n, r)."""
         factor = self.read(k)
         if k == 0:
             return factor[None]
@@ -64,19 +63,20 @@ class DiagonalCores(Cores):
 
 
 class CanonicalPolyadic(TensorTrain):
-    """A tensor train as a network; what is its own is that all ranks are one, and how a layer holds the cores."""
+    """A tensor train with one rank for all bonds and its own layer parameters; see `DiagonalCores`."""
 
     storage = DiagonalCores
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """(1, r, ..., r, 1), not clipped: the rank of a canonical decomposition may exceed that of any bond."""
+        """Return (1, r, ..., r, 1), not clipped: the rank of a CP decomposition may exceed that of any bond."""
         d = len(raw_shape[0])
-        if isinstance(rank, Sequence) and not isinstance(rank, str):
-            if len(rank) != d - 1 or len(set(rank)) > 1:
-                raise ValueError(
-                    f"The bonds of a canonical polyadic decomposition have one rank, but {list(rank)} was given for "
-                    f"{d - 1} bonds; pass one int."
-                )
-            rank = rank[0] if rank else 1
-        return (1, *((positive_int(rank, "The rank"),) * (d - 1)), 1)
+        rank = check_rank(rank)
+        if isinstance(rank, int):
+            return (1, *(rank,) * (d - 1), 1)
+        if len(rank) != d - 1 or len(set(rank)) > 1:
+            raise ValueError(
+                f"The bonds of a canonical polyadic decomposition have one rank; got {list(rank)} for "
+                f"{d - 1} bonds: pass one int."
+            )
+        return (1, *rank, 1)

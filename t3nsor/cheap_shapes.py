@@ -1,14 +1,16 @@
-"""Shapes of TT matrices that are cheap to train: few operations per token, at a matrix rank and size one can name.
+"""Shapes of TT matrices that are cheap to train: few operations per token at a given matrix rank and size.
 
 At a bond of rank R the matrix W (M, N) is two halves, left (M1, N1, R) and right (R, M2, N2). Beside a frozen weight
 the product and both gradients cost, per token, about
 
-    cost = R M2 (N + N1 M)     multiply-adds a direction, with the left half written out where M2 > 1
+    cost = R M2 (N + N1 M)     multiply-adds per direction, with the left half written out if M2 > 1
 
-while the rank of W as a matrix can be up to R N1 M2 (where N1 <= M1 and M2 <= N2). So M2 and N1 are kept small: the out
-factors stand in the first cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of
-K = R N1 with M2 = 1 the cost is R N + K M, below the K (N + M) of LoRA. What the cores on each side hold is then a
-matter of size alone, and their factors are chosen for few numbers (not always the fewest, where ranks are clipped).
+and W can have a matrix rank of up to R N1 M2 (if N1 <= M1 and M2 <= N2). So M2 and N1 are kept small: the out factors
+are in the first cores and the in factors in the last ones. M2 = N1 = 1 is LoRA of rank R; for a rank of K = R N1 with
+M2 = 1 the cost is R N + K M, below the K (N + M) of LoRA. The factors within each side only affect the size and are
+chosen for few parameters (not always the fewest, because ranks are clipped).
+
+768 -> 3072 with d = 3 and rank 8: ((96, 32, 1), (2, 1, 384)), 6,656 parameters, 55,296 multiply-adds, matrix rank 16.
 """
 
 import math
@@ -16,19 +18,29 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from .shapes import RawShape, factorize, positive_int, train_ranks
+from .shapes import SHAPE_MODES, RawShape, check_rank, factorize, positive_int, train_ranks, tt_shape
 
-USUAL_MATRIX_RANK = 16
-"""The rank that the matrix can reach at least, where nothing is said."""
+MATRIX_RANK = 16
+"""The default matrix rank that W must be able to reach."""
+
+LAYER_SHAPE_MODES = (*SHAPE_MODES, "cheapest")
+"""The values of a layer's `shape_mode`."""
 
 
 class ShapeCost(NamedTuple):
-    """A shape with what it costs: multiply-adds per token and direction, numbers, and the rank that W can reach."""
+    """A shape, its multiply-adds per token and direction, its parameters, and the largest matrix rank of W."""
 
     raw_shape: RawShape
     cost: int
     parameters: int
     matrix_rank: int
+
+
+def layer_shape(in_features: int, out_features: int, d: int, rank: int | Sequence[int], shape_mode: str) -> RawShape:
+    """Return the `raw_shape` of a layer by its `shape_mode`: `cheapest_shape` or one of `tt_shape`."""
+    if shape_mode == "cheapest":
+        return cheapest_shape(in_features, out_features, d, rank)
+    return tt_shape(in_features, out_features, d, shape_mode)
 
 
 def cheapest_shape(
@@ -38,32 +50,34 @@ def cheapest_shape(
     rank: int | Sequence[int] = 8,
     max_parameters: int | None = None,
     max_cost: int | None = None,
-    matrix_rank: int = USUAL_MATRIX_RANK,
+    matrix_rank: int = MATRIX_RANK,
 ) -> RawShape:
-    """The `raw_shape` with the least cost for a number of parameters, or with the fewest parameters for a cost.
+    """Return the `raw_shape` with the lowest cost for a parameter budget, or with the fewest parameters for a cost.
 
     Args:
-        rank: of every bond, clipped as in a train; of a list the largest counts.
-        max_parameters: the budget; None for what the shape of mode "ascending" takes with this d and rank, or
-            for the smallest there is where that takes less.
-        max_cost: multiply-adds per token and direction; where it is given, parameters are minimised instead.
+        in_features, out_features: N and M.
+        d: the number of cores.
+        rank: of every bond, clipped as in a train; only the largest of a list counts.
+        max_parameters: the budget; None for the parameters of the "ascending" shape with this d and rank, or for the
+            smallest possible number if that is larger.
+        max_cost: multiply-adds per token and direction; if given, the parameters are minimised instead.
         matrix_rank: the rank that W must be able to reach, as far as its sizes and the budget allow.
 
     Raises:
-        TypeError, ValueError: an argument is no positive integer, or no shape is within the budget.
+        TypeError, ValueError: an argument is not a positive integer, or no shape is within the budget.
     """
     N, M = positive_int(in_features, "in_features"), positive_int(out_features, "out_features")
     d = positive_int(d, "d")
-    r = max(rank) if isinstance(rank, Sequence) and not isinstance(rank, str) and rank else rank
-    r = positive_int(r, "The rank")
+    rank = check_rank(rank)
+    r = rank if isinstance(rank, int) else max(rank, default=1)
     for name, given in (("max_parameters", max_parameters), ("max_cost", max_cost), ("matrix_rank", matrix_rank)):
         if given is not None:
             positive_int(given, name)
     shapes = [ShapeCost(((M,), (N,)), M * N, M * N, min(M, N))] if d == 1 else list(shape_costs(N, M, d, r))
     if max_cost is not None and max_parameters is not None:
         raise ValueError(
-            "One budget is given and the other number made small, but max_parameters = "
-            f"{max_parameters} and max_cost = {max_cost} were given; leave one out."
+            "Only one of max_parameters and max_cost can be given; got "
+            f"max_parameters = {max_parameters} and max_cost = {max_cost}: leave one out."
         )
     if max_cost is not None:
         return _best(shapes, "cost", max_cost, "parameters", matrix_rank)
@@ -81,8 +95,8 @@ def _best(shapes: list[ShapeCost], limited: str, limit: int, least: str, matrix_
     if not within:
         smallest = min(getattr(shape, limited) for shape in shapes)
         raise ValueError(
-            f"A shape within the budget must exist, but max_{limited} = {limit} was given and the smallest is "
-            f"{smallest}; raise it, or lower the rank."
+            f"max_{limited} must be at least {smallest}, the smallest possible for these sizes; got {limit}: "
+            "raise it, or lower the rank."
         )
     other = "parameters" if least == "cost" else "cost"
     return min(
@@ -92,7 +106,7 @@ def _best(shapes: list[ShapeCost], limited: str, limit: int, least: str, matrix_
 
 @lru_cache(maxsize=1024)
 def shape_costs(N: int, M: int, d: int, r: int) -> tuple[ShapeCost, ...]:
-    """For each bond, N1 and M2 a shape of few parameters; ranks are clipped to what a train can use."""
+    """Return a shape of few parameters for each bond, N1 and M2; ranks are clipped as in a train."""
     costs = []
     for bond in range(1, d):
         for N1 in _divisors(N):
@@ -114,14 +128,14 @@ def shape_costs(N: int, M: int, d: int, r: int) -> tuple[ShapeCost, ...]:
 
 
 def _reach(raw_shape: RawShape, ranks: tuple[int, ...]) -> int:
-    """The rank that the matrix can have: cut at any bonds, it is at most their ranks times those of the pieces."""
+    """Return the largest matrix rank: cut at any bonds, it is at most their ranks times those of the pieces."""
     rows, columns = raw_shape
     d = len(rows)
 
     def piece(first: int, last: int) -> int:
         return min(math.prod(rows[first:last]), math.prod(columns[first:last]))
 
-    best = [1]  # of the cores before each bond
+    best = [1]  # for the cores before each bond
     for last in range(1, d + 1):
         best.append(min(best[first] * ranks[first] * piece(first, last) for first in range(last)))
     return best[d]
@@ -129,9 +143,9 @@ def _reach(raw_shape: RawShape, ranks: tuple[int, ...]) -> int:
 
 @lru_cache(maxsize=65536)
 def _small_chain(few: int, many: int, d: int, r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The factors of the two sides of d cores with few numbers, the outer core first, which gets what it can of `few`.
+    """Return the factors of the two sides of d cores with few parameters, the outer core first, with most of `few`.
 
-    The outer end has rank 1, all other bonds r: the outer core has r m n numbers, the others r m n r.
+    The outer end has rank 1, all other bonds r: the outer core has r m n parameters, the others r m n r.
     """
     if d == 1:
         return (few,), (many,)

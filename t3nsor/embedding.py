@@ -1,4 +1,4 @@
-"""A table of vectors as a tensor train, with rows looked up in its cores; with several cores it is never built.
+"""An embedding table as a tensor train, with rows looked up in its cores; with several cores it is never built.
 
 row i = G_1[:, i_1] G_2[:, i_2] ... G_d[:, i_d]     (i_1, ..., i_d) are the digits of i in base (m_1, ..., m_d)
 indices (...) -> rows (..., embedding_dim)
@@ -16,17 +16,17 @@ from .shapes import check_product, check_raw_shape, factorize, index_below, posi
 
 
 class TTEmbedding(TTModule):
-    """A stand-in for `nn.Embedding` whose table (num_embeddings, embedding_dim) is a tensor train.
+    """A replacement for `nn.Embedding` whose table (num_embeddings, embedding_dim) is a tensor train.
 
     Args:
         num_embeddings, embedding_dim: the size of the table.
-        d: the number of cores; read only where raw_shape is None.
-        tt_rank: an int, clipped at each bond to what the bond can use, or a list of d - 1 ranks, refused if of no use.
-        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)); None factorises both sides. The m's may multiply to more than
-            num_embeddings: the rows beyond are never looked up.
-        pad_rows: pad the number of rows up to one that splits evenly (`suggest_shape`); read only without raw_shape.
-        padding_idx: this row is zero and has no gradient, looked up or in `full()`; negative ones count from the end.
-        init: a standard deviation for the entries (1.0 as in `nn.Embedding`), or another start of `initialize_`.
+        d: the number of cores; used only if raw_shape is None.
+        tt_rank: an int, clipped at each bond, or a list of d - 1 useful ranks, see `train_ranks`.
+        raw_shape: ((m_1, ..., m_d), (n_1, ..., n_d)); by default both sides are factorised. The m's may multiply to
+            more than num_embeddings: the additional rows are never looked up.
+        pad_rows: pad the number of rows to one that splits evenly (`suggest_shape`); used only without raw_shape.
+        padding_idx: this row is zero and has no gradient, in look-ups and in `full()`; negative counts from the end.
+        init: a standard deviation for the entries (1.0 as in `nn.Embedding`), or another init of `initialize_`.
     """
 
     def __init__(
@@ -57,24 +57,24 @@ class TTEmbedding(TTModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the start values anew, in place."""
+        """Draw new initial values in place."""
         self._draw(self.init)
 
     def full(self) -> Tensor:
-        """The table (num_embeddings, embedding_dim), without the rows that only pad the shape."""
+        """Return the table (num_embeddings, embedding_dim), without the rows that only pad the shape."""
         table = super().full()[: self.num_embeddings]
         return self._zero_padding(table, torch.arange(self.num_embeddings, device=table.device))
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Indices (...) -> (..., embedding_dim), in the dtype of the cores.
+        """Return rows, indices (...) -> (..., embedding_dim), in the dtype of the cores.
 
         Raises:
             TypeError: indices are not int32 or int64.
-            IndexError: an index is outside the table (checked on the CPU, where it costs no synchronisation).
+            IndexError: an index is outside the table (checked on the CPU only, to avoid synchronisation).
         """
         if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
             given = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
-            raise TypeError(f"indices must be an int32 or int64 tensor, but {given} was given; convert them first.")
+            raise TypeError(f"indices must be an int32 or int64 tensor; got {given}: convert them first.")
         if indices.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check_range(indices)
         return self._zero_padding(gather_rows(self.live_cores(), indices), indices)
@@ -83,7 +83,7 @@ class TTEmbedding(TTModule):
         outside = indices[(indices < 0) | (indices >= self.num_embeddings)]
         if outside.numel():
             raise IndexError(
-                f"Indices must lie between 0 and {self.num_embeddings - 1}, but {outside[0].item()} was given; "
+                f"Indices must lie between 0 and {self.num_embeddings - 1}; got {outside[0].item()}: "
                 "check the vocabulary that they come from."
             )
 

@@ -1,12 +1,12 @@
-"""Cores near a dense matrix in which each bond's singular values stand half to its left and half to its right.
+"""A decomposition of a dense matrix whose cores share the singular values of each bond evenly.
 
 At bond k the matrix is L_k diag(s_k) R_k, L_k (left entries, r_k) of orthonormal columns, R_k (r_k, right entries) of
 orthonormal rows, and R_{k-1} = V_k R_k with cores V_k (r_{k-1}, m_k, n_k, r_k) of orthonormal rows. Then
 
     G_k = s_{k-1}^(1/2) V_k s_k^(-1/2)        gives G_1 ... G_k = L_k s_k^(1/2)  and  G_{k+1} ... G_d = s_k^(1/2) R_k
 
-For d = 2 that is U s^(1/2) and s^(1/2) V^T, the start of PiSSA (Meng et al. 2024, arXiv:2404.02948, eq. 2 and 3). A
-rank index without a singular value is zero on its left and orthonormal on its right: it has a gradient, and can learn.
+For d = 2 this is U s^(1/2) and s^(1/2) V^T, the initialisation of PiSSA (Meng et al. 2024, arXiv:2404.02948, eq. 2 and
+3). A rank index without a singular value is zero on its left and orthonormal on its right, so that it has a gradient.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from .truncation import factoring_dtype
 
 
 def even_cores(dense: Tensor, shapes: Sequence[tuple[int, int, int, int]]) -> list[Tensor]:
-    """Cores of these shapes for a matrix (M, N), by `tt_svd`, or by `tr_svd` where r_0 > 1; at least in float32.
+    """Return cores of these shapes for a matrix (M, N), by `tt_svd`, or by `tr_svd` if r_0 > 1; at least in float32.
 
-    In a ring it is the bonds 1 to d - 1 that are shared out evenly, and an index of a bond that `tr_svd` has no use for
-    is zero on both sides. Errors are those of the two decompositions.
+    In a ring only the bonds 1 to d - 1 are split evenly, and a rank index that `tr_svd` does not use is zero on both
+    sides. Raises the errors of the two decompositions.
 
     Args:
         dense: (M, N) of any floating dtype.
@@ -50,14 +50,14 @@ def even_cores(dense: Tensor, shapes: Sequence[tuple[int, int, int, int]]) -> li
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """s^(-1/2) for the left of a bond, s^(1/2) for its right; 0 and 1 where s is nothing but rounding."""
+    """Return s^(-1/2) for the left of a bond and s^(1/2) for its right; 0 and 1 if s is only rounding error."""
     is_value = values > values[0] * torch.finfo(values.dtype).eps * len(values)
     root = torch.where(is_value, values, 1.0).sqrt()
     return is_value / root, root
 
 
 def _padded(core: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
-    """The core with zeros in the rank indices that it lacks."""
+    """Return the core, zero-padded in its rank indices."""
     padded = core.new_zeros(shape)
     padded[: core.shape[0], ..., : core.shape[3]] = core
     return padded

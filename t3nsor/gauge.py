@@ -1,25 +1,25 @@
-"""The gauge of a tensor train: what may be done to its cores behind the matrix's back; rounding is a change of it too.
+"""The gauge of a tensor train: changes of the cores that leave the matrix as it is, and rounding as one that does not.
 
 G'_k = P_{k-1} G_k Q_k        Q_k (r_k, q_k),   P_k (q_k, r_k),   P_k Q_k = 1       at the bonds k = 1 .. d-1
 
-    q_k = r_k   Q_k P_k = 1 as well, and the matrix is the same
-    q_k < r_k   Q_k P_k is a projection, and ranks have been cut
+    q_k = r_k   Q_k P_k = 1 as well, and the matrix is unchanged
+    q_k < r_k   Q_k P_k is a projection, and the rank has been cut
 
 W = L_k R_k at bond k, L_k (left entries, r_k) and R_k (r_k, right entries) the products of the cores on either side.
-With L_k = U A and R_k = B V, U and V^T of orthonormal columns, and A B = X S Y^T, the unfolding has the singular
-values S, and Q = B Y_q S_q^{-1/2}, P = S_q^{-1/2} X_q^T A give L_k Q P R_k = (U X_q) (U X_q)^T W, the nearest one of
-rank q. At all bonds at once this is a product of orthogonal projections of W, so that
+With L_k = U A and R_k = B V, where U and V^T have orthonormal columns, and A B = X S Y^T, the unfolding has the
+singular values S, and Q = B Y_q S_q^{-1/2}, P = S_q^{-1/2} X_q^T A give L_k Q P R_k = (U X_q) (U X_q)^T W, the nearest
+matrix of rank q. At all bonds at once this is a product of orthogonal projections of W, so that
 
-    || W - W' ||^2 <= sum over bonds of what was cut, s_{q+1}^2 + ...              (Oseledets 2011, theorem 2.2)
+    || W - W' ||^2 <= sum over bonds of the squares cut, s_{q+1}^2 + ...           (Oseledets 2011, theorem 2.2)
 
-That fixes Q P only. Of all factors of this projection Z D V^T the pair Q = Z D^{1/2}, P = D^{1/2} V^T is taken: since
+This determines only Q P. Of all factorisations of the projection Z D V^T, Q = Z D^{1/2}, P = D^{1/2} V^T is used: since
 D >= 1 neither L_k Q nor P R_k is larger than before, and a bond that is not cut keeps Q = P = 1.
 
-With gradients g_k = L_{k-1}^T (dL/dW) R_k^T, and L' = L Q, R' = P R, a gradient is a covector,
+With gradients g_k = L_{k-1}^T (dL/dW) R_k^T, and L' = L Q, R' = P R, a gradient transforms as a covector,
 
-    g'_k = Q_{k-1}^T g_k P_k^T        exact without cuts, else up to what was cut
-    v'_k the same with the squares of all entries, for means v_k of squared gradients: exact where the gradient's
-         entries are uncorrelated and of mean zero, else without the mixed terms
+    g'_k = Q_{k-1}^T g_k P_k^T        exact without cuts, otherwise up to the part cut
+    v'_k the same with all entries squared, for means v_k of squared gradients: exact if the gradient's entries are
+         uncorrelated with mean zero, otherwise without the mixed terms
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from .tensor_train import TensorTrain
 from .truncation import check_finite, error_budget
 
 NOISE = 1e-12
-"""A singular value below this share of || A || || B || is a rounding error, in the float64 of all factorisations."""
+"""A singular value below this fraction of || A || || B || is rounding error in float64."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +46,33 @@ class Gauge:
     to_right: tuple[Tensor, ...]
 
     def core(self, k: int, core: Tensor) -> Tensor:
-        """P_{k-1} G_k Q_k, (r, m, n, s) -> (q, m, n, t), in float64."""
+        """Return P_{k-1} G_k Q_k, (r, m, n, s) -> (q, m, n, t), in float64."""
         before, after = self._beside(k, core)
         return _between(before[1], core, after[0])
 
     def gradient(self, k: int, gradient: Tensor) -> Tensor:
-        """Q_{k-1}^T g_k P_k^T for a gradient (r, m, n, s) or a mean of gradients, in float64."""
+        """Return Q_{k-1}^T g_k P_k^T for a gradient (r, m, n, s) or a mean of gradients, in float64."""
         before, after = self._beside(k, gradient)
         return _between(before[0].mT, gradient, after[1].mT)
 
     def squared_gradient(self, k: int, squares: Tensor) -> Tensor:
-        """The same for a mean of squared gradients, by the squares of the maps; see the head of this file."""
+        """Return v'_k for a mean of squared gradients (r, m, n, s), in float64; see the head of this file."""
         before, after = self._beside(k, squares)
         return _between(before[0].mT.square(), squares, after[1].mT.square())
 
     def cores(self, cores: Sequence[Tensor]) -> list[Tensor]:
-        """All new cores, in the dtypes of the given ones."""
+        """Return all new cores, in the dtypes of the given ones."""
         return [self.core(k, core).to(core.dtype) for k, core in enumerate(cores)]
 
     def _beside(self, k: int, like: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Q and P at the bond before core k and at the one after it; 1 at the ends."""
+        """Return Q and P at the bonds before and after core k; 1 at the ends."""
         end = (torch.ones(1, 1, dtype=torch.float64, device=like.device),) * 2
         bonds = [end, *zip(self.to_left, self.to_right, strict=True), end]
         return bonds[k], bonds[k + 1]
 
 
 class Rounded(NamedTuple):
-    """New cores, the gauge that led to them, and the Frobenius norm of the difference, measured from the new cores."""
+    """New cores, the gauge that produced them, and the Frobenius norm of the difference to the old matrix."""
 
     cores: list[Tensor]
     gauge: Gauge
@@ -81,30 +81,30 @@ class Rounded(NamedTuple):
 
 @torch.no_grad()
 def singular_values(cores: Sequence[Tensor]) -> list[Tensor]:
-    """Of each bond the singular values of W unfolded there, (at most r_k,), descending, in float64.
+    """Return the singular values of W unfolded at each bond, (at most r_k,), descending, in float64.
 
     Raises:
-        ValueError: a core holds a NaN or an infinity, or nothing (meta device).
+        ValueError: a core holds a NaN or an infinity, or is on the meta device.
     """
     return [torch.linalg.svdvals(a @ b) for a, b in _factors(cores)]  # (p, r) x (r, p') -> (at most r,)
 
 
 def ranks_within(spectra: Sequence[Tensor], rel_tol: float) -> tuple[int, ...]:
-    """The smallest ranks from 0 on that cut no more than rel_tol || W || in all, the same at each bond.
+    """Return the smallest ranks, possibly 0, that cut at most rel_tol || W || in total, divided evenly among the bonds.
 
     Args:
         spectra: the singular values of each bond.
-        rel_tol: from 0 up to, not including, 1.
+        rel_tol: in [0, 1).
     """
     ranks = []
     for values in spectra:
-        lost = values.flip(0).square().cumsum(0).sqrt().flip(0)  # lost[q]: what keeping q singular values loses
+        lost = values.flip(0).square().cumsum(0).sqrt().flip(0)  # lost[q]: the error of rank q
         ranks.append(int((lost > error_budget(rel_tol, values, len(spectra))).sum()))
     return tuple(ranks)
 
 
 def useful_ranks(raw_shape: RawShape, ranks: Sequence[int]) -> tuple[int, ...]:
-    """Interior ranks, lowered to what is of use: r_k <= r_{k-1} m_k n_k and r_k <= m_{k+1} n_{k+1} r_{k+1}."""
+    """Return interior ranks clipped to r_k <= r_{k-1} m_k n_k and r_k <= m_{k+1} n_{k+1} r_{k+1}."""
     sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
     closed = [1, *ranks, 1]
     for k in range(1, len(sizes)):
@@ -116,14 +116,14 @@ def useful_ranks(raw_shape: RawShape, ranks: Sequence[int]) -> tuple[int, ...]:
 
 @torch.no_grad()
 def regauge(cores: Sequence[Tensor], ranks: Sequence[int]) -> Rounded:
-    """A train of smaller ranks near this one, with the maps that carry what belongs to the cores.
+    """Return a nearby train of smaller ranks, with the maps that transform gradients and optimizer state of the cores.
 
-    Directions that are kept without a singular value, as all are while one core is zero, are the ones in which the two
-    sides are largest, so that no other core is lost.
+    Among directions without a singular value (all of them if one core is zero), those in which the two sides are
+    largest are kept, so that the other cores survive.
 
     Args:
-        cores: (r_{k-1}, m_k, n_k, r_k), r_0 = r_d = 1, of any floating dtype; none is changed.
-        ranks: the new interior ranks, from 1 to those that are there; `ranks_within` finds those of a tolerance.
+        cores: (r_{k-1}, m_k, n_k, r_k), r_0 = r_d = 1, of any floating-point dtype; not modified.
+        ranks: the new interior ranks, from 1 to the present ones; `ranks_within` finds them for a tolerance.
 
     Raises:
         ValueError: a core is not finite, cores do not fit, or a rank is out of range.
@@ -133,8 +133,8 @@ def regauge(cores: Sequence[Tensor], ranks: Sequence[int]) -> Rounded:
     factors = _factors(cores)
     if len(ranks) != bonds or any(not 1 <= rank <= r for rank, r in zip(ranks, before, strict=False)):
         raise ValueError(
-            f"ranks must have an entry for each of the {bonds} bonds, from 1 to the {list(before)} that are there, but "
-            f"{list(ranks)} was given; choose smaller ones, or `grown` for larger ones."
+            f"ranks must have an entry for each of the {bonds} bonds, from 1 to the present {list(before)}; got "
+            f"{list(ranks)}: choose smaller ones, or use `grown` for larger ones."
         )
     if tuple(ranks) == before:
         gauge = padding(before, before, cores[0])
@@ -148,17 +148,18 @@ def regauge(cores: Sequence[Tensor], ranks: Sequence[int]) -> Rounded:
 
 @torch.no_grad()
 def orthogonal_gauge(cores: Sequence[Tensor], center: int = -1) -> Gauge:
-    """The gauge in which L_k has orthonormal columns left of core `center` and R_k orthonormal rows right of it.
+    """Return the gauge in which L_k has orthonormal columns left of core `center` and R_k orthonormal rows right of it.
 
-    Of all such gauges the one that turns nothing: Q_k = (L_k^T L_k)^{-1/2} (Lowdin 1950). Ranks stay, and directions in
-    which L_k, or R_k, is zero stay as they are: a train with a zero core can be made orthogonal around any core.
+    Of all such gauges, the symmetric one without rotations: Q_k = (L_k^T L_k)^{-1/2} (Lowdin 1950). Ranks are kept, and
+    directions in which L_k or R_k is zero are unchanged: a train with a zero core can be made orthogonal around any
+    core.
 
     Raises:
-        ValueError: `center` is no index of a core, or a core is not finite.
+        ValueError: `center` is not the index of a core, or a core is not finite.
     """
     d = len(cores)
     if not -d <= center < d:
-        raise ValueError(f"center must index one of the {d} cores, but {center} was given; use -{d} to {d - 1}.")
+        raise ValueError(f"center must index one of the {d} cores; got {center}: use -{d} to {d - 1}.")
     maps = []
     for k, (a, b) in enumerate(_factors(cores), start=1):
         if k <= center % d:
@@ -171,7 +172,7 @@ def orthogonal_gauge(cores: Sequence[Tensor], center: int = -1) -> Gauge:
 
 
 def padding(before: Sequence[int], after: Sequence[int], like: Tensor) -> Gauge:
-    """The maps to interior ranks that are no smaller: new rows and columns of cores, and of gradients, are zero."""
+    """Return the maps to larger or equal interior ranks: new rows and columns of cores and of gradients are zero."""
     options = {"dtype": torch.float64, "device": like.device}
     to_left = tuple(torch.eye(r, q, **options) for r, q in zip(before, after, strict=True))
     return Gauge(to_left, tuple(q.mT for q in to_left))
@@ -179,20 +180,20 @@ def padding(before: Sequence[int], after: Sequence[int], like: Tensor) -> Gauge:
 
 @torch.no_grad()
 def grown(cores: Sequence[Tensor], ranks: Sequence[int]) -> tuple[list[Tensor], Gauge]:
-    """The same matrix with larger interior ranks: new columns left of a bond are random, new rows right of it zero.
+    """Return the same matrix with larger interior ranks: new columns left of a bond are random, new rows right zero.
 
-    The columns are normal with the mean square of their core (1 / (r m n) where that is zero), from torch's generator.
+    The columns are normal with the mean square of their core (1 / (r m n) if it is zero), from torch's generator.
 
     Raises:
-        ValueError: a rank is smaller than the one that is there, or of no use to its neighbours.
+        ValueError: a rank is smaller than the present one, or larger than its neighbours can use.
     """
     train = TensorTrain(cores)
     before = train.ranks[1:-1]
     fits = len(ranks) == len(before) and useful_ranks(train.raw_shape, ranks) == tuple(ranks)
     if not fits or any(r > q for r, q in zip(before, ranks, strict=True)):
         raise ValueError(
-            f"ranks must be at least the {list(before)} that are there, and of use to both neighbours, but "
-            f"{list(ranks)} was given; see `useful_ranks`, and `regauge` for smaller ones."
+            f"ranks must be at least the present {list(before)} and at most what both neighbours can use; got "
+            f"{list(ranks)}: see `useful_ranks`, or use `regauge` for smaller ones."
         )
     gauge = padding(before, ranks, cores[0])
     new = gauge.cores(cores)
@@ -205,7 +206,7 @@ def grown(cores: Sequence[Tensor], ranks: Sequence[int]) -> tuple[list[Tensor], 
 
 
 def _factors(cores: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """A (p, r_k) and B (r_k, p') of each bond, L_k = U A and R_k = B V, in float64."""
+    """Return A (p, r_k) and B (r_k, p') of each bond, L_k = U A and R_k = B V, in float64."""
     for core in cores:
         check_finite(core, "Each core")
     wide = [core.detach().double() for core in cores]
@@ -224,7 +225,7 @@ def _factors(cores: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def _cut(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Q (r, rank) and P (rank, r) of a bond; 1 where nothing is cut."""
+    """Return Q (r, rank) and P (rank, r) of a bond; 1 if nothing is cut."""
     r = b.shape[0]
     if rank == r:
         return (torch.eye(r, dtype=b.dtype, device=b.device),) * 2
@@ -242,7 +243,7 @@ def _cut(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _completed(q: Tensor, p: Tensor, a: Tensor, b: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Q (r, known) and P (known, r) with `count` directions more, the strongest ones that P and Q do not see."""
+    """Extend Q (r, known) and P (known, r) by `count` directions, the strongest ones in their null spaces."""
     known = q.shape[1]
     right_null = torch.linalg.svd(p).Vh[known:].mT  # N (r, r - known), P N = 0
     left_null = torch.linalg.svd(q).U[:, known:]  # M (r, r - known), M^T Q = 0
@@ -257,7 +258,7 @@ def _completed(q: Tensor, p: Tensor, a: Tensor, b: Tensor, count: int) -> tuple[
 
 
 def _square_root(a: Tensor) -> tuple[Tensor, Tensor]:
-    """(A^T A)^{1/2} and its inverse for A (p, r), each (r, r); 1 in the directions in which A is zero."""
+    """Return (A^T A)^{1/2} and its inverse for A (p, r), each (r, r); 1 in the directions in which A is zero."""
     _, s, vh = torch.linalg.svd(a)
     stretch = torch.ones(vh.shape[0], dtype=a.dtype, device=a.device)
     seen = s > NOISE * s.max()

@@ -1,19 +1,19 @@
-"""Random and constant starts with a known matrix: the variance of full() is exact, whatever the shape and the ranks.
+"""Random and constant initialisers with exact statistics of the matrix full(), for any shape and ranks.
 
 An entry of W is a sum over prod_k r_k paths of products of d independent core entries of variance v, so that
 
     Var[W_ij] = v^d prod_k r_k        core entries of deviation s^(1/d) prod_k r_k^(-1/(2d)) give Var[W_ij] = s^2
 
-Two paths differ in an entry of some core, so their products are uncorrelated. The product over r_k runs over the bonds
-k = 1..d: in a train r_d = 1; in a ring the trace sums over r_d = r_0 too, and the same formula holds.
+Two paths differ in an entry of some core, so their products are uncorrelated. The product of r_k runs over the bonds
+k = 1..d: in a train r_d = 1; in a ring the trace also sums over r_d = r_0, and the same formula holds.
 
-Were all core entries equal, the rank indices would be symmetric and the matrix would never leave rank 1 in training.
-In a constant start rank index 0 of each bond carries the constant; the other indices are random on the left of the bond
-and zero on its right, as in LoRA:
+If all core entries were equal, the rank indices would be symmetric and training could never leave rank 1. In a constant
+initialisation, rank index 0 of each bond carries the constant; the other indices are random on the left of the bond and
+zero on its right, as in LoRA:
 
     G_k[0, :, :, 0] = c,   G_k[0, :, :, 1:] random,   G_k[1:] = 0;   last core: c' in place of c
 
-so full() is the constant, exactly, and every rank index has a gradient of its own.
+so full() is exactly the constant, and every rank index has a gradient of its own.
 """
 
 import math
@@ -23,7 +23,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from .formats import get_format
+from .formats import Format, get_format, name_and_format
 from .shapes import check_raw_shape
 from .tensor_network import TensorNetwork
 from .tensor_train import TensorTrain
@@ -44,11 +44,11 @@ STRUCTURED = ("identity", "orthogonal")
 
 
 def initialize_(cores: Sequence[Tensor], init: str | float, center: int = -1) -> None:
-    """Fill cores (r_{k-1}, m_k, n_k, r_k) in place with the start of that name.
+    """Initialise cores (r_{k-1}, m_k, n_k, r_k) in place.
 
     "glorot", "he", "lecun": random with variance 2 / (in + out), 2 / in, 1 / in;   a positive number: random with that
     standard deviation;   "const", "zero", "ones": 1 / in, 0 or 1 in every entry;   "identity",
-    "orthogonal": see `unfolded_identities_` and `orthogonal_`, which read `center`.   ValueError for anything else.
+    "orthogonal": see `unfolded_identities_` and `orthogonal_`, which use `center`.   ValueError for anything else.
     """
     out_features = math.prod(core.shape[1] for core in cores)
     in_features = math.prod(core.shape[2] for core in cores)
@@ -64,24 +64,24 @@ def initialize_(cores: Sequence[Tensor], init: str | float, center: int = -1) ->
         random_(cores, init)
     else:
         raise ValueError(
-            f"init must be one of {', '.join((*VARIANCES, *CONSTANTS, *STRUCTURED))} or a positive standard deviation, "
-            f"but {init!r} was given; choose one of them."
+            f"init must be one of {', '.join((*VARIANCES, *CONSTANTS, *STRUCTURED))} or a positive standard deviation; "
+            f"got {init!r}: choose one of them."
         )
 
 
 @torch.no_grad()
 def random_(cores: Sequence[Tensor], std: float) -> None:
-    """Fill cores (r_{k-1}, m_k, n_k, r_k) in place so that the matrix has entries of mean 0 and variance std^2."""
+    """Draw cores (r_{k-1}, m_k, n_k, r_k) in place so that the matrix has entries of mean 0 and variance std^2."""
     d = len(cores)
     paths = math.prod(core.shape[3] for core in cores)
     for core in cores:
-        if not core.is_meta:  # which torch fills with nothing, and slowly
+        if not core.is_meta:  # normal_ on the meta device is slow and has no effect
             core.normal_(0.0, std ** (1 / d) * paths ** (-1 / (2 * d)))
 
 
 @torch.no_grad()
 def constant_(cores: Sequence[Tensor], value: float) -> None:
-    """Fill cores in place so that every entry of the matrix is `value`; see the head of this file."""
+    """Set cores in place so that every entry of the matrix is `value`; see the head of this file."""
     scale = abs(value) ** (1 / len(cores)) or 1.0
     for core in cores:
         core.zero_()
@@ -92,7 +92,7 @@ def constant_(cores: Sequence[Tensor], value: float) -> None:
 
 @torch.no_grad()
 def identity_(core: Tensor) -> None:
-    """Set a core (r, m, n, s) in place to E[a, i, j, b] = 1 where a = b and i = j, else 0."""
+    """Set a core (r, m, n, s) in place to E[a, i, j, b] = 1 if a = b and i = j, else 0."""
     r, m, n, s = core.shape
     rank_identity = torch.eye(r, s, dtype=core.dtype, device=core.device)
     factor_identity = torch.eye(m, n, dtype=core.dtype, device=core.device)
@@ -101,10 +101,10 @@ def identity_(core: Tensor) -> None:
 
 @torch.no_grad()
 def unfolded_identities_(cores: Sequence[Tensor], center: int) -> None:
-    """Fill cores in place with the identities of their unfoldings, (r m n, s) up to the center, (r, m n s) after it.
+    """Set the unfolding of each core to the identity in place, (r m n, s) up to the center, (r, m n s) after it.
 
-    With the center at zero that is the start ze-id-id-id of MetaTT (arXiv:2506.09105). Every rank index that a bond can
-    use is then reached from both sides; the element of `identity_` would leave all but the first without a gradient.
+    With a zero center this is the initialisation ze-id-id-id of MetaTT (arXiv:2506.09105). Every useful rank index of a
+    bond is then reached from both sides; with `identity_` all but the first would have no gradient.
 
     Raises:
         ValueError: the cores are a ring, in which most rank indices would never have a gradient.
@@ -117,11 +117,11 @@ def unfolded_identities_(cores: Sequence[Tensor], center: int) -> None:
 
 @torch.no_grad()
 def orthogonal_(cores: Sequence[Tensor], center: int, std: float) -> None:
-    """Draw the cores of a train in place, in the gauge that is orthogonal around one of them.
+    """Draw the cores of a train in place, in the gauge that is orthogonal around the core `center`.
 
-    Left unfoldings (r m n, s) before the center and right ones (r, m n s) after it are uniform among those with
+    Left unfoldings (r m n, s) before the center and right ones (r, m n s) after it are drawn uniformly from those with
     orthonormal columns or rows (Saxe et al. 2013, arXiv:1312.6120), so that || W || is the norm of the center, whose
-    entries are normal with the variance that gives W the mean square std^2.
+    entries are normal with the variance for which W has the mean square std^2.
 
     Raises:
         ValueError: the cores are a ring, which has no such gauge.
@@ -144,11 +144,11 @@ def random_matrix(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int] = 8,
     std: float = 1.0,
-    format: str = "tensor_train",
+    format: str | Format = "tensor_train",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
-    """A random matrix with E[W_ij] = 0 and Var[W_ij] = std^2, as a network of the format of that name in `FORMATS`."""
+    """Return a random matrix with E[W_ij] = 0 and Var[W_ij] = std^2, as a network of a format in `FORMATS`."""
     std = _check_std(std)
     return _drawn(raw_shape, rank, format, dtype, device, lambda cores: random_(cores, std))
 
@@ -157,13 +157,13 @@ def matrix_with_random_cores(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int] = 8,
     std: float = 1.0,
-    format: str = "tensor_train",
+    format: str | Format = "tensor_train",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorNetwork:
-    """A network whose core entries, not those of the matrix, are normal with mean 0 and standard deviation `std`.
+    """Return a network whose core entries, not those of the matrix, are normal with standard deviation `std`.
 
-    Of the formats "cp" and "tucker" these are the entries of the factors, and of the core tensor.
+    For the formats "cp" and "tucker" these are the entries of the factors and of the core tensor.
     """
     std = _check_std(std)
 
@@ -175,17 +175,17 @@ def matrix_with_random_cores(
 
 
 def glorot_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
-    """A random matrix (out, in) with Var[W_ij] = 2 / (in + out); options as for `random_matrix`."""
+    """Return a random matrix (out, in) with Var[W_ij] = 2 / (in + out); options as for `random_matrix`."""
     return random_matrix(raw_shape, rank, std=_scaled_std("glorot", raw_shape), **options)
 
 
 def he_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
-    """A random matrix (out, in) with Var[W_ij] = 2 / in; options as for `random_matrix`."""
+    """Return a random matrix (out, in) with Var[W_ij] = 2 / in; options as for `random_matrix`."""
     return random_matrix(raw_shape, rank, std=_scaled_std("he", raw_shape), **options)
 
 
 def lecun_initializer(raw_shape: Sequence[Sequence[int]], rank: int | Sequence[int] = 8, **options) -> TensorNetwork:
-    """A random matrix (out, in) with Var[W_ij] = 1 / in; options as for `random_matrix`."""
+    """Return a random matrix (out, in) with Var[W_ij] = 1 / in; options as for `random_matrix`."""
     return random_matrix(raw_shape, rank, std=_scaled_std("lecun", raw_shape), **options)
 
 
@@ -196,9 +196,9 @@ def const_initializer(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> TensorTrain:
-    """A train with `value` in every entry of its matrix whose rank indices are not symmetric, so that it can learn."""
+    """Return a train of a constant matrix, trainable at any rank, since its rank indices are not symmetric."""
     if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"value must be a finite number, but {value!r} was given; pass e.g. 1.0.")
+        raise ValueError(f"value must be a finite number; got {value!r}: pass e.g. 1.0.")
     return _drawn(raw_shape, rank, "tensor_train", dtype, device, lambda cores: constant_(cores, value))
 
 
@@ -214,14 +214,14 @@ def _is_number(value: object) -> bool:
 def _check_train(cores: Sequence[Tensor], gauge: str) -> None:
     if cores[0].shape[0] != 1:
         raise ValueError(
-            f"Cores can be {gauge} around one of them in a train only, but these are a ring with r_0 = "
-            f"{cores[0].shape[0]}; use a random init."
+            f"Only the cores of a train can be {gauge} around one of them; got a ring with r_0 = "
+            f"{cores[0].shape[0]}: use a random init."
         )
 
 
 def _check_std(std: float) -> float:
     if not _is_number(std) or not 0 < std < math.inf:
-        raise ValueError(f"std must be a positive number, but {std!r} was given; pass e.g. 0.02.")
+        raise ValueError(f"std must be a positive number; got {std!r}: pass e.g. 0.02.")
     return std
 
 
@@ -229,13 +229,13 @@ def _check_std(std: float) -> float:
 def _drawn(
     raw_shape: Sequence[Sequence[int]],
     rank: int | Sequence[int],
-    format: str,
+    format: str | Format,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
     fill: Callable[[Sequence[Tensor]], None],
 ) -> TensorNetwork:
-    """A network as a layer of that format would hold it, its numbers given by `fill`, see `Cores.reset`."""
-    network = get_format(format)
-    cores = network.make_cores(check_raw_shape(raw_shape), rank, dtype=dtype, device=device)
+    """Return a network with the parameters of a layer of that format, filled by `fill`, see `Cores.reset`."""
+    name, format = name_and_format(format)
+    cores = format.make_cores(check_raw_shape(raw_shape), rank, dtype=dtype, device=device)
     cores.reset(fill)
-    return network(core.detach() for core in cores.live())
+    return get_format(name)(core.detach() for core in cores.live())

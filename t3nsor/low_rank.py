@@ -1,9 +1,9 @@
-"""Between tensor networks and products of two factors, W = B A, as those of LoRA (Hu et al. 2021, arXiv:2106.09685).
+"""Conversions between tensor networks and low-rank products W = B A, as in LoRA (Hu et al. 2021, arXiv:2106.09685).
 
     B (out, r), A (r, in)     as a train: G_1 = A^T (1, 1, in, r), G_2 = B^T (r, out, 1, 1)
 
-Cut at a bond with all in factors on one side of it and all out factors on the other, a train is such a product already,
-of the rank of the bond. Where a core carries both sides, the rank of W is not that of any bond, up to min(out, in).
+A train that has all in factors on one side of a bond and all out factors on the other is already such a product, of the
+rank of the bond. If a core has factors of both, the matrix rank of W is not that of any bond, but up to min(out, in).
 """
 
 from collections.abc import Sequence
@@ -18,37 +18,37 @@ from .truncation import check_finite, factoring_dtype
 
 
 def from_low_rank(B: Tensor, A: Tensor) -> TensorTrain:
-    """The two-core train of B A, which holds their numbers, from B (out, r) and A (r, in) of one floating dtype.
+    """Return the two-core train of B A, a view of B (out, r) and A (r, in), which have one floating-point dtype.
 
     Raises:
-        TypeError: a factor is no floating-point tensor, or their dtypes differ.
-        ValueError: a factor is no matrix, their inner sizes or their devices differ, or there is a zero in a shape.
+        TypeError: a factor is not a floating-point tensor, or their dtypes differ.
+        ValueError: a factor is not a matrix, their inner sizes or devices differ, or a shape contains a zero.
     """
     for name, factor in (("B", B), ("A", A)):
         if not isinstance(factor, Tensor):
-            raise TypeError(f"{name} must be a tensor, but {type(factor).__name__} was given; convert it first.")
+            raise TypeError(f"{name} must be a tensor; got {type(factor).__name__}: convert it first.")
         if factor.dim() != 2:
-            raise ValueError(f"{name} must be a matrix, but its shape is {tuple(factor.shape)}; reshape it.")
+            raise ValueError(f"{name} must be a matrix; got the shape {tuple(factor.shape)}: reshape it.")
     if B.shape[1] != A.shape[0]:
         raise ValueError(
-            "The factors must meet in one rank, B (out, r) and A (r, in), but their shapes are "
-            f"{tuple(B.shape)} and {tuple(A.shape)}; transpose one, or give them in the other order."
+            "The factors must have one inner size, B (out, r) and A (r, in); got the shapes "
+            f"{tuple(B.shape)} and {tuple(A.shape)}: transpose one, or swap them."
         )
     return TensorTrain([A.mT[None, None], B.mT[:, :, None, None]])  # (1, 1, in, r), (r, out, 1, 1)
 
 
 @torch.no_grad()
 def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
-    """B (out, q) and A (q, in) with B A = W, q its numerical rank, at least 1; the singular values are in equal parts.
+    """Return B (out, q) and A (q, in) with B A = W, q >= 1 its numerical rank; singular values are split evenly.
 
-    Of the zero matrix B is zero and A a row of norm 1, so that B has a gradient and the product can learn.
+    For the zero matrix B is zero and A a row of norm 1, so that B has a gradient.
 
-    Singular values count that exceed the largest one times machine precision times max(out, in). They are found from
-    the cores, and the dense matrix is never built, where a bond has all in factors on one side and all out factors on
-    the other; else from the dense matrix. Half precision is factored in float32.
+    The numerical rank counts the singular values larger than the largest one times machine precision times
+    max(out, in). They are computed from the cores, without building the dense matrix, if a bond has all in factors on
+    one side and all out factors on the other; otherwise from the dense matrix. Half precision is factored in float32.
 
     Raises:
-        ValueError: a core holds a NaN or an infinity, or nothing (meta device).
+        ValueError: a core holds a NaN or an infinity, or is on the meta device.
     """
     for core in network.cores:
         check_finite(core, "Each core")
@@ -69,7 +69,7 @@ def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
 
 
 def _separating_bond(train: TensorTrain) -> int | None:
-    """The interior bond of least rank between all in factors and all out factors; None where there is none."""
+    """Return the interior bond of least rank between all in factors and all out factors, or None."""
     rows, columns = train.raw_shape
     separating = [
         bond
@@ -80,7 +80,7 @@ def _separating_bond(train: TensorTrain) -> int | None:
 
 
 def _factors_at(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
-    """B (out, r) and A (r, in) from the two sides of a bond that separates out and in."""
+    """Return B (out, r) and A (r, in), the two sides of a bond that separates out and in."""
     left, right = chain(cores[:bond]), chain(cores[bond:])  # (1, M1, N1, r), (r, M2, N2, 1)
     if left.shape[1] == 1 and right.shape[2] == 1:
         return right[:, :, 0, 0].mT, left[0, 0].mT  # (r, out) -> (out, r), (in, r) -> (r, in)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 
 from .contraction import contract
-from .shapes import RawShape, positive_int
+from .shapes import RawShape, check_rank
 from .tensor_network import TensorNetwork
 from .tensor_train import TensorTrain
 
 
 class TensorRing(TensorNetwork):
-    """A matrix as a ring of cores of shape (r_{k-1}, m_k, n_k, r_k) with r_d = r_0; see `TensorNetwork`."""
+    """A matrix given by a ring of cores (r_{k-1}, m_k, n_k, r_k) with r_d = r_0; see `TensorNetwork`."""
 
     @classmethod
     def free_bonds(cls, d: int) -> range:
@@ -25,20 +25,20 @@ class TensorRing(TensorNetwork):
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """(r_0, ..., r_{d-1}, r_0) for one int (every bond has it) or for the list of d ranks (r_0, ..., r_{d-1})."""
+        """Return (r_0, ..., r_{d-1}, r_0) for one int, the rank of every bond, or the list of d ranks."""
         d = len(raw_shape[0])
-        if not isinstance(rank, Sequence) or isinstance(rank, str):
-            return (positive_int(rank, "The rank"),) * (d + 1)
+        rank = check_rank(rank)
+        if isinstance(rank, int):
+            return (rank,) * (d + 1)
         if len(rank) != d:
             raise ValueError(
-                f"A list of ring ranks must name r_0 to r_{d - 1}, one per core, but {list(rank)} has {len(rank)} of "
-                f"them; pass {d}, or one int for all."
+                f"A list of ring ranks must name r_0 to r_{d - 1}, one per core; got {list(rank)} with {len(rank)} of "
+                f"them: pass {d}, or one int for all."
             )
-        ranks = tuple(positive_int(r, "Each rank") for r in rank)
-        return (*ranks, ranks[0])
+        return (*rank, rank[0])
 
     def to_train(self) -> TensorTrain:
-        """The same matrix as a train whose bonds carry the outer rank index too, with ranks r_0 r_k."""
+        """Return the same matrix as a train whose bonds also carry the outer rank index, with ranks r_0 r_k."""
         outer, last = self.ranks[0], len(self.cores) - 1
         if last == 0:
             return TensorTrain([contract("amna->mn", self.cores[0])[None, ..., None]])  # (r, m, n, r) -> (1, m, n, 1)

@@ -19,7 +19,7 @@ from .truncation import check_finite, error_budget, factoring_dtype, rank_caps, 
 
 
 class TensorTrain(TensorNetwork):
-    """A matrix as a train of cores of shape (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1; see `TensorNetwork`."""
+    """A matrix given by a train of cores (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1; see `TensorNetwork`."""
 
     @classmethod
     def free_bonds(cls, d: int) -> range:
@@ -28,19 +28,18 @@ class TensorTrain(TensorNetwork):
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """(1, r_1, ..., r_{d-1}, 1): an int is clipped to what each bond can use, a list checked, see `train_ranks`."""
+        """Return (1, r_1, ..., r_{d-1}, 1): an int is clipped at each bond, a list is checked, see `train_ranks`."""
         return train_ranks(raw_shape, rank)
 
     def _check(self) -> None:
         super()._check()
         if self.ranks[0] != 1:
             raise ValueError(
-                f"A TensorTrain must begin and end with rank 1, but r_0 = r_d = {self.ranks[0]}; "
-                "use a TensorRing for that."
+                f"A TensorTrain must begin and end with rank 1; got r_0 = r_d = {self.ranks[0]}: use a TensorRing."
             )
 
     def _block_diagonal(self, k: int, a: Tensor, b: Tensor) -> Tensor:
-        """Block-diagonal within the train; side by side in the first core, one above the other in the last."""
+        """Block-diagonal within the train; concatenated along r_1 in the first core and along r_{d-1} in the last."""
         last = len(self.cores) - 1
         if last == 0:
             return a + b
@@ -51,20 +50,21 @@ class TensorTrain(TensorNetwork):
         return super()._block_diagonal(k, a, b)
 
     def to_train(self) -> "TensorTrain":
-        """The same cores; of another format that is read as a train, the train that is read."""
+        """Return the plain train of these cores, also for the formats that are read as a train."""
         return TensorTrain(self.cores)
 
     def orthogonalize(self, center: int = -1) -> "TensorTrain":
-        """The same matrix with orthonormal unfoldings left and right of core `center` (Oseledets 2011, section 3).
+        """Return the same matrix with orthonormal unfoldings left and right of core `center`.
 
-        Ranks shrink to what the shape can use. Half-precision cores are factored in float32.
+        Ranks shrink to what the shape can use. Half-precision cores are factored in float32. Source: Oseledets 2011,
+        section 3.
 
         Raises:
-            ValueError: `center` is no index of a core.
+            ValueError: `center` is not the index of a core.
         """
         d = len(self.cores)
         if not -d <= center < d:
-            raise ValueError(f"center must index one of the {d} cores, but {center} was given; use -{d} to {d - 1}.")
+            raise ValueError(f"center must index one of the {d} cores; got {center}: use -{d} to {d - 1}.")
         center %= d
         cores = [core.to(factoring_dtype(core.dtype)) for core in self.cores]
         for k in range(center):
@@ -80,11 +80,11 @@ class TensorTrain(TensorNetwork):
         return TensorTrain(core.to(self.dtype) for core in cores)
 
     def round(self, max_rank: int | Sequence[int] | None = None, rel_tol: float | None = None) -> "TensorTrain":
-        """A train of smaller ranks near this one: TT-rounding, Oseledets 2011, algorithm 2.
+        """Return a nearby train of smaller ranks by TT-rounding (Oseledets 2011, algorithm 2).
 
         Args:
-            max_rank: the most that each interior rank may be, an int or a list of d - 1; None for no cap.
-            rel_tol: with no cap in the way, || W - rounded || <= rel_tol * || W || in the Frobenius norm; None to keep
+            max_rank: a cap on each interior rank, an int or a list of d - 1; None for no cap.
+            rel_tol: if no cap is active, || W - rounded || <= rel_tol * || W || in the Frobenius norm; None to keep
                 every rank that the shape and the cap allow.
 
         Raises:
@@ -105,7 +105,7 @@ class TensorTrain(TensorNetwork):
         return TensorTrain(core.to(self.dtype) for core in cores)
 
     def norm(self) -> Tensor:
-        """The Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate also where summands cancel."""
+        """Return the Frobenius norm, a 0-dimensional tensor, from orthogonal cores: accurate under cancellation."""
         last = self.to(factoring_dtype(self.dtype)).orthogonalize().cores[-1]
         return torch.linalg.vector_norm(last).to(self.dtype)
 

@@ -2,14 +2,14 @@
 
 W[(i_1..i_d), (j_1..j_d)] = sum over a_1..a_d of C[a_1, ..., a_d] U_1[i_1, j_1, a_1] ... U_d[i_d, j_d, a_d]
 
-    factor U_k      (m_k, n_k, r_k)       a layer's Parameters, what is shared goes by its index
-    core tensor C   (r_1, ..., r_d)       a layer's Parameter, its own
+    factor U_k      (m_k, n_k, r_k)       a layer's Parameters, shared by index
+    core tensor C   (r_1, ..., r_d)       a layer's Parameter, never shared
     core G_k        left of the pivot p   G_k[A, i, j, (A, a)] = U_k[i, j, a],  A = (a_1..a_{k-1}) passing through
                     at the pivot          G_p[A, i, j, Z] = sum_a C[A, a, Z] U_p[i, j, a],    Z = (a_{p+1}..a_d)
                     right of it           G_k[(a, Z), i, j, Z] = U_k[i, j, a]
 
-The pivot is where the ranks of the train, r_1 ... r_k left of it and r_{k+1} ... r_d right of it, have the least sum.
-That is sum_k m_k n_k r_k + prod_k r_k numbers. For d = 2 it is a product of three matrices.
+The pivot minimises the sum of the train's ranks, r_1 ... r_k left of it and r_{k+1} ... r_d right of it. The format has
+sum_k m_k n_k r_k + prod_k r_k parameters. For d = 2 it is a product of three matrices.
 """
 
 import math
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from .contraction import contract
-from .cores import Cores
-from .shapes import RawShape, positive_int
+from .cores import Cores, CoreShape
+from .shapes import RawShape, check_rank
 from .tensor_train import TensorTrain
 
 
@@ -28,21 +28,22 @@ class TuckerCores(Cores):
     """Factors (m_k, n_k, r_k), the entries of this list, and one core tensor (r_1, ..., r_d).
 
     Args:
-        raw_shape: ((m_1..m_d), (n_1..n_d)); none for a slice, as in `Cores`.
-        ranks: (r_1, ..., r_d).
+        core_shapes: those of the train.
+        factor_ranks: (r_1, ..., r_d); both are empty for a slice, as in `Cores`.
     """
 
     are_parameters = False
 
     def __init__(
         self,
-        raw_shape: RawShape = ((), ()),
-        ranks: Sequence[int] = (),
+        core_shapes: Sequence[CoreShape] = (),
+        factor_ranks: Sequence[int] = (),
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(list(zip(*raw_shape, ranks, strict=True)), device=device, dtype=dtype)
-        self.core_tensor = nn.Parameter(torch.empty(tuple(ranks), device=device, dtype=dtype))
+        factor_shapes = [(m, n, r) for (_, m, n, _), r in zip(core_shapes, factor_ranks, strict=True)]
+        super().__init__(core_shapes, device=device, dtype=dtype, stored_shapes=factor_shapes)
+        self.core_tensor = nn.Parameter(torch.empty(tuple(factor_ranks), device=device, dtype=dtype))
 
     def live(self) -> list[Tensor]:
         ranks = tuple(self.core_tensor.shape)
@@ -53,11 +54,11 @@ class TuckerCores(Cores):
             *(_pass_right(factors[k], math.prod(ranks[k + 1 :])) for k in range(p + 1, len(ranks))),
         ]
 
-    def common(self) -> list[nn.Parameter]:
+    def joint_parameters(self) -> list[nn.Parameter]:
         return [self.core_tensor]
 
     def reset(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
-        """Draw d + 1 tensors whose paths are the entries of the core tensor: the matrix has the variance asked."""
+        """Draw d + 1 tensors whose paths are the entries of the core tensor: the matrix has the wanted variance."""
         factors = [self.read(k).permute(2, 0, 1)[..., None] for k in range(len(self))]  # (m, n, r) -> (r, m, n, 1)
         fill([self.core_tensor.reshape(1, 1, 1, -1), *factors])
 
@@ -69,36 +70,36 @@ class TuckerCores(Cores):
 
 
 class Tucker(TensorTrain):
-    """A tensor train as a network; what is its own is what a rank means, and how a layer holds the cores."""
+    """A tensor train with ranks given for the factors and its own layer parameters; see `TuckerCores`."""
 
     @classmethod
     def free_bonds(cls, d: int) -> range:
-        """1 to d: a list of ranks names those of the d factors."""
+        """1 to d: a list of ranks gives those of the d factors."""
         return range(1, d + 1)
 
     @classmethod
     def factor_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """(r_1, ..., r_d): an int is cut to m_k n_k in each factor, a list of d is checked."""
+        """Return (r_1, ..., r_d): an int is clipped to m_k n_k in each factor, a list of d is checked."""
         sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
-        if not isinstance(rank, Sequence) or isinstance(rank, str):
-            return tuple(min(positive_int(rank, "The rank"), size) for size in sizes)
+        rank = check_rank(rank)
+        if isinstance(rank, int):
+            return tuple(min(rank, size) for size in sizes)
         if len(rank) != len(sizes):
             raise ValueError(
-                f"A list of Tucker ranks must name r_1 to r_{len(sizes)}, one per factor, but {list(rank)} has "
-                f"{len(rank)} of them; pass {len(sizes)}, or one int for all."
+                f"A list of Tucker ranks must name r_1 to r_{len(sizes)}, one per factor; got {list(rank)} with "
+                f"{len(rank)} of them: pass {len(sizes)}, or one int for all."
             )
-        ranks = tuple(positive_int(r, "Each rank") for r in rank)
-        for k, (r, size) in enumerate(zip(ranks, sizes, strict=True)):
+        for k, (r, size) in enumerate(zip(rank, sizes, strict=True)):
             if r > size:
                 raise ValueError(
-                    f"The rank of a factor must not exceed its m_k n_k, but factor {k} has rank {r} and m_k n_k = "
-                    f"{size}; pass at most {size}, or one int for all."
+                    f"The rank of a factor must not exceed its m_k n_k; got rank {r} for factor {k} with m_k n_k = "
+                    f"{size}: pass at most {size}, or one int for all."
                 )
-        return ranks
+        return rank
 
     @classmethod
     def resolve_ranks(cls, raw_shape: RawShape, rank: int | Sequence[int]) -> tuple[int, ...]:
-        """The ranks of the train, for ranks of the factors as `factor_ranks` takes them."""
+        """Return the ranks of the train for the ranks of the factors, as accepted by `factor_ranks`."""
         return train_ranks_of(cls.factor_ranks(raw_shape, rank))
 
     @classmethod
@@ -107,29 +108,30 @@ class Tucker(TensorTrain):
         raw_shape: RawShape,
         rank: int | Sequence[int],
         disabled: Iterable[int] = (),
-        basis_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> TuckerCores:
-        """Factors and a core tensor for a layer; ValueError for what this format does not have."""
-        for name, given in (("disabled_cores", tuple(disabled)), ("basis_size", basis_size)):
-            if given:
-                raise ValueError(f"The format 'tucker' has no {name}, but {given} was given; leave it out.")
-        return TuckerCores(raw_shape, cls.factor_ranks(raw_shape, rank), device=device, dtype=dtype)
+        """Return factors and a core tensor for a layer; ValueError for disabled cores."""
+        if disabled := tuple(disabled):
+            raise ValueError(f"The format 'tucker' does not support disabled_cores; got {disabled}: leave them out.")
+        ranks = cls.factor_ranks(raw_shape, rank)
+        bonds = train_ranks_of(ranks)
+        core_shapes = list(zip(bonds[:-1], *raw_shape, bonds[1:], strict=True))
+        return TuckerCores(core_shapes, ranks, device=device, dtype=dtype)
 
 
 def pivot(ranks: Sequence[int]) -> int:
-    """The index of the core that absorbs the core tensor."""
+    """Return the index of the core that absorbs the core tensor."""
     return min(range(len(ranks)), key=lambda p: sum(_bonds(ranks, p)))
 
 
 def train_ranks_of(ranks: Sequence[int]) -> tuple[int, ...]:
-    """(1, ..., 1): the ranks of the train for those of the factors."""
+    """Return the ranks (1, ..., 1) of the train for those of the factors."""
     return tuple(_bonds(ranks, pivot(ranks)))
 
 
 def _bonds(ranks: Sequence[int], p: int) -> list[int]:
-    """r_1 ... r_k up to the pivot, r_{k+1} ... r_d after it, for k = 0..d."""
+    """Return r_1 ... r_k up to the pivot and r_{k+1} ... r_d after it, for k = 0..d."""
     return [math.prod(ranks[:k]) if k <= p else math.prod(ranks[k:]) for k in range(len(ranks) + 1)]
 
 

@@ -47,7 +47,7 @@ def sites_of(modes: tuple[Mode, ...], adapters: Mapping[str, TensorTrainDelta]) 
     indices = {}
     for path, adapter in adapters.items():
         layer = adapter.linear
-        keys = [None if k in layer.disabled_cores else id(layer.cores.numbers(k)[0]) for k in range(len(modes))]
+        keys = [None if k in layer.disabled_cores else id(layer.cores.parameters_of(k)[0]) for k in range(len(modes))]
         indices[path] = tuple(found.setdefault(key, len(found)) for found, key in zip(slices, keys, strict=True))
     return Sites(modes, tuple(map(len, slices)), indices)
 

@@ -183,7 +183,7 @@ def _parameters(delta: nn.Module) -> Iterator[nn.Parameter]:
     for module in delta.modules():
         if isinstance(module, TTModule):
             for k in range(len(module.core_shapes)):
-                yield from module.cores.numbers(k)
+                yield from module.cores.parameters_of(k)
     yield from delta.parameters()
 
 

@@ -252,8 +252,7 @@ class TensorTrainFields(AdapterConfig):
                 core_activation=self.core_activation,
                 init="glorot" if self.init == PRINCIPAL else self.init,
                 zero_core=self.core_at_zero if zero else None,
-                format=self.format,
-                basis_size=self.basis_size,
+                format=t3.TensorBasisFormat(self.basis_size) if self.format == "tensor_basis" else self.format,
                 dtype=torch.float32,
             )
         except ValueError as error:

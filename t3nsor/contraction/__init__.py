@@ -1,13 +1,13 @@
-"""How a tensor network meets data: y = x (B + W)^T + b, and which way the three contractions of a step take.
+"""The product of data with a tensor network, y = x (B + W)^T + b, and the choice of strategies for its contractions.
 
-    matmul          the product, checked                          plans, planner   the choice of a way
-    function        one differentiable operation, compiled too    work, device     what a way costs, and where
-    way             what a way offers                             explanation      the table of all ways
-    sequential, halves, materialised    the ways                  rows             rows looked up by index
-    chains          products of cores                             precision        products in their operands' dtype
-    clock           seconds of a call
+    matmul          the product, with its checks                    plans, planner   the choice of strategies
+    function        one differentiable operation, also compiled     work, device     the cost model and its coefficients
+    strategy        the interface of a strategy                     explanation      the table of all strategies
+    sequential, halves, materialised    the strategies              rows             rows looked up by index
+    chains          products of cores                               precision        products in their operands' dtype
+    network         what is needed of a tensor network              clock            the seconds of a call
 
-A way is one module; a device is one line of `device`.
+To add a strategy, write one module and list it in `plans`; to add a device, add a line to `device`.
 """
 
 from .chains import dense

@@ -1,12 +1,15 @@
-"""Products of neighbouring cores, the dense matrix of a chain, and the gradients that flow back into the cores.
+"""Products of neighbouring cores, the dense matrix of a chain, and the gradients of the cores.
 
     chain(G_i .. G_k)   (r_{i-1}, M, N, r_k)                   M = m_i ... m_k, N = n_i ... n_k, both in C order
     halves at bond k    left (M1, N1, R), right (R, M2, N2)    W[(i1, i2), (j1, j2)] = sum_R left[i1, j1] right[i2, j2]
     dense               W (M, N)                               M = M1 M2, N = N1 N2
 
-Where all columns are left of a bond and all rows right of it, W is a product of two low-rank factors, which have no
-order: the right one counts as the left half then, and M2 = N1 = 1. A ring closes through the outer rank c = r_0 = r_d.
-The two halves meet in it too, so R = c r_k, and c = 1 in a train.
+If all columns are left of a bond and all rows right of it, W is a product of two low-rank factors, in either order: the
+right one is then used as the left half, and M2 = N1 = 1. A ring closes through the outer rank c = r_0 = r_d, over which
+the two halves are contracted too, so R = c r_k; in a train c = 1.
+
+768 -> 3072 with d = 3 and rank 8, ((12, 16, 16), (8, 8, 12)): cores (1, 12, 8, 8), (8, 16, 8, 8), (8, 16, 12, 1); at
+bond 1 the halves are left (12, 8, 8) and right (8, 256, 96), at bond 2 left (192, 64, 8) and right (8, 16, 12).
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from .work import Product, Work
 
 
 class Sizes(NamedTuple):
-    """What the cost of a contraction depends on: raw shape ((m_1..m_d), (n_1..n_d)) and ranks (r_0, ..., r_d)."""
+    """The sizes that the cost of a contraction depends on: m_1..m_d, n_1..n_d, and the ranks r_0..r_d."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
@@ -27,13 +30,13 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, cores: Sequence[Tensor]) -> "Sizes":
-        """Those of a chain of cores."""
+        """Return the sizes of a chain of cores."""
         ranks = (cores[0].shape[0], *(core.shape[3] for core in cores))
         return cls(tuple(core.shape[1] for core in cores), tuple(core.shape[2] for core in cores), ranks)
 
     @property
     def transposed(self) -> "Sizes":
-        """Those of the transposed matrix."""
+        """The sizes of the transposed matrix."""
         return Sizes(self.columns, self.rows, self.ranks)
 
     @property
@@ -42,16 +45,16 @@ class Sizes(NamedTuple):
         return _product(self.rows), _product(self.columns)
 
     def split(self, bond: int) -> tuple[int, int, int, int, int]:
-        """(M1, N1, M2, N2, R) of the halves at a bond."""
+        """Return (M1, N1, M2, N2, R) of the halves at a bond."""
         M1, N1 = _product(self.rows[:bond]), _product(self.columns[:bond])
         M, N = self.shape
         R = self.ranks[0] * self.ranks[bond]
         return (M, 1, 1, N, R) if (M1, N1) == (1, N) else (M1, N1, M // M1, N // N1, R)
 
     def best_bond(self) -> int | None:
-        """The interior bond at which building the dense matrix is cheapest; None with a single core.
+        """Return the interior bond at which the dense matrix is built most cheaply; None for a single core.
 
-        Where N1 = 1 or M2 = 1 the product of the halves has the order of the matrix already and nothing is permuted.
+        If N1 = 1 or M2 = 1, the product of the halves is already in the order of the matrix and is not permuted.
         """
         costs = [self._cost_of_dense(bond) for bond in range(1, len(self.rows))]
         return costs.index(min(costs)) + 1 if costs else None
@@ -70,12 +73,12 @@ def _product(factors: Sequence[int]) -> int:
 
 
 def transpose(cores: Sequence[Tensor]) -> list[Tensor]:
-    """The cores of the transposed matrix."""
+    """Return the cores of the transposed matrix."""
     return [core.transpose(1, 2) for core in cores]
 
 
 def chain(cores: Sequence[Tensor]) -> Tensor:
-    """The product of neighbouring cores, (r_{i-1}, M, N, r_k)."""
+    """Return the product of neighbouring cores, (r_{i-1}, M, N, r_k)."""
     product = cores[0]
     for core in cores[1:]:
         r, M, N, s = product.shape
@@ -86,7 +89,7 @@ def chain(cores: Sequence[Tensor]) -> Tensor:
 
 
 def chain_work(sizes: Sizes, first: int, last: int) -> Work:
-    """That of `chain` for the cores from `first` up to, not including, `last`."""
+    """Return the work of `chain` for the cores from `first` up to, but not including, `last`."""
     work, size = Work(), sizes.ranks[first] * sizes.rows[first] * sizes.columns[first]
     for k in range(first + 1, last):
         added = sizes.rows[k] * sizes.columns[k] * sizes.ranks[k + 1]
@@ -96,7 +99,7 @@ def chain_work(sizes: Sizes, first: int, last: int) -> Work:
 
 
 def chain_gradients(cores: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
-    """The gradients of the cores, given that of their chain (r_{i-1}, M, N, r_k): half by half, down to one core."""
+    """Return the gradients of the cores, given that of their chain (r_{i-1}, M, N, r_k), by recursive halving."""
     if len(cores) == 1:
         return [gradient]
     middle = len(cores) // 2
@@ -113,7 +116,7 @@ def chain_gradients(cores: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
 
 
 def chain_gradients_work(sizes: Sizes, first: int, last: int) -> Work:
-    """That of `chain_gradients` for the cores from `first` up to, not including, `last`."""
+    """Return the work of `chain_gradients` for the cores from `first` up to, but not including, `last`."""
     if last - first == 1:
         return Work()
     middle = first + (last - first) // 2
@@ -127,7 +130,7 @@ def chain_gradients_work(sizes: Sizes, first: int, last: int) -> Work:
 
 
 def halves(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
-    """Left (M1, N1, R) and right (R, M2, N2) of a chain that is cut at an interior bond."""
+    """Return left (M1, N1, R) and right (R, M2, N2) of a chain cut at an interior bond."""
     left, right = chain(cores[:bond]), chain(cores[bond:])  # (c, M1, N1, r), (r, M2, N2, c)
     c, M1, N1, r = left.shape
     _, M2, N2, _ = right.shape
@@ -145,7 +148,7 @@ def _columns_first(cores: Sequence[Tensor], bond: int) -> bool:
 
 
 def halves_gradients(cores: Sequence[Tensor], bond: int, for_left: Tensor, for_right: Tensor) -> list[Tensor]:
-    """The gradients of the cores, given those of the halves, (M1, N1, R) and (R, M2, N2)."""
+    """Return the gradients of the cores, given those of the halves, (M1, N1, R) and (R, M2, N2)."""
     c, r = cores[0].shape[0], cores[bond].shape[0]
     M1, N1, _ = for_left.shape
     _, M2, N2 = for_right.shape
@@ -159,7 +162,7 @@ def halves_gradients(cores: Sequence[Tensor], bond: int, for_left: Tensor, for_r
 
 
 def dense(cores: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
-    """The matrix (M, N) of a chain, in the cores' dtype; `base` (M, N) of that dtype is added in the same pass."""
+    """Return the matrix (M, N) of a chain, plus `base` (M, N) of the cores' dtype if given, in one pass."""
     sizes = Sizes.of(cores)
     bond = sizes.best_bond()
     if bond is None:
@@ -178,7 +181,7 @@ def dense(cores: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
 
 
 def dense_gradients(cores: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
-    """The gradients of the cores, given that of the matrix (M, N)."""
+    """Return the gradients of the cores, given that of the matrix (M, N)."""
     sizes = Sizes.of(cores)
     bond = sizes.best_bond()
     if bond is None:

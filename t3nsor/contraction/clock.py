@@ -1,4 +1,4 @@
-"""How long a function takes, the work that it gave a GPU included."""
+"""The seconds that a function takes, including the work that it queued on a GPU."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 
 def clocked(function: Callable[[], object], device: torch.device) -> float:
-    """The seconds of one call."""
+    """Return the seconds of one call."""
     _wait(device)
     start = time.perf_counter()
     function()
@@ -16,7 +16,7 @@ def clocked(function: Callable[[], object], device: torch.device) -> float:
 
 
 def shortest(function: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """The least seconds of some calls, once it has run."""
+    """Return the seconds of the fastest of `rounds` calls, after one call to warm up."""
     function()
     return min(clocked(function, device) for _ in range(rounds))
 

@@ -1,8 +1,8 @@
-"""The coefficients of the cost model for a device: those that are shipped, or those that were measured here.
+"""The coefficients of the cost model for a device: the defaults, or those measured on this machine.
 
 `python -m t3nsor.calibrate` measures them, once for each GPU, and for each number of threads on a CPU. Until then the
-shipped ones are used, and a plan depends on nothing but sizes and code: what a run takes, it takes again when it is
-resumed. The file is `$T3NSOR_CACHE/devices.json`, by default in `~/.cache/t3nsor`.
+defaults are used, and a plan depends only on sizes and code, so that a resumed run uses the same plans. Measurements
+are saved in `$T3NSOR_CACHE/devices.json`, by default in `~/.cache/t3nsor`.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch
 
 from .work import Device
 
-SHIPPED = {
+DEFAULTS = {
     ("cpu", torch.float32): Device(
         flops=2.7e11, half=20.0, bandwidth=6.0e10, copying=2.0e10, paging=3.2e9, launch=3.4e-6
     ),
@@ -30,24 +30,24 @@ SHIPPED = {
         flops=5.0e14, half=64.0, bandwidth=2.0e12, copying=1.0e12, paging=1.0e15, launch=8.0e-6
     ),
 }
-"""By type of device and dtype: those of the CPU were measured on two cores of an Intel Xeon with AMX, see
-docs/performance.md; those of CUDA are of the order of what is published for an H100, and not measured."""
+"""The defaults by device type and dtype. Those of the CPU were measured on two cores of an Intel Xeon with AMX, see
+docs/performance.md; those of CUDA are not measured, but of the order of the published figures of an H100."""
 
 
 def coefficients(device_type: str, dtype: torch.dtype) -> Device:
-    """The coefficients for products in a dtype; one that is not known counts as bfloat16 or float32, by its size."""
+    """Return the coefficients for products in a dtype; others are treated as bfloat16 or float32, by their size."""
     return _coefficients(device_type, device_name(device_type), dtype, os.environ.get("T3NSOR_CACHE"))
 
 
 @lru_cache
 def _coefficients(device_type: str, name: str, dtype: torch.dtype, folder: str | None) -> Device:
-    known = {**SHIPPED, **_measured(_file_in(folder), name)}
+    known = {**DEFAULTS, **_measured(_file_in(folder), name)}
     wide = dtype if (device_type, dtype) in known else torch.float32 if dtype.itemsize >= 4 else torch.bfloat16
     return known.get((device_type, wide), known["cuda" if device_type not in ("cpu", "meta") else "cpu", wide])
 
 
 def device_name(device_type: str) -> str:
-    """What coefficients are measured for: a GPU by its name, a CPU by its instructions and the number of threads."""
+    """Return the key of a measurement: a GPU's name, or a CPU's instruction set and number of threads."""
     if device_type == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     if device_type in ("cpu", "meta"):
@@ -56,7 +56,7 @@ def device_name(device_type: str) -> str:
 
 
 def cache_file() -> Path:
-    """Where measured coefficients are kept."""
+    """Return the path of the file of measured coefficients."""
     return _file_in(os.environ.get("T3NSOR_CACHE"))
 
 
@@ -65,7 +65,7 @@ def _file_in(folder: str | None) -> Path:
 
 
 def _measured(path: Path, name: str) -> dict[tuple[str, torch.dtype], Device]:
-    """The coefficients of a device in a file; none where there is no such file or it holds something else."""
+    """Return the coefficients of a device in a file; empty if the file is missing or malformed."""
     try:
         rows = [row for row in _rows(path) if row.pop("name") == name]
         return {(row.pop("device"), getattr(torch, row.pop("dtype"))): Device(**row) for row in rows}
@@ -82,7 +82,7 @@ def _rows(path: Path) -> list[dict]:
 
 
 def save(measured: dict[tuple[str, torch.dtype], Device]) -> Path:
-    """Add coefficients of this machine's devices to the file, whole or not at all, and return its path."""
+    """Add coefficients of this machine's devices to the file, atomically, and return its path."""
     path = cache_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = [{"device": d, "name": device_name(d), "dtype": str(t).removeprefix("torch.")} for d, t in measured]

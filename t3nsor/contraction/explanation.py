@@ -1,26 +1,24 @@
-"""The ways for one product with what they cost, as a printable table."""
+"""The strategies for one product and their costs, as a printable table."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from .chains import Sizes
 from .device import coefficients
+from .network import Network
 from .planner import Problem, estimates, fastest, timings
 from .plans import Plan
-from .strategy import Strategy
+from .strategy import Strategy, Wanted
 from .work import Work
-
-if TYPE_CHECKING:
-    from ..tensor_network import TensorNetwork
 
 
 class StrategyCost(NamedTuple):
-    """One way: its operations, bytes read and written, kernels, and seconds, of the product and of all gradients."""
+    """One strategy for one contraction: operations, bytes read and written, kernels, estimated and measured seconds."""
 
-    way: str
+    strategy: str
     flops: int
     bytes: int
     launches: int
@@ -29,10 +27,10 @@ class StrategyCost(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The costs of each contraction by each way, the fastest first, and the plan that "auto" takes; print it.
+    """The costs of each contraction by each strategy, the fastest first, and the plan of "auto"; print it.
 
-    Where the gradient of x and those of the cores take one way it makes what they share once, so that neither need be
-    the fastest alone.
+    If the gradient of x and those of the cores use one strategy, shared intermediate results are computed once, so that
+    neither of them need be the fastest on its own.
     """
 
     product: tuple[StrategyCost, ...]
@@ -44,7 +42,7 @@ class Explanation(NamedTuple):
     def __str__(self) -> str:
         lines = [self.title, f"auto: {self.plan}"]
         for name, costs, chosen in zip(
-            ("product", "gradient of x", "gradients of the cores"), self[:3], self.plan.ways, strict=True
+            ("product", "gradient of x", "gradients of the cores"), self[:3], self.plan.strategies, strict=True
         ):
             lines += [
                 "",
@@ -53,58 +51,63 @@ class Explanation(NamedTuple):
             for cost in costs:
                 measured = "" if cost.measured is None else f"{cost.measured * 1e3:,.3f}"
                 lines.append(
-                    f"{cost.way:<24}{cost.flops / 1e6:>12,.1f}{cost.bytes / 1e6:>12,.1f}{cost.launches:>9}"
-                    f"{cost.seconds * 1e3:>14,.3f}{measured:>13}{'  <- auto' if cost.way == str(chosen) else ''}"
+                    f"{cost.strategy:<24}{cost.flops / 1e6:>12,.1f}{cost.bytes / 1e6:>12,.1f}{cost.launches:>9}"
+                    f"{cost.seconds * 1e3:>14,.3f}{measured:>13}{'  <- auto' if cost.strategy == str(chosen) else ''}"
                 )
         return "\n".join(lines)
 
 
 def explain(
     x_shape: Sequence[int],
-    tt: "TensorNetwork",
+    tt: Network,
     frozen_weight: bool = False,
     measure: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Explanation:
-    """The ways for an x of shape `x_shape` on the network's device; `print(explain(...))` is a table.
+    """Return the strategies for an x of shape `x_shape` on the network's device; `print(explain(...))` is a table.
 
-    The plan is that of "auto", which rounds the number of vectors down, see `planner.fastest`: where two ways cost
-    nearly the same it may not be the first of the table.
+    The plan is that of "auto", which rounds the number of vectors down (see `planner.fastest`): if two strategies cost
+    nearly the same, it may not be the first of the table.
 
     Args:
-        frozen_weight: whether the network changes a frozen weight, whose product is counted then.
-        dtype: of x and the weight, e.g. bfloat16 with cores in float32; that of the network where it is None. Without
-            a weight the product is computed in the wider dtype of x and the cores, as by `matmul`.
-        measure: whether each way is run and timed too, on random numbers; not on the meta device.
+        x_shape: (..., N).
+        tt: the network, (M, N).
+        frozen_weight: whether the network is a delta beside a frozen weight, whose product is then included.
+        dtype: of x and the weight, e.g. bfloat16 with float32 cores; by default that of the network. Without a weight
+            the product is computed in the wider dtype of x and the cores, as by `matmul`.
+        measure: whether to run and time each strategy too, on random tensors; not supported on the meta device.
 
     Raises:
-        ValueError: x_shape does not end with the network's columns, or a network on the meta device is to be measured.
+        ValueError: x_shape does not end with N, or a network on the meta device or an empty batch is to be measured.
     """
     N = tt.shape[1]
     if not isinstance(x_shape, Sequence) or len(x_shape) == 0 or x_shape[-1] != N:
-        raise ValueError(f"x_shape must end with {N}, but {x_shape} was given; pass (..., {N}).")
+        raise ValueError(f"x_shape must end with {N}; got {x_shape}: pass (..., {N}).")
     if measure and tt.device.type == "meta":
-        raise ValueError("A network is timed where its numbers are, but it is on the meta device; build it on another.")
+        raise ValueError(
+            "A network to be timed must hold data; got one on the meta device: build it on another device."
+        )
     tokens = math.prod(x_shape[:-1])
     if measure and tokens == 0:
-        raise ValueError(f"A product is timed with at least one vector, but x_shape is {tuple(x_shape)}; pass more.")
+        raise ValueError(f"A product is timed with at least one vector; got x_shape = {tuple(x_shape)}: pass more.")
     dtype = dtype or tt.dtype
     if not frozen_weight:
         dtype = torch.promote_types(dtype, tt.dtype)
     problem = Problem.make(tokens, Sizes.of(tt.cores), dtype, tt.device.type, dtype if frozen_weight else None)
     clock = timings(problem, tt.device) if measure else None
-    works = {
-        "product": lambda way: way.product_work(tokens, problem.sizes, frozen_weight),
-        "input_gradient": lambda way: way.gradient_work(tokens, problem.sizes, frozen_weight, True, False),
-        "core_gradients": lambda way: way.gradient_work(tokens, problem.sizes, frozen_weight, False, True),
-    }
     estimated = estimates(problem, coefficients(tt.device.type, dtype))
+    given = tokens, problem.sizes, frozen_weight
+    works = {
+        "product": lambda strategy: strategy.product_work(*given),
+        "input_gradient": lambda strategy: strategy.gradient_work(*given, Wanted.INPUT),
+        "core_gradients": lambda strategy: strategy.gradient_work(*given, Wanted.CORES),
+    }
     tables = {}
     for name, work_of in works.items():
         measured = {} if clock is None else getattr(clock, name)
         costs = [
-            _cost(way, work_of(way), dtype.itemsize, seconds, measured.get(way))
-            for way, seconds in getattr(estimated, name).items()
+            _cost(strategy, work_of(strategy), dtype.itemsize, seconds, measured.get(strategy))
+            for strategy, seconds in getattr(estimated, name).items()
         ]
         tables[name] = tuple(sorted(costs, key=lambda cost: cost.seconds))
     M, beside = tt.shape[0], " and a frozen weight" if frozen_weight else ""
@@ -112,6 +115,6 @@ def explain(
     return Explanation(**tables, plan=fastest(problem), title=title)
 
 
-def _cost(way: Strategy, work: Work, itemsize: int, seconds: float, measured: float | None) -> StrategyCost:
+def _cost(strategy: Strategy, work: Work, itemsize: int, seconds: float, measured: float | None) -> StrategyCost:
     launches = work.launches + len(work.products)
-    return StrategyCost(str(way), work.flops, work.moved * itemsize, launches, seconds, measured)
+    return StrategyCost(str(strategy), work.flops, work.moved * itemsize, launches, seconds, measured)

@@ -1,12 +1,13 @@
 """The product with a chain of cores as one differentiable operation that saves its inputs and nothing else.
 
-    y = x (B + W)^T + b       saved for the gradients: x, the cores, B;  halves, states and B + W are made anew
+    y = x (B + W)^T + b       saved for the gradients: x, the cores, B;  halves, states and B + W are recomputed
 
 Eager code calls an autograd.Function; compiled code calls the same kernels as the custom operator
-`torch.ops.t3nsor.network_product`, which the compiler takes as a whole: it does not look into it and does not break.
-Both choose their plan when they run, by the sizes of that call.
+`torch.ops.t3nsor.network_product`, which the compiler treats as opaque, without a graph break. Both choose their plan
+when they run, by the sizes of that call.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from .planner import resolve
 from .precision import autocast_off
+from .strategy import Gradients, Wanted
 
 
 def network_product(
     x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str
 ) -> Tensor:
-    """x (T, N), cores (r, m, n, s), weight (M, N), bias (M,) -> y (T, M) in the dtype of x; weight has no gradient."""
+    """Return y (T, M), in the dtype of x, of x (T, N), cores (r, m, n, s), a frozen weight (M, N) and bias (M,)."""
     if torch.compiler.is_compiling():
         return torch.ops.t3nsor.network_product(x, list(cores), weight, bias, plan)
     return _NetworkProduct.apply(x, weight, bias, plan, *cores)
@@ -28,20 +30,24 @@ def network_product(
 
 def _product(x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str) -> Tensor:
     with autocast_off(x.device.type):
-        way = resolve(plan, x, cores, weight).product
-        return way.product(x, cores, weight, None if bias is None else bias.to(x.dtype))
+        strategy = resolve(plan, x, cores, weight).product
+        return strategy.product(x, cores, weight, None if bias is None else bias.to(x.dtype))
 
 
 def _gradients(
-    g: Tensor, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, plan: str, for_x: bool, for_cores: bool
-) -> tuple[Tensor | None, list[Tensor] | None]:
+    g: Tensor, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, plan: str, wanted: Wanted
+) -> Gradients:
     with autocast_off(x.device.type):
         chosen = resolve(plan, x, cores, weight)
-        if for_x and for_cores and chosen.input_gradient == chosen.core_gradients:
-            return chosen.input_gradient.gradients(x, g, cores, weight, True, True)
-        for_input = chosen.input_gradient.gradients(x, g, cores, weight, True, False)[0] if for_x else None
-        gradients = chosen.core_gradients.gradients(x, g, cores, weight, False, True)[1] if for_cores else None
-        return for_input, gradients
+        if wanted is Wanted.BOTH and chosen.input_gradient != chosen.core_gradients:
+            for_input, _ = chosen.input_gradient.gradients(x, g, cores, weight, Wanted.INPUT)
+            return for_input, chosen.core_gradients.gradients(x, g, cores, weight, Wanted.CORES)[1]
+        strategy = chosen.input_gradient if Wanted.INPUT in wanted else chosen.core_gradients
+        return strategy.gradients(x, g, cores, weight, wanted) if wanted else (None, None)
+
+
+def _wanted(for_input: bool, for_cores: bool) -> Wanted:
+    return (Wanted.INPUT if for_input else Wanted(0)) | (Wanted.CORES if for_cores else Wanted(0))
 
 
 def _save(ctx: Any, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None, plan: str) -> None:
@@ -53,7 +59,7 @@ class _NetworkProduct(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, plan: str, *cores: Tensor) -> Tensor:
         y = _product(x, cores, weight, bias, plan)
-        return y.clone() if y._is_view() else y  # a view made in here could not be written to, as y of a linear can
+        return y.clone() if y._is_view() else y  # a view made in here could not be modified in place by the caller
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -64,12 +70,17 @@ class _NetworkProduct(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *cores = ctx.saved_tensors
         for_x, _, for_bias, _, *for_cores = ctx.needs_input_grad
-        for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, for_x, any(for_cores))
+        wanted = _wanted(for_x, any(for_cores))
+        for_input, gradients = _gradients(g.contiguous(), x, cores, weight, ctx.plan, wanted)
         for_each_core = gradients or [None] * len(cores)  # autograd drops those of frozen cores
-        return for_input, None, _for_bias(ctx, g) if for_bias else None, None, *for_each_core
+        return for_input, None, _bias_gradient(ctx, g) if for_bias else None, None, *for_each_core
 
 
-def _for_bias(ctx: Any, g: Tensor) -> Tensor:
+# torch.autograd.Function.apply inspects the signature at every call, which takes 12 of a small forward's 150 us
+_NetworkProduct.forward.__signature__ = inspect.signature(_NetworkProduct.forward)
+
+
+def _bias_gradient(ctx: Any, g: Tensor) -> Tensor:
     return g.sum(0).to(ctx.bias_dtype)
 
 
@@ -93,17 +104,17 @@ def _(x, cores, weight, bias, plan):
 @torch.library.custom_op(
     "t3nsor::network_product_gradients",
     mutates_args=(),
-    schema="(Tensor g, Tensor x, Tensor[] cores, Tensor? weight, str plan, bool for_x, bool for_cores) -> Tensor[]",
+    schema="(Tensor g, Tensor x, Tensor[] cores, Tensor? weight, str plan, int wanted) -> Tensor[]",
 )
-def _gradients_operator(g, x, cores, weight, plan, for_x, for_cores):
-    for_input, gradients = _gradients(g, x, cores, weight, plan, for_x, for_cores)
-    return [t.contiguous() for t in ([for_input] if for_x else []) + (gradients or [])]
+def _gradients_operator(g, x, cores, weight, plan, wanted):
+    for_input, gradients = _gradients(g, x, cores, weight, plan, Wanted(wanted))
+    return [t.contiguous() for t in (*([] if for_input is None else [for_input]), *(gradients or []))]
 
 
 @_gradients_operator.register_fake
-def _(g, x, cores, weight, plan, for_x, for_cores):
-    made = [torch.empty_like(x, memory_format=torch.contiguous_format)] if for_x else []
-    return made + [torch.empty_like(c, memory_format=torch.contiguous_format) for c in cores if for_cores]
+def _(g, x, cores, weight, plan, wanted):
+    like = [*([x] if Wanted.INPUT in Wanted(wanted) else []), *(cores if Wanted.CORES in Wanted(wanted) else [])]
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in like]
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -113,13 +124,13 @@ def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, weight, *cores = ctx.saved_tensors
     for_x, for_cores, _, for_bias, _ = ctx.needs_input_grad
-    made: list[Tensor] = []
-    if for_x or any(for_cores):
-        wanted = for_x, any(for_cores)
-        made = list(torch.ops.t3nsor.network_product_gradients(g.contiguous(), x, cores, weight, ctx.plan, *wanted))
+    wanted, made = _wanted(for_x, any(for_cores)), []
+    if wanted:
+        gradients = torch.ops.t3nsor.network_product_gradients
+        made = list(gradients(g.contiguous(), x, cores, weight, ctx.plan, wanted.value))
     for_input = made.pop(0) if for_x else None
     for_each_core = made or [None] * len(cores)
-    return for_input, for_each_core, None, _for_bias(ctx, g) if for_bias else None, None
+    return for_input, for_each_core, None, _bias_gradient(ctx, g) if for_bias else None, None
 
 
 _product_operator.register_autograd(_backward, setup_context=_setup_context)

@@ -1,11 +1,16 @@
-"""Two grouped halves: the chain is cut at a bond, and x meets first the right half of it, then the left one.
+"""Contraction through two halves: the chain is cut at a bond; x meets the right half first, then the left one.
 
     W[(i1, i2), (j1, j2)] = sum_R left[i1, j1, R] right[R, i2, j2]
 
     P[t, j1, R, i2] = sum_j2 x[t, j1, j2] right[R, i2, j2]             2 T N R M2 operations
     y[t, i1, i2]    = sum_{j1, R} left[i1, j1, R] P[t, j1, R, i2]      2 T M R N1 operations
 
-M2 = N1 = 1 is the product of two low-rank factors, as in LoRA.
+The two strategies differ in the second product where M2 > 1. `GroupedHalves` makes i2 a part of its rows, (T M2, N1 R),
+so that y and g are permuted. `ExpandedHalves` writes the left half out with an identity in i2, (M, N1 R M2), which
+takes M2 times the operations and permutes nothing. Where M2 = N1 = 1 both are LoRA's product of two low-rank factors.
+
+768 -> 3072 with d = 3 and rank 8 in the cheapest shape, ((96, 32, 1), (2, 1, 384)): at bond 2 the halves are
+left (3072, 2, 8) and right (8, 1, 384), and x (T, 768) becomes P (T, 16), then y (T, 3072).
 """
 
 from collections.abc import Sequence
@@ -15,130 +20,175 @@ import torch
 from torch import Tensor
 
 from .chains import Sizes, chain_gradients_work, chain_work, halves, halves_gradients
-from .strategy import Gradients, Strategy, add, add_product
+from .strategy import Gradients, Strategy, Wanted, add, add_product
 from .work import Product, Work
 
 
 @dataclass(frozen=True)
-class Halves(Strategy):
-    """Through the halves left (M1, N1, R) and right (R, M2, N2) at a bond; T N1 x N2, then T x M or T M2 x M1.
-
-    Grouped, the rows of the second product are the pairs (t, i2), so that y and g are permuted where M2 > 1.
-    Expanded, the left half is written out with an identity in i2, as (M, N1 R M2), and nothing is permuted.
-    """
+class GroupedHalves(Strategy):
+    """Through the halves at a bond, with the pairs (t, i2) as the rows of the second product."""
 
     bond: int
-    expanded: bool = False
 
     @property
     def name(self) -> str:
-        return f"{'expanded' if self.expanded else 'halves'}@{self.bond}"
+        return f"halves@{self.bond}"
 
     def add(self, x: Tensor, cores: Sequence[Tensor], onto: Tensor | None) -> Tensor:
-        left, right = (half.to(x.dtype) for half in halves(cores, self.bond))
-        return self._through_left(self._through_right(x, right), left, right.shape[1], onto)
-
-    def add_gradients(
-        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, for_x: bool, for_cores: bool
-    ) -> Gradients:
-        T = x.shape[0]
-        left, right = (half.to(x.dtype) for half in halves(cores, self.bond))
-        M1, N1, R = left.shape
-        _, M2, N2 = right.shape
-        flat = right.reshape(R * M2, N2)
-        grouped = g if self.expanded or M2 == 1 else _group(g, M1, M2)  # (T M2, M1)
-        wide = _expand(left, M2) if self.expanded else left.reshape(M1, N1 * R)
-        flow = self._ungroup(grouped @ wide, T, N1, R, M2)  # (T, M) x (M, N1 R M2) -> (T N1, R M2)
-        for_input, gradients = None, None
-        if for_x:
-            if onto is not None:
-                onto = onto.view(T * N1, N2)
-            for_input = add_product(onto, flow, flat).reshape(T, N1 * N2)  # (T N1, R M2) x (R M2, N2)
-        if for_cores:
-            between = self._through_right(x, right)
-            # transposed: with the narrow side to the right it takes twice as long
-            for_left = (between.T @ grouped).T  # (N1 R, T M2) x (T M2, M1), or (N1 R M2, T) x (T, M)
-            for_right = flow.T @ x.reshape(T * N1, N2)  # (R M2, T N1) x (T N1, N2) -> (R M2, N2)
-            for_left, for_right = for_left.to(cores[0].dtype), for_right.to(cores[0].dtype)
-            if self.expanded:
-                for_left = for_left.reshape(M1, M2, N1, R, M2).diagonal(dim1=1, dim2=4).sum(-1)
-            for_left, for_right = for_left.reshape(M1, N1, R), for_right.reshape(R, M2, N2)
-            gradients = halves_gradients(cores, self.bond, for_left, for_right)
-        return for_input, gradients
-
-    def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
-        _, N1, M2, N2, R = sizes.split(self.bond)
-        right = Product(tokens * N1, N2, R * M2)
-        return self._build(sizes) + Work((right,)) + self._left_work(tokens, sizes, added)
-
-    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, for_x: bool, for_cores: bool) -> Work:
-        M1, N1, M2, N2, R = sizes.split(self.bond)
-        work = self._build(sizes)
-        grouped = not self.expanded and M2 > 1
-        inner = N1 * R * (M2 if self.expanded else 1)
-        rows, columns = (tokens * M2, M1) if grouped else (tokens, M1 * M2)
-        work += Work(
-            (Product(rows, columns, inner),), copies=(tokens * M1 * M2, tokens * N1 * R * M2) if grouped else ()
-        )
-        if for_x:
-            work += Work((Product(tokens * N1, R * M2, N2, added),))
-        if for_cores:
-            products = (
-                Product(tokens * N1, N2, R * M2),
-                Product(columns, rows, inner),
-                Product(R * M2, tokens * N1, N2),
-            )
-            back = chain_gradients_work(sizes, 0, self.bond) + chain_gradients_work(sizes, self.bond, len(sizes.rows))
-            work += Work(products, copies=(tokens * N1 * R * M2,) if grouped else ()) + back
-        return work
-
-    def _build(self, sizes: Sizes) -> Work:
-        M1, N1, M2, _, R = sizes.split(self.bond)
-        work = chain_work(sizes, 0, self.bond) + chain_work(sizes, self.bond, len(sizes.rows))
-        return work + Work(copies=(M1 * M2 * N1 * R * M2,), launches=3) if self.expanded else work
-
-    def _left_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
-        M1, N1, M2, _, R = sizes.split(self.bond)
-        if self.expanded or M2 == 1:
-            return Work((Product(tokens, N1 * R * M2, M1 * M2, added),))
-        copies = (tokens * N1 * R * M2, tokens * M1 * M2)
-        return Work((Product(tokens * M2, N1 * R, M1),), copies=copies, launches=2)
-
-    def _through_right(self, x: Tensor, right: Tensor) -> Tensor:
-        """(T, N) -> (T, N1 R M2), or grouped (T M2, N1 R)."""
-        R, M2, N2 = right.shape
-        T = x.shape[0]
-        between = x.reshape(-1, N2) @ right.reshape(R * M2, N2).T  # (T N1, N2) x (N2, R M2) -> (T N1, R M2)
-        if self.expanded or M2 == 1:
-            return between.reshape(T, -1)
-        return between.reshape(T, -1, M2).transpose(1, 2).reshape(T * M2, -1)
-
-    def _through_left(self, between: Tensor, left: Tensor, M2: int, onto: Tensor | None) -> Tensor:
-        M1, N1, R = left.shape
-        if self.expanded or M2 == 1:
-            wide = _expand(left, M2) if self.expanded else left.reshape(M1, N1 * R)
-            return add_product(onto, between, wide.T)  # (T, N1 R M2) x (N1 R M2, M) -> (T, M)
-        y = between @ left.reshape(M1, N1 * R).T  # (T M2, N1 R) x (N1 R, M1) -> (T M2, M1)
+        left, right = halves_as(x.dtype, cores, self.bond)
+        (M1, N1, R), M2 = left.shape, right.shape[1]
+        between = group(times_right(x, right), M2)  # (T, N1 R M2) -> (T M2, N1 R)
+        factor = left.reshape(M1, N1 * R)
+        if M2 == 1:
+            return add_product(onto, between, factor.T)  # (T, N1 R) x (N1 R, M) -> (T, M)
+        y = between @ factor.T  # (T M2, N1 R) x (N1 R, M1) -> (T M2, M1)
         y = y.reshape(-1, M2, M1).transpose(1, 2)  # (T, M1, M2)
         if onto is not None and onto.dim() == 2:
             onto.view(-1, M1, M2).add_(y)
             return onto
         return add(onto, y.reshape(-1, M1 * M2))
 
-    def _ungroup(self, flow: Tensor, T: int, N1: int, R: int, M2: int) -> Tensor:
-        """(T, N1 R M2) or grouped (T M2, N1 R) -> (T N1, R M2)."""
-        if not self.expanded and M2 > 1:
-            flow = flow.reshape(T, M2, N1 * R).transpose(1, 2)
-        return flow.reshape(T * N1, R * M2)
+    def add_gradients(
+        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, wanted: Wanted
+    ) -> Gradients:
+        left, right = halves_as(x.dtype, cores, self.bond)
+        (M1, N1, R), M2 = left.shape, right.shape[1]
+        rows = group(g, M2)  # (T, M1 M2) -> (T M2, M1)
+        flow = rows @ left.reshape(M1, N1 * R)  # (T M2, M1) x (M1, N1 R) -> (T M2, N1 R)
+        flow = flow.reshape(-1, M2, N1 * R).transpose(1, 2).reshape(-1, R * M2)  # (T N1, R M2)
+        for_input = input_gradient(flow, right, onto).reshape(x.shape) if Wanted.INPUT in wanted else None
+        if Wanted.CORES not in wanted:
+            return for_input, None
+        between = group(times_right(x, right), M2)  # (T, N1 R M2) -> (T M2, N1 R)
+        # transposed: with the narrow side to the right it takes twice as long
+        for_left = (between.T @ rows).T.to(cores[0].dtype)  # (N1 R, T M2) x (T M2, M1), transposed
+        for_right = right_gradient(flow, x, right.shape).to(cores[0].dtype)
+        return for_input, halves_gradients(cores, self.bond, for_left.reshape(M1, N1, R), for_right)
+
+    def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
+        M1, N1, M2, N2, R = sizes.split(self.bond)
+        work = halves_work(sizes, self.bond) + Work((Product(tokens * N1, N2, R * M2),))
+        if M2 == 1:
+            return work + Work((Product(tokens, N1 * R, M1, added),))
+        copies = (tokens * N1 * R * M2, tokens * M1 * M2)
+        return work + Work((Product(tokens * M2, N1 * R, M1),), copies=copies, launches=2)
+
+    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, wanted: Wanted) -> Work:
+        M1, N1, M2, N2, R = sizes.split(self.bond)
+        copied_rows, copied_between = ((tokens * M1 * M2,), (tokens * N1 * R * M2,)) if M2 > 1 else ((), ())
+        work = halves_work(sizes, self.bond)
+        work += Work((Product(tokens * M2, M1, N1 * R),), copies=copied_rows + copied_between)
+        if Wanted.INPUT in wanted:
+            work += Work((Product(tokens * N1, R * M2, N2, added),))
+        if Wanted.CORES in wanted:
+            products = (
+                Product(tokens * N1, N2, R * M2),
+                Product(M1, tokens * M2, N1 * R),
+                Product(R * M2, tokens * N1, N2),
+            )
+            work += Work(products, copies=copied_between) + halves_gradients_work(sizes, self.bond)
+        return work
 
 
-def _expand(left: Tensor, M2: int) -> Tensor:
-    """(M1, N1, R) -> (M, N1 R M2), the left half with an identity in i2."""
+@dataclass(frozen=True)
+class ExpandedHalves(Strategy):
+    """Through the halves at a bond, with the left one written out as a low-rank factor (M, N1 R M2)."""
+
+    bond: int
+
+    @property
+    def name(self) -> str:
+        return f"expanded@{self.bond}"
+
+    def add(self, x: Tensor, cores: Sequence[Tensor], onto: Tensor | None) -> Tensor:
+        left, right = halves_as(x.dtype, cores, self.bond)
+        factor = expand(left, right.shape[1])
+        return add_product(onto, times_right(x, right), factor.T)  # (T, N1 R M2) x (N1 R M2, M) -> (T, M)
+
+    def add_gradients(
+        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, wanted: Wanted
+    ) -> Gradients:
+        left, right = halves_as(x.dtype, cores, self.bond)
+        (M1, N1, R), M2 = left.shape, right.shape[1]
+        flow = (g @ expand(left, M2)).reshape(-1, R * M2)  # (T, M) x (M, N1 R M2) -> (T N1, R M2)
+        for_input = input_gradient(flow, right, onto).reshape(x.shape) if Wanted.INPUT in wanted else None
+        if Wanted.CORES not in wanted:
+            return for_input, None
+        # transposed: with the narrow side to the right it takes twice as long
+        for_factor = (times_right(x, right).T @ g).T.to(cores[0].dtype)  # (N1 R M2, T) x (T, M), transposed
+        for_left = for_factor.reshape(M1, M2, N1, R, M2).diagonal(dim1=1, dim2=4).sum(-1)  # (M1, N1, R)
+        for_right = right_gradient(flow, x, right.shape).to(cores[0].dtype)
+        return for_input, halves_gradients(cores, self.bond, for_left, for_right)
+
+    def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
+        M1, N1, M2, N2, R = sizes.split(self.bond)
+        products = Product(tokens * N1, N2, R * M2), Product(tokens, N1 * R * M2, M1 * M2, added)
+        return self._expansion_work(sizes) + Work(products)
+
+    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, wanted: Wanted) -> Work:
+        M1, N1, M2, N2, R = sizes.split(self.bond)
+        work = self._expansion_work(sizes) + Work((Product(tokens, M1 * M2, N1 * R * M2),))
+        if Wanted.INPUT in wanted:
+            work += Work((Product(tokens * N1, R * M2, N2, added),))
+        if Wanted.CORES in wanted:
+            products = (
+                Product(tokens * N1, N2, R * M2),
+                Product(M1 * M2, tokens, N1 * R * M2),
+                Product(R * M2, tokens * N1, N2),
+            )
+            work += Work(products) + halves_gradients_work(sizes, self.bond)
+        return work
+
+    def _expansion_work(self, sizes: Sizes) -> Work:
+        M1, N1, M2, _, R = sizes.split(self.bond)
+        return halves_work(sizes, self.bond) + Work(copies=(M1 * M2 * N1 * R * M2,), launches=3)
+
+
+def halves_as(dtype: torch.dtype, cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
+    """Return left (M1, N1, R) and right (R, M2, N2), multiplied in the dtype of the cores and cast once."""
+    left, right = halves(cores, bond)
+    return left.to(dtype), right.to(dtype)
+
+
+def times_right(x: Tensor, right: Tensor) -> Tensor:
+    """Return P, (T, N) x (R, M2, N2) -> (T, N1 R M2)."""
+    R, M2, N2 = right.shape
+    between = x.reshape(-1, N2) @ right.reshape(R * M2, N2).T  # (T N1, N2) x (N2, R M2) -> (T N1, R M2)
+    return between.reshape(x.shape[0], -1)
+
+
+def input_gradient(flow: Tensor, right: Tensor, onto: Tensor | None) -> Tensor:
+    """Return g W + onto, (T N1, R M2) x (R, M2, N2) -> (T N1, N2)."""
+    R, M2, N2 = right.shape
+    onto = None if onto is None else onto.view(-1, N2)
+    return add_product(onto, flow, right.reshape(R * M2, N2))
+
+
+def right_gradient(flow: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
+    """Return the gradient of the right half, (T N1, R M2) and (T, N) -> (R, M2, N2)."""
+    return (flow.T @ x.reshape(-1, shape[2])).reshape(shape)  # (R M2, T N1) x (T N1, N2) -> (R M2, N2)
+
+
+def group(rows: Tensor, M2: int) -> Tensor:
+    """Move i2, the last index of the columns, to the rows: (T, K M2) -> (T M2, K)."""
+    if M2 == 1:
+        return rows
+    T, columns = rows.shape
+    return rows.reshape(T, columns // M2, M2).transpose(1, 2).reshape(T * M2, columns // M2)
+
+
+def expand(left: Tensor, M2: int) -> Tensor:
+    """Write the left half out with an identity in i2: (M1, N1, R) -> (M, N1 R M2)."""
     M1, N1, R = left.shape
     identity = torch.eye(M2, dtype=left.dtype, device=left.device)
     return torch.einsum("mjR,iI->mijRI", left, identity).reshape(M1 * M2, N1 * R * M2)
 
 
-def _group(y: Tensor, M1: int, M2: int) -> Tensor:
-    """(T, M1 M2) -> (T M2, M1)."""
-    return y.reshape(-1, M1, M2).transpose(1, 2).reshape(-1, M1)
+def halves_work(sizes: Sizes, bond: int) -> Work:
+    """Return the work of multiplying the cores into the two halves."""
+    return chain_work(sizes, 0, bond) + chain_work(sizes, bond, len(sizes.rows))
+
+
+def halves_gradients_work(sizes: Sizes, bond: int) -> Work:
+    """Return the work of the gradients of the cores, given those of the halves."""
+    return chain_gradients_work(sizes, 0, bond) + chain_gradients_work(sizes, bond, len(sizes.rows))

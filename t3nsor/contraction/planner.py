@@ -1,11 +1,12 @@
-"""How a plan is chosen: by name, by the cost model of the device, or by timing the ways once.
+"""The choice of a plan: by name, by the cost model of the device, or by timing the strategies once.
 
-    "auto"     the fastest by `Device.seconds`; depends on sizes, dtype and the device's coefficients, so that a resumed
-               run takes it too, unless the machine was calibrated in between
-    "timed"    the fastest by the clock, measured once for these sizes (tokens rounded up to a power of two) and kept
-               while the process lives: another process may choose another one
+    "auto"     the fastest by `Device.seconds`; depends only on sizes, dtype and the device's coefficients, so that a
+               resumed run uses the same plan, unless the machine was calibrated in between
+    "timed"    the fastest by the clock, measured once for these sizes (tokens rounded up to a power of two) and cached
+               for the lifetime of the process; another process may choose differently
 
-The gradient of x and those of the cores are chosen together: where both take one way, it makes what they share once.
+The strategies for the gradient of x and for those of the cores are chosen together: if they are the same, intermediate
+results that both need are computed once.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,19 +19,19 @@ from torch import Tensor
 from .chains import Sizes
 from .clock import shortest
 from .device import coefficients
-from .plans import Plan, ways
-from .strategy import Strategy
+from .plans import Plan, candidates
+from .strategy import Strategy, Wanted
 from .work import Device
 
 ROUNDS = 5
-"""How often a way is timed; the fastest time counts."""
+"""The number of timed runs of each strategy; the fastest one counts."""
 
-ROOM = 4
-"""A way whose largest intermediate has over so many times the numbers of x, y and W is left out."""
+LARGEST_INTERMEDIATE = 4
+"""A strategy is excluded if its largest intermediate has more than this multiple of the entries of x, y and W."""
 
 
 class Problem(NamedTuple):
-    """What a plan is chosen for: so many vectors, the sizes of the cores, and what is frozen beside them."""
+    """What a plan is chosen for: the number of vectors, the sizes of the cores, and the frozen weight."""
 
     tokens: int
     sizes: Sizes
@@ -41,7 +42,7 @@ class Problem(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> "Problem":
-        """That of x (T, N), these cores and a frozen weight or none."""
+        """Return the problem of x (T, N), these cores, and a frozen weight or None."""
         weight_dtype = None if weight is None else weight.dtype
         return cls.make(x.shape[0], Sizes.of(cores), x.dtype, x.device.type, weight_dtype)
 
@@ -49,31 +50,31 @@ class Problem(NamedTuple):
     def make(
         cls, tokens: int, sizes: Sizes, dtype: torch.dtype, device_type: str, weight_dtype: torch.dtype | None
     ) -> "Problem":
-        """A weight in 16 bits is not fused: what is far smaller than the weight would be rounded away."""
+        """Return the problem; a 16-bit weight is not fusable, since a much smaller delta would be rounded away."""
         fusable = weight_dtype is not None and min(dtype.itemsize, weight_dtype.itemsize) >= 4
         return cls(tokens, sizes, dtype, device_type, weight_dtype is not None, fusable)
 
-    def ways_for(self, *gradients: bool) -> list[Strategy]:
-        """The ways for the product, or for the gradients (of x, of the cores), that there is room for.
+    def strategies(self, wanted: Wanted | None = None) -> list[Strategy]:
+        """Return the candidates for the product (None) or for these gradients that do not need too much memory.
 
-        Where there is for none, as in a ring of ranks far larger than its factors, it is the one that needs least.
+        If all of them do, as in a ring whose ranks are far larger than its factors, it is the one that needs the least.
         """
         given = self.tokens, self.sizes, self.has_weight
         M, N = self.sizes.shape
-        room = ROOM * (self.tokens * (M + N) + M * N)
+        limit = LARGEST_INTERMEDIATE * (self.tokens * (M + N) + M * N)
 
-        def largest(way: Strategy) -> int:
-            return (way.gradient_work(*given, *gradients) if gradients else way.product_work(*given)).largest
+        def largest(strategy: Strategy) -> int:
+            return (strategy.product_work(*given) if wanted is None else strategy.gradient_work(*given, wanted)).largest
 
-        of_cores = ways(self.sizes, fusable=False)
-        listed = of_cores if gradients == (False, True) else ways(self.sizes, self.fusable)
-        if gradients == (True, True):
-            listed = [way for way in listed if way in of_cores]
-        return [way for way in listed if largest(way) <= room] or [min(listed, key=largest)]
+        for_cores = candidates(self.sizes, fusable=False)
+        found = for_cores if wanted is Wanted.CORES else candidates(self.sizes, self.fusable)
+        if wanted is Wanted.BOTH:
+            found = [strategy for strategy in found if strategy in for_cores]
+        return [strategy for strategy in found if largest(strategy) <= limit] or [min(found, key=largest)]
 
 
 def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None) -> Plan:
-    """The plan that `plan` stands for with this input; without any vectors there is nothing to choose."""
+    """Return the plan that the text `plan` means for this input; an empty batch always uses "materialised"."""
     if x.shape[0] == 0:
         return Plan.parse("materialised", len(cores))
     if plan == "auto" or (plan == "timed" and x.is_meta):
@@ -85,7 +86,7 @@ def resolve(plan: str, x: Tensor, cores: Sequence[Tensor], weight: Tensor | None
 
 
 class Seconds(NamedTuple):
-    """Of each way: the product, the gradient of x, those of the cores, and both gradients together."""
+    """The seconds of each strategy: product, gradient of x, gradients of the cores, and both gradients together."""
 
     product: dict[Strategy, float]
     input_gradient: dict[Strategy, float]
@@ -93,17 +94,17 @@ class Seconds(NamedTuple):
     both: dict[Strategy, float]
 
     def plan(self) -> Plan:
-        """The fastest one."""
+        """Return the fastest plan."""
         pairs = {(a, b): s + t for a, s in self.input_gradient.items() for b, t in self.core_gradients.items()}
-        pairs |= {(way, way): seconds for way, seconds in self.both.items()}
+        pairs |= {(strategy, strategy): seconds for strategy, seconds in self.both.items()}
         return Plan(min(self.product, key=self.product.get), *min(pairs, key=pairs.get))
 
 
 def fastest(problem: Problem) -> Plan:
-    """The plan that the cost model of the device expects to be fastest.
+    """Return the plan that is the fastest by the cost model of the device.
 
-    The number of vectors is rounded down to its three leading bits, by less than a fifth, so that batches of changing
-    length share few plans.
+    The number of vectors is rounded down to its three leading bits, by less than a fifth, so that batches of varying
+    length share a few plans.
     """
     low = max(problem.tokens.bit_length() - 3, 0)
     rounded = problem._replace(tokens=problem.tokens >> low << low)
@@ -116,23 +117,24 @@ def _fastest(problem: Problem, device: Device) -> Plan:
 
 
 def estimates(problem: Problem, device: Device) -> Seconds:
-    """By the cost model."""
-    tokens, sizes, dtype, _, has_weight, _ = problem
-    return _each_way(
+    """Return the seconds by the cost model."""
+    given = problem.tokens, problem.sizes, problem.has_weight
+    itemsize = problem.dtype.itemsize
+    return _for_each_strategy(
         problem,
-        lambda way: device.seconds(way.product_work(tokens, sizes, has_weight), dtype.itemsize),
-        lambda way, *wanted: device.seconds(way.gradient_work(tokens, sizes, has_weight, *wanted), dtype.itemsize),
+        lambda strategy: device.seconds(strategy.product_work(*given), itemsize),
+        lambda strategy, wanted: device.seconds(strategy.gradient_work(*given, wanted), itemsize),
     )
 
 
 @lru_cache(maxsize=256)
 def timed(problem: Problem, device: torch.device) -> Plan:
-    """The plan that the clock finds fastest, on random numbers of these sizes."""
+    """Return the plan that is the fastest by the clock, on random tensors of these sizes."""
     return timings(problem, device).plan()
 
 
 def timings(problem: Problem, device: torch.device) -> Seconds:
-    """By the clock, on random numbers of a generator of their own."""
+    """Return the seconds by the clock, on random tensors that leave torch's global generator alone."""
     tokens, sizes, dtype, _, has_weight, _ = problem
     M, N = sizes.shape
     generator = torch.Generator(device).manual_seed(0)
@@ -145,19 +147,20 @@ def timings(problem: Problem, device: torch.device) -> Seconds:
     shapes = zip(sizes.ranks[:-1], sizes.rows, sizes.columns, sizes.ranks[1:], strict=True)
     cores = [draw(*shape, dtype=wide) for shape in shapes]
     with torch.no_grad():
-        return _each_way(
+        return _for_each_strategy(
             problem,
-            lambda way: shortest(lambda: way.product(x, cores, weight, None), device, ROUNDS),
-            lambda way, *wanted: shortest(lambda: way.gradients(x, g, cores, weight, *wanted), device, ROUNDS),
+            lambda strategy: shortest(lambda: strategy.product(x, cores, weight, None), device, ROUNDS),
+            lambda strategy, wanted: shortest(lambda: strategy.gradients(x, g, cores, weight, wanted), device, ROUNDS),
         )
 
 
-def _each_way(
-    problem: Problem, product: Callable[[Strategy], float], gradients: Callable[[Strategy, bool, bool], float]
+def _for_each_strategy(
+    problem: Problem, product: Callable[[Strategy], float], gradients: Callable[[Strategy, Wanted], float]
 ) -> Seconds:
     return Seconds(
-        {way: product(way) for way in problem.ways_for()},
-        {way: gradients(way, True, False) for way in problem.ways_for(True, False)},
-        {way: gradients(way, False, True) for way in problem.ways_for(False, True)},
-        {way: gradients(way, True, True) for way in problem.ways_for(True, True)},
+        {strategy: product(strategy) for strategy in problem.strategies()},
+        *(
+            {strategy: gradients(strategy, wanted) for strategy in problem.strategies(wanted)}
+            for wanted in (Wanted.INPUT, Wanted.CORES, Wanted.BOTH)
+        ),
     )

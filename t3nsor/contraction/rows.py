@@ -1,8 +1,8 @@
-"""Rows of a matrix that is a chain of cores, looked up by index; the matrix is never built.
+"""Rows of the matrix of a chain of cores, looked up by index without building the matrix.
 
 row i = G_1[:, i_1] ... G_d[:, i_d]    (i_1, ..., i_d) are the digits of i in base (m_1, ..., m_d), the last fastest
 
-At a bond the digits fall into i1 and i2, and the row is left[i1] (N1, R) times right[:, i2] (R, N2): two look-ups in
+A bond splits the digits into i1 and i2, and the row is left[i1] (N1, R) times right[:, i2] (R, N2): two look-ups in
 small tables and one small product, instead of one product for each core.
 """
 
@@ -16,7 +16,7 @@ from .precision import autocast_off
 
 
 def gather_rows(cores: Sequence[Tensor], indices: Tensor) -> Tensor:
-    """Rows of the matrix: integer indices (...) -> (..., N), in the dtype of the cores, differentiable in them."""
+    """Return rows of the matrix, indices (...) -> (..., N), in the dtype of the cores and differentiable in them."""
     sizes = Sizes.of(cores)
     flat = indices.reshape(-1)
     with autocast_off(cores[0].device.type):
@@ -33,7 +33,7 @@ def gather_rows(cores: Sequence[Tensor], indices: Tensor) -> Tensor:
 
 
 def table_bond(sizes: Sizes, count: int) -> int | None:
-    """The bond at which the look-up of so many rows writes the fewest numbers; None for a single core."""
+    """Return the bond at which looking up `count` rows writes the fewest entries; None for a single core."""
     written = []
     for bond in range(1, len(sizes.rows)):
         M1, N1, M2, N2, R = sizes.split(bond)

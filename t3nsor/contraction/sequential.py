@@ -1,4 +1,4 @@
-"""Core after core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
+"""Contraction core by core, from either end: (T, M_done, r, n, N_left) x (r, m, n, s) -> (T, M_done m, s, N_left)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from .chains import Sizes, transpose
-from .strategy import Gradients, Strategy, add
+from .strategy import Gradients, Strategy, Wanted, add
 from .work import Product, Work
 
 
 @dataclass(frozen=True)
 class Sequential(Strategy):
-    """Core by core. In a state (b, a, ., ., z) the columns left and the rows done stand on the two sides of a core.
+    """Core by core. In a state (b, a, ., ., z), a and z are the rows done and the columns left, or the reverse.
 
-    In a ring the outer rank is carried along in b, and the trace closes it at the end.
+    In a ring b carries the outer rank too, and the trace closes it at the end.
     """
 
     reverse: bool = False
@@ -33,18 +33,18 @@ class Sequential(Strategy):
         onto: Tensor | None,
         between: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """x W^T + onto; `between` is applied after every core but the last, and then there is no W."""
+        """Return x W^T + onto; with `between`, applied after every core but the last, the map is no matrix W."""
         *_, state = self._states(x, [core.to(x.dtype) for core in cores], between)
         return add(onto, _closed(state, x.shape[0], cores[0].shape[0], before=self.reverse))
 
     def add_gradients(
-        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, for_x: bool, for_cores: bool
+        self, x: Tensor, g: Tensor, cores: Sequence[Tensor], onto: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        if not for_cores:
+        if Wanted.CORES not in wanted:
             return self.add(g, transpose(cores), onto), None
         T, c = x.shape[0], cores[0].shape[0]
         lowered = [core.to(x.dtype) for core in cores]
-        states = list(islice(self._states(x, lowered), len(cores)))  # the last product is y, which nobody needs
+        states = list(islice(self._states(x, lowered), len(cores)))  # the last one would be y
         before, after = self._indices
         flow = _opened(g, c, before=self.reverse)  # the gradient of the last state
         gradients: list[Tensor] = [*cores]
@@ -52,7 +52,7 @@ class Sequential(Strategy):
             r, m, _, s = cores[k].shape
             flow = flow.reshape(T * c, state.shape[1], *((r, m) if self.reverse else (m, s)), state.shape[4])
             gradients[k] = torch.einsum(f"{before},{after}->rmns", state, flow).to(cores[k].dtype)
-            if state is states[0] and not for_x:
+            if state is states[0] and Wanted.INPUT not in wanted:
                 return None, gradients
             flow = torch.einsum(f"{after},rmns->{before}", flow, lowered[k])  # (b, a, ., ., z), as the state before
         return add(onto, _closed(flow, T, c, before=not self.reverse)), gradients
@@ -65,9 +65,10 @@ class Sequential(Strategy):
             work += Work((Product(rows, inner, columns),), copies=(rows * inner, rows * columns), launches=2)
         return work
 
-    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, for_x: bool, for_cores: bool) -> Work:
-        if not for_cores:
+    def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, wanted: Wanted) -> Work:
+        if Wanted.CORES not in wanted:
             return self.add_work(tokens, sizes.transposed, added)
+        for_x = Wanted.INPUT in wanted
         copies = (tokens * sizes.shape[1],) if for_x and added else ()
         work, products = Work(copies=copies, launches=2), self._products(tokens, sizes)
         for rows, inner, columns in products[:-1]:
@@ -80,7 +81,7 @@ class Sequential(Strategy):
 
     @property
     def _indices(self) -> tuple[str, str]:
-        """Of a state before and after its product with a core rmns: M counts the rows done, N the columns left."""
+        """The einsum indices of a state before and after its product with a core rmns: M rows done, N columns left."""
         return ("bNnsM", "bNrmM") if self.reverse else ("bMrnN", "bMmsN")
 
     def _order(self, cores: Sequence[Tensor]) -> list[int]:
@@ -89,7 +90,7 @@ class Sequential(Strategy):
     def _states(
         self, x: Tensor, cores: Sequence[Tensor], between: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[Tensor]:
-        """The state before each core, (T c, M, r, n, N) or reversed (T c, N, n, s, M), and the one after the last."""
+        """Yield the state before each core, (T c, M, r, n, N), or reversed (T c, N, n, s, M), and the last one."""
         T, c, left = x.shape[0], cores[0].shape[0], x.shape[1]
         before, after = self._indices
         state, done, order = _opened(x, c, before=not self.reverse), 1, self._order(cores)
@@ -105,7 +106,7 @@ class Sequential(Strategy):
         yield state
 
     def _products(self, tokens: int, sizes: Sizes) -> list[tuple[int, int, int]]:
-        """(rows, inner, columns) of the product with each core, in order."""
+        """Return (rows, inner, columns) of the product with each core, in order."""
         products, vectors = [], tokens * sizes.ranks[0] * sizes.shape[1]
         d = len(sizes.rows)
         for k in range(d)[:: -1 if self.reverse else 1]:
@@ -117,7 +118,7 @@ class Sequential(Strategy):
 
 
 def _opened(x: Tensor, c: int, before: bool) -> Tensor:
-    """(T, N) -> (T, c, c, N), the outer rank before the entries of x, or (T, c, N, c), behind them."""
+    """(T, N) -> (T, c, c, N), with the outer rank before the entries of x, or (T, c, N, c), behind them."""
     if c == 1:
         return x[:, None, None] if before else x[:, None, :, None]
     closing = torch.eye(c, dtype=x.dtype, device=x.device)
@@ -125,7 +126,7 @@ def _opened(x: Tensor, c: int, before: bool) -> Tensor:
 
 
 def _closed(state: Tensor, T: int, c: int, before: bool) -> Tensor:
-    """The trace over the outer rank, (T, c, c, N) -> (T, N), or of (T, c, N, c)."""
+    """Return the trace over the outer rank, (T, c, c, N) or (T, c, N, c) -> (T, N)."""
     N = math.prod(state.shape[1:]) // c
     if c == 1:
         return state.reshape(T, N)

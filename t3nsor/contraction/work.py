@@ -1,22 +1,22 @@
-"""How much work a contraction is: matrix products, numbers copied, kernels launched; and what that costs on a device.
+"""The work of a contraction (matrix products, entries copied, kernels launched) and the seconds it takes on a device.
 
     seconds = sum over products max(flops / speed(its sizes), bytes / bandwidth) + sum over copies bytes / copying
-            + sum over results of over 32 MiB bytes / paging + launches * seconds of a launch
+            + sum over results larger than 32 MiB bytes / paging + launches * seconds per launch
     speed   = peak * narrow / (narrow + half),    narrow = the smallest of the three sizes of a product
 
-A product with a narrow side reaches the peak only in part: half of it where the side has `half` entries. What is larger
-than 32 MiB the C library takes from the system anew each time, page by page.
+A product with a narrow side reaches only a part of the peak: half of it if that side has `half` entries. Allocations
+larger than 32 MiB are requested from the system each time, page by page.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 LARGE = 32 * 2**20
-"""Bytes from which memory is not kept for the next use, which is glibc's largest threshold."""
+"""Bytes from which freed memory is returned to the system: the largest threshold of glibc."""
 
 
 class Product(NamedTuple):
-    """A matrix product (rows, inner) x (inner, columns); with `added` it is summed onto what is there."""
+    """A matrix product (rows, inner) x (inner, columns); with `added` it is added to an existing result in place."""
 
     rows: int
     inner: int
@@ -29,14 +29,14 @@ class Product(NamedTuple):
 
     @property
     def moved(self) -> int:
-        """Numbers read and written, each once."""
+        """Entries read and written, each once."""
         result = self.rows * self.columns
         return self.rows * self.inner + self.inner * self.columns + result * (2 if self.added else 1)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Products, copies of so many numbers (each read once and written once), and other kernels launched."""
+    """Products, the entries of each copy (read once and written once), and the number of other kernels launched."""
 
     products: tuple[Product, ...] = ()
     copies: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class Work:
 
     @property
     def largest(self) -> int:
-        """Numbers of the largest thing that is written."""
+        """Entries of the largest result."""
         return max((*self.copies, *(p.rows * p.columns for p in self.products)), default=0)
 
     @property
@@ -57,21 +57,21 @@ class Work:
 
     @property
     def moved(self) -> int:
-        """Numbers read and written."""
+        """Entries read and written."""
         return sum(product.moved for product in self.products) + 2 * sum(self.copies)
 
 
 @dataclass(frozen=True)
 class Device:
-    """The few coefficients of a device for one dtype; see the head of this file.
+    """The coefficients of a device for one dtype, see the head of this file.
 
     Args:
         flops: peak of a large matrix product, floating-point operations per second.
-        half: the size of the narrowest side at which a product reaches half of the peak.
+        half: entries of the narrowest side at which a product reaches half of the peak.
         bandwidth: bytes per second that a matrix product with a narrow side reads and writes.
         copying: bytes per second of a permuting copy, read and write together.
-        paging: bytes per second at which large fresh memory is touched first.
-        launch: seconds that a kernel takes however small it is.
+        paging: bytes per second of the first access to a large new allocation.
+        launch: seconds of the smallest kernel.
     """
 
     flops: float
@@ -82,10 +82,10 @@ class Device:
     launch: float
 
     def seconds(self, work: Work, itemsize: int) -> float:
-        """The estimate for numbers of `itemsize` bytes."""
+        """Return the estimate for entries of `itemsize` bytes."""
         total = (work.launches + len(work.products)) * self.launch + 2 * sum(work.copies) * itemsize / self.copying
         written = [*work.copies, *(p.rows * p.columns for p in work.products if not p.added)]
-        total += sum(numbers for numbers in written if numbers * itemsize > LARGE) * itemsize / self.paging
+        total += sum(entries for entries in written if entries * itemsize > LARGE) * itemsize / self.paging
         for product in work.products:
             narrow = min(product[:3])
             if narrow > 0:

@@ -1,11 +1,11 @@
-"""What a tensor network in place of a dense matrix costs, for choosing shapes and ranks by eye.
+"""The size and cost of a tensor network in place of a dense matrix, for choosing shapes and ranks.
 
-    print(t3.describe(t3.TTLinear(768, 3072, d=3, tt_rank=8, device="meta")))     one choice, no memory needed for it
+    print(t3.describe(t3.TTLinear(768, 3072, d=3, tt_rank=8, device="meta")))     one layer, without allocating memory
     python -m t3nsor.describe 768 3072 --rank 4 8 --d 2 3                         a table with a row for each choice
 
 W (M, N) from cores (r_{k-1}, m_k, n_k, r_k):  parameters = sum_k r_{k-1} m_k n_k r_k,  compression = M N / parameters.
-Costs are those of the product alone, with a bias left out, per token, that is per vector of length N: what depends on
-the cores alone is shared among the tokens of a batch. See `t3.explain` for the gradients, and for seconds.
+Costs are those of the product without a bias, per token, that is per vector of length N; work that depends on the cores
+alone is divided among the tokens of a batch. See `t3.explain` for the gradients and for seconds.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from ..tensor_network import TensorNetwork
 
 
 class Description(NamedTuple):
-    """Shapes, parameters and costs of one network; print it, or take `to_dict()`."""
+    """Shapes, parameters and costs of one network; print it, or use `to_dict()`."""
 
     shape: tuple[int, int]
     raw_shape: RawShape
@@ -38,11 +38,11 @@ class Description(NamedTuple):
 
     @property
     def compression(self) -> float:
-        """How many times fewer parameters than the dense matrix has."""
+        """The parameters of the dense matrix divided by those of the network."""
         return self.dense_parameters / self.parameters
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON; flops and bytes are per token."""
+        """Return the description as JSON; flops and bytes are per token."""
         return {
             "shape": list(self.shape),
             "raw_shape": [list(side) for side in self.raw_shape],
@@ -53,7 +53,7 @@ class Description(NamedTuple):
             "compression": self.compression,
             "tokens": self.tokens,
             "per_token": {
-                cost.way: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
+                cost.strategy: {"flops": cost.flops / self.tokens, "bytes": cost.bytes / self.tokens}
                 for cost in (self.dense, *self.costs)
             },
             "chosen": self.chosen,
@@ -64,42 +64,44 @@ class Description(NamedTuple):
         lines = [
             f"{N} -> {M} features   ({by(m)}) x ({by(n)})   ranks {', '.join(map(str, self.ranks))}",
             f"cores            {'   '.join(by(shape) for shape in self.core_shapes)}",
-            f"parameters       {self.parameters:,} of {self.dense_parameters:,}, {self.compression:,.1f} times fewer",
+            f"parameters       {self.parameters:,} of {self.dense_parameters:,}, compression {self.compression:,.1f}",
             "",
-            f"{f'{self.tokens:,} tokens':<20}{'flops/token':>18}{'bytes/token':>18}{'against dense':>16}",
+            f"{f'{self.tokens:,} tokens':<20}{'flops/token':>18}{'bytes/token':>18}{'/ dense':>16}",
         ]
         for cost in (self.dense, *self.costs):
             flops, size = cost.flops / self.tokens, cost.bytes / self.tokens
-            mark = "  <- taken" if cost.way == self.chosen else ""
-            lines.append(f"{cost.way:<20}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}")
+            mark = "  <- chosen" if cost.strategy == self.chosen else ""
+            lines.append(
+                f"{cost.strategy:<20}{flops:>18,.0f}{size:>18,.0f}{cost.flops / self.dense.flops:>16.3f}{mark}"
+            )
         return "\n".join(lines)
 
 
 def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description:
-    """Shapes, parameters, compression and the cost of each plan for a layer, or for a network itself.
+    """Return shapes, parameters, compression and the cost of each strategy for a layer or a network.
 
     Args:
-        layer: a layer whose weight is a network, such as a `TTLinear` (also on the meta device, where it takes no
-            memory), or a `TensorTrain` or `TensorRing`. A layer's bias is not counted, here or in the dense matrix; a
-            basis that it shares with others is.
-        tokens: the vectors of one batch.
+        layer: a layer whose weight is a network, such as a `TTLinear` (also on the meta device, where it needs no
+            memory), or a network such as a `TensorTrain`. A layer's bias is not counted, neither here nor in the dense
+            matrix; a basis that it shares with other layers is.
+        tokens: the number of vectors in a batch.
 
     Raises:
-        TypeError, ValueError: layer has no network, or tokens is no positive integer.
+        TypeError, ValueError: layer has no network, or tokens is not a positive integer.
     """
     tokens = positive_int(tokens, "tokens")
     if not isinstance(layer, TTModule | TensorNetwork):
         raise TypeError(
-            f"describe takes a TT layer or a network, but a {type(layer).__name__} was given; "
+            f"describe needs a TT layer or a network; got a {type(layer).__name__}: "
             "pass e.g. t3.TTLinear(768, 3072, device='meta')."
         )
     plan, activation = (layer.plan, layer.core_activation) if isinstance(layer, TTLinear) else ("auto", None)
-    # TTLinear's own network() refuses a layer with activations between its cores
+    # TTLinear.network() raises for a layer with activations between its cores
     network = layer if isinstance(layer, TensorNetwork) else TTModule.network(layer)
     parameters = network.param_count
     if network is not layer:
-        numbers = [parameter for k in range(len(network.cores)) for parameter in layer.cores.numbers(k)]
-        parameters = sum(parameter.numel() for parameter in (*numbers, *layer.cores.common()))
+        of_cores = [parameter for k in range(len(network.cores)) for parameter in layer.cores.parameters_of(k)]
+        parameters = sum(parameter.numel() for parameter in (*of_cores, *layer.cores.joint_parameters()))
     M, N = network.shape
     product = Product(tokens, N, M)
     explanation = explain((tokens, N), network)
@@ -115,11 +117,11 @@ def describe(layer: TTModule | TensorNetwork, tokens: int = 1024) -> Description
         parameters=parameters,
         tokens=tokens,
         dense=StrategyCost("dense", product.flops, product.moved * network.dtype.itemsize, 1, 0.0),
-        costs=costs if activation is None else tuple(cost for cost in costs if cost.way == chosen),
+        costs=costs if activation is None else tuple(cost for cost in costs if cost.strategy == chosen),
         chosen=chosen,
     )
 
 
-def by(numbers: tuple[int, ...]) -> str:
-    """(8, 8, 12) as "8x8x12"."""
-    return "x".join(map(str, numbers))
+def by(factors: tuple[int, ...]) -> str:
+    """Return (8, 8, 12) as "8x8x12"."""
+    return "x".join(map(str, factors))

@@ -1,10 +1,9 @@
-"""A table of the choices for one linear layer, a row for each number of cores, rank and shape mode.
+"""Print a table of choices for one linear layer, a row for each number of cores, rank and shape mode.
 
     python -m t3nsor.describe 768 3072
     python -m t3nsor.describe 768 3072 --d 2 3 4 --rank 4 8 16 --shape-mode ascending mixed --tokens 4096
 
-Flops are those of one token in a batch of so many tokens by the way that is taken, the one that is expected to be the
-fastest.
+Flops are per token of a batch, by the strategy that the cost model expects to be the fastest.
 """
 
 import argparse
@@ -12,24 +11,22 @@ import itertools
 import sys
 from collections.abc import Sequence
 
+from ..cheap_shapes import LAYER_SHAPE_MODES
 from ..linear import TTLinear
-from ..shapes import SHAPE_MODES
 from . import Description, by, describe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table that the command line asks for and return the exit status."""
+    """Print the requested table and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m t3nsor.describe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("in_features", type=int)
     parser.add_argument("out_features", type=int)
-    parser.add_argument("--d", type=int, nargs="+", default=[2, 3, 4], help="numbers of cores")
-    parser.add_argument("--rank", type=int, nargs="+", default=[2, 4, 8, 16], help="ranks, clipped to what is of use")
-    parser.add_argument(
-        "--shape-mode", nargs="+", default=["ascending"], choices=[*SHAPE_MODES, "cheapest"], metavar="MODE"
-    )
-    parser.add_argument("--tokens", type=int, default=1024, help="vectors of one batch")
+    parser.add_argument("--d", type=int, nargs="+", default=[2, 3, 4], help="how many cores")
+    parser.add_argument("--rank", type=int, nargs="+", default=[2, 4, 8, 16], help="ranks, clipped at each bond")
+    parser.add_argument("--shape-mode", nargs="+", default=["ascending"], choices=LAYER_SHAPE_MODES, metavar="MODE")
+    parser.add_argument("--tokens", type=int, default=1024, help="vectors in a batch")
     options = parser.parse_args(arguments)
     try:
         described = [
@@ -56,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def choices_table(described: Sequence[tuple[str, Description]]) -> str:
-    """Pairs of a shape mode and a description of one layer as aligned text, the dense layer first."""
+    """Return pairs of a shape mode and a description of one layer as aligned text, the dense layer first."""
     first = described[0][1]
     header = [
         "shape mode",
@@ -65,7 +62,7 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
         "parameters",
         "compression",
         "flops",
-        "taken",
+        "strategy",
     ]
     M, N = first.shape
     rows = [
@@ -81,7 +78,7 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
     ]
     for mode, description in described:
         m, n = description.raw_shape
-        taken = next(cost for cost in description.costs if cost.way == description.chosen)
+        chosen = next(cost for cost in description.costs if cost.strategy == description.chosen)
         rows.append(
             [
                 mode,
@@ -89,8 +86,8 @@ def choices_table(described: Sequence[tuple[str, Description]]) -> str:
                 ",".join(map(str, description.ranks)),
                 f"{description.parameters:,}",
                 f"{description.compression:,.1f}",
-                f"{taken.flops / description.tokens:,.0f}",
-                taken.way,
+                f"{chosen.flops / description.tokens:,.0f}",
+                chosen.strategy,
             ]
         )
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]

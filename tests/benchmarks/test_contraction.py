@@ -1,4 +1,4 @@
-"""The benchmark of a layer on a small one: what it writes, and what its tables make of that."""
+"""The benchmark of a layer, run on a small one: its record and its tables."""
 
 import json
 
@@ -23,12 +23,12 @@ def record(tmp_path_factory):
     return json.loads((folder / "contraction.json").read_text())
 
 
-def test_it_says_where_it_was_made(record):
+def test_the_record_describes_the_machine(record):
     assert record["machine"]["torch"] == torch.__version__
     assert record["machine"]["threads"] == torch.get_num_threads()
 
 
-def test_a_cell_for_each_choice_with_its_times(record):
+def test_the_record_has_a_cell_with_times_for_each_choice(record):
     cells = record["cells"]
     assert [(cell["mode"], cell["rank"]) for cell in cells] == [
         (mode, rank) for mode in ("cheapest", "ascending") for rank in (2, 8)
@@ -42,7 +42,7 @@ def test_a_cell_for_each_choice_with_its_times(record):
     assert "core after core" not in cells[0]["seconds"]
 
 
-def test_cells_that_are_in_the_file_are_not_measured_again(record, tmp_path):
+def test_existing_cells_are_not_measured_again(record, tmp_path):
     begun = {"machine": record["machine"], "cells": record["cells"][1:]}
     (tmp_path / "contraction.json").write_text(json.dumps(begun))
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
@@ -52,7 +52,7 @@ def test_cells_that_are_in_the_file_are_not_measured_again(record, tmp_path):
     assert sorted(cells, key=contraction_tables.in_order)[0] == cells[-1]
 
 
-def test_cells_of_another_machine_are_not_mixed_with_these(record, tmp_path):
+def test_cells_of_different_machines_are_not_mixed(record, tmp_path):
     other = json.dumps({"machine": {**record["machine"], "threads": 3}, "cells": []})
     (tmp_path / "contraction.json").write_text(other)
     with pytest.raises(SystemExit, match=r"'threads': 3.*choose another folder with --out"):
@@ -61,9 +61,11 @@ def test_cells_of_another_machine_are_not_mixed_with_these(record, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"cells": []}'])
-def test_a_file_of_something_else_is_left_alone(tmp_path, content):
+def test_an_unrelated_file_is_not_overwritten(tmp_path, content):
     (tmp_path / "contraction.json").write_text(content)
-    with pytest.raises(SystemExit, match=r"that this benchmark wrote; .* is none: choose another folder with --out"):
+    with pytest.raises(
+        SystemExit, match=r"written by this benchmark can be resumed; .*choose another folder with --out"
+    ):
         main([*SMALL, "--out", str(tmp_path)])
     assert (tmp_path / "contraction.json").read_text() == content
 
@@ -74,7 +76,7 @@ def test_the_tables_have_a_row_for_each_group(record):
     assert others(record["cells"]).row_count == 1
 
 
-def test_regret_is_by_the_clock_and_that_of_the_choice_by_the_way_itself():
+def test_regret_uses_the_measured_auto_and_regret_of_choice_the_chosen_strategy():
     cell = {"plan": "halves@1", "seconds": {"auto": [1.1], "way halves@1": [1.0], "way fused, fused, halves@1": [2.0]}}
     assert (regret(cell), regret_of_choice(cell)) == (1.1, 1.0)
     cell["plan"] = "fused, halves@1, halves@1"
@@ -95,11 +97,11 @@ def test_regret_is_by_the_clock_and_that_of_the_choice_by_the_way_itself():
         (1234.5, "1,234"),
     ],
 )
-def test_numbers_have_three_digits_that_say_something(value, text):
+def test_times_have_three_significant_digits(value, text):
     assert contraction_tables.three_digits(value) == text
 
 
-def test_the_tables_can_be_made_again_from_the_file(record, tmp_path, capsys):
+def test_the_tables_can_be_rebuilt_from_the_file(record, tmp_path, capsys):
     (tmp_path / "contraction.json").write_text(json.dumps(record))
     assert contraction_tables.main([str(tmp_path / "contraction.json")]) == 0
     assert "contraction.png" in capsys.readouterr().out
@@ -107,7 +109,7 @@ def test_the_tables_can_be_made_again_from_the_file(record, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["core_after_core", "tensor_train", "adapted"])
-def test_the_peers_of_a_train_compute_the_same(name):
+def test_the_implementations_of_a_train_agree(name):
     linear = torch.nn.Linear(12, 8, bias=False)
     layer = t3.TTLinear(12, 8, False, d=3, tt_rank=3)
     x = torch.randn(5, 12)

@@ -1,4 +1,4 @@
-"""The benchmark of the gauge, on few steps, against what is known of Jacobians of trains."""
+"""The benchmark of the gauge with few steps, against known properties of Jacobians of trains."""
 
 import json
 
@@ -8,22 +8,22 @@ import torch
 from benchmarks import gauge
 
 
-def test_the_jacobian_misses_the_gauge_alone_and_is_best_where_only_the_center_acts():
-    numbers = sum(core.numel() for core in gauge.start(0, False, "plain"))
+def test_the_jacobian_has_the_gauge_as_null_space_and_condition_one_with_a_zero_orthogonal_center():
+    parameters = sum(core.numel() for core in gauge.start(0, False, "plain"))
     found = gauge.measure_conditioning(0, 3)
-    assert found["start, no zero core, Glorot"]["rank"] == numbers - 2 * gauge.RANK**2
+    assert found["start, no zero core, Glorot"]["rank"] == parameters - 2 * gauge.RANK**2
     assert found["start, zero core, orthogonal"]["condition"] == pytest.approx(1)
     assert found["start, zero core, Glorot"]["rank"] == gauge.start(0, True, "plain")[-1].numel()
 
 
-def test_orthogonalising_while_training_changes_no_matrix():
+def test_orthogonalising_during_training_keeps_the_matrix():
     cores, wanted = gauge.start(0, False, "plain"), gauge.target(0)
     before = gauge.loss_of(cores, wanted).item()
     gauge.orthogonalize(cores)
     assert gauge.loss_of(cores, wanted).item() == pytest.approx(before, rel=1e-10)
 
 
-def test_a_fit_that_diverges_ends():
+def test_a_diverging_fit_stops():
     assert gauge.fit(gauge.start(0, False, "plain"), gauge.target(0), torch.optim.SGD, 1e6, "plain", 50) == float("inf")
 
 

@@ -1,4 +1,4 @@
-"""Rounds: who runs when, and what is made of the times. No test looks at a clock."""
+"""The order of the rounds and the statistics of the times, with scripted functions instead of a clock."""
 
 import gc
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Functions that take as long as they say."""
+    """Functions whose return value is their time."""
 
     def clocked(function, device):
         return function()
@@ -26,7 +26,7 @@ def test_median_and_quartiles():
     assert Timing.of([2.0]) == (2.0, 2.0, 2.0, 1)
 
 
-def test_every_function_runs_once_a_round_and_once_before(scripted):
+def test_every_function_runs_once_per_round_after_a_warm_up(scripted):
     calls = []
     functions = {name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}
     times = interleaved(functions, 4, CPU)
@@ -35,7 +35,7 @@ def test_every_function_runs_once_a_round_and_once_before(scripted):
     assert {timing.rounds for timing in times.values()} == {4}
 
 
-def test_hopeless_contenders_have_the_time_of_one_warm_run_alone(scripted):
+def test_slow_contenders_are_timed_once_after_the_warm_up(scripted):
     far = iter([0.1, 3.1])
     functions = {"fast": lambda: 1.0, "near": lambda: 2.9, "far": lambda: next(far), "floor": lambda: 9.0}
     times = interleaved(functions, 3, CPU, contenders={"fast", "near", "far"})
@@ -43,13 +43,13 @@ def test_hopeless_contenders_have_the_time_of_one_warm_run_alone(scripted):
     assert times["far"].median == 3.1
 
 
-def test_a_slow_start_is_no_reason_to_be_dropped(scripted):
+def test_a_slow_warm_up_does_not_drop_a_contender(scripted):
     cold = iter([10.0, 1.0, 1.2, 1.4, 1.6])
     times = interleaved({"warm": lambda: 1.0, "cold": lambda: next(cold)}, 3, CPU, contenders={"warm", "cold"})
     assert times["cold"] == (1.4, 1.2, 1.6, 3)
 
 
-def test_an_error_leaves_the_collector_as_it_was(scripted):
+def test_an_error_restores_the_garbage_collector(scripted):
     with pytest.raises(ZeroDivisionError):
         interleaved({"bad": lambda: 1 / 0}, 1, CPU)
     assert gc.isenabled()

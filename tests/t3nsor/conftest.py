@@ -1,4 +1,4 @@
-"""An oracle for the formats that knows nothing of t3nsor: numpy's einsum over the definition, in float64."""
+"""An oracle for the formats that is independent of t3nsor: numpy's einsum of the definition, in float64."""
 
 import numpy as np
 import pytest
@@ -28,5 +28,5 @@ def _seed():
 
 @pytest.fixture(autouse=True)
 def _shipped_coefficients(monkeypatch, tmp_path_factory):
-    """What was measured on a machine that runs the tests has no part in them."""
+    """Ignore the coefficients measured on the machine that runs the tests."""
     monkeypatch.setenv("T3NSOR_CACHE", str(tmp_path_factory.getbasetemp() / "nothing_measured"))

@@ -6,7 +6,7 @@ import t3nsor as t3
 
 @pytest.mark.parametrize("d", [1, 2, 3, 6])
 @pytest.mark.parametrize("rank", [1, 3, 100])
-def test_starts_at_exactly_zero_and_fits_any_target_of_its_rank(d, rank):
+def test_is_exactly_zero_initially_and_fits_any_target_of_its_rank(d, rank):
     torch.manual_seed(0)
     bias = t3.TTBias(64, d=d, tt_rank=rank, dtype=torch.float64)
     assert torch.equal(bias.full(), torch.zeros(64, dtype=torch.float64))
@@ -43,21 +43,21 @@ def test_meta_assign_round_trip():
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (3, 5), ()])
-def test_bad_input_is_refused_with_a_sentence(shape):
-    with pytest.raises(ValueError, match="The last dimension of x must be 24, but its shape is"):
+def test_invalid_input_raises(shape):
+    with pytest.raises(ValueError, match="The last dimension of x must be 24; got the shape"):
         t3.TTBias(24)(torch.ones(shape))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "sentence"),
+    ("arguments", "error", "message"),
     [
         ({"features": 0}, ValueError, "features must be at least 1"),
         ({"raw_shape": (5, 5)}, ValueError, "must multiply to features = 24"),
-        ({"raw_shape": 24}, TypeError, "raw_shape must be a sequence of integers, but 24"),
+        ({"raw_shape": 24}, TypeError, "raw_shape must be a sequence of integers; got 24"),
         ({"tt_rank": [9, 2]}, ValueError, "must be at most 2"),
         ({"init": "uniform"}, ValueError, "init must be one of"),
     ],
 )
-def test_bad_arguments_are_refused_with_a_sentence(arguments, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_invalid_arguments_raise(arguments, error, message):
+    with pytest.raises(error, match=message):
         t3.TTBias(**{"features": 24, **arguments})

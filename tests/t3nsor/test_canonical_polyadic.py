@@ -38,7 +38,7 @@ def test_the_matrix_is_the_sum_of_its_terms(raw_shape, rank):
 
 
 @pytest.mark.parametrize("raw_shape", SHAPES[1:], ids=str)
-def test_it_has_r_numbers_for_each_pair_of_factors(raw_shape):
+def test_it_has_r_parameters_for_each_pair_of_factors(raw_shape):
     layer = layer_of(raw_shape, rank=5)
     counted = sum(parameter.numel() for parameter in layer.parameters())
     assert counted == 5 * sum(m * n for m, n in zip(*raw_shape, strict=True))
@@ -56,7 +56,7 @@ def test_gradients_reach_every_factor():
 
 
 @pytest.mark.parametrize("rank", [1, 8])
-def test_the_start_has_the_variance_that_is_asked(rank):
+def test_the_initial_matrix_has_the_requested_variance(rank):
     raw_shape = ((6, 5), (7, 4))
     squares = [layer_of(raw_shape, rank, init=0.3).full().square().mean() for _ in range(200)]
     assert torch.stack(squares).mean().item() == pytest.approx(0.09, rel=0.12)
@@ -69,7 +69,7 @@ def test_a_sum_is_the_decomposition_of_both_ranks():
     torch.testing.assert_close(total.full(), one.full() + other.full(), rtol=1e-12, atol=1e-12)
 
 
-def test_a_factor_is_shared_as_it_is():
+def test_a_factor_can_be_shared():
     layer, other = layer_of(SHAPES[2], 2), layer_of(SHAPES[2], 2)
     owner = torch.nn.ParameterDict({"middle": torch.nn.Parameter(torch.randn(3, 1, 2, dtype=torch.float64))})
     for borrower in (layer, other):
@@ -80,11 +80,11 @@ def test_a_factor_is_shared_as_it_is():
 
 
 @pytest.mark.parametrize("rank", [[2, 3], [2], [2, 2, 2]])
-def test_ranks_that_differ_are_refused(rank):
-    with pytest.raises(ValueError, match=r"have one rank, but .* was given for 2 bonds; pass one int"):
+def test_different_ranks_raise(rank):
+    with pytest.raises(ValueError, match=r"have one rank; got .* for 2 bonds: pass one int"):
         layer_of(SHAPES[2], rank)
 
 
-def test_a_constant_start_is_refused():
-    with pytest.raises(ValueError, match="format='cp'; use a random init"):
+def test_a_constant_init_raises():
+    with pytest.raises(ValueError, match="format='cp': use a random init"):
         layer_of(SHAPES[2], init="ones")

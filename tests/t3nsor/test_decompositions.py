@@ -26,7 +26,7 @@ def random_dense(raw_shape, seed=0):
 
 
 def unfolding(dense, raw_shape, k):
-    """The matrix (m_1 n_1 ... m_k n_k, the rest) of a dense one, written with numpy."""
+    """The unfolding (m_1 n_1 ... m_k n_k, rest) of a dense matrix by numpy."""
     d = len(raw_shape[0])
     tensor = dense.numpy().reshape(*raw_shape[0], *raw_shape[1])
     tensor = tensor.transpose([axis for i in range(d) for axis in (i, d + i)])
@@ -69,7 +69,7 @@ def test_with_a_cap_the_error_is_within_oseledets_bound(raw_shape, max_rank):
 
 @pytest.mark.parametrize("max_rank", [1, 2, 3])
 @pytest.mark.parametrize("raw_shape", RAW_SHAPES[1:4])
-def test_tt_svd_is_tensorlys(raw_shape, max_rank):
+def test_tt_svd_matches_tensorly(raw_shape, max_rank):
     dense = random_dense(raw_shape)
     sizes = [m * n for m, n in zip(*raw_shape, strict=True)]
     expected = tensor_train(unfolding(dense, raw_shape, 1).reshape(sizes), rank=max_rank)
@@ -78,7 +78,7 @@ def test_tt_svd_is_tensorlys(raw_shape, max_rank):
     np.testing.assert_allclose(tensor, tensorly.tt_to_tensor(expected), rtol=1e-9, atol=1e-10)
 
 
-def test_a_train_is_found_again_with_its_ranks():
+def test_tt_svd_recovers_a_train_with_its_ranks():
     tt = t3.random_matrix(((3, 3, 3), (3, 3, 3)), [2, 4], dtype=torch.float64)
     found = t3.tt_svd(tt.full(), tt.raw_shape, rel_tol=1e-10)
     assert found.ranks == (1, 2, 4, 1)
@@ -118,7 +118,7 @@ def test_dtype_is_kept(dtype, tolerance):
         torch.testing.assert_close(network.full().double(), dense.double(), rtol=tolerance, atol=tolerance)
 
 
-def test_tiny_numbers_are_not_taken_for_zero():
+def test_tiny_entries_are_not_treated_as_zero():
     tt = t3.random_matrix(((3, 3, 3), (3, 3, 3)), 3)
     dense = tt.full() * 1e-25
     assert t3.tt_svd(dense, tt.raw_shape, rel_tol=1e-3).ranks == (1, 3, 3, 1)
@@ -138,7 +138,7 @@ def test_a_sum_of_kronecker_products_is_a_two_core_train(r):
 
 
 def test_two_core_tt_svd_is_the_nearest_sum_of_kronecker_products():
-    """Van Loan & Pitsianis 1993: its error is the tail of the singular values of the rearranged matrix."""
+    """Van Loan & Pitsianis 1993: the error is the norm of the discarded singular values of the rearranged matrix."""
     raw_shape = ((3, 4), (2, 5))
     dense = random_dense(raw_shape)
     blocks = dense.numpy().reshape(3, 4, 2, 5)
@@ -151,10 +151,10 @@ def test_two_core_tt_svd_is_the_nearest_sum_of_kronecker_products():
 
 SHAPE = ((2, 3), (3, 2))
 BAD_CALLS = [
-    (lambda: t3.tt_svd([[1.0]], ((1,), (1,))), TypeError, "dense must be a floating-point tensor, but list"),
-    (lambda: t3.tt_svd(torch.ones(6, 6, dtype=torch.int64), SHAPE), TypeError, "but torch.int64"),
-    (lambda: t3.tt_svd(torch.ones(2, 3, 6), SHAPE), ValueError, "dense must be a matrix or a vector"),
-    (lambda: t3.tt_svd(torch.ones(0, 6), SHAPE), ValueError, r"but its shape is \(0, 6\)"),
+    (lambda: t3.tt_svd([[1.0]], ((1,), (1,))), TypeError, "dense must be a floating-point tensor; got list"),
+    (lambda: t3.tt_svd(torch.ones(6, 6, dtype=torch.int64), SHAPE), TypeError, "got torch.int64"),
+    (lambda: t3.tt_svd(torch.ones(2, 3, 6), SHAPE), ValueError, "dense must be a non-empty matrix or vector"),
+    (lambda: t3.tt_svd(torch.ones(0, 6), SHAPE), ValueError, r"got the shape \(0, 6\)"),
     (lambda: t3.tt_svd(torch.ones(5, 6), SHAPE), ValueError, "multiply to the number of rows = 5"),
     (lambda: t3.tt_svd(torch.ones(6, 7), SHAPE), ValueError, "multiply to the number of columns = 7"),
     (lambda: t3.tt_svd(torch.ones(6), SHAPE), ValueError, "multiply to the number of columns = 1"),
@@ -163,17 +163,17 @@ BAD_CALLS = [
     (lambda: t3.tt_svd(torch.ones(6, 6), SHAPE, max_rank=2.5), TypeError, "max_rank must be an integer"),
     (lambda: t3.tt_svd(torch.ones(6, 6), SHAPE, rel_tol="small"), ValueError, "rel_tol must lie in"),
     (lambda: t3.tr_svd(torch.ones(6, 6), SHAPE, max_rank=[2]), ValueError, "one entry per bond, 2 here"),
-    (lambda: t3.from_kronecker([np.ones((2, 2))], [np.ones((2, 2))]), TypeError, "As must hold tensors, but holds nd"),
-    (lambda: t3.from_kronecker([], []), ValueError, "at least one, but hold 0 and 0"),
-    (lambda: t3.from_kronecker([torch.ones(2, 2)], []), ValueError, "hold 1 and 0"),
+    (lambda: t3.from_kronecker([np.ones((2, 2))], [np.ones((2, 2))]), TypeError, "As must hold tensors; got nd"),
+    (lambda: t3.from_kronecker([], []), ValueError, "got 0 and 0"),
+    (lambda: t3.from_kronecker([torch.ones(2, 2)], []), ValueError, "got 1 and 0"),
     (lambda: t3.from_kronecker([torch.ones(2)], [torch.ones(2, 2)]), ValueError, "All of As must be matrices"),
     (lambda: t3.from_kronecker([torch.ones(2, 2)] * 2, [torch.ones(2, 2), torch.ones(3, 2)]), ValueError, "All of Bs"),
     (lambda: t3.to_kronecker(t3.random_matrix(((2, 2, 2), (2, 2, 2)), 2)), ValueError, "a train of 3 cores"),
-    (lambda: t3.to_kronecker(torch.ones(2, 2)), ValueError, "Tensor was given"),
+    (lambda: t3.to_kronecker(torch.ones(2, 2)), ValueError, "got Tensor"),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "sentence"), BAD_CALLS)
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
+def test_invalid_input_raises(call, error, message):
+    with pytest.raises(error, match=message):
         call()

@@ -1,4 +1,4 @@
-"""describe against closed forms, and the table of choices against the layers that it speaks of."""
+"""describe against closed forms, and the table of choices against the layers in it."""
 
 import json
 import math
@@ -19,32 +19,32 @@ def layer(**arguments):
 
 
 def test_two_cores_have_the_closed_form():
-    """(m1 n1 + m2 n2) r parameters; 2 r m1 n2 (n1 + m2) flops a token core by core, 2 r n1 m2 (n2 + m1) reversed."""
+    """(m1 n1 + m2 n2) r parameters; 2 r m1 n2 (n1 + m2) flops per token core by core, 2 r n1 m2 (n2 + m1) reversed."""
     described = t3.describe(layer(d=2, tt_rank=4), tokens=10)
     (m1, m2), (n1, n2) = described.raw_shape
     assert (m1, m2, n1, n2) == (48, 64, 24, 32)
     assert described.core_shapes == ((1, 48, 24, 4), (4, 64, 32, 1))
     assert described.parameters == 4 * (m1 * n1 + m2 * n2)
     assert described.compression == 768 * 3072 / (4 * (m1 * n1 + m2 * n2))
-    costs = {cost.way: cost for cost in described.costs}
+    costs = {cost.strategy: cost for cost in described.costs}
     assert costs["sequential"].flops == 10 * 2 * 4 * (m1 * n1 * n2 + m1 * n2 * m2)
     assert costs["sequential_reversed"].flops == costs["halves@1"].flops == 10 * 2 * 4 * (n1 * n2 * m2 + n1 * m2 * m1)
     assert costs["materialised"].flops == 2 * 768 * 3072 * 4 + 10 * 2 * 768 * 3072
-    assert described.dense.way == "dense"
+    assert described.dense.strategy == "dense"
     assert described.dense.flops == 10 * 2 * 768 * 3072
     assert described.dense.bytes == 4 * (10 * 768 + 768 * 3072 + 10 * 3072)
 
 
 @pytest.mark.parametrize("tokens", [1, 1024, 10**6])
-def test_the_way_that_is_taken_is_the_one_of_explain(tokens):
+def test_the_chosen_strategy_is_that_of_explain(tokens):
     described = t3.describe(layer(), tokens)
     assert described.chosen == str(t3.explain((tokens, 768), layer().network()).plan.product)
-    assert described.chosen in {cost.way for cost in described.costs}
+    assert described.chosen in {cost.strategy for cost in described.costs}
 
 
 @settings(max_examples=25)
 @given(sizes=st.tuples(st.integers(1, 96), st.integers(1, 96)), d=st.integers(1, 4), rank=st.integers(1, 9))
-def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
+def test_parameters_exclude_the_bias(sizes, d, rank):
     built = t3.TTLinear(*sizes, d=d, tt_rank=rank)
     described = t3.describe(built)
     assert described.parameters == sum(parameter.numel() for parameter in built.cores)
@@ -54,12 +54,12 @@ def test_parameters_are_those_of_the_layer_without_its_bias(sizes, d, rank):
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("format", t3.FORMATS)
-def test_parameters_of_every_format_are_those_that_the_layer_holds(format, d):
+def test_parameters_of_every_format_match_the_layer(format, d):
     built = t3.TTLinear(24, 36, bias=False, d=d, tt_rank=2, format=format)
     assert t3.describe(built).parameters == sum(parameter.numel() for parameter in built.parameters())
 
 
-def test_a_network_and_its_layer_are_described_alike():
+def test_a_network_and_its_layer_have_one_description():
     built = t3.TTLinear(12, 8, d=2, tt_rank=3)
     assert t3.describe(built) == t3.describe(built.network())
 
@@ -74,36 +74,36 @@ def test_a_ring_counts_its_closing_rank():
     ("plan", "chosen"),
     [("materialised", "materialised"), ("halves@2", "halves@2"), ("sequential, fused, halves@1", "sequential")],
 )
-def test_a_layer_with_a_plan_of_its_own_takes_it(plan, chosen):
+def test_a_layers_explicit_plan_is_used(plan, chosen):
     described = t3.describe(layer(plan=plan))
     assert described.chosen == chosen
-    assert [line.split()[0] for line in str(described).splitlines() if line.endswith("<- taken")] == [chosen]
+    assert [line.split()[0] for line in str(described).splitlines() if line.endswith("<- chosen")] == [chosen]
 
 
 @pytest.mark.parametrize("plan", ["auto", "timed"])
-def test_a_plan_that_is_chosen_is_shown_by_its_estimate(plan):
+def test_auto_and_timed_plans_are_described_by_estimates(plan):
     assert t3.describe(layer(plan=plan)) == t3.describe(layer())
 
 
-def test_activations_between_the_cores_leave_one_plan():
+def test_activations_between_the_cores_leave_one_strategy():
     described = t3.describe(layer(core_activation="relu"))
-    assert [cost.way for cost in described.costs] == ["sequential"]
+    assert [cost.strategy for cost in described.costs] == ["sequential"]
     assert described.chosen == "sequential"
 
 
-def test_bytes_are_those_of_the_cores_dtype():
+def test_bytes_depend_on_the_dtype_of_the_cores():
     single, double = (t3.describe(layer(dtype=dtype)) for dtype in (torch.float32, torch.float64))
-    doubled = {cost.way: cost.bytes for cost in double.costs}
-    assert {cost.way: 2 * cost.bytes for cost in single.costs} == doubled
+    doubled = {cost.strategy: cost.bytes for cost in double.costs}
+    assert {cost.strategy: 2 * cost.bytes for cost in single.costs} == doubled
     assert 2 * single.dense.bytes == double.dense.bytes
 
 
-def test_it_prints_what_it_holds_and_is_json():
+def test_it_prints_a_table_and_converts_to_json():
     described = t3.describe(layer(d=3, tt_rank=8), tokens=1)
-    shown = str(described)
-    for part in ("768 -> 3072", "12x16x16", "8x16x8x8", "10,496 of 2,359,296, 224.8 times fewer", "3,096,576"):
-        assert part in shown
-    assert next(line for line in shown.splitlines() if line.endswith("<- taken")).split()[0] == described.chosen
+    text = str(described)
+    for part in ("768 -> 3072", "12x16x16", "8x16x8x8", "10,496 of 2,359,296, compression 224.8", "3,096,576"):
+        assert part in text
+    assert next(line for line in text.splitlines() if line.endswith("<- chosen")).split()[0] == described.chosen
     plain = json.loads(json.dumps(described.to_dict()))
     assert plain["parameters"] == 10496
     assert plain["per_token"]["sequential"]["flops"] == 3096576
@@ -111,20 +111,20 @@ def test_it_prints_what_it_holds_and_is_json():
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "sentence"),
+    ("given", "error", "message"),
     [
-        ((torch.nn.Linear(2, 2), 1), TypeError, "describe takes a TT layer or a network, but a Linear was given"),
-        ((t3.TTLinear(4, 4), 0), ValueError, "tokens must be at least 1, but 0 was given"),
+        ((torch.nn.Linear(2, 2), 1), TypeError, "describe needs a TT layer or a network; got a Linear"),
+        ((t3.TTLinear(4, 4), 0), ValueError, "tokens must be at least 1; got 0"),
         ((t3.TTLinear(4, 4), 1.5), TypeError, "tokens must be an integer"),
     ],
 )
-def test_what_cannot_be_described_is_a_sentence(given, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_invalid_input_raises(given, error, message):
+    with pytest.raises(error, match=message):
         t3.describe(*given)
 
 
 class TestCommand:
-    def test_a_row_for_each_choice_with_its_layers_numbers(self, capsys):
+    def test_a_row_for_each_choice_describes_its_layer(self, capsys):
         assert main(["768", "3072", "--d", "2", "3", "--rank", "4", "8", "--shape-mode", "ascending", "mixed"]) == 0
         header, dense, *rows = capsys.readouterr().out.splitlines()
         assert header.split()[:2] == ["shape", "mode"]
@@ -146,19 +146,19 @@ class TestCommand:
         assert {row[end - 1].isdigit() and row[end] == " " for row in rows} == {True}
 
     @pytest.mark.parametrize(
-        ("arguments", "sentence"),
+        ("arguments", "message"),
         [
-            (["768", "0"], "out_features must be at least 1, but 0 was given"),
-            (["768", "24", "--rank", "0"], "rank must be at least 1, but 0"),
+            (["768", "0"], "out_features must be at least 1; got 0"),
+            (["768", "24", "--rank", "0"], "rank must be at least 1; got 0"),
             (["768", "24", "--shape-mode", "round"], "invalid choice: 'round'"),
             (["768", "24", "--tokens", "-1"], "tokens must be at least 1"),
         ],
     )
-    def test_bad_input_is_a_sentence_and_status_2(self, arguments, sentence, capsys):
+    def test_invalid_input_is_an_error_message_and_status_2(self, arguments, message, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert sentence in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
     def test_the_module_runs_without_a_warning_and_leaves_the_function_in_place(self, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["t3nsor.describe", "8", "8", "--d", "2", "--rank", "2"])

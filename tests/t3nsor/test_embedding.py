@@ -42,13 +42,13 @@ def test_padding_has_no_gradient():
     assert all(torch.count_nonzero(core.grad) == 0 for core in layer.cores)
 
 
-def test_rows_are_padded_up_when_asked():
+def test_pad_rows_pads_the_number_of_rows():
     assert t3.TTEmbedding(47, 12, device="meta").raw_shape[0] == (1, 1, 47)
     assert t3.TTEmbedding(47, 12, pad_rows=True, device="meta").raw_shape[0] == t3.suggest_shape(47, 3)
     assert t3.TTEmbedding(47, 12, raw_shape=((6, 8), (3, 4))).full().shape == (47, 12)
 
 
-def test_entries_start_with_the_deviation_of_torchs_embedding():
+def test_initial_entries_have_the_standard_deviation_of_torchs_embedding():
     samples = torch.stack([t3.TTEmbedding(30, 8, tt_rank=4).full().detach() for _ in range(200)])
     assert samples.square().mean().item() == pytest.approx(1.0, rel=0.1)
 
@@ -77,27 +77,27 @@ def test_meta_assign_pickle_and_compile():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         ({"num_embeddings": 0}, "num_embeddings must be at least 1"),
         ({"embedding_dim": 0}, "embedding_dim must be at least 1"),
-        ({"raw_shape": ((5, 5), (2, 4))}, "must multiply to num_embeddings = 30, but .5, 5. multiply to 25"),
+        ({"raw_shape": ((5, 5), (2, 4))}, "must multiply to num_embeddings = 30; got .5, 5. with the product 25"),
         ({"raw_shape": ((5, 6), (2, 3))}, "must multiply to embedding_dim = 8"),
-        ({"padding_idx": 30}, "padding_idx must lie between -30 and 29, but 30"),
+        ({"padding_idx": 30}, "padding_idx must lie between -30 and 29; got 30"),
         ({"init": "normal"}, "init must be one of"),
     ],
 )
-def test_bad_arguments_are_refused_with_a_sentence(arguments, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_invalid_arguments_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
         t3.TTEmbedding(**{"num_embeddings": 30, "embedding_dim": 8, **arguments})
 
 
-def test_bad_indices_are_refused_with_a_sentence():
+def test_invalid_indices_raise():
     layer = t3.TTEmbedding(30, 8, pad_rows=True)
     for bad in (30, -1):
-        with pytest.raises(IndexError, match=f"between 0 and 29, but {bad} was given"):
+        with pytest.raises(IndexError, match=f"between 0 and 29; got {bad}"):
             layer(torch.tensor([0, bad]))
-    with pytest.raises(TypeError, match="indices must be an int32 or int64 tensor, but"):
+    with pytest.raises(TypeError, match="indices must be an int32 or int64 tensor; got"):
         layer(torch.tensor([0.0]))
-    with pytest.raises(TypeError, match="but list was given"):
+    with pytest.raises(TypeError, match="got list"):
         layer([0])

@@ -23,7 +23,7 @@ def random_weight(layer):
 
 
 def unfolding(dense, raw_shape, k):
-    """The matrix (m_1 n_1 ... m_k n_k, the rest), written with numpy."""
+    """The unfolding (m_1 n_1 ... m_k n_k, rest) by numpy."""
     d = len(raw_shape[0])
     tensor = dense.numpy().reshape(*raw_shape[0], *raw_shape[1]).transpose([i for k in range(d) for i in (k, d + k)])
     return tensor.reshape(math.prod(raw_shape[0][:k]) * math.prod(raw_shape[1][:k]), -1)
@@ -31,7 +31,7 @@ def unfolding(dense, raw_shape, k):
 
 @pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
 @pytest.mark.parametrize("raw_shape", SHAPES, ids=str)
-def test_what_the_ranks_can_hold_is_held_exactly(raw_shape, format, dense_of):
+def test_a_matrix_of_sufficiently_low_ranks_is_represented_exactly(raw_shape, format, dense_of):
     layer = layer_of(raw_shape, 100, format=format)
     weight = random_weight(layer)
     before = list(layer.cores)
@@ -57,7 +57,7 @@ def test_two_cores_are_the_best_approximation_with_the_root_of_each_singular_val
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("raw_shape", SHAPES[3:], ids=str)
-def test_of_more_cores_the_error_is_within_oseledets_bound(raw_shape, rank, dense_of):
+def test_with_more_cores_the_error_is_within_oseledets_bound(raw_shape, rank, dense_of):
     layer = layer_of(raw_shape, rank)
     weight = random_weight(layer)
     layer.set_weight(weight)
@@ -71,7 +71,7 @@ def test_of_more_cores_the_error_is_within_oseledets_bound(raw_shape, rank, dens
 
 @pytest.mark.parametrize("rank", [2, 100])
 @pytest.mark.parametrize("raw_shape", SHAPES[1:], ids=str)
-def test_the_two_sides_of_every_bond_have_the_singular_values_in_equal_parts(raw_shape, rank, dense_of):
+def test_the_singular_values_are_split_evenly_at_every_bond(raw_shape, rank, dense_of):
     layer = layer_of(raw_shape, rank)
     layer.set_weight(random_weight(layer))
     cores, full = [core.detach() for core in layer.cores], dense_of(layer.cores)
@@ -87,7 +87,7 @@ def test_the_two_sides_of_every_bond_have_the_singular_values_in_equal_parts(raw
             np.testing.assert_allclose(gram, np.diag(values), rtol=1e-9, atol=1e-9)
 
 
-def test_a_rank_that_the_matrix_does_not_have_can_still_learn():
+def test_redundant_rank_indices_have_gradients():
     layer = layer_of(((2, 3, 4), (3, 2, 2)), 4)
     layer.set_weight(t3.random_matrix(layer.raw_shape, 1, dtype=torch.float64).full())
     target = random_weight(layer)
@@ -100,7 +100,7 @@ def test_a_rank_that_the_matrix_does_not_have_can_still_learn():
 
 
 @pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
-def test_the_zero_matrix_is_held_and_learns(format):
+def test_the_zero_matrix_is_represented_and_has_gradients(format):
     layer = layer_of(((2, 3, 4), (3, 2, 2)), 2, format=format)
     layer.set_weight(torch.zeros(24, 12, dtype=torch.float64))
     assert not layer.full().any()
@@ -118,7 +118,7 @@ def test_any_dtype_of_matrix_and_cores(cores_dtype, dtype, tolerance):
     torch.testing.assert_close(layer.full().double(), weight.double(), rtol=tolerance, atol=tolerance)
 
 
-def test_a_ring_has_the_error_of_its_decomposition():
+def test_a_ring_has_the_error_of_tr_svd():
     layer = layer_of(((2, 3, 4), (3, 2, 2)), [2, 3, 3], format="tensor_ring")
     weight = random_weight(layer)
     layer.set_weight(weight)
@@ -126,7 +126,7 @@ def test_a_ring_has_the_error_of_its_decomposition():
     torch.testing.assert_close(layer.full(), expected.full(), rtol=1e-11, atol=1e-11)
 
 
-def test_ranks_that_a_ring_cannot_use_are_filled_with_zeros():
+def test_unused_ranks_of_a_ring_are_zero():
     layer = layer_of(((2, 2), (1, 1)), 5, format="tensor_ring")
     weight = random_weight(layer)
     layer.set_weight(weight)
@@ -140,28 +140,28 @@ def shared():
 
 
 GOOD = torch.zeros(6, 8, dtype=torch.float64)
-REFUSED = [
-    (lambda: layer_of(SHAPES[1], core_activation="gelu"), GOOD, "has core_activation = 'gelu'; build one without"),
-    (lambda: layer_of(SHAPES[1], frozen_cores=[1]), GOOD, r"has frozen_cores = \(1,\)"),
-    (lambda: layer_of(SHAPES[1], disabled_cores=[0]), GOOD, r"has disabled_cores = \(0,\)"),
-    (shared, GOOD, r"has shared cores = \[0\]"),
-    (lambda: layer_of(SHAPES[1], format="tensor_basis"), GOOD, "has format = 'tensor_basis'"),
-    (lambda: layer_of(SHAPES[1], format="cp"), GOOD, "has format = 'cp'"),
-    (lambda: layer_of(SHAPES[1], format="tucker"), GOOD, "has format = 'tucker'"),
-    (lambda: layer_of(SHAPES[1], device="meta"), GOOD, "has device = 'meta'"),
-    (lambda: layer_of(SHAPES[1]), GOOD.T, r"the shape \(6, 8\) of the layer, but it is \(8, 6\)"),
-    (lambda: layer_of(SHAPES[1]), GOOD / 0, "must be finite, but it holds a NaN"),
+INVALID = [
+    (lambda: layer_of(SHAPES[1], core_activation="gelu"), GOOD, "got core_activation = 'gelu': build a layer without"),
+    (lambda: layer_of(SHAPES[1], frozen_cores=[1]), GOOD, r"got frozen_cores = \(1,\)"),
+    (lambda: layer_of(SHAPES[1], disabled_cores=[0]), GOOD, r"got disabled_cores = \(0,\)"),
+    (shared, GOOD, r"got shared cores = \[0\]"),
+    (lambda: layer_of(SHAPES[1], format="tensor_basis"), GOOD, "got format = 'tensor_basis'"),
+    (lambda: layer_of(SHAPES[1], format="cp"), GOOD, "got format = 'cp'"),
+    (lambda: layer_of(SHAPES[1], format="tucker"), GOOD, "got format = 'tucker'"),
+    (lambda: layer_of(SHAPES[1], device="meta"), GOOD, "got device = 'meta'"),
+    (lambda: layer_of(SHAPES[1]), GOOD.T, r"the shape \(6, 8\) of the layer; got \(8, 6\)"),
+    (lambda: layer_of(SHAPES[1]), GOOD / 0, "must be finite; got a NaN"),
     (lambda: layer_of(SHAPES[1]), GOOD.to("meta"), "meta device"),
     (lambda: layer_of(SHAPES[1]), GOOD.long(), "dense must be a floating-point tensor"),
-    (lambda: layer_of(SHAPES[1]), [[1.0]], "dense must be a floating-point tensor, but list"),
+    (lambda: layer_of(SHAPES[1]), [[1.0]], "dense must be a floating-point tensor; got list"),
 ]
 
 
-@pytest.mark.parametrize(("make", "dense", "sentence"), REFUSED)
-def test_bad_input_is_refused_with_a_sentence_and_changes_nothing(make, dense, sentence):
+@pytest.mark.parametrize(("make", "dense", "message"), INVALID)
+def test_invalid_input_raises_and_changes_nothing(make, dense, message):
     layer = make()
     before = {name: parameter.clone() for name, parameter in layer.named_parameters()}
-    with pytest.raises((ValueError, TypeError), match=sentence):
+    with pytest.raises((ValueError, TypeError), match=message):
         layer.set_weight(dense)
-    if "meta" not in sentence:
+    if "meta" not in message:
         assert all(torch.equal(parameter, before[name]) for name, parameter in layer.named_parameters())

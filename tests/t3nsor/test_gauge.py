@@ -32,7 +32,7 @@ def random_cores(raw_shape=RAW, ranks=RANKS, seed=0, dtype=torch.float64):
 
 
 def tensor_of(cores):
-    """The tensor (m_1 n_1, ..., m_d n_d) by the definition."""
+    """The tensor (m_1 n_1, ..., m_d n_d) by definition."""
     whole = np.ones((1, 1))
     for core in cores:
         core = core.detach().double().numpy()
@@ -47,7 +47,7 @@ def unfolding(cores, k):
 
 
 def weighted_sum(cores, weights):
-    """A scalar function of the matrix that is not linear in it."""
+    """A nonlinear scalar function of the matrix."""
     full = t3.TensorTrain(cores).full()
     return (weights * full).sum() + (full**2 * weights).sum()
 
@@ -70,7 +70,7 @@ def left_and_right(cores, k):
 
 
 def with_rank(true_ranks, ranks, seed=0):
-    """Cores of these ranks of a matrix of smaller ones, none of them zero."""
+    """Nonzero cores of these ranks for a matrix of smaller ranks."""
     cores, _ = grown(random_cores(ranks=true_ranks, seed=seed), ranks)
     generator = torch.Generator().manual_seed(seed + 1)
     turns = [torch.randn(r, r, generator=generator, dtype=torch.float64) for r in ranks]
@@ -79,7 +79,7 @@ def with_rank(true_ranks, ranks, seed=0):
 
 class TestSingularValues:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-    def test_are_those_of_the_dense_unfoldings(self, dtype):
+    def test_match_the_dense_unfoldings(self, dtype):
         cores = random_cores(dtype=dtype)
         for k, values in enumerate(singular_values(cores), start=1):
             dense = np.linalg.svd(unfolding(cores, k), compute_uv=False)
@@ -90,18 +90,18 @@ class TestSingularValues:
     def test_a_single_core_has_no_bond(self):
         assert singular_values(random_cores(((3,), (4,)), ())) == []
 
-    @pytest.mark.parametrize(("bad", "said"), [(math.nan, "finite"), (math.inf, "finite")])
-    def test_numbers_that_are_not_finite_are_refused(self, bad, said):
+    @pytest.mark.parametrize(("bad", "message"), [(math.nan, "finite"), (math.inf, "finite")])
+    def test_non_finite_cores_raise(self, bad, message):
         cores = random_cores()
         cores[1][0, 0, 0, 0] = bad
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             singular_values(cores)
 
 
 class TestRegauge:
     @settings(max_examples=40)
     @given(data=st.data())
-    def test_the_error_is_the_measured_one_and_within_the_bound(self, data):
+    def test_the_error_is_exact_and_within_the_bound(self, data):
         d = data.draw(st.integers(2, 4))
         sizes = st.lists(st.integers(1, 4), min_size=d, max_size=d)
         raw_shape = (tuple(data.draw(sizes)), tuple(data.draw(sizes)))
@@ -118,7 +118,7 @@ class TestRegauge:
         assert rounded.error == pytest.approx(error, rel=1e-6, abs=1e-8 * norm)
 
     @pytest.mark.parametrize("k", [1, 2, 3])
-    def test_one_cut_is_the_best_there_is(self, k):
+    def test_a_single_cut_is_optimal(self, k):
         cores = random_cores()
         ranks = [*RANKS]
         ranks[k - 1] = 2
@@ -134,7 +134,7 @@ class TestRegauge:
         fewer = [regauge(cores, [*RANKS[:k], RANKS[k] - 1, *RANKS[k + 1 :]]).error for k in range(3)]
         assert (min(fewer) > rel_tol * norm / math.sqrt(3)) == (rounded.error == 0)
 
-    def test_new_cores_are_the_old_ones_between_maps_of_product_one(self):
+    def test_new_cores_are_the_old_ones_between_inverse_maps(self):
         cores = random_cores()
         rounded = regauge(cores, (3, 4, 2))
         ends = [torch.ones(1, 1, dtype=torch.float64)]
@@ -154,7 +154,7 @@ class TestRegauge:
             for before, after in zip(left_and_right(cores, k), left_and_right(new, k), strict=True):
                 assert np.linalg.norm(after, 2) <= np.linalg.norm(before, 2) * (1 + 1e-10)
 
-    def test_a_bond_that_is_not_cut_leaves_its_cores_as_they_are(self):
+    def test_a_bond_that_is_not_cut_leaves_its_cores_unchanged(self):
         cores = random_cores(dtype=torch.float32)
         rounded = regauge(cores, (5, 6, 2))
         assert torch.equal(rounded.cores[0], cores[0])
@@ -163,7 +163,7 @@ class TestRegauge:
 
     @pytest.mark.parametrize("zero", range(4))
     @pytest.mark.parametrize("floor", [1, 3])
-    def test_a_zero_core_costs_the_others_nothing(self, zero, floor):
+    def test_a_zero_core_does_not_reduce_the_other_cores(self, zero, floor):
         cores = random_cores()
         cores[zero].zero_()
         assert ranks_within(singular_values(cores), 0.1) == (0, 0, 0)
@@ -174,14 +174,14 @@ class TestRegauge:
             assert (float(new.norm()) >= 0.4 * math.sqrt(share) * float(core.norm())) if k != zero else not new.any()
         assert gradients(rounded.cores)[zero].abs().max() > 1e-3
 
-    def test_ranks_that_are_not_there_are_found(self):
+    def test_redundant_ranks_are_found(self):
         cores = with_rank((2, 3, 2), (5, 6, 5))
         norm = np.linalg.norm(tensor_of(cores))
         assert ranks_within(singular_values(cores), 1e-9) == (2, 3, 2)
         rounded = regauge(cores, (2, 3, 2))
         assert rounded.error < 1e-8 * norm
 
-    def test_and_kept_where_they_are_asked_for(self):
+    def test_redundant_ranks_are_kept_on_request(self):
         cores = with_rank((2, 3, 2), (5, 6, 5))
         rounded = regauge(cores, (4, 4, 4))
         assert rounded.error < 1e-8 * np.linalg.norm(tensor_of(cores))
@@ -189,36 +189,36 @@ class TestRegauge:
             torch.testing.assert_close(p @ q, torch.eye(4, dtype=torch.float64), atol=1e-8, rtol=0)
 
     @pytest.mark.parametrize(
-        ("ranks", "said"), [((5, 6), "each of the 3 bonds"), ((5, 7, 5), "grown"), ((0, 6, 5), "from 1")]
+        ("ranks", "message"), [((5, 6), "each of the 3 bonds"), ((5, 7, 5), "grown"), ((0, 6, 5), "from 1")]
     )
-    def test_what_cannot_be_is_refused(self, ranks, said):
-        with pytest.raises(ValueError, match=said):
+    def test_invalid_ranks_raise(self, ranks, message):
+        with pytest.raises(ValueError, match=message):
             regauge(random_cores(), ranks)
 
-    def test_numbers_that_are_not_there_are_refused(self):
+    def test_cores_on_the_meta_device_raise(self):
         with pytest.raises(ValueError, match="meta"):
             regauge([core.to("meta") for core in random_cores()], (1, 1, 1))
 
 
 class TestGradients:
     @pytest.mark.parametrize("center", range(4))
-    def test_carried_along_an_orthogonal_gauge_they_are_autograds(self, center):
+    def test_transformed_by_an_orthogonal_gauge_match_autograd(self, center):
         cores = random_cores()
         gauge = orthogonal_gauge(cores, center)
         self.assert_carried(cores, gauge)
 
-    def test_carried_along_any_gauge_they_are_autograds(self):
+    def test_transformed_by_any_gauge_match_autograd(self):
         generator = torch.Generator().manual_seed(3)
         turns = [torch.randn(r, r, generator=generator, dtype=torch.float64) for r in RANKS]
         self.assert_carried(random_cores(), Gauge(tuple(turns), tuple(torch.linalg.inv(turn) for turn in turns)))
 
-    def test_carried_into_larger_ranks_they_are_autograds_where_there_was_one(self):
+    def test_transformed_to_larger_ranks_match_autograd_in_the_old_entries(self):
         cores = random_cores()
         ranks = (6, 8, 7)
         gauge = padding(RANKS, ranks, cores[0])
         self.assert_carried(cores, gauge, places=True)
 
-    def test_carried_along_a_cut_they_are_autograds_up_to_what_was_cut(self):
+    def test_transformed_by_a_cut_match_autograd_up_to_the_part_cut(self):
         cores = with_rank((2, 3, 2), (5, 6, 5))
         noisy = [core + 1e-7 * noise for core, noise in zip(cores, random_cores(seed=7), strict=True)]
         rounded = regauge(noisy, (2, 3, 2))
@@ -236,8 +236,8 @@ class TestGradients:
             else:
                 torch.testing.assert_close(carried, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
 
-    def test_squares_follow_each_entry_by_itself(self):
-        """Gradients of one entry that is not zero: their squares are the squares of what the gradient becomes."""
+    def test_squared_gradients_transform_entry_by_entry(self):
+        """A gradient with a single nonzero entry: its square transforms to the square of the transformed gradient."""
         cores = random_cores()
         gauge = regauge(cores, (3, 4, 2)).gauge
         for k, core in enumerate(cores):
@@ -252,7 +252,7 @@ class TestGradients:
 
 class TestOrthogonal:
     @pytest.mark.parametrize("center", [0, 1, 2, 3, -1])
-    def test_sides_are_orthonormal_and_the_matrix_is_the_same(self, center):
+    def test_sides_are_orthonormal_and_the_matrix_is_unchanged(self, center):
         cores = random_cores()
         new = orthogonal_gauge(cores, center).cores(cores)
         np.testing.assert_allclose(tensor_of(new), tensor_of(cores), rtol=1e-9, atol=1e-9)
@@ -261,7 +261,7 @@ class TestOrthogonal:
             product = left.T @ left if k <= center % 4 else right @ right.T
             np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-10)
 
-    def test_an_orthogonal_train_stays_as_it_is(self):
+    def test_an_orthogonal_train_is_unchanged(self):
         cores = random_cores()
         once = orthogonal_gauge(cores, 2).cores(cores)
         for map_there, rank in zip(orthogonal_gauge(once, 2).to_left, RANKS, strict=True):
@@ -269,7 +269,7 @@ class TestOrthogonal:
 
     @pytest.mark.parametrize("center", range(4))
     @pytest.mark.parametrize("zero", range(4))
-    def test_a_zero_core_is_no_obstacle(self, zero, center):
+    def test_a_train_with_a_zero_core_can_be_orthogonalised(self, zero, center):
         cores = random_cores()
         cores[zero].zero_()
         new = orthogonal_gauge(cores, center).cores(cores)
@@ -277,13 +277,13 @@ class TestOrthogonal:
         assert all(core.isfinite().all() and core.any() == (k != zero) for k, core in enumerate(new))
 
     @pytest.mark.parametrize("center", [4, -5])
-    def test_a_center_that_is_no_core_is_refused(self, center):
+    def test_an_invalid_center_raises(self, center):
         with pytest.raises(ValueError, match="center"):
             orthogonal_gauge(random_cores(), center)
 
 
 class TestGrown:
-    def test_the_matrix_stays_and_new_directions_can_learn(self):
+    def test_the_matrix_is_unchanged_and_new_directions_have_gradients(self):
         cores = random_cores()
         new, _ = grown(cores, (6, 9, 6))
         assert t3.TensorTrain(new).ranks == (1, 6, 9, 6, 1)
@@ -303,7 +303,7 @@ class TestGrown:
         assert not tensor_of(new).any()
 
     @pytest.mark.parametrize("ranks", [(4, 6, 5), (7, 6, 5), (5, 6)])
-    def test_smaller_and_useless_ranks_are_refused(self, ranks):
+    def test_smaller_and_useless_ranks_raise(self, ranks):
         with pytest.raises(ValueError, match="at least"):
             grown(random_cores(), ranks)
 
@@ -312,16 +312,16 @@ class TestGrown:
     ("ranks", "useful"),
     [((5, 6, 5), (5, 6, 5)), ((99, 99, 99), (6, 48, 12)), ((1, 99, 99), (1, 12, 12)), ((6, 6, 1), (6, 4, 1))],
 )
-def test_useful_ranks_are_those_that_a_layer_takes(ranks, useful):
+def test_useful_ranks_are_those_that_a_layer_accepts(ranks, useful):
     assert useful_ranks(RAW, ranks) == useful
     assert t3.TTLinear(48, 72, raw_shape=RAW, tt_rank=list(useful)).ranks[1:-1] == useful
 
 
-class TestHold:
+class TestSetCores:
     def layer(self, **options):
         return t3.TTLinear(12, 8, raw_shape=((2, 2, 2), (2, 3, 2)), tt_rank=3, **options)
 
-    def test_the_parameters_stay_and_train_on(self):
+    def test_the_parameters_are_kept_and_still_train(self):
         layer = self.layer()
         before = list(layer.cores)
         optimizer = torch.optim.SGD(layer.parameters(), lr=1e-4)
@@ -341,14 +341,14 @@ class TestHold:
         assert loss.grad_fn is not None
 
     @pytest.mark.slow
-    def test_a_compiled_layer_is_compiled_anew(self):
+    def test_a_compiled_layer_is_recompiled(self):
         layer = self.layer()
         compiled, x = torch.compile(layer, backend="eager"), torch.randn(5, 12)
         compiled(x)
         layer.set_cores(regauge(layer.live_cores(), (2, 1)).cores)
         torch.testing.assert_close(compiled(x), layer(x))
 
-    def test_copies_are_held(self):
+    def test_the_layer_stores_copies(self):
         layer = self.layer()
         cores = [core.detach().clone() for core in layer.cores]
         layer.set_cores(cores)
@@ -356,7 +356,7 @@ class TestHold:
         assert not torch.equal(layer.cores[0], cores[0])
 
     @pytest.mark.parametrize(
-        ("options", "cores", "said"),
+        ("options", "cores", "message"),
         [
             ({}, random_cores(), "factors"),
             (
@@ -368,9 +368,9 @@ class TestHold:
             ({"format": "tensor_basis"}, random_cores(((2, 2, 2), (2, 3, 2)), (3, 3)), "Parameter of its own"),
         ],
     )
-    def test_what_does_not_fit_is_refused(self, options, cores, said):
+    def test_cores_that_do_not_fit_raise(self, options, cores, message):
         layer = self.layer(**options)
         before = {name: value.clone() for name, value in layer.state_dict().items()}
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             layer.set_cores(cores)
         assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

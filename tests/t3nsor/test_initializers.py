@@ -18,7 +18,7 @@ def entries(make, draws=400):
 
 
 def assert_variance(samples, variance):
-    """Mean and variance within five standard errors, the variance's estimated from the independent draws."""
+    """Check mean and variance within five standard errors, estimated from the independent draws."""
     draws = samples.shape[0]
     means, squares = samples.mean(dim=(1, 2)), samples.square().mean(dim=(1, 2))
     assert abs(means.mean()) <= 5 * means.std() / math.sqrt(draws)
@@ -27,9 +27,8 @@ def assert_variance(samples, variance):
 
 
 @pytest.mark.parametrize("format", t3.FORMATS)
-@pytest.mark.parametrize("rank", [1, 2, 8])
-@pytest.mark.parametrize("raw_shape", [((12,), (15,)), ((3, 4), (5, 3)), WIDE])
-def test_random_matrix_has_the_variance_asked_for(raw_shape, rank, format):
+@pytest.mark.parametrize(("raw_shape", "rank"), [(((12,), (15,)), 1), (((3, 4), (5, 3)), 2), (WIDE, 8)])
+def test_random_matrix_has_the_requested_variance(raw_shape, rank, format):
     samples = entries(lambda: t3.random_matrix(raw_shape, rank, std=0.3, format=format))
     assert_variance(samples, 0.09)
 
@@ -38,12 +37,11 @@ def test_random_matrix_has_the_variance_asked_for(raw_shape, rank, format):
     ("initializer", "variance"),
     [(t3.glorot_initializer, 2 / 144), (t3.he_initializer, 2 / 120), (t3.lecun_initializer, 1 / 120)],
 )
-@pytest.mark.parametrize("rank", [1, 6, [4, 5]])
-def test_scaled_initializers(initializer, variance, rank):
-    assert_variance(entries(lambda: initializer(WIDE, rank)), variance)
+def test_scaled_initializers(initializer, variance):
+    assert_variance(entries(lambda: initializer(WIDE, [4, 5])), variance)
 
 
-def test_matrix_with_random_cores_has_the_deviation_in_its_cores():
+def test_matrix_with_random_cores_has_the_standard_deviation_in_its_cores():
     torch.manual_seed(0)
     cores = t3.matrix_with_random_cores(((30, 30), (30, 30)), 8, std=0.5).cores
     for core in cores:
@@ -92,7 +90,7 @@ def trained_singular_values(cores, target):
     return torch.linalg.svdvals(bond), (full - target).norm() / target.norm()
 
 
-def test_a_constant_start_learns_every_rank_and_an_equal_one_does_not():
+def test_a_constant_init_trains_every_rank_and_equal_entries_do_not():
     torch.manual_seed(0)
     raw_shape = ((4, 4), (4, 4))
     target = t3.random_matrix(raw_shape, 3, dtype=torch.float64).full() * 0.3
@@ -116,7 +114,7 @@ def test_constant_names(init, expected, format, raw_shape):
     torch.testing.assert_close(full, torch.full_like(full, expected), rtol=1e-6, atol=0)
 
 
-def test_a_constant_ring_has_no_two_rank_indices_alike():
+def test_a_constant_ring_has_distinct_rank_indices():
     cores = [core.requires_grad_() for core in t3.random_matrix(WIDE, 3, format="tensor_ring").cores]
     initialize_(cores, "ones")
     for _ in range(2):
@@ -150,28 +148,28 @@ def test_dtype_device_and_meta():
 
 
 @pytest.mark.parametrize("init", ["kaiming", 0, -1.0, math.inf, math.nan, True, None, [1.0]])
-def test_unknown_starts_are_refused(init):
+def test_unknown_initialisers_raise(init):
     cores = t3.random_matrix(SHAPE, 2).cores
     with pytest.raises(ValueError, match="init must be one of glorot, he, lecun, const, zero, ones, ident"):
         initialize_(cores, init)
 
 
 @pytest.mark.parametrize("value", ["a", math.nan, math.inf, True])
-def test_bad_constants_are_refused(value):
+def test_invalid_constants_raise(value):
     with pytest.raises(ValueError, match="value must be a finite number"):
         t3.const_initializer(SHAPE, 2, value)
 
 
 @pytest.mark.parametrize("make", [t3.random_matrix, t3.matrix_with_random_cores])
 @pytest.mark.parametrize("std", [0.0, -1, "large", True])
-def test_bad_deviations_are_refused(make, std):
+def test_invalid_standard_deviations_raise(make, std):
     with pytest.raises(ValueError, match="std must be a positive number"):
         make(SHAPE, 2, std=std)
 
 
 @pytest.mark.parametrize("center", [0, 1, -1])
 @pytest.mark.parametrize("raw_shape", [((4, 3, 2), (2, 5, 3)), ((1, 1, 12), (8, 1, 1)), ((6,), (4,))], ids=str)
-def test_an_orthogonal_start_has_orthonormal_interfaces_and_the_variance_of_glorot(raw_shape, center):
+def test_an_orthogonal_init_has_orthonormal_interfaces_and_the_variance_of_glorot(raw_shape, center):
     d = len(raw_shape[0])
     center = min(center, d - 1)
     squares = []
@@ -202,8 +200,8 @@ def test_an_orthogonal_start_has_orthonormal_interfaces_and_the_variance_of_glor
 
 @pytest.mark.parametrize("zero_core", [0, 1, 2, 3])
 @pytest.mark.parametrize("raw_shape", [((1, 1, 1, 24), (24, 1, 1, 1)), ((2, 3, 2, 2), (2, 2, 3, 2))])
-def test_an_identity_start_can_learn_a_matrix_of_full_rank(raw_shape, zero_core):
-    """Identities of ranks and factors alone would keep it at rank 1 across each bond for ever."""
+def test_an_identity_init_can_learn_a_matrix_of_full_rank(raw_shape, zero_core):
+    """With identities in ranks and factors (`identity_`) each bond would always keep rank 1."""
     layer = t3.TTLinear(24, 24, bias=False, raw_shape=raw_shape, tt_rank=4, init="identity", zero_core=zero_core)
     assert not layer.full().any()
     target = layer.cores[zero_core].new_empty(24, 24).normal_()
@@ -219,20 +217,20 @@ def test_an_identity_start_can_learn_a_matrix_of_full_rank(raw_shape, zero_core)
 
 @pytest.mark.parametrize("format", ["tensor_basis", "cp", "tucker"])
 @pytest.mark.parametrize("init", ["identity", "orthogonal"])
-def test_a_start_of_the_cores_themselves_needs_cores_that_are_parameters(init, format):
-    with pytest.raises(ValueError, match=f"init='{init}' was given with format='{format}'; use a random init"):
+def test_structured_inits_need_cores_that_are_parameters(init, format):
+    with pytest.raises(ValueError, match=f"init='{init}' with format='{format}': use a random init"):
         t3.TTLinear(24, 24, init=init, format=format)
 
 
 @pytest.mark.parametrize("init", ["identity", "orthogonal"])
-def test_a_ring_has_no_start_around_one_core(init):
-    """Of a ring of identities around a zero core, most entries have no gradient, however long it trains."""
-    with pytest.raises(ValueError, match="a ring with r_0 = 2; use a random init"):
+def test_structured_inits_raise_for_a_ring(init):
+    """In a ring of identities around a zero core, most entries never have a gradient."""
+    with pytest.raises(ValueError, match="got a ring with r_0 = 2: use a random init"):
         t3.TTLinear(24, 24, init=init, format="tensor_ring", tt_rank=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_an_orthogonal_start_of_half_precision_is_one_in_float32_rounded(dtype):
+def test_an_orthogonal_init_in_half_precision_is_rounded_from_float32(dtype):
     layers = []
     for layer_dtype in (dtype, torch.float32):
         torch.manual_seed(0)

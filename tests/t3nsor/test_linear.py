@@ -57,7 +57,7 @@ def test_an_explicit_raw_shape_sets_the_number_of_cores():
     assert [tuple(core.shape) for core in layer.cores] == [(1, 4, 3, 5), (5, 2, 4, 1)]
 
 
-def test_a_width_that_is_prime_is_no_obstacle():
+def test_prime_feature_dimensions_are_supported():
     layer = t3.TTLinear(13, 17, d=3, tt_rank=4)
     assert layer(torch.randn(2, 13)).shape == (2, 17)
 
@@ -66,14 +66,14 @@ def test_a_width_that_is_prime_is_no_obstacle():
 @pytest.mark.parametrize("init", ["glorot", "he", "lecun", 0.5])
 @pytest.mark.parametrize("zero_core", [0, 1, 2, -1])
 @pytest.mark.parametrize("bias", ["tt", "none"])
-def test_a_zero_core_makes_the_start_exactly_zero_and_learns(zero_core, init, bias, format):
+def test_a_zero_core_makes_the_initial_weight_exactly_zero_and_has_a_gradient(zero_core, init, bias, format):
     layer = t3.TTLinear(24, 36, bias=bias, tt_rank=3, zero_core=zero_core, init=init, format=format)
     x = torch.randn(5, 24)
     assert torch.count_nonzero(layer.full()) == 0
     assert torch.count_nonzero(layer(x)) == 0
     layer(x).sum().backward()
     for k in range(3):
-        assert any(parameter.grad.any() for parameter in layer.cores.numbers(k)) == (k == zero_core % 3)
+        assert any(parameter.grad.any() for parameter in layer.cores.parameters_of(k)) == (k == zero_core % 3)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_frozen_cores_do_not_train(frozen, format):
     layer = t3.TTLinear(24, 36, tt_rank=3, frozen_cores=[k - 3 for k in frozen], format=format)
     layer(torch.randn(5, 24)).sum().backward()
     for k in range(3):
-        assert {parameter.grad is None for parameter in layer.cores.numbers(k)} == {k in frozen}
+        assert {parameter.grad is None for parameter in layer.cores.parameters_of(k)} == {k in frozen}
     assert layer.frozen_cores == frozen
 
 
@@ -107,7 +107,7 @@ def test_a_disabled_core_is_a_rectangular_identity_in_ranks_and_factors(k, forma
         assert core[a, i, j, b] == float(a == b and i == j)
     layer(torch.randn(2, 60)).sum().backward()
     for index in range(3):
-        assert {parameter.grad is None for parameter in layer.cores.numbers(index)} == {index == k}
+        assert {parameter.grad is None for parameter in layer.cores.parameters_of(index)} == {index == k}
 
 
 @pytest.mark.parametrize(("format", "times"), [("tensor_train", 1), ("tensor_ring", 3)])
@@ -124,13 +124,15 @@ def test_with_every_core_disabled_the_layer_passes_its_input_through():
 
 @every_format
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", torch.sin, nn.ELU()])
-def test_core_activation_makes_a_map_that_says_it_is_not_linear(activation, format):
+def test_with_core_activation_the_layer_is_not_linear(activation, format):
     layer = t3.TTLinear(24, 36, tt_rank=3, bias=False, core_activation=activation, init=1.0, format=format)
     x, other = torch.randn(5, 24), torch.randn(5, 24)
     assert not layer.is_linear
     assert not torch.allclose(layer(x + other), layer(x) + layer(other), rtol=0.1, atol=0.1)
     for call in (layer.full, layer.network):
-        with pytest.raises(ValueError, match="Only a linear layer has a weight matrix and can be merged, but"):
+        with pytest.raises(
+            ValueError, match="Only a linear layer has a weight matrix and can be merged; got core_activation="
+        ):
             call()
     torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(x), layer(x), rtol=0, atol=0)
 
@@ -138,7 +140,7 @@ def test_core_activation_makes_a_map_that_says_it_is_not_linear(activation, form
 @every_format
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
 @pytest.mark.parametrize("zero_core", [0, 1, 2])
-def test_core_activations_keep_the_zero_start(activation, zero_core, format):
+def test_core_activations_keep_the_zero_initial_output(activation, zero_core, format):
     layer = t3.TTLinear(24, 36, tt_rank=3, core_activation=activation, zero_core=zero_core, format=format)
     assert torch.count_nonzero(layer(torch.randn(5, 24))) == 0
 
@@ -160,7 +162,7 @@ def test_reset_parameters_keeps_the_parameters_that_the_optimizer_holds(format):
 
 
 @pytest.mark.parametrize("format", ["tensor_train", "tensor_ring"])
-def test_const_init_takes_the_mean_of_the_inputs(format):
+def test_const_init_computes_the_mean_of_the_inputs(format):
     layer = t3.TTLinear(24, 36, bias=False, init="const", format=format, dtype=torch.float64)
     x = torch.randn(5, 24, dtype=torch.float64)
     torch.testing.assert_close(layer(x), x.mean(-1, keepdim=True).expand(5, 36))
@@ -178,7 +180,7 @@ def test_meta_construction_then_loading_with_assign(bias, format):
     torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
     torch.testing.assert_close(layer.full(), source.full(), rtol=0, atol=0)
     for k in range(3):
-        assert {parameter.requires_grad for parameter in layer.cores.numbers(k)} == {k == 2}
+        assert {parameter.requires_grad for parameter in layer.cores.parameters_of(k)} == {k == 2}
 
 
 @every_format_with_disabled_cores
@@ -210,7 +212,7 @@ def test_copies_compute_the_same_and_are_independent(copied, format):
     x = torch.randn(5, 24)
     expected = layer(x).detach()
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
-    nn.init.zeros_(layer.cores.numbers(0)[-1])
+    nn.init.zeros_(layer.cores.parameters_of(0)[-1])
     torch.testing.assert_close(other(x), expected, rtol=0, atol=0)
     assert not torch.equal(layer(x), expected)
 
@@ -232,7 +234,7 @@ def test_gradcheck(plan, bias, format):
 @pytest.mark.parametrize("bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("x_dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @every_format
-def test_float32_parameters_serve_any_dtype_of_x(x_dtype, bias, format):
+def test_float32_parameters_support_any_dtype_of_x(x_dtype, bias, format):
     layer = t3.TTLinear(24, 36, tt_rank=3, bias=bias, format=format)
     x = torch.randn(5, 24).to(x_dtype)
     y = layer(x)
@@ -275,61 +277,72 @@ def test_compiles_without_graph_breaks(format):
 
 
 BAD_ARGUMENTS = [
-    ({"in_features": 0}, ValueError, "in_features must be at least 1, but 0"),
+    ({"in_features": 0}, ValueError, "in_features must be at least 1; got 0"),
     ({"out_features": 2.5}, TypeError, "out_features must be an integer"),
-    ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point one, but torch.int64"),
+    ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point dtype; got torch.int64"),
     ({"d": 0}, ValueError, "d must be at least 1"),
     ({"tt_rank": 0}, ValueError, "The rank must be at least 1"),
     ({"tt_rank": "8"}, TypeError, "The rank must be an integer"),
     ({"tt_rank": [2]}, ValueError, "the 2 interior ranks of 3 cores"),
     ({"tt_rank": [100, 2]}, ValueError, "Rank 1 of .* must be at most 6"),
-    ({"raw_shape": ((6, 6), (4, 5))}, ValueError, "must multiply to in_features = 24, but .4, 5. multiply to 20"),
+    ({"raw_shape": ((6, 6), (4, 5))}, ValueError, "must multiply to in_features = 24; got .4, 5. with the product 20"),
     ({"raw_shape": ((6, 5), (4, 6))}, ValueError, "must multiply to out_features = 36"),
     ({"raw_shape": (36, 24)}, TypeError, "raw_shape must be a sequence of integers"),
     ({"shape_mode": "up"}, ValueError, "shape_mode must be one of"),
-    ({"bias": "sparse"}, ValueError, "bias must be True, False, 'dense', 'tt' or 'none', but 'sparse'"),
-    ({"bias": torch.ones(36)}, ValueError, "but tensor"),
-    ({"bias": None}, ValueError, "but None was given"),
+    ({"bias": "sparse"}, ValueError, "bias must be True, False, 'dense', 'tt' or 'none'; got 'sparse'"),
+    ({"bias": torch.ones(36)}, ValueError, "got tensor"),
+    ({"bias": None}, ValueError, "got None"),
     ({"init": "zeros"}, ValueError, "init must be one of"),
     ({"plan": "fast"}, ValueError, "plan must be one of"),
     ({"core_activation": "sigmoid"}, ValueError, "core_activation must be one of relu, gelu, silu, tanh, a callable"),
     ({"core_activation": ["relu"]}, ValueError, "core_activation must be one of"),
-    ({"core_activation": "relu", "plan": "materialised"}, ValueError, "needs them one by one"),
-    ({"frozen_cores": 1}, TypeError, "frozen_cores must be a sequence of indices, but 1"),
-    ({"frozen_cores": "01"}, TypeError, "frozen_cores must be a sequence of indices, but '01'"),
-    ({"frozen_cores": [0.0]}, TypeError, "each of frozen_cores must be an integer, but 0.0"),
-    ({"disabled_cores": [3]}, ValueError, "each of disabled_cores must lie between -3 and 2, but 3"),
-    ({"frozen_cores": [0], "disabled_cores": [-3]}, ValueError, r"either frozen or disabled, but \[0\] are in both"),
-    ({"zero_core": 3}, ValueError, "zero_core must lie between -3 and 2, but 3"),
-    ({"zero_core": True}, TypeError, "zero_core must be an integer, but True"),
-    ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2 is frozen or disabled"),
-    ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0 is frozen or disabled"),
+    ({"core_activation": "relu", "plan": "materialised"}, ValueError, "are computed core by core"),
+    ({"frozen_cores": 1}, TypeError, "frozen_cores must be a sequence of indices; got 1"),
+    ({"frozen_cores": "01"}, TypeError, "frozen_cores must be a sequence of indices; got '01'"),
+    ({"frozen_cores": [0.0]}, TypeError, "each of frozen_cores must be an integer; got 0.0"),
+    ({"disabled_cores": [3]}, ValueError, "each of disabled_cores must lie between -3 and 2; got 3"),
+    ({"frozen_cores": [0], "disabled_cores": [-3]}, ValueError, r"either frozen or disabled; got \[0\] in both"),
+    ({"zero_core": 3}, ValueError, "zero_core must lie between -3 and 2; got 3"),
+    ({"zero_core": True}, TypeError, "zero_core must be an integer; got True"),
+    ({"zero_core": -1, "frozen_cores": [2]}, ValueError, "zero_core = 2, which is frozen or disabled"),
+    ({"zero_core": 0, "disabled_cores": [0]}, ValueError, "zero_core = 0, which is frozen or disabled"),
     (
         {"format": "tensor_tree"},
         ValueError,
         "format must be one of tensor_train, tensor_ring, tensor_basis, cp, tu",
     ),
     ({"format": "tensor_ring", "tt_rank": [2, 2]}, ValueError, "must name r_0 to r_2"),
-    ({"format": "tensor_ring", "basis_size": 4}, ValueError, "basis_size is read by the format 'tensor_basis' only"),
-    ({"format": "tensor_basis", "basis_size": 0}, ValueError, "basis_size must be at least 1, but 0"),
-    ({"format": "tensor_basis", "basis_size": 2.0}, TypeError, "basis_size must be an integer, but 2.0"),
-    ({"format": "tensor_basis", "init": "ones"}, ValueError, "init='ones' was given with format='tensor_basis'"),
-    ({"zero_core": 0, "init": "const"}, ValueError, "init='const' asks for a constant and zero_core = 0"),
+    ({"format": "tensor_basis", "init": "ones"}, ValueError, "got init='ones' with format='tensor_basis'"),
+    ({"zero_core": 0, "init": "const"}, ValueError, "got init='const' and zero_core = 0"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "sentence"), BAD_ARGUMENTS)
-def test_bad_arguments_are_refused_with_a_sentence(arguments, error, sentence):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD_ARGUMENTS)
+def test_invalid_arguments_raise(arguments, error, message):
+    with pytest.raises(error, match=message):
         t3.TTLinear(**{"in_features": 24, "out_features": 36, **arguments})
 
 
-def test_bad_input_is_refused_with_a_sentence():
+def test_invalid_input_raises():
     layer = t3.TTLinear(24, 36)
-    with pytest.raises(ValueError, match=r"The last dimension of x must be 24, but its shape is \(2, 36\)"):
+    with pytest.raises(ValueError, match=r"The last dimension of x must be 24; got the shape \(2, 36\)"):
         layer(torch.randn(2, 36))
     with pytest.raises(TypeError, match="x must be a floating-point tensor"):
         layer(torch.zeros(2, 24, dtype=torch.int64))
+
+
+@every_format
+def test_the_network_of_a_layer_is_valid_and_follows_its_parameters(format):
+    """A layer builds its network without checks; the cores must pass them, also after every kind of change."""
+    layer = t3.TTLinear(24, 36, tt_rank=3, format=format)
+    for change in (lambda: None, layer.double, layer.reset_parameters, lambda: layer.to(torch.bfloat16)):
+        change()
+        network = layer.network()
+        checked = t3.FORMATS[format](layer.live_cores())
+        assert type(network) is type(checked)
+        assert all(torch.equal(a, b) for a, b in zip(network.cores, checked.cores, strict=True))
+        assert [tuple(core.shape) for core in network.cores] == layer.core_shapes
+        assert network.dtype == next(layer.parameters()).dtype
 
 
 def test_numpy_ints_are_ints():
@@ -338,7 +351,7 @@ def test_numpy_ints_are_ints():
     assert layer.frozen_cores == (0, 2)
 
 
-def test_a_partial_is_an_activation_too():
+def test_a_partial_is_an_activation():
     layer = t3.TTLinear(24, 36, core_activation=functools.partial(nn.functional.leaky_relu, negative_slope=0.2))
     buffer = io.BytesIO()
     torch.save(layer.state_dict(), buffer)

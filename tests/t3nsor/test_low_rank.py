@@ -1,4 +1,4 @@
-"""Products of two factors as trains and back, against numpy; where it can be helped, no dense matrix is built."""
+"""Low-rank products as trains and back, against numpy, without a dense matrix if possible."""
 
 import math
 
@@ -21,16 +21,16 @@ TWO_SIDED = {"one core": ((6,), (4,)), "interleaved": ((2, 3), (4, 2)), "in, out
 
 @pytest.fixture
 def no_dense(monkeypatch):
-    """Refuse to build a dense matrix."""
+    """Raise if a dense matrix is built."""
 
-    def refuse(self):
+    def fail(self):
         raise AssertionError("the dense matrix was built")
 
-    monkeypatch.setattr(t3.TensorTrain, "full", refuse)
+    monkeypatch.setattr(t3.TensorTrain, "full", fail)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 20])
-def test_the_train_of_two_factors_holds_their_numbers(rank):
+def test_the_train_of_two_factors_shares_their_storage(rank):
     B, A = torch.randn(12, rank), torch.randn(rank, 9)
     train = t3.from_low_rank(B, A)
     assert (train.raw_shape, train.ranks) == (((1, 12), (9, 1)), (1, rank, 1))
@@ -67,7 +67,7 @@ def test_any_other_network_is_factored_at_its_matrix_rank(name, rank, format, de
 
 
 @pytest.mark.parametrize("raw_shape", [ONE_SIDED["in, out"], ONE_SIDED["out, in"], TWO_SIDED["interleaved"]], ids=str)
-def test_the_two_factors_have_equal_parts_of_the_singular_values(raw_shape, dense_of):
+def test_the_singular_values_are_split_evenly_between_the_factors(raw_shape, dense_of):
     train = t3.random_matrix(raw_shape, 3, dtype=torch.float64)
     B, A = t3.to_low_rank(train)
     values = np.linalg.svd(dense_of(train.cores).numpy(), compute_uv=False)[: len(A)]
@@ -76,7 +76,7 @@ def test_the_two_factors_have_equal_parts_of_the_singular_values(raw_shape, dens
 
 
 @pytest.mark.parametrize("name", ONE_SIDED)
-def test_ranks_that_a_sum_does_not_need_are_left_out(name):
+def test_redundant_ranks_of_a_sum_are_dropped(name):
     train = t3.random_matrix(ONE_SIDED[name], 2, dtype=torch.float64)
     B, A = t3.to_low_rank(train + train + train)
     assert B.shape[1] == t3.to_low_rank(train)[0].shape[1]
@@ -84,7 +84,7 @@ def test_ranks_that_a_sum_does_not_need_are_left_out(name):
 
 
 @pytest.mark.parametrize("raw_shape", [ONE_SIDED["in, out"], TWO_SIDED["interleaved"]], ids=str)
-def test_the_zero_matrix_has_factors_of_rank_one_that_can_learn(raw_shape):
+def test_the_zero_matrix_has_rank_one_factors_with_a_gradient(raw_shape):
     B, A = t3.to_low_rank(t3.random_matrix(raw_shape, 2) * 0.0)
     assert B.shape[1] == A.shape[0] == 1
     assert not B.any()
@@ -99,7 +99,7 @@ def test_the_dtype_is_kept(dtype):
     torch.testing.assert_close((B @ A).float(), train.full().float(), rtol=0.05, atol=0.1)
 
 
-def test_there_and_back_is_the_same_matrix():
+def test_the_conversion_round_trips():
     B, A = torch.randn(12, 3, dtype=torch.float64), torch.randn(3, 9, dtype=torch.float64)
     left, right = t3.to_low_rank(t3.from_low_rank(B, A))
     assert left.shape == (12, 3)
@@ -107,13 +107,13 @@ def test_there_and_back_is_the_same_matrix():
 
 
 BAD_CALLS = [
-    (lambda: t3.from_low_rank([[1.0]], torch.ones(1, 2)), TypeError, "B must be a tensor, but list"),
+    (lambda: t3.from_low_rank([[1.0]], torch.ones(1, 2)), TypeError, "B must be a tensor; got list"),
     (
         lambda: t3.from_low_rank(torch.ones(2, 1), torch.ones(2)),
         ValueError,
-        r"A must be a matrix, but its shape is \(2",
+        r"A must be a matrix; got the shape \(2",
     ),
-    (lambda: t3.from_low_rank(torch.ones(2, 3), torch.ones(2, 3)), ValueError, "transpose one, or give them in the"),
+    (lambda: t3.from_low_rank(torch.ones(2, 3), torch.ones(2, 3)), ValueError, "transpose one, or swap them"),
     (lambda: t3.from_low_rank(torch.ones(2, 3), torch.ones(3, 2).double()), TypeError, "All cores must have one dtype"),
     (lambda: t3.from_low_rank(torch.ones(2, 0), torch.ones(0, 2)), ValueError, "no zero in it"),
     (lambda: t3.to_low_rank(t3.random_matrix(((2,), (2,)), 1) * math.nan), ValueError, "Each core must be finite"),
@@ -121,7 +121,7 @@ BAD_CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "sentence"), BAD_CALLS)
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
+def test_invalid_input_raises(call, error, message):
+    with pytest.raises(error, match=message):
         call()

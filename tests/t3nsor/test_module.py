@@ -9,7 +9,7 @@ import t3nsor as t3
 
 
 class Pair(nn.Module):
-    """Two layers whose core 1 is one and the same, owned by a ParameterDict beside them."""
+    """Two layers that share core 1, which a ParameterDict owns."""
 
     def __init__(self, device=None):
         super().__init__()
@@ -25,7 +25,7 @@ class Pair(nn.Module):
 
 
 def assert_shares(pair):
-    """Both layers read the owner's Parameter as it is now."""
+    """Check that both layers read the current Parameter of the owner."""
     for layer in (pair.first, pair.second):
         assert layer.cores[1] is None
         assert layer.live_cores()[1] is pair.shared["core"]
@@ -125,18 +125,18 @@ def test_sharing_a_frozen_core_freezes_it(layer):
 
 OWNER = nn.ParameterDict({"core": torch.zeros(6, 3, 3, 12), "small": torch.zeros(1, 2)})
 BAD_CALLS = [
-    (5, OWNER, "core", ValueError, "slot must lie between -3 and 2, but 5"),
-    ("1", OWNER, "core", TypeError, "slot must be an integer, but '1'"),
-    (1, {"core": torch.zeros(6, 3, 3, 12)}, "core", TypeError, "owner must be an nn.ParameterDict, but it is a dict"),
-    (1, OWNER, "other", KeyError, "but it has no 'other'"),
-    (1, OWNER, "small", ValueError, r"the core that it replaces, \(6, 3, 3, 8\), but 'small' has \(1, 2\)"),
-    (2, OWNER, "core", ValueError, "core 2 is; take it out of disabled_cores"),
+    (5, OWNER, "core", ValueError, "slot must lie between -3 and 2; got 5"),
+    ("1", OWNER, "core", TypeError, "slot must be an integer; got '1'"),
+    (1, {"core": torch.zeros(6, 3, 3, 12)}, "core", TypeError, "owner must be an nn.ParameterDict; got a dict"),
+    (1, OWNER, "other", KeyError, "got one without 'other'"),
+    (1, OWNER, "small", ValueError, r"the core that it replaces, \(6, 3, 3, 8\); got 'small' with \(1, 2\)"),
+    (2, OWNER, "core", ValueError, "got core 2: take it out of disabled_cores"),
 ]
 
 
-@pytest.mark.parametrize(("slot", "owner", "key", "error", "sentence"), BAD_CALLS)
-def test_bad_sharing_is_refused_with_a_sentence(slot, owner, key, error, sentence):
+@pytest.mark.parametrize(("slot", "owner", "key", "error", "message"), BAD_CALLS)
+def test_invalid_sharing_raises(slot, owner, key, error, message):
     layer = t3.TTLinear(24, 36, disabled_cores=[2])
-    with pytest.raises(error, match=sentence):
+    with pytest.raises(error, match=message):
         layer.share(slot, owner, key)
     assert all(core is not None for core in layer.cores)

@@ -67,7 +67,7 @@ def test_half_precision_weights_are_kept_in_float32(dtype):
 
 
 @pytest.mark.parametrize("start", ["ones", "weight of ones", "weight"])
-def test_every_rank_learns_from_every_start(start):
+def test_every_rank_index_learns_from_every_init(start):
     torch.manual_seed(0)
     target = torch.randn(36)
     norm = t3.TTLayerNorm(36, d=2, tt_rank=6)
@@ -99,12 +99,12 @@ def test_decompose_is_in_place():
     assert all(core is old for core, old in zip(norm.cores, before, strict=True))
 
 
-def test_another_constant_start():
+def test_another_constant_init():
     norm = t3.TTLayerNorm(48, init="zero")
     assert torch.equal(norm.weight, torch.zeros(48))
 
 
-def test_scale_norm_is_the_rms_norm_at_the_start_and_has_one_number():
+def test_scale_norm_is_initially_the_rms_norm_and_has_one_parameter():
     norm = t3.ScaleNorm(48)
     x = torch.randn(3, 5, 48)
     assert sum(parameter.numel() for parameter in norm.parameters()) == 1
@@ -133,7 +133,7 @@ def test_gradcheck(make):
     ("disabled", "constant_along"), [((0,), [0]), ((1,), [1]), ((-1,), [2]), ((0, 1), [0, 1]), ((1, 2), [1, 2])]
 )
 def test_a_disabled_core_makes_the_weight_constant_along_its_factor(disabled, constant_along):
-    """Whatever the other cores hold: w[i_1, i_2, i_3] does not depend on the index of a disabled core."""
+    """For any values of the other cores, w[i_1, i_2, i_3] does not depend on the index of a disabled core."""
     norm = t3.TTLayerNorm(24, tt_rank=3, raw_shape=(2, 3, 4), disabled_cores=disabled, dtype=torch.float64)
     assert torch.equal(norm.weight, torch.ones(24, dtype=torch.float64))
     assert norm.disabled_cores == tuple(constant_along)
@@ -148,7 +148,7 @@ def test_a_disabled_core_makes_the_weight_constant_along_its_factor(disabled, co
         assert same == (axis in constant_along)
 
 
-def test_an_inner_disabled_core_passes_every_rank_index_on():
+def test_an_inner_disabled_core_passes_every_rank_index():
     norm = t3.TTLayerNorm(24, tt_rank=2, raw_shape=(2, 3, 4), disabled_cores=[1], dtype=torch.float64)
     torch.nn.init.normal_(norm.cores[0])
     torch.nn.init.normal_(norm.cores[2])
@@ -182,7 +182,7 @@ def test_dtype_strides_batches_meta_and_copies(make, dtype):
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "sentence"),
+    ("call", "error", "message"),
     [
         (lambda: t3.TTLayerNorm(0), ValueError, "normalized_shape must be at least 1"),
         (lambda: t3.TTLayerNorm((4, 4)), TypeError, "normalized_shape must be an integer"),
@@ -190,30 +190,30 @@ def test_dtype_strides_batches_meta_and_copies(make, dtype):
         (lambda: t3.TTLayerNorm(24, init="random"), ValueError, "init must be one of"),
         (lambda: t3.TTLayerNorm(24, frozen_cores=[3]), ValueError, "each of frozen_cores must lie between -3 and 2"),
         (lambda: t3.TTLayerNorm(24, disabled_cores="0"), TypeError, "disabled_cores must be a sequence of indices"),
-        (lambda: t3.TTLayerNorm(24, frozen_cores=[1], disabled_cores=[-2]), ValueError, r"\[1\] are in both lists"),
+        (lambda: t3.TTLayerNorm(24, frozen_cores=[1], disabled_cores=[-2]), ValueError, r"got \[1\] in both lists"),
         (
             lambda: t3.TTLayerNorm(24, disabled_cores=[1]).decompose_(torch.ones(24)),
             ValueError,
-            r"but disabled_cores = \(1,\)",
+            r"got disabled_cores = \(1,\)",
         ),
-        (lambda: t3.TTLayerNorm(24)(torch.randn(3, 1)), ValueError, r"of shape \(..., 24\), but its shape is \(3, 1\)"),
+        (lambda: t3.TTLayerNorm(24)(torch.randn(3, 1)), ValueError, r"of shape \(..., 24\); got the shape \(3, 1\)"),
         (lambda: t3.TTLayerNorm(24)(torch.ones(24).long()), ValueError, "dtype torch.int64"),
-        (lambda: t3.TTLayerNorm(24).decompose_(torch.ones(25)), ValueError, r"of 24 entries, but its shape is \(25,\)"),
+        (lambda: t3.TTLayerNorm(24).decompose_(torch.ones(25)), ValueError, r"of 24 entries; got the shape \(25,\)"),
         (
             lambda: t3.TTLayerNorm(24).decompose_([1.0] * 24),
             TypeError,
-            "weight must be a floating-point tensor, but list",
+            "weight must be a floating-point tensor; got list",
         ),
-        (lambda: t3.TTLayerNorm.from_weight(torch.ones(24, 1)), ValueError, r"its shape is \(24, 1\)"),
-        (lambda: t3.TTLayerNorm.from_weight(torch.ones(24).long()), TypeError, "but torch.int64"),
-        (lambda: t3.TTLayerNorm(24, eps=-1e-6), ValueError, "eps must be a finite number of at least 0, but -1e-06"),
+        (lambda: t3.TTLayerNorm.from_weight(torch.ones(24, 1)), ValueError, r"got the shape \(24, 1\)"),
+        (lambda: t3.TTLayerNorm.from_weight(torch.ones(24).long()), TypeError, "got torch.int64"),
+        (lambda: t3.TTLayerNorm(24, eps=-1e-6), ValueError, "eps must be a finite number of at least 0; got -1e-06"),
         (lambda: t3.ScaleNorm(24, eps="small"), ValueError, "eps must be a finite number"),
         (lambda: t3.TTLayerNorm(24).decompose_(torch.ones(24, device="meta")), ValueError, "meta device"),
         (lambda: t3.TTLayerNorm.from_weight(torch.full((24,), math.nan)), ValueError, "must be finite"),
         (lambda: t3.ScaleNorm(0), ValueError, "dim must be at least 1"),
-        (lambda: t3.ScaleNorm(24)(torch.randn(3, 23)), ValueError, r"but its shape is \(3, 23\)"),
+        (lambda: t3.ScaleNorm(24)(torch.randn(3, 23)), ValueError, r"got the shape \(3, 23\)"),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_invalid_input_raises(call, error, message):
+    with pytest.raises(error, match=message):
         call()

@@ -40,7 +40,7 @@ def test_factorize_has_the_least_sum_of_all_factorisations(n, d):
 
 
 @given(n=st.integers(1, 3000), d=st.integers(1, 6))
-def test_mixed_order_takes_the_smallest_and_the_largest_in_turn(n, d):
+def test_mixed_order_alternates_the_smallest_and_the_largest(n, d):
     ascending = list(t3.factorize(n, d))
     mixed = []
     while ascending:
@@ -86,43 +86,43 @@ def test_tt_shape_follows_its_table(mode, rows, columns):
         ((1, 7, 11, 1), (1, 7, 11, 1)),
     ],
 )
-def test_an_int_rank_is_clipped_and_a_list_is_kept(rank, ranks):
+def test_an_int_rank_is_clipped_and_a_list_is_used_as_given(rank, ranks):
     assert train_ranks(((2, 5, 3), (2, 4, 3)), rank) == ranks
 
 
-def test_no_rank_above_the_clipped_one_is_of_use():
-    """The rank of each unfolding of a random full-rank tensor is the largest that a bond can have."""
+def test_no_rank_above_the_clipped_one_is_useful():
+    """The largest rank of a bond is that of the unfolding of a random full-rank tensor."""
     ranks = train_ranks(((2, 3, 2), (1, 2, 3)), 10**9)
     assert ranks == (1, 2, 6, 1)
 
 
 BAD_SHAPES = [
-    (lambda: t3.factorize(0, 3), ValueError, "n must be at least 1, but 0"),
-    (lambda: t3.factorize(12, 0), ValueError, "d must be at least 1, but 0"),
-    (lambda: t3.factorize(12.0, 3), TypeError, "n must be an integer, but 12.0"),
-    (lambda: t3.factorize(True, 3), TypeError, "but True was given"),
-    (lambda: t3.factorize(12, 3, "random"), ValueError, "mode must be one of .* but 'random'"),
-    (lambda: t3.suggest_shape(-1, 3), ValueError, "but -1 was given"),
-    (lambda: t3.tt_shape(8, 8, 2, "sideways"), ValueError, "shape_mode must be one of .* but 'sideways'"),
+    (lambda: t3.factorize(0, 3), ValueError, "n must be at least 1; got 0"),
+    (lambda: t3.factorize(12, 0), ValueError, "d must be at least 1; got 0"),
+    (lambda: t3.factorize(12.0, 3), TypeError, "n must be an integer; got 12.0"),
+    (lambda: t3.factorize(True, 3), TypeError, "got True"),
+    (lambda: t3.factorize(12, 3, "random"), ValueError, "mode must be one of .* got 'random'"),
+    (lambda: t3.suggest_shape(-1, 3), ValueError, "got -1"),
+    (lambda: t3.tt_shape(8, 8, 2, "sideways"), ValueError, "shape_mode must be one of .* got 'sideways'"),
     (lambda: check_raw_shape("ab"), ValueError, "raw_shape must be a pair"),
     (lambda: check_raw_shape(((2, 3),)), ValueError, "raw_shape must be a pair"),
-    (lambda: check_raw_shape((6, 8)), TypeError, "must be a sequence of integers, but 6"),
+    (lambda: check_raw_shape((6, 8)), TypeError, "must be a sequence of integers; got 6"),
     (lambda: check_raw_shape(((), ())), ValueError, "at least one factor"),
     (lambda: check_raw_shape(((2, 3), (2, 3, 4))), ValueError, "2 row factors .* and 3 column factors"),
     (lambda: check_raw_shape(((2, 0), (2, 3))), ValueError, "each factor in raw_shape must be at least 1"),
-    (lambda: train_ranks(((2, 2), (2, 2)), 0), ValueError, "The rank must be at least 1, but 0"),
-    (lambda: train_ranks(((2, 2), (2, 2)), np.ones(1)), TypeError, "The rank must be an integer, but array"),
+    (lambda: train_ranks(((2, 2), (2, 2)), 0), ValueError, "The rank must be at least 1; got 0"),
+    (lambda: train_ranks(((2, 2), (2, 2)), np.ones(1)), TypeError, "The rank must be an integer; got array"),
     (lambda: train_ranks(((2, 2), (2, 2)), "4"), TypeError, "The rank must be an integer"),
     (lambda: train_ranks(((2, 2), (2, 2)), [2, 2]), ValueError, "the 1 interior ranks of 2 cores"),
     (lambda: train_ranks(((2, 2), (2, 2)), [2, 2, 1]), ValueError, "the 1 interior ranks of 2 cores"),
-    (lambda: train_ranks(((2, 2), (2, 2)), [1, 0, 1]), ValueError, "Each rank must be at least 1, but 0"),
+    (lambda: train_ranks(((2, 2), (2, 2)), [1, 0, 1]), ValueError, "Each rank must be at least 1; got 0"),
     (lambda: train_ranks(((2, 2), (2, 2)), [2.0]), TypeError, "Each rank must be an integer"),
-    (lambda: train_ranks(((2, 2), (2, 2)), [5]), ValueError, "must be at most 4.* but it is 5"),
-    (lambda: train_ranks(((2, 2, 9), (1, 1, 1)), [1, 3]), ValueError, "must be at most 2.* but it is 3"),
+    (lambda: train_ranks(((2, 2), (2, 2)), [5]), ValueError, "must be at most 4.* got 5"),
+    (lambda: train_ranks(((2, 2, 9), (1, 1, 1)), [1, 3]), ValueError, "must be at most 2.* got 3"),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "sentence"), BAD_SHAPES)
-def test_bad_shapes_are_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("call", "error", "message"), BAD_SHAPES)
+def test_invalid_shapes_raise(call, error, message):
+    with pytest.raises(error, match=message):
         call()

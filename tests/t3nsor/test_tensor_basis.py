@@ -1,4 +1,4 @@
-"""The mixing against sums written out, the start against its variance, and a basis that two layers share."""
+"""Mixed cores against explicit sums, the variance of the initial matrix, and a basis shared by two layers."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ SHAPES = [(1, 3, 2, 3), (3, 3, 3, 3), (3, 4, 4, 1)]  # 24 -> 36 = (3, 3, 4) x (2
 
 
 def basis_layer(basis_size=5, **options):
-    return t3.TTLinear(24, 36, bias=False, tt_rank=3, format="tensor_basis", basis_size=basis_size, **options)
+    return t3.TTLinear(24, 36, bias=False, tt_rank=3, format=t3.TensorBasisFormat(basis_size), **options)
 
 
 class Pair(nn.Module):
@@ -43,18 +43,21 @@ def test_each_core_is_the_sum_of_the_basis_weighted_by_the_coefficients(dense_of
     torch.testing.assert_close(layer.full(), dense_of(cores), rtol=1e-12, atol=1e-12)
 
 
-def test_a_layer_without_a_shared_basis_costs_its_closed_form():
-    numbers = sum(math.prod(shape) for shape in SHAPES)
-    assert sum(p.numel() for p in basis_layer().parameters()) == 5 * numbers + 3 * 5
-    assert sum(p.numel() for p in basis_layer(None).parameters()) == 4 * numbers + 3 * 4
+def test_the_parameter_count_without_sharing_has_a_closed_form():
+    train_parameters = sum(math.prod(shape) for shape in SHAPES)
+    assert sum(p.numel() for p in basis_layer().parameters()) == 5 * train_parameters + 3 * 5
+    assert (
+        sum(p.numel() for p in t3.TTLinear(24, 36, bias=False, tt_rank=3, format="tensor_basis").parameters())
+        == 4 * train_parameters + 3 * 4
+    )
     disabled = basis_layer(disabled_cores=[1])
     middle = math.prod(SHAPES[1])
-    assert sum(p.numel() for p in disabled.parameters()) == 5 * (numbers - middle) + middle + 2 * 5
-    assert t3.describe(basis_layer()).parameters == 5 * numbers + 3 * 5
+    assert sum(p.numel() for p in disabled.parameters()) == 5 * (train_parameters - middle) + middle + 2 * 5
+    assert t3.describe(basis_layer()).parameters == 5 * train_parameters + 3 * 5
 
 
 @pytest.mark.parametrize("basis_size", [1, 2, 8])
-def test_the_variance_of_the_matrix_is_the_one_asked_for(basis_size):
+def test_the_matrix_has_the_requested_variance(basis_size):
     layer = basis_layer(basis_size, init=0.3)
     squares = []
     for _ in range(400):
@@ -69,7 +72,7 @@ def test_the_variance_of_the_matrix_is_the_one_asked_for(basis_size):
 
 
 @pytest.mark.parametrize("zero_core", [0, 1, 2])
-def test_it_starts_at_zero_by_its_coefficients_and_all_of_it_learns_within_two_steps(zero_core):
+def test_coefficients_are_zero_initially_and_all_parameters_learn_within_two_steps(zero_core):
     layer = basis_layer(zero_core=zero_core)
     x, target = torch.randn(5, 24), torch.randn(5, 36)
     assert layer.cores.basis[zero_core].any()
@@ -98,7 +101,7 @@ def test_the_first_gradient_is_the_product_of_basis_and_core_gradient():
         torch.testing.assert_close(basis.grad, coefficients[:, None, None, None, None] * core.grad)
 
 
-def test_two_layers_of_one_basis_differ_and_hold_it_once():
+def test_two_layers_of_one_basis_differ_and_store_it_once():
     pair = Pair()
     assert not torch.allclose(pair.first.full(), pair.second.full())
     names = [f"shared.basis_{k}" for k in range(3)]
@@ -107,7 +110,7 @@ def test_two_layers_of_one_basis_differ_and_hold_it_once():
     assert sorted(name for name, _ in pair.named_parameters(remove_duplicate=False)) == sorted(names)
 
 
-def test_the_gradient_of_a_shared_basis_is_the_sum_of_the_layers_own():
+def test_the_gradient_of_a_shared_basis_is_the_sum_over_layers():
     pair = Pair().double()
     alone = [basis_layer(dtype=torch.float64) for _ in range(2)]
     x = torch.randn(5, 24, dtype=torch.float64)
@@ -157,7 +160,23 @@ def test_a_frozen_core_keeps_its_basis_and_its_coefficients():
 
 
 @pytest.mark.parametrize("slot", [0, "basis_1", "basis_3", "coefficients_0"])
-def test_a_slot_that_is_not_there_is_refused(slot):
+def test_an_unknown_slot_raises(slot):
     layer = basis_layer(disabled_cores=[1])
-    with pytest.raises(ValueError, match="slot must be one of basis_0, basis_2, but"):
+    with pytest.raises(ValueError, match="slot must be one of basis_0, basis_2; got"):
         layer.share(slot, nn.ParameterDict({"b": torch.randn(5, *SHAPES[0])}), "b")
+
+
+@pytest.mark.parametrize(("basis_size", "error"), [(0, ValueError), (2.0, TypeError), (None, TypeError)])
+def test_an_invalid_basis_size_raises(basis_size, error):
+    with pytest.raises(error, match=r"basis_size must be (at least 1|an integer); got"):
+        t3.TensorBasisFormat(basis_size)
+
+
+def test_the_format_with_its_default_parameter_is_the_format_by_name():
+    by_name, by_object = (
+        t3.TTLinear(24, 36, tt_rank=3, format=format).state_dict()
+        for format in ("tensor_basis", t3.TensorBasisFormat())
+    )
+    assert {name: value.shape for name, value in by_name.items()} == {n: v.shape for n, v in by_object.items()}
+    assert basis_layer(6).format == "tensor_basis"
+    assert type(t3.random_matrix(((2, 3), (3, 2)), 2, format=t3.TensorBasisFormat(6))) is t3.TensorBasis

@@ -12,7 +12,7 @@ def random_ring(raw_shape, rank):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("raw_shape", RAW_SHAPES)
-def test_everything_equals_the_dense_matrices(raw_shape, rank, dense_of):
+def test_arithmetic_matches_the_dense_matrices(raw_shape, rank, dense_of):
     a, b = random_ring(raw_shape, rank), random_ring(raw_shape, 2)
     A, B = dense_of(a.cores), dense_of(b.cores)
     for ring, dense in [
@@ -36,13 +36,13 @@ def test_a_train_is_a_ring():
     torch.testing.assert_close(t3.TensorRing(tt.cores).full(), tt.full(), rtol=0, atol=0)
 
 
-def test_ring_ranks_are_one_int_or_one_for_each_core():
+def test_ring_ranks_are_an_int_or_one_for_each_core():
     assert random_ring(((2, 3, 2), (2, 2, 2)), 3).ranks == (3, 3, 3, 3)
     assert random_ring(((2, 3, 2), (2, 2, 2)), [2, 3, 4]).ranks == (2, 3, 4, 2)
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "sentence"),
+    ("call", "error", "message"),
     [
         (lambda: random_ring(((2, 3), (2, 2)), [2]), ValueError, "must name r_0 to r_1"),
         (lambda: random_ring(((2, 3), (2, 2)), 0), ValueError, "The rank must be at least 1"),
@@ -51,15 +51,15 @@ def test_ring_ranks_are_one_int_or_one_for_each_core():
         (lambda: t3.random_matrix(((2,), (2,)), 1, format="star"), ValueError, "format must be one of tensor_train"),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_invalid_input_raises(call, error, message):
+    with pytest.raises(error, match=message):
         call()
 
 
 @pytest.mark.parametrize(
     ("raw_shape", "rank"), [(((6,), (4,)), 3), (((2, 3), (4, 5)), [2, 3]), (((2, 3, 2), (3, 1, 2)), [3, 2, 4])], ids=str
 )
-def test_as_a_train_it_is_the_same_matrix(raw_shape, rank, dense_of):
+def test_converted_to_a_train_it_is_the_same_matrix(raw_shape, rank, dense_of):
     network = t3.random_matrix(raw_shape, rank, format="tensor_ring", dtype=torch.float64)
     train = network.to_train()
     assert type(train) is t3.TensorTrain

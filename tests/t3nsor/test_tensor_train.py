@@ -37,7 +37,7 @@ def test_full_is_the_definition(raw_shape, rank, dense_of):
 
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("raw_shape", RAW_SHAPES)
-def test_arithmetic_is_that_of_the_dense_matrices(raw_shape, rank, dense_of):
+def test_arithmetic_matches_the_dense_matrices(raw_shape, rank, dense_of):
     a, b = random_train(raw_shape, rank), random_train(raw_shape, 2)
     A, B = dense_of(a.cores), dense_of(b.cores)
     scalar = torch.tensor(0.5, dtype=torch.float64)
@@ -103,7 +103,7 @@ def test_round_stays_within_its_tolerance(rel_tol, seed, shape):
     assert all(new <= old for new, old in zip(rounded.ranks, tt.ranks, strict=True))
 
 
-def test_round_gives_up_rank_where_the_tolerance_allows():
+def test_round_reduces_ranks_within_the_tolerance():
     noise = random_train(((3, 3, 3), (3, 3, 3)), 5)
     signal = random_train(((3, 3, 3), (3, 3, 3)), 1)
     tt = signal + noise * (1e-3 * signal.norm() / noise.norm())
@@ -117,7 +117,7 @@ def test_round_respects_max_rank(max_rank, ranks):
     assert tt.round(max_rank=max_rank).ranks == ranks
 
 
-def test_rounding_to_a_rank_is_as_good_as_tt_svd_of_the_dense_matrix():
+def test_rounding_to_a_rank_equals_tt_svd_of_the_dense_matrix():
     tt = random_train(((3, 2, 3), (2, 3, 3)), 6)
     direct = t3.tt_svd(tt.full(), tt.raw_shape, max_rank=3)
     torch.testing.assert_close(tt.round(max_rank=3).full(), direct.full(), rtol=1e-9, atol=1e-9)
@@ -174,31 +174,35 @@ def core(*shape, dtype=torch.float32, device="cpu"):
 
 BAD_CALLS = [
     (lambda: t3.TensorTrain([]), ValueError, "needs at least one core"),
-    (lambda: t3.TensorTrain([[1.0]]), TypeError, "core 0 is list"),
-    (lambda: t3.TensorTrain([core(1, 2, 2, 1, dtype=torch.int64)]), TypeError, "core 0 is torch.int64"),
-    (lambda: t3.TensorTrain([core(1, 2, 1)]), ValueError, r"core 0 has the shape \(1, 2, 1\)"),
+    (lambda: t3.TensorTrain([[1.0]]), TypeError, "got list as core 0"),
+    (lambda: t3.TensorTrain([core(1, 2, 2, 1, dtype=torch.int64)]), TypeError, "got torch.int64 as core 0"),
+    (lambda: t3.TensorTrain([core(1, 2, 1)]), ValueError, r"got \(1, 2, 1\) as core 0"),
     (lambda: t3.TensorTrain([core(1, 0, 2, 1)]), ValueError, "no zero in it"),
-    (lambda: t3.TensorTrain([core(1, 2, 2, 3), core(2, 2, 2, 1)]), ValueError, "core 0 ends with 3 and core 1 begins"),
-    (lambda: t3.TensorTrain([core(2, 2, 2, 2)]), ValueError, "r_0 = r_d = 2; use a TensorRing"),
+    (
+        lambda: t3.TensorTrain([core(1, 2, 2, 3), core(2, 2, 2, 1)]),
+        ValueError,
+        "got 3 at the end of core 0 and 2 at the beginning of core 1",
+    ),
+    (lambda: t3.TensorTrain([core(2, 2, 2, 2)]), ValueError, "got r_0 = r_d = 2: use a TensorRing"),
     (lambda: t3.TensorTrain([core(1, 2, 2, 2)]), ValueError, "r_0 = 1 and r_d = 2"),
-    (lambda: t3.TensorTrain([core(1, 2, 2, 2), core(2, 2, 2, 1).double()]), TypeError, "core 1 is torch.float64"),
-    (lambda: t3.TensorTrain([core(1, 2, 2, 2), core(2, 2, 2, 1, device="meta")]), ValueError, "core 1 is on meta"),
+    (lambda: t3.TensorTrain([core(1, 2, 2, 2), core(2, 2, 2, 1).double()]), TypeError, "torch.float64 for core 1"),
+    (lambda: t3.TensorTrain([core(1, 2, 2, 2), core(2, 2, 2, 1, device="meta")]), ValueError, "meta for core 1"),
     (lambda: small() + t3.random_matrix(((3, 2), (2, 3)), 2), ValueError, "only if their raw shapes are equal"),
     (lambda: small() @ t3.random_matrix(((2, 3), (2, 3)), 2), ValueError, "left columns must be factored"),
-    (lambda: small() @ torch.ones(5), ValueError, r"with N = 6, but the shape is \(5,\)"),
-    (lambda: small() @ torch.ones(2, 5, 6), ValueError, r"but the shape is \(2, 5, 6\)"),
-    (lambda: small() @ torch.tensor(1.0), ValueError, r"but the shape is \(\)"),
+    (lambda: small() @ torch.ones(5), ValueError, r"with N = 6; got the shape \(5,\)"),
+    (lambda: small() @ torch.ones(2, 5, 6), ValueError, r"got the shape \(2, 5, 6\)"),
+    (lambda: small() @ torch.tensor(1.0), ValueError, r"got the shape \(\)"),
     (lambda: small() + 1, TypeError, "unsupported operand"),
     (lambda: small() * small(), TypeError, "unsupported operand"),
-    (lambda: small().dot(torch.ones(6, 6)), TypeError, "dot needs another TensorTrain, but Tensor"),
-    (lambda: small().orthogonalize(2), ValueError, "center must index one of the 2 cores, but 2"),
-    (lambda: small().round(max_rank=0), ValueError, "max_rank must be at least 1, but 0"),
-    (lambda: small().round(max_rank=[1, 1]), ValueError, r"one entry per bond, 1 here, but \[1, 1\] has 2"),
-    (lambda: small().round(rel_tol=1.0), ValueError, r"rel_tol must lie in \[0, 1\), but 1.0"),
-    (lambda: small().round(rel_tol=-0.1), ValueError, "but -0.1 was given"),
-    (lambda: (small() * math.nan).round(2), ValueError, "must be finite, but it holds a NaN"),
+    (lambda: small().dot(torch.ones(6, 6)), TypeError, "dot needs another TensorTrain; got a Tensor"),
+    (lambda: small().orthogonalize(2), ValueError, "center must index one of the 2 cores; got 2"),
+    (lambda: small().round(max_rank=0), ValueError, "max_rank must be at least 1; got 0"),
+    (lambda: small().round(max_rank=[1, 1]), ValueError, r"one entry per bond, 1 here; got \[1, 1\] with 2"),
+    (lambda: small().round(rel_tol=1.0), ValueError, r"rel_tol must lie in \[0, 1\); got 1.0"),
+    (lambda: small().round(rel_tol=-0.1), ValueError, "got -0.1"),
+    (lambda: (small() * math.nan).round(2), ValueError, "must be finite; got a NaN"),
     (lambda: small().to("meta").round(2), ValueError, "meta device"),
-    (lambda: small().to(torch.int64), TypeError, "core 0 is torch.int64"),
+    (lambda: small().to(torch.int64), TypeError, "got torch.int64 as core 0"),
 ]
 
 
@@ -206,15 +210,15 @@ def small():
     return t3.random_matrix(((2, 3), (3, 2)), 2)
 
 
-@pytest.mark.parametrize(("call", "error", "sentence"), BAD_CALLS)
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
+def test_invalid_input_raises(call, error, message):
+    with pytest.raises(error, match=message):
         call()
 
 
 @pytest.mark.parametrize("format", t3.FORMATS)
 @pytest.mark.parametrize("raw_shape", RAW_SHAPES[:4], ids=str)
-def test_every_format_is_exactly_a_train(raw_shape, format, dense_of):
+def test_every_format_converts_exactly_to_a_train(raw_shape, format, dense_of):
     network = t3.random_matrix(raw_shape, 2, format=format, dtype=torch.float64)
     train = network.to_train()
     assert type(train) is t3.TensorTrain

@@ -43,7 +43,7 @@ def test_ranks_of_the_factors_may_differ():
     assert counted == 6 * 5 + 3 * 2 + 8 * 3 + 5 * 2 * 3
 
 
-def test_one_rank_is_cut_to_what_each_factor_can_use():
+def test_an_int_rank_is_clipped_in_each_factor():
     assert tuple(layer_of(SHAPES[2], 100).cores.core_tensor.shape) == (6, 3, 8)
 
 
@@ -51,7 +51,7 @@ def test_one_rank_is_cut_to_what_each_factor_can_use():
     ("ranks", "p", "bonds"),
     [((5,), 0, (1, 1)), ((2, 3), 1, (1, 2, 1)), ((4, 5, 2), 1, (1, 4, 2, 1)), ((2, 2, 9, 2), 2, (1, 2, 4, 2, 1))],
 )
-def test_the_core_tensor_stands_where_the_ranks_of_the_train_are_least(ranks, p, bonds):
+def test_the_core_tensor_is_absorbed_where_the_ranks_of_the_train_are_smallest(ranks, p, bonds):
     assert (pivot(ranks), train_ranks_of(ranks)) == (p, bonds)
 
 
@@ -68,7 +68,7 @@ def test_gradients_reach_the_core_tensor_and_every_factor():
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_the_start_has_the_variance_that_is_asked(rank):
+def test_the_initial_matrix_has_the_requested_variance(rank):
     raw_shape = ((6, 5), (7, 4))
     squares = [layer_of(raw_shape, rank, init=0.3).full().square().mean() for _ in range(400)]
     assert torch.stack(squares).mean().item() == pytest.approx(0.09, rel=0.15)
@@ -82,15 +82,14 @@ def test_two_factors_are_a_product_of_three_matrices():
 
 
 @pytest.mark.parametrize(
-    ("fields", "sentence"),
+    ("fields", "message"),
     [
-        ({"rank": [2, 2]}, "must name r_1 to r_3, one per factor, but"),
-        ({"rank": [7, 1, 1]}, "factor 0 has rank 7 and m_k n_k = 6; pass at most 6"),
-        ({"disabled_cores": [1]}, "has no disabled_cores, but"),
-        ({"basis_size": 3}, "has no basis_size, but 3 was given"),
-        ({"init": "ones"}, "format='tucker'; use a random init"),
+        ({"rank": [2, 2]}, "must name r_1 to r_3, one per factor; got"),
+        ({"rank": [7, 1, 1]}, "got rank 7 for factor 0 with m_k n_k = 6: pass at most 6"),
+        ({"disabled_cores": [1]}, "does not support disabled_cores; got"),
+        ({"init": "ones"}, "format='tucker': use a random init"),
     ],
 )
-def test_what_it_does_not_have_is_refused(fields, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_unsupported_arguments_raise(fields, message):
+    with pytest.raises(ValueError, match=message):
         layer_of(SHAPES[2], **fields)

@@ -104,7 +104,7 @@ def unshared(model):
     for layer in layers_of(alone).values():
         for slot in list(layer.cores._borrowed):
             value = layer.cores.read(slot).detach().clone()
-            places, k = layer.cores._place(slot)
+            places, k = layer.cores._entry(slot)
             places[k] = torch.nn.Parameter(value)
             del layer.cores._borrowed[slot]
     alone.shared_parameters.clear()

@@ -1,4 +1,4 @@
-"""What the tests of the contractions share: sizes, the names of all ways, and a step by a plan and by dense algebra."""
+"""Fixtures of the contraction tests: sizes, the names of all strategies, and a step by a plan and by dense algebra."""
 
 import pytest
 import torch
@@ -24,19 +24,19 @@ RAW_SHAPES = [
 
 @pytest.fixture(params=RAW_SHAPES, ids=str)
 def raw_shape(request):
-    """Factors of one to five cores in turn, some of them 1."""
+    """Factors of one to five cores, some of them 1."""
     return request.param
 
 
 @pytest.fixture(params=["tensor_train", "tensor_ring"])
 def format(request):
-    """The formats whose cores differ in kind."""
+    """The formats whose chains of cores differ: open and closed."""
     return request.param
 
 
 @pytest.fixture
-def ways_of():
-    """A function from a number of cores to the names of all ways."""
+def strategies_of():
+    """A function from a number of cores to the names of all strategies."""
 
     def names(cores):
         bonds = range(1, cores)
@@ -48,7 +48,7 @@ def ways_of():
 
 @pytest.fixture
 def random_network():
-    """A function that makes a small network in float64, unless told otherwise."""
+    """A function that returns a small network, by default in float64."""
 
     def make(raw_shape=((2, 3, 4), (3, 2, 2)), rank=3, format="tensor_train", dtype=torch.float64):
         return t3.random_matrix(raw_shape, rank, format=format, dtype=dtype)
@@ -58,7 +58,7 @@ def random_network():
 
 @pytest.fixture
 def step():
-    """A function to y and the gradients of x, the cores and the bias, where there is one, by a plan."""
+    """A function that returns y and the gradients of x, the cores and the optional bias, by a plan."""
 
     def run(plan, network, x, g, weight=None, bias=None):
         x, *cores = (tensor.detach().requires_grad_() for tensor in (x, *network.cores))
@@ -71,7 +71,7 @@ def step():
 
 @pytest.fixture
 def dense_step():
-    """The same in float64 by the definition: torch's own autograd through the dense matrix."""
+    """The same in float64 by definition: torch's autograd through the dense matrix."""
 
     def run(network, x, g, weight=None, bias=None):
         x, *cores = (tensor.detach().double().requires_grad_() for tensor in (x, *network.cores))
@@ -90,7 +90,7 @@ def dense_step():
 
 @pytest.fixture
 def relative_error():
-    """A function to the norm of the error by the norm of the truth."""
+    """A function that returns the norm of the error divided by the norm of the truth."""
 
     def error(found, truth):
         return ((found.double() - truth).norm() / truth.norm()).item()

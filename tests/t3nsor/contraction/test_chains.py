@@ -1,4 +1,4 @@
-"""Products of cores and the gradients that flow back into them, against the definition and torch's autograd."""
+"""Products of cores and their gradients, against the definition and torch's autograd."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from t3nsor.contraction.chains import Sizes
 
 @pytest.fixture
 def cores(raw_shape, format, random_network):
-    """Those of a random network of every format and raw shape in turn, with gradients."""
+    """The cores of a random network for every format and raw shape, requiring gradients."""
     network = random_network(raw_shape, 3 if format == "tensor_train" else 2, format)
     return [core.requires_grad_() for core in network.cores]
 
@@ -19,7 +19,7 @@ def test_the_dense_matrix_is_the_definition(cores, dense_of):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_base_is_added_in_the_same_pass_and_left_alone(cores, transposed, dense_of):
+def test_a_base_is_added_in_the_same_pass_and_not_modified(cores, transposed, dense_of):
     matrix = dense_of(cores)
     base = torch.randn(matrix.T.shape, dtype=torch.float64).T if transposed else torch.randn_like(matrix)
     before = base.clone()
@@ -27,7 +27,7 @@ def test_a_base_is_added_in_the_same_pass_and_left_alone(cores, transposed, dens
     assert torch.equal(base, before)
 
 
-def test_the_transposed_cores_are_those_of_the_transposed_matrix(cores, dense_of):
+def test_the_transposed_cores_represent_the_transposed_matrix(cores, dense_of):
     transposed = chains.transpose(cores)
     torch.testing.assert_close(dense_of(transposed), dense_of(cores).T, rtol=1e-12, atol=1e-12)
     assert Sizes.of(transposed) == Sizes.of(cores).transposed
@@ -43,21 +43,21 @@ def test_the_halves_at_every_bond_multiply_to_the_matrix(cores, dense_of):
         torch.testing.assert_close(matrix.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_through_the_matrix_are_those_of_autograd(cores):
+def test_gradients_through_the_matrix_match_autograd(cores):
     matrix = chains.dense(cores)
     g = torch.randn_like(matrix)
     found = chains.dense_gradients([core.detach() for core in cores], g)
     torch.testing.assert_close(found, list(torch.autograd.grad(matrix, cores, g)), rtol=1e-11, atol=1e-11)
 
 
-def test_gradients_through_a_chain_are_those_of_autograd(cores):
+def test_gradients_through_a_chain_match_autograd(cores):
     product = chains.chain(cores)
     g = torch.randn_like(product)
     found = chains.chain_gradients([core.detach() for core in cores], g)
     torch.testing.assert_close(found, list(torch.autograd.grad(product, cores, g)), rtol=1e-11, atol=1e-11)
 
 
-def test_gradients_through_the_halves_are_those_of_autograd(cores):
+def test_gradients_through_the_halves_match_autograd(cores):
     for bond in range(1, len(cores)):
         halves = chains.halves(cores, bond)
         g = [torch.randn_like(half) for half in halves]
@@ -65,7 +65,7 @@ def test_gradients_through_the_halves_are_those_of_autograd(cores):
         torch.testing.assert_close(found, list(torch.autograd.grad(halves, cores, g)), rtol=1e-11, atol=1e-11)
 
 
-def test_sizes_are_those_of_the_network(raw_shape, format, random_network):
+def test_sizes_match_the_network(raw_shape, format, random_network):
     network = random_network(raw_shape, 2, format)
     sizes = Sizes.of(network.cores)
     assert (sizes.rows, sizes.columns) == network.raw_shape
@@ -73,7 +73,7 @@ def test_sizes_are_those_of_the_network(raw_shape, format, random_network):
     assert sizes.shape == network.shape
 
 
-def test_halves_of_a_ring_meet_in_its_outer_rank_too():
+def test_halves_of_a_ring_are_also_contracted_over_the_outer_rank():
     sizes = Sizes((2, 3, 5), (7, 1, 2), (4, 2, 3, 4))
     assert sizes.split(1) == (2, 7, 15, 2, 4 * 2)
     assert sizes.split(2) == (6, 7, 5, 2, 4 * 3)

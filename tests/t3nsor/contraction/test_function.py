@@ -1,4 +1,4 @@
-"""The product as one differentiable operation: what it saves, what it gives back, and the same when it is compiled."""
+"""The product as one differentiable operation: saved tensors, gradients, and the compiled operator."""
 
 import pytest
 import torch
@@ -8,14 +8,15 @@ from torch.utils.checkpoint import checkpoint
 import t3nsor as t3
 from t3nsor.contraction.chains import Sizes
 from t3nsor.contraction.function import network_product
-from t3nsor.contraction.plans import ways
+from t3nsor.contraction.plans import candidates
+from t3nsor.contraction.strategy import Wanted
 
 PLANS = ["auto", "sequential", "halves@1", "expanded@2", "fused", "fused, halves@1, sequential_reversed"]
 
 
 @pytest.fixture
 def inputs(random_network):
-    """A function to x (4, 12), three cores, a weight and a bias or None, all but the weight with a gradient."""
+    """A function that returns x (4, 12), three cores, a weight and a bias or None; the weight requires no gradient."""
 
     def make(frozen=True, biased=True, dtype=torch.float64, format="tensor_train"):
         x = torch.randn(4, 12, dtype=dtype, requires_grad=True)
@@ -49,7 +50,9 @@ def test_gradcheck(plan, frozen, format, random_network):
 @pytest.mark.parametrize("wanted", [(), (0,), (1,), (2,), (0, 2)], ids=str)
 @pytest.mark.parametrize("of_x", [False, True])
 @pytest.mark.parametrize("of_bias", [False, True])
-def test_gradients_are_made_for_what_wants_them(wanted, of_x, of_bias, operator, inputs, dense_step):
+def test_gradients_are_computed_for_exactly_the_tensors_that_require_them(
+    wanted, of_x, of_bias, operator, inputs, dense_step
+):
     x, cores, weight, bias = inputs()
     g = torch.randn(4, 24, dtype=torch.float64)
     truth = dense_step(t3.TensorTrain(cores), x, g, weight, bias)[1:]
@@ -68,7 +71,7 @@ def test_gradients_are_made_for_what_wants_them(wanted, of_x, of_bias, operator,
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_gradient_that_is_one_number_expanded(plan, inputs, dense_step):
+def test_an_expanded_output_gradient(plan, inputs, dense_step):
     x, cores, weight, bias = inputs()
     truth = dense_step(t3.TensorTrain(cores), x, torch.ones(4, 24, dtype=torch.float64), weight, bias)[1:]
     t3.matmul(x, t3.TensorTrain(cores), plan, weight=weight, bias=bias).sum().backward()
@@ -76,7 +79,7 @@ def test_a_gradient_that_is_one_number_expanded(plan, inputs, dense_step):
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_core_that_stands_in_several_places_has_the_sum_of_its_gradients(plan, dense_step):
+def test_a_repeated_core_gets_the_sum_of_its_gradients(plan, dense_step):
     core = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
     ring = t3.TensorRing([core, core, core])
     x, g = torch.randn(4, 27, dtype=torch.float64), torch.randn(4, 8, dtype=torch.float64)
@@ -104,7 +107,7 @@ def test_only_the_inputs_are_saved(plan, frozen, dtype, inputs):
     assert len(saved) == len(given)
 
 
-def test_nothing_is_saved_where_nothing_is_trained(inputs):
+def test_nothing_is_saved_without_gradients(inputs):
     x, cores, weight, _ = inputs(biased=False)
     saved = []
     with torch.no_grad(), torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
@@ -114,7 +117,7 @@ def test_nothing_is_saved_where_nothing_is_trained(inputs):
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_it_leaves_its_inputs_alone(plan, inputs):
+def test_inputs_are_not_modified(plan, inputs):
     x, cores, weight, bias = inputs()
     g = torch.randn(4, 24, dtype=torch.float64)
     given = [x, *cores, weight, bias, g]
@@ -123,14 +126,14 @@ def test_it_leaves_its_inputs_alone(plan, inputs):
     assert all(torch.equal(t, b) for t, b in zip(given, before, strict=True))
 
 
-def test_a_second_pass_over_the_same_graph_gives_the_same(inputs):
+def test_a_second_backward_pass_gives_the_same_gradients(inputs):
     x, cores, weight, bias = inputs()
     y = t3.matmul(x, t3.TensorTrain(cores), weight=weight, bias=bias).square().sum()
     first, second = (torch.autograd.grad(y, leaves(x, cores, weight, bias), retain_graph=True) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_an_input_that_was_changed_since_is_not_used_for_a_gradient(inputs):
+def test_an_input_modified_in_place_raises_in_the_backward_pass(inputs):
     x, cores, weight, bias = inputs()
     y = t3.matmul(x, t3.TensorTrain(cores), weight=weight, bias=bias)
     with torch.no_grad():
@@ -153,7 +156,7 @@ def test_a_second_derivative_is_not_silently_zero(plan, frozen, inputs):
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
-def test_the_functional_gradient_is_that_of_autograd(plan, frozen, inputs):
+def test_the_functional_gradient_matches_autograd(plan, frozen, inputs):
     x, cores, weight, bias = inputs(frozen)
 
     def loss(x, cores, bias):
@@ -164,7 +167,7 @@ def test_the_functional_gradient_is_that_of_autograd(plan, frozen, inputs):
     torch.testing.assert_close([found[0], *found[1], found[2]], list(expected))
 
 
-def test_the_operator_refuses_a_second_derivative(inputs):
+def test_the_operator_raises_for_a_second_derivative(inputs):
     x, cores, weight, bias = inputs()
     y = torch.ops.t3nsor.network_product(x, cores, weight, bias, "auto")
     (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -173,7 +176,7 @@ def test_the_operator_refuses_a_second_derivative(inputs):
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_under_checkpointing_values_and_gradients_are_the_same(plan, inputs):
+def test_checkpointing_gives_the_same_values_and_gradients(plan, inputs):
     x, cores, weight, bias = inputs()
 
     def layer(x, bias, *cores):
@@ -187,7 +190,7 @@ def test_under_checkpointing_values_and_gradients_are_the_same(plan, inputs):
 
 
 def compiled_and_eager(plan, network_type, x, cores, weight, bias, autocast=False):
-    """[y, its gradients] twice: compiled as a whole, and not."""
+    """Return [y, its gradients] compiled in one graph, and the same in eager mode."""
 
     def run(x, cores, weight, bias):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -204,7 +207,7 @@ def compiled_and_eager(plan, network_type, x, cores, weight, bias, autocast=Fals
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
-def test_compiled_it_is_the_same_forward_and_backward(biased, frozen, inputs):
+def test_compiled_forward_and_backward_match_eager(biased, frozen, inputs):
     torch.testing.assert_close(*compiled_and_eager("auto", t3.TensorTrain, *inputs(frozen, biased)), rtol=0, atol=0)
 
 
@@ -214,7 +217,7 @@ def test_every_plan_compiles(plan, inputs):
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_it_compiles_where_the_weight_is_trained(inputs):
+def test_it_compiles_with_a_trainable_weight(inputs):
     x, cores, weight, bias = inputs()
     found = compiled_and_eager("auto", t3.TensorTrain, x, cores, weight.requires_grad_(), bias)
     assert len(found[0]) == 7
@@ -227,7 +230,7 @@ def test_it_compiles_under_autocast(inputs):
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-def test_it_compiles_where_some_cores_are_frozen_and_x_too(inputs):
+def test_it_compiles_with_frozen_cores_and_input(inputs):
     x, cores, weight, bias = inputs()
     found = compiled_and_eager(
         "auto",
@@ -241,7 +244,7 @@ def test_it_compiles_where_some_cores_are_frozen_and_x_too(inputs):
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-def test_compiled_it_serves_batches_of_any_length(inputs):
+def test_compiled_it_supports_batches_of_any_length(inputs):
     _, cores, weight, bias = inputs()
     product = torch.compile(
         lambda x: t3.matmul(x, t3.TensorTrain(cores), weight=weight, bias=bias), backend="aot_eager", fullgraph=True
@@ -256,56 +259,57 @@ def test_compiled_it_serves_batches_of_any_length(inputs):
         torch.testing.assert_close(*gradients)
 
 
-def test_compiled_an_activation_is_refused_by_the_plans_that_cannot_apply_it(random_network):
+def test_compiled_an_activation_raises_with_plans_that_cannot_apply_it(random_network):
     torch._dynamo.reset()
     network, x = random_network(), torch.randn(3, 12, dtype=torch.float64)
     product = torch.compile(lambda x, plan: t3.matmul(x, network, plan, torch.relu), backend="eager")
     torch.testing.assert_close(product(x, "auto"), t3.matmul(x, network, "auto", torch.relu))
-    with pytest.raises(ValueError, match="needs them one by one, but plan='materialised' was given"):
+    with pytest.raises(ValueError, match="are computed core by core; got plan='materialised'"):
         product(x, "materialised")
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(("plan", "frozen"), [*((plan, True) for plan in PLANS), ("auto", False)])
 def test_the_operator_of_the_product_is_well_formed(plan, frozen, inputs):
     x, cores, weight, bias = inputs(frozen, frozen, format="tensor_ring")
     torch.library.opcheck(torch.ops.t3nsor.network_product, (x, cores, weight, bias, plan))
 
 
 @pytest.mark.parametrize(
-    ("plan", "for_x", "for_cores"),
-    [*((plan, True, True) for plan in PLANS), ("auto", True, False), ("auto", False, True)],
+    ("plan", "wanted"),
+    [*((plan, Wanted.BOTH) for plan in PLANS), ("auto", Wanted.INPUT), ("auto", Wanted.CORES)],
 )
-def test_the_operator_of_the_gradients_is_well_formed(plan, for_x, for_cores, inputs):
+def test_the_operator_of_the_gradients_is_well_formed(plan, wanted, inputs):
     x, cores, weight, _ = inputs()
     x, *cores = (t.detach() for t in (x, *cores))
     g = torch.randn(4, 24, dtype=torch.float64)
-    torch.library.opcheck(torch.ops.t3nsor.network_product_gradients, (g, x, cores, weight, plan, for_x, for_cores))
+    torch.library.opcheck(torch.ops.t3nsor.network_product_gradients, (g, x, cores, weight, plan, wanted.value))
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
 @pytest.mark.parametrize("plan", PLANS)
-def test_the_operators_say_the_strides_that_they_give(plan, tokens, raw_shape, format, random_network, ways_of):
+def test_the_operators_return_the_strides_of_their_fakes(
+    plan, tokens, raw_shape, format, random_network, strategies_of
+):
     network = random_network(raw_shape, 2, format)
     cores = list(network.cores)
-    known = ways_of(len(cores))
-    if any(way.strip() not in (*known, "auto") for way in plan.split(",")):
+    known = strategies_of(len(cores))
+    if any(name.strip() not in (*known, "auto") for name in plan.split(",")):
         plan = "sequential_reversed"
     x = torch.randn(tokens, network.shape[1], dtype=torch.float64)
     y = torch.ops.t3nsor.network_product(x, cores, None, None, plan)
-    made = torch.ops.t3nsor.network_product_gradients(y, x, cores, None, plan, True, True)
+    made = torch.ops.t3nsor.network_product_gradients(y, x, cores, None, plan, Wanted.BOTH.value)
     assert all(t.is_contiguous() for t in (y, *made))
     assert [t.shape for t in made] == [t.shape for t in (x, *cores)]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("raw_shape", [((2, 4), (3, 4)), ((1, 8), (3, 4)), ((8, 1), (1, 12)), ((8,), (12,))], ids=str)
-def test_the_result_can_be_written_to_as_that_of_a_linear(raw_shape, frozen):
+def test_the_result_can_be_modified_in_place_like_that_of_a_linear(raw_shape, frozen):
     network = t3.random_matrix(raw_shape, 2)
     weight = torch.randn(8, 12) if frozen else None
     x = torch.randn(5, 12)
-    for way in [*ways(Sizes.of(network.cores), frozen), "auto"]:
+    for strategy in [*candidates(Sizes.of(network.cores), frozen), "auto"]:
         cores = [core.clone().requires_grad_() for core in network.cores]
-        y = t3.matmul(x, t3.TensorTrain(cores), str(way), weight=weight)
+        y = t3.matmul(x, t3.TensorTrain(cores), str(strategy), weight=weight)
         y.add_(1).sum().backward()
         assert all(core.grad is not None for core in cores)

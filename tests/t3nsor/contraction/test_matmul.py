@@ -1,4 +1,4 @@
-"""The product and its gradients by every way and every choice, against dense algebra in float64."""
+"""The product and its gradients by every strategy and plan, against dense algebra in float64."""
 
 import itertools
 
@@ -13,30 +13,30 @@ PLANS = ["auto", "timed", "sequential", "halves@1", "materialised", "fused, halv
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_every_way_is_dense_algebra_with_all_gradients(
-    raw_shape, format, frozen, random_network, ways_of, step, dense_step
+def test_every_strategy_matches_dense_algebra_with_all_gradients(
+    raw_shape, format, frozen, random_network, strategies_of, step, dense_step
 ):
     network = random_network(raw_shape, 3 if format == "tensor_train" else 2, format)
     M, N = network.shape
     x, g, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, N), (7, M), (M,)))
     weight = torch.randn(M, N, dtype=torch.float64) if frozen else None
     expected = dense_step(network, x, g, weight, bias)
-    for plan in [*ways_of(len(network.cores)), "auto", "timed"]:
+    for plan in [*strategies_of(len(network.cores)), "auto", "timed"]:
         torch.testing.assert_close(
             step(plan, network, x, g, weight, bias), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
         )
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_every_mixed_plan_is_dense_algebra_with_all_gradients(
-    format, frozen, random_network, ways_of, step, dense_step
+def test_every_mixed_plan_matches_dense_algebra_with_all_gradients(
+    format, frozen, random_network, strategies_of, step, dense_step
 ):
     network = random_network(((2, 3), (4, 2)), 3, format)
     x, g = torch.randn(5, 8, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
     weight = torch.randn(6, 8, dtype=torch.float64) if frozen else None
     expected = dense_step(network, x, g, weight)
-    for ways in itertools.product(ways_of(2), repeat=3):
-        plan = ", ".join(ways)
+    for names in itertools.product(strategies_of(2), repeat=3):
+        plan = ", ".join(names)
         torch.testing.assert_close(
             step(plan, network, x, g, weight), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
         )
@@ -55,15 +55,15 @@ SITES = {
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", SITES)
-def test_cores_without_factors_are_matrices_of_ranks_in_every_way(name, frozen, ways_of, step, dense_step):
-    """Of a tensor over many sites a layer holds one slice, whose rank its own shape cannot use."""
+def test_cores_with_unit_factors_match_dense_algebra_by_every_strategy(name, frozen, strategies_of, step, dense_step):
+    """One site of a tensor over many sites is such a slice, with ranks larger than its shape can use."""
     cores = [torch.randn(shape, dtype=torch.float64) for shape in SITES[name]]
     network = (t3.TensorRing if cores[0].shape[0] > 1 else t3.TensorTrain)(cores)
     M, N = network.shape
     x, g, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, N), (7, M), (M,)))
     weight = torch.randn(M, N, dtype=torch.float64) if frozen else None
     expected = dense_step(network, x, g, weight, bias)
-    for plan in [*ways_of(len(cores)), "auto", "timed"]:
+    for plan in [*strategies_of(len(cores)), "auto", "timed"]:
         torch.testing.assert_close(
             step(plan, network, x, g, weight, bias), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
         )
@@ -121,7 +121,7 @@ def layers(sizes):
 
 
 def largest_error(layer, mode, dtype, step, dense_step, relative_error, tokens=256):
-    """Of y and all gradients, by "auto" with a frozen weight: x, y and weight in the dtype, cores in float32."""
+    """The largest relative error of y and all gradients by "auto" with a frozen weight, with float32 cores."""
     columns, rows, d, rank = layer
     shape = t3.cheapest_shape(columns, rows, d, rank) if mode == "cheapest" else t3.tt_shape(columns, rows, d)
     network = t3.random_matrix(shape, rank)
@@ -142,15 +142,16 @@ def test_accuracy(layer, mode, dtype, tolerance, step, dense_step, relative_erro
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["cheapest", "ascending"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize("layer", layers([(768, 3072), (3072, 768), (512, 2048), (1024, 4096)]), ids=str)
+@pytest.mark.parametrize(
+    "layer", [(768, 3072, 2, 16), (3072, 768, 3, 8), (512, 2048, 4, 4), (1024, 4096, 5, 2)], ids=str
+)
 def test_accuracy_of_large_layers(layer, mode, dtype, tolerance, step, dense_step, relative_error):
     assert largest_error(layer, mode, dtype, step, dense_step, relative_error) < tolerance
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["cheapest", "ascending"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize("layer", [(768, 3072, 3, 4), (3072, 768, 3, 8)], ids=str)
+@pytest.mark.parametrize("layer", [(48, 96, 3, 4), (96, 48, 3, 8)], ids=str)
 def test_accuracy_of_long_batches(layer, mode, dtype, tolerance, step, dense_step, relative_error):
     assert largest_error(layer, mode, dtype, step, dense_step, relative_error, tokens=16_384) < tolerance
 
@@ -174,7 +175,7 @@ def test_the_result_has_the_dtype_of_x_and_is_computed_in_the_wider_one(
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("cores_dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_beside_a_weight_every_gradient_has_the_dtype_of_what_it_is_of(
+def test_with_a_weight_every_gradient_has_the_dtype_of_its_tensor(
     x_dtype, cores_dtype, plan, random_network, step, dense_step, relative_error
 ):
     network = random_network(dtype=cores_dtype)
@@ -189,7 +190,7 @@ def test_beside_a_weight_every_gradient_has_the_dtype_of_what_it_is_of(
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_autocast_gives_the_dtype_that_linear_gives(x_dtype, plan, frozen, random_network, dense_of):
+def test_under_autocast_the_dtype_is_that_of_linear(x_dtype, plan, frozen, random_network, dense_of):
     network = random_network(dtype=torch.float32)
     x = torch.randn(5, 12, dtype=x_dtype)
     matrix = dense_of(network.cores)
@@ -204,7 +205,7 @@ def test_autocast_gives_the_dtype_that_linear_gives(x_dtype, plan, frozen, rando
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("backward_inside", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
-def test_gradients_under_autocast_are_near_those_of_float32(
+def test_gradients_under_autocast_are_close_to_float32(
     plan, backward_inside, frozen, random_network, step, dense_step, relative_error
 ):
     network = random_network(dtype=torch.float32)
@@ -224,8 +225,8 @@ def test_gradients_under_autocast_are_near_those_of_float32(
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("tokens", [1, 64, 4096])
-def test_a_change_far_smaller_than_a_weight_in_16_bits_still_acts(tokens, dtype, autocast, dense_of, relative_error):
-    """Only where x leaves the weight's part of y empty is the change seen in 16 bits."""
+def test_a_delta_far_smaller_than_a_16_bit_weight_is_not_lost(tokens, dtype, autocast, dense_of, relative_error):
+    """The delta is visible in 16 bits only because x cancels the contribution of the weight to y."""
     network = t3.random_matrix(t3.tt_shape(24, 48, 3), 4)
     weight = torch.randn(48, 24)
     network = network * (weight.abs().mean() / network.full().abs().mean() / 1000).item()
@@ -241,7 +242,7 @@ def test_a_change_far_smaller_than_a_weight_in_16_bits_still_acts(tokens, dtype,
     assert relative_error(y, truth) < 0.02
 
 
-def test_autocast_does_not_touch_the_algebra_of_cores(random_network, dense_of):
+def test_autocast_does_not_affect_the_algebra_of_networks(random_network, dense_of):
     tt = random_network(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         full, dot, product, rounded = tt.full(), tt.dot(tt), tt @ tt.T, tt.round()
@@ -257,7 +258,7 @@ def test_autocast_does_not_touch_the_algebra_of_cores(random_network, dense_of):
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_weight_that_is_trained_has_its_gradient(plan, biased, random_network, dense_of):
+def test_a_trainable_weight_gets_its_gradient(plan, biased, random_network, dense_of):
     network = random_network()
     x, g = torch.randn(5, 12, dtype=torch.float64), torch.randn(5, 24, dtype=torch.float64)
     weight = torch.randn(24, 12, dtype=torch.float64, requires_grad=True)
@@ -272,7 +273,7 @@ def test_a_weight_that_is_trained_has_its_gradient(plan, biased, random_network,
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_float32_bias_serves_a_weight_in_16_bits(trained, random_network, dense_of, relative_error):
+def test_a_float32_bias_works_with_a_16_bit_weight(trained, random_network, dense_of, relative_error):
     network = random_network(dtype=torch.float32)
     x, bias = torch.randn(5, 12).bfloat16(), torch.randn(24)
     weight = torch.randn(24, 12).bfloat16().requires_grad_(trained)
@@ -283,7 +284,7 @@ def test_a_float32_bias_serves_a_weight_in_16_bits(trained, random_network, dens
 
 
 @pytest.mark.parametrize("plan", ["auto", "timed", "sequential"])
-def test_core_activation_acts_after_every_core_but_the_last(plan, random_network):
+def test_core_activation_is_applied_after_every_core_but_the_last(plan, random_network):
     tt = random_network(((2, 3), (4, 2)))
     x, bias = torch.randn(5, 8, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     first, last = tt.cores[0][0], tt.cores[1][..., 0]
@@ -300,7 +301,7 @@ def test_core_activation_has_gradients(format, random_network):
     assert torch.autograd.gradcheck(lambda x, *c: t3.matmul(x, type(network)(c), "auto", torch.tanh), (x, *cores))
 
 
-def test_a_plan_may_be_given_as_such(random_network, step, dense_step):
+def test_a_plan_object_is_accepted(random_network, step, dense_step):
     network = random_network()
     x, g = torch.randn(4, 12, dtype=torch.float64), torch.randn(4, 24, dtype=torch.float64)
     plan = Plan.parse("halves@1, materialised, sequential", 3)
@@ -308,43 +309,43 @@ def test_a_plan_may_be_given_as_such(random_network, step, dense_step):
 
 
 BAD_CALLS = [
-    (lambda tt: t3.matmul(torch.ones(2, 11), tt), ValueError, r"must be 12, but its shape is \(2, 11\)"),
-    (lambda tt: t3.matmul(torch.tensor(1.0), tt), ValueError, r"but its shape is \(\)"),
-    (lambda tt: t3.matmul(torch.ones(2, 12, dtype=torch.int64), tt), TypeError, "but torch.int64 was given"),
-    (lambda tt: t3.matmul([1.0] * 12, tt), TypeError, "but list was given"),
-    (lambda tt: t3.matmul(torch.ones(2, 12, device="meta"), tt), ValueError, "it is on meta and they on cpu"),
+    (lambda tt: t3.matmul(torch.ones(2, 11), tt), ValueError, r"must be 12; got the shape \(2, 11\)"),
+    (lambda tt: t3.matmul(torch.tensor(1.0), tt), ValueError, r"got the shape \(\)"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, dtype=torch.int64), tt), TypeError, "got torch.int64"),
+    (lambda tt: t3.matmul([1.0] * 12, tt), TypeError, "got list"),
+    (lambda tt: t3.matmul(torch.ones(2, 12, device="meta"), tt), ValueError, "got meta and cpu: move one"),
     (lambda tt: t3.matmul(torch.ones(2, 12), tt, "fast"), ValueError, "plan must be one of auto, timed, sequential, "),
-    (lambda tt: t3.matmul(torch.ones(2, 12), tt, "materialised", torch.relu), ValueError, "needs them one by one"),
+    (lambda tt: t3.matmul(torch.ones(2, 12), tt, "materialised", torch.relu), ValueError, "are computed core by core"),
     (
         lambda tt: t3.matmul(torch.ones(2, 12), tt, "auto", torch.relu, weight=torch.ones(24, 12)),
         ValueError,
-        "cannot be added to a weight, but both",
+        "cannot be added to a weight; got both",
     ),
     (
         lambda tt: t3.matmul(torch.ones(2, 12), tt, weight=torch.ones(12, 24)),
         ValueError,
-        r"The weight must have the shape \(24, 12\), but it is \(12, 24\)",
+        r"The weight must have the shape \(24, 12\); got \(12, 24\)",
     ),
     (
         lambda tt: t3.matmul(torch.ones(2, 12), tt, bias=torch.ones(12)),
         ValueError,
-        r"The bias must have the shape \(24,\), but it is \(12,\)",
+        r"The bias must have the shape \(24,\); got \(12,\)",
     ),
     (
         lambda tt: t3.matmul(torch.ones(2, 12), tt, weight=torch.ones(24, 12, dtype=torch.bfloat16)),
         ValueError,
-        "must have one dtype where autocast does not lower them, but they are torch.float32 and torch.bfloat16",
+        "x and the weight must have one dtype; got torch.float32 and torch.bfloat16",
     ),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "sentence"), BAD_CALLS)
-def test_bad_input_is_refused_with_a_sentence(call, error, sentence, random_network):
-    with pytest.raises(error, match=sentence):
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
+def test_invalid_input_raises(call, error, message, random_network):
+    with pytest.raises(error, match=message):
         call(random_network(dtype=torch.float32))
 
 
-def test_an_empty_batch_goes_through_activations_between_the_cores(format, random_network):
+def test_an_empty_batch_with_core_activations(format, random_network):
     network = random_network(format=format)
     y = t3.matmul(torch.empty(0, 12, dtype=torch.float64), network, core_activation=torch.relu)
     assert y.shape == (0, 24)

@@ -12,7 +12,7 @@ from t3nsor.contraction.rows import table_bond
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (2, 3), (0,), (2, 0)])
-def test_rows_are_those_of_the_dense_matrix(shape, raw_shape, format, random_network, dense_of):
+def test_rows_match_the_dense_matrix(shape, raw_shape, format, random_network, dense_of):
     network = random_network(raw_shape, 2, format)
     indices = torch.randint(0, math.prod(raw_shape[0]), shape)
     torch.testing.assert_close(
@@ -20,14 +20,14 @@ def test_rows_are_those_of_the_dense_matrix(shape, raw_shape, format, random_net
     )
 
 
-def test_every_row_has_its_place(raw_shape, format, random_network, dense_of):
+def test_all_rows_in_order(raw_shape, format, random_network, dense_of):
     network = random_network(raw_shape, 2, format)
     indices = torch.arange(network.shape[0])
     torch.testing.assert_close(gather_rows(network.cores, indices), dense_of(network.cores), rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_are_those_of_dense_indexing(raw_shape, format, random_network, dense_step):
-    """A row is a unit vector times the transposed matrix; indices that come twice add up."""
+def test_gradients_match_dense_indexing(raw_shape, format, random_network, dense_step):
+    """A row is a unit vector times the transposed matrix; gradients of repeated indices add up."""
     network = random_network(raw_shape, 2, format)
     rows, columns = network.shape
     indices = torch.randint(0, rows, (9,))
@@ -46,7 +46,7 @@ def test_gradcheck(format, random_network):
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_indices_may_be_of_either_width(dtype, random_network, dense_of):
+def test_int32_and_int64_indices_are_supported(dtype, random_network, dense_of):
     network = random_network()
     rows = gather_rows(network.cores, torch.tensor([23, 0], dtype=dtype))
     torch.testing.assert_close(rows, dense_of(network.cores)[[23, 0]], rtol=1e-12, atol=1e-12)
@@ -63,7 +63,7 @@ def test_autocast_does_not_lower_it(random_network):
     assert {core.grad.dtype for core in cores} == {torch.float32}
 
 
-def test_it_is_cut_where_the_fewest_numbers_are_written():
+def test_the_bond_minimises_the_entries_written():
     sizes = Sizes((10, 10, 10), (4, 4, 4), (1, 8, 2, 1))
     assert table_bond(Sizes((5,), (4,), (1, 1)), 7) is None
     for count in (1, 100, 10**6):

@@ -1,4 +1,4 @@
-"""What the ways are said to cost, against the operations that torch counts and closed forms."""
+"""The work of the strategies, against the operations that torch counts and closed forms."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import t3nsor as t3
 from t3nsor.contraction import Plan
 from t3nsor.contraction.chains import Sizes
+from t3nsor.contraction.strategy import Wanted
 from t3nsor.contraction.work import LARGE, Device, Product, Work
 
 TOKENS = 128
@@ -27,62 +28,65 @@ def counted(run):
 
 
 @pytest.mark.parametrize(("raw_shape", "rank"), LAYERS, ids=str)
-def test_flops_are_those_that_torch_counts(raw_shape, rank, format, ways_of):
-    """Without a frozen weight: torch does not count a product that is added in place."""
+def test_flops_match_torchs_counter(raw_shape, rank, format, strategies_of):
+    """Without a frozen weight, since torch does not count products that are added in place."""
     network = t3.random_matrix(raw_shape, rank, format=format, device="meta")
     cores, sizes = network.cores, Sizes.of(network.cores)
     M, N = network.shape
     x, g = torch.empty(TOKENS, N, device="meta"), torch.empty(TOKENS, M, device="meta")
-    for name in ways_of(len(cores)):
-        way = Plan.parse(name, len(cores)).product
-        flops = way.product_work(TOKENS, sizes, False).flops
-        assert flops == pytest.approx(counted(lambda w=way: w.product(x, cores, None, None)), rel=0.01), name
-        for wanted in ((True, False), (False, True), (True, True)):
-            flops = way.gradient_work(TOKENS, sizes, False, *wanted).flops
-            true = counted(lambda w=way, a=wanted: w.gradients(x, g, cores, None, *a))
+    for name in strategies_of(len(cores)):
+        strategy = Plan.parse(name, len(cores)).product
+        flops = strategy.product_work(TOKENS, sizes, False).flops
+        assert flops == pytest.approx(counted(lambda w=strategy: w.product(x, cores, None, None)), rel=0.01), name
+        for wanted in (Wanted.INPUT, Wanted.CORES, Wanted.BOTH):
+            flops = strategy.gradient_work(TOKENS, sizes, False, wanted).flops
+            true = counted(lambda w=strategy, a=wanted: w.gradients(x, g, cores, None, a))
             assert flops == pytest.approx(true, rel=0.01), (name, wanted)
 
 
 @pytest.mark.parametrize(("raw_shape", "rank"), LAYERS, ids=str)
-def test_a_frozen_weight_is_one_product_more_unless_it_is_fused(raw_shape, rank, ways_of):
+def test_a_frozen_weight_adds_one_product_unless_it_is_fused(raw_shape, rank, strategies_of):
     network = t3.random_matrix(raw_shape, rank, device="meta")
     sizes = Sizes.of(network.cores)
     M, N = network.shape
-    for name in ways_of(len(network.cores)):
-        way = Plan.parse(name, len(network.cores)).product
+    for name in strategies_of(len(network.cores)):
+        strategy = Plan.parse(name, len(network.cores)).product
         frozen = 0 if name == "fused" else 2 * TOKENS * M * N
-        assert way.product_work(TOKENS, sizes, True).flops - way.product_work(TOKENS, sizes, False).flops == frozen
-        for wanted in ((True, False), (False, True), (True, True)):
-            more = [way.gradient_work(TOKENS, sizes, has, *wanted).flops for has in (True, False)]
-            assert more[0] - more[1] == (frozen if wanted[0] else 0), (name, wanted)
+        assert (
+            strategy.product_work(TOKENS, sizes, True).flops - strategy.product_work(TOKENS, sizes, False).flops
+            == frozen
+        )
+        for wanted in (Wanted.INPUT, Wanted.CORES, Wanted.BOTH):
+            more = [strategy.gradient_work(TOKENS, sizes, has, wanted).flops for has in (True, False)]
+            assert more[0] - more[1] == (frozen if Wanted.INPUT in wanted else 0), (name, wanted)
 
 
 def test_halves_of_two_thin_factors_have_the_closed_form():
-    """As LoRA: T N r and T r M multiplications, and for the gradients of the factors each once more and T N r anew."""
-    way, sizes = Plan.parse("halves@1", 2).product, Sizes((3072, 1), (1, 768), (1, 8, 1))
+    """As in LoRA: T N r + T r M multiplications, the same for the gradients of the factors, and T N r recomputed."""
+    strategy, sizes = Plan.parse("halves@1", 2).product, Sizes((3072, 1), (1, 768), (1, 8, 1))
     down, up = 2 * TOKENS * 768 * 8, 2 * TOKENS * 8 * 3072
-    assert way.product_work(TOKENS, sizes, False).flops == down + up
-    assert way.gradient_work(TOKENS, sizes, False, True, False).flops == down + up
-    assert way.gradient_work(TOKENS, sizes, False, True, True).flops == 3 * down + 2 * up
+    assert strategy.product_work(TOKENS, sizes, False).flops == down + up
+    assert strategy.gradient_work(TOKENS, sizes, False, Wanted.INPUT).flops == down + up
+    assert strategy.gradient_work(TOKENS, sizes, False, Wanted.BOTH).flops == 3 * down + 2 * up
 
 
-def test_a_product_counts_each_number_once_and_one_that_is_added_twice():
+def test_a_product_counts_each_entry_once_and_an_added_result_twice():
     assert Product(2, 3, 5).flops == 60
     assert Product(2, 3, 5).moved == 6 + 15 + 10
     assert Product(2, 3, 5, added=True).moved == 6 + 15 + 20
 
 
-def test_time_is_that_of_operations_or_of_bytes_of_copies_of_fresh_memory_and_of_launches():
+def test_seconds_include_operations_bytes_copies_paging_and_launches():
     device = Device(flops=100.0, half=3.0, bandwidth=8.0, copying=4.0, paging=2.0, launch=0.5)
     assert device.seconds(Work((Product(2, 3, 5),), launches=1), 4) == max(60 / (100 * 2 / 5), 31 * 4 / 8) + 2 * 0.5
     assert device.seconds(Work((Product(100, 29, 100),)), 1) == pytest.approx(580_000 / (100 * 29 / 32) + 0.5)
     assert device.seconds(Work(copies=(7,)), 4) == 2 * 7 * 4 / 4
     fits = LARGE // 4
-    for numbers, fresh in ((fits, 0), (fits + 1, (fits + 1) * 4 / 2)):
-        assert device.seconds(Work(copies=(numbers,)), 4) == 2 * numbers * 4 / 4 + fresh
-        product = Product(numbers, 1, 1)
+    for entries, fresh in ((fits, 0), (fits + 1, (fits + 1) * 4 / 2)):
+        assert device.seconds(Work(copies=(entries,)), 4) == 2 * entries * 4 / 4 + fresh
+        product = Product(entries, 1, 1)
         assert device.seconds(Work((product,)), 4) == product.moved * 4 / 8 + 0.5 + fresh
-        added = Product(numbers, 1, 1, added=True)
+        added = Product(entries, 1, 1, added=True)
         assert device.seconds(Work((added,)), 4) == added.moved * 4 / 8 + 0.5
 
 
@@ -111,12 +115,14 @@ def test_seconds_have_the_closed_form(work, seconds):
     assert device.seconds(work, itemsize=4) == pytest.approx(seconds)
 
 
-def test_more_vectors_cost_more_by_every_way(ways_of):
+def test_more_vectors_cost_more_with_every_strategy(strategies_of):
     device = Device(flops=1e11, half=12.0, bandwidth=1e10, copying=1e10, paging=1e15, launch=1e-6)
     sizes = Sizes((4, 6, 8), (8, 6, 4), (1, 4, 4, 1))
-    for name in ways_of(3):
-        way = Plan.parse(name, 3).product
-        product = [device.seconds(way.product_work(tokens, sizes, True), 4) for tokens in (1, 10, 1000)]
-        gradients = [device.seconds(way.gradient_work(tokens, sizes, True, True, True), 4) for tokens in (1, 10, 1000)]
+    for name in strategies_of(3):
+        strategy = Plan.parse(name, 3).product
+        product = [device.seconds(strategy.product_work(tokens, sizes, True), 4) for tokens in (1, 10, 1000)]
+        gradients = [
+            device.seconds(strategy.gradient_work(tokens, sizes, True, Wanted.BOTH), 4) for tokens in (1, 10, 1000)
+        ]
         assert product == sorted(product)
         assert gradients == sorted(gradients)
