@@ -95,15 +95,15 @@ class TaskSpec:
         if answer in self.labels:
             return answer
         try:
-            number = int(answer) if isinstance(answer, str) else operator.index(answer)
+            index = int(answer) if isinstance(answer, str) else operator.index(answer)
         except (TypeError, ValueError):
-            number = -1
-        if not 0 <= number < len(self.labels):
+            index = -1
+        if not 0 <= index < len(self.labels):
             raise ValueError(
                 f"Task {self.name!r} has the labels {', '.join(self.labels)}, given by name or by index from 0; got "
                 f"{answer!r} in a row: use files with labels (GLUE's official test files have none)."
             )
-        return self.labels[number]
+        return self.labels[index]
 
     def parse(self, text: str) -> int | float | str | None:
         """Parse a generated text into a class index, a score or free text; None if it is not one of the labels."""

@@ -1,4 +1,4 @@
-"""How a person would read the small world's sentences: the oracles that its tests share."""
+"""Independent readings of the small world's sentences: oracles shared by its tests."""
 
 from seq2seq.small_world import lexicon
 
@@ -14,13 +14,13 @@ DENYING = {"not", "never", "hardly", "far", "anything"}
 
 
 def content(text: str) -> set[str]:
-    """The words that carry meaning, in one form each: synonyms alike, nouns singular, verbs in their base form."""
+    """The content words in canonical form: one of two synonyms, singular nouns, base forms of verbs."""
     bases = (BASE_OF.get(word, word) for word in text.split() if word not in WITHOUT_CONTENT)
     return {min(word, lexicon.SYNONYMS.get(word, word)) for word in bases}
 
 
 def favourable(text: str) -> bool:
-    """Whether a text with one word of praise or blame speaks well of something: each denial turns it round."""
+    """Whether a text with one word of praise or blame is favourable; each negation flips it."""
     words = text.split()
     (judged,) = [word for word in words if word in GOOD | BAD]
     return (judged in GOOD) != (sum(word in DENYING for word in words) % 2 == 1)

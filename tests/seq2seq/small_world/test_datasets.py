@@ -1,5 +1,5 @@
-"""The five data sets on disk: made by the generators, true to their labels, split without overlap, balanced, and not to
-be read off single words."""
+"""The five data sets on disk: reproducible, correctly labelled, without overlap between splits, balanced, and not
+solvable from single words."""
 
 import itertools
 import re
@@ -28,7 +28,7 @@ def all_rows(name: str) -> list[tuple[str, ...]]:
     return [row for split in rows(name).values() for row in split]
 
 
-def test_the_files_are_what_the_generators_make(tmp_path):
+def test_the_generators_reproduce_the_files(tmp_path):
     write(tmp_path)
     written = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.tsv")}
     assert len(written) == len(NAMES) * len(SPLITS)
@@ -36,7 +36,7 @@ def test_the_files_are_what_the_generators_make(tmp_path):
     assert sum(map(len, written.values())) < 1.5e6
 
 
-def test_a_file_has_a_header_and_a_row_for_each_item(data_set):
+def test_a_file_has_a_header_and_a_row_per_item(data_set):
     name, splits = data_set
     for split, items in splits.items():
         read = list(read_rows(TASKS / name / f"{split}.tsv"))
@@ -44,13 +44,13 @@ def test_a_file_has_a_header_and_a_row_for_each_item(data_set):
         assert len(items) == SPLITS[split]
 
 
-def test_no_sentences_are_in_two_splits_or_twice_in_one_in_either_order(data_set):
+def test_no_row_occurs_twice_within_or_across_splits(data_set):
     _, splits = data_set
     seen = Counter(frozenset(row[:-1]) for items in splits.values() for row in items)
     assert max(seen.values()) == 1
 
 
-def test_labels_are_equally_frequent(data_set):
+def test_labels_are_balanced(data_set):
     name, splits = data_set
     for items in splits.values():
         counts = Counter(row[-1] for row in items)
@@ -86,14 +86,14 @@ def test_paraphrases_have_the_same_content():
     assert all(content(first) == content(second) for first, second, label in all_rows("paraphrase") if label == "1")
 
 
-def test_what_is_no_paraphrase_differs_in_a_word_or_in_who_does_it():
+def test_non_paraphrases_differ_in_a_word_or_in_the_agent():
     for first, second, label in all_rows("paraphrase"):
         if label == "0" and content(first) == content(second):
             assert doer(first) != doer(second) or described(first) != described(second)
 
 
 def doer(text: str) -> str:
-    """The noun of the one who acts: before the verb, or after `by` in a passive."""
+    """The noun of the agent: before the verb, or after `by` in a passive."""
     words = [word for word in text.split() if word != "not"]
     verb = next(at for at, word in enumerate(words) if word in VERB_FORMS)
     passive = any(word in ("was", "were", "been", "be") for word in words[:verb])
@@ -103,7 +103,7 @@ def doer(text: str) -> str:
 
 
 def described(text: str) -> set[tuple[str, str]]:
-    """Each noun with its adjective, both in one form."""
+    """The pairs of adjective and noun, both in canonical form."""
     words = [BASE_OF.get(word, word) for word in text.split()]
     words = [min(word, lexicon.SYNONYMS.get(word, word)) for word in words]
     return {(word, noun) for word, noun in itertools.pairwise(words) if word in ADJECTIVES}
@@ -113,7 +113,7 @@ ADJECTIVES = {*lexicon.THING_ADJECTIVES, *lexicon.BEING_ADJECTIVES, *lexicon.COL
 VERB_FORMS = {form for verb in lexicon.VERBS.values() for form in (verb.past, verb.participle, verb.base)}
 
 
-def test_an_entailed_hypothesis_says_nothing_new():
+def test_an_entailed_hypothesis_adds_nothing():
     for premise, hypothesis, label in all_rows("entailment"):
         if label == "entailment":
             assert content(hypothesis) <= content(premise)
@@ -126,7 +126,7 @@ def test_an_entailed_hypothesis_says_nothing_new():
             assert news or denial or otherwise
 
 
-def test_a_similarity_score_counts_the_agreeing_respects():
+def test_a_similarity_score_counts_the_shared_respects():
     for first, second, score in all_rows("similarity"):
         shared = sum(phrase in first and phrase in second for phrase in (*lexicon.PLACES, *lexicon.TIMES))
         ours, theirs = (content(text) - {"the", "a", "some"} for text in (first, second))
@@ -134,7 +134,7 @@ def test_a_similarity_score_counts_the_agreeing_respects():
         assert shared + len((ours & theirs) - outside) == float(score)
 
 
-def test_the_sentiment_is_that_of_the_clause_that_counts():
+def test_the_sentiment_is_that_of_the_decisive_clause():
     for review, label in all_rows("sentiment"):
         clauses = re.split(r" , |(?<!anything) but ", review)
         if len(clauses) == 2 and "although" in review:
@@ -145,7 +145,7 @@ def test_the_sentiment_is_that_of_the_clause_that_counts():
 
 
 def is_acceptable(text: str) -> bool:
-    """The rules of grammar that the slips break, checked one by one."""
+    """Check the grammar rules that the errors violate, one by one."""
     words = text.split()
     if "himself" in words or "herself" in words:
         return ("himself" in words) == (words[0] in lexicon.MEN)
@@ -166,5 +166,5 @@ def is_acceptable(text: str) -> bool:
 PLURALS = {lexicon.plural(noun) for noun in lexicon.KIND_OF}
 
 
-def test_a_sentence_is_acceptable_by_the_rules_or_breaks_one():
+def test_a_sentence_is_acceptable_if_and_only_if_it_violates_no_rule():
     assert [(text, label) for text, label in all_rows("acceptability") if is_acceptable(text) != (label == "1")] == []

@@ -1,4 +1,4 @@
-"""Events, their rewording and their changes, as properties over seeds."""
+"""Properties of events, rewording and changes, over random seeds."""
 
 from dataclasses import fields
 
@@ -13,17 +13,17 @@ SEEDS = st.integers(0, 10**9)
 
 
 def parts(event: Event) -> dict[str, object]:
-    """What an event says, word for word up to synonyms, the parts of its noun phrases one by one."""
-    said = {}
+    """The parts of an event up to synonyms, including the parts of its noun phrases."""
+    found = {}
     for field in fields(Event):
         value = getattr(event, field.name)
         if isinstance(value, NounPhrase):
-            said[f"{field.name} noun"] = meaning(value.noun)
-            said[f"{field.name} adjective"] = value.adjective and meaning(value.adjective)
-            said[f"{field.name} form"] = (value.plural, value.definite)
+            found[f"{field.name} noun"] = meaning(value.noun)
+            found[f"{field.name} adjective"] = value.adjective and meaning(value.adjective)
+            found[f"{field.name} form"] = (value.plural, value.definite)
         else:
-            said[field.name] = meaning(value) if isinstance(value, str) else value
-    return said
+            found[field.name] = meaning(value) if isinstance(value, str) else value
+    return found
 
 
 def differences(first: Event, second: Event) -> set[str]:
@@ -38,7 +38,7 @@ def test_equal_seeds_give_equal_events(seed):
 
 @pytest.mark.parametrize("held_out", [False, True])
 @given(SEEDS)
-def test_each_side_of_the_held_out_line_is_drawn_from_alone(held_out, seed):
+def test_held_out_events_are_drawn_only_on_request(held_out, seed):
     assert is_held_out(World(seed, held_out).event()) == held_out
 
 
@@ -49,24 +49,24 @@ def test_about_one_event_in_sixteen_is_held_out():
 
 
 @given(SEEDS)
-def test_synonyms_share_the_side_of_the_held_out_line(seed):
+def test_rewording_preserves_whether_an_event_is_held_out(seed):
     world = World(seed)
     event = world.event()
     assert is_held_out(world.reword(event)) == is_held_out(event)
 
 
 @given(SEEDS)
-def test_rewording_says_the_same_and_twice_gives_the_event_back(seed):
+def test_rewording_preserves_meaning_and_is_its_own_inverse(seed):
     world = World(seed)
     event = world.event(details=0.8)
     assert differences(event, world.reword(event)) == set()
     assert world.reword(world.reword(event)) == event
 
 
-def test_rewording_does_put_other_words():
+def test_rewording_replaces_words():
     event = Event(NounPhrase("doctor", adjective="big"), "help", NounPhrase("dog"))
-    said = Event(NounPhrase("physician", adjective="large"), "assist", NounPhrase("hound"))
-    assert World(0).reword(event) == said
+    expected = Event(NounPhrase("physician", adjective="large"), "assist", NounPhrase("hound"))
+    assert World(0).reword(event) == expected
 
 
 ALTERS = {
@@ -76,7 +76,7 @@ ALTERS = {
 
 
 @given(SEEDS)
-def test_a_change_alters_what_it_names_and_nothing_else(seed):
+def test_a_change_affects_only_the_named_respect(seed):
     world = World(seed)
     event = world.event(details=0.7)
     for respect in [*world.changeable(event), "negation"]:
@@ -92,7 +92,7 @@ def test_a_change_alters_what_it_names_and_nothing_else(seed):
 
 
 @given(SEEDS)
-def test_nobody_does_anything_to_the_like_of_himself(seed):
+def test_agent_and_patient_differ_in_meaning(seed):
     event = World(seed).event()
     assert meaning(event.agent.noun) != meaning(event.patient.noun)
     kinds = lexicon.VERBS[event.verb].patients

@@ -1,4 +1,4 @@
-"""Events said in English, against sentences written by hand."""
+"""Events rendered in English, against hand-written sentences."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ SEE = Event(DOGS, "see", OWL, place="near the river", time="at noon")
 
 
 @pytest.mark.parametrize(
-    ("phrase", "said"),
+    ("phrase", "expected"),
     [
         (TOM, "tom"),
         (DOGS, "the dogs"),
@@ -24,12 +24,12 @@ SEE = Event(DOGS, "see", OWL, place="near the river", time="at noon")
         (NounPhrase("furniture", definite=False), "some furniture"),
     ],
 )
-def test_noun_phrases(phrase, said):
-    assert grammar.noun_phrase(phrase) == said
+def test_noun_phrases(phrase, expected):
+    assert grammar.noun_phrase(phrase) == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "passive", "said"),
+    ("changes", "passive", "expected"),
     [
         ({}, False, "the dogs saw an old owl near the river at noon ."),
         ({}, True, "an old owl was seen by the dogs near the river at noon ."),
@@ -52,17 +52,17 @@ def test_noun_phrases(phrase, said):
         ({"place": None, "patient": DOGS, "agent": TOM}, True, "the dogs were seen by tom at noon ."),
     ],
 )
-def test_statements(changes, passive, said):
-    assert grammar.statement(replace(SEE, **changes), passive) == said
+def test_statements(changes, passive, expected):
+    assert grammar.statement(replace(SEE, **changes), passive) == expected
 
 
-def test_the_time_may_come_first():
+def test_the_time_can_come_first():
     assert grammar.statement(SEE, time_first=True) == "at noon the dogs saw an old owl near the river ."
     assert grammar.statement(replace(SEE, time=None), time_first=True) == "the dogs saw an old owl near the river ."
 
 
 @pytest.mark.parametrize(
-    ("changes", "passive", "said"),
+    ("changes", "passive", "expected"),
     [
         ({}, False, "did the dogs see an old owl near the river at noon ?"),
         ({}, True, "was an old owl seen by the dogs near the river at noon ?"),
@@ -70,12 +70,12 @@ def test_the_time_may_come_first():
         ({"aspect": "future"}, True, "will an old owl be seen by the dogs near the river at noon ?"),
     ],
 )
-def test_yes_no_questions(changes, passive, said):
-    assert grammar.yes_no_question(replace(SEE, **changes), passive) == said
+def test_yes_no_questions(changes, passive, expected):
+    assert grammar.yes_no_question(replace(SEE, **changes), passive) == expected
 
 
 @pytest.mark.parametrize(
-    ("about", "changes", "passive", "said"),
+    ("about", "changes", "passive", "expected"),
     [
         ("agent", {}, False, "who saw an old owl ?"),
         ("agent", {}, True, "who was an old owl seen by ?"),
@@ -88,5 +88,5 @@ def test_yes_no_questions(changes, passive, said):
         ("time", {}, True, "when was an old owl seen by the dogs ?"),
     ],
 )
-def test_questions_about_a_part(about, changes, passive, said):
-    assert grammar.who_question(replace(SEE, **changes), about, passive) == said
+def test_questions_about_one_part(about, changes, passive, expected):
+    assert grammar.who_question(replace(SEE, **changes), about, passive) == expected

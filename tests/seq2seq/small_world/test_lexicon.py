@@ -1,23 +1,23 @@
-"""The lexicon's tables hold together: synonyms pair off, opposites oppose, kinds lead somewhere."""
+"""Consistency of the lexicon: synonyms, opposites and kinds."""
 
 import pytest
 
 from seq2seq.small_world import lexicon
 
 
-def test_a_synonym_s_synonym_is_the_word_itself():
+def test_synonyms_are_symmetric():
     assert {word: lexicon.SYNONYMS[twin] for word, twin in lexicon.SYNONYMS.items()} == {w: w for w in lexicon.SYNONYMS}
     assert not [word for word, twin in lexicon.SYNONYMS.items() if word == twin]
 
 
-def test_an_opposite_s_opposite_is_the_word_itself_and_never_its_synonym():
+def test_opposites_are_symmetric_and_not_synonyms():
     assert {word: lexicon.OPPOSITES[other] for word, other in lexicon.OPPOSITES.items()} == {
         word: word for word in lexicon.OPPOSITES
     }
     assert not [word for word, other in lexicon.OPPOSITES.items() if lexicon.SYNONYMS.get(word) == other]
 
 
-def test_praise_and_blame_are_apart_and_each_word_has_its_counterpart():
+def test_praise_and_blame_are_disjoint_and_paired():
     assert not set(lexicon.PRAISE) & set(lexicon.BLAME)
     assert {lexicon.OPPOSITES[word] for word in lexicon.PRAISE} == set(lexicon.BLAME)
 
@@ -43,18 +43,18 @@ def test_synonymous_nouns_are_of_the_same_kind():
 
 
 @pytest.mark.parametrize("pair", [*lexicon.VERB_SYNONYMS, *lexicon.VERB_OPPOSITES])
-def test_verbs_that_stand_for_each_other_are_done_to_something_in_common(pair):
+def test_paired_verbs_share_a_kind_of_patient(pair):
     first, second = (set(lexicon.VERBS[base].patients) for base in pair)
     assert first & second
 
 
 @pytest.mark.parametrize(
-    ("noun", "said"), [("duck", "a duck"), ("owl", "an owl"), ("furniture", "furniture"), ("egg", "an egg")]
+    ("noun", "expected"), [("duck", "a duck"), ("owl", "an owl"), ("furniture", "furniture"), ("egg", "an egg")]
 )
-def test_the_article_fits_the_noun(noun, said):
-    assert lexicon.with_article(noun) == said
+def test_articles(noun, expected):
+    assert lexicon.with_article(noun) == expected
 
 
-@pytest.mark.parametrize(("noun", "said"), [("dog", "dogs"), ("child", "children"), ("bunny", "bunnies")])
-def test_plurals(noun, said):
-    assert lexicon.plural(noun) == said
+@pytest.mark.parametrize(("noun", "expected"), [("dog", "dogs"), ("child", "children"), ("bunny", "bunnies")])
+def test_plurals(noun, expected):
+    assert lexicon.plural(noun) == expected

@@ -1,4 +1,4 @@
-"""What an opinion is said to be, against a count of denials and of words of praise and blame."""
+"""The polarity of opinions, checked by counting negations and words of praise and blame."""
 
 import re
 
@@ -17,12 +17,12 @@ SEEDS = st.integers(0, 10**9)
 @pytest.mark.parametrize("favourable", [True, False])
 @pytest.mark.parametrize("say", [quality, attitude])
 @given(SEEDS)
-def test_a_phrase_means_what_it_was_asked_to(say, favourable, seed):
+def test_a_phrase_has_the_requested_polarity(say, favourable, seed):
     assert readings.favourable(say(World(seed), favourable)) == favourable
 
 
 @given(SEEDS)
-def test_a_saying_tells_the_opinion(seed):
+def test_a_statement_expresses_the_opinion(seed):
     world = World(seed)
     held = opinion(world)
     text = saying(world, held)
@@ -31,7 +31,7 @@ def test_a_saying_tells_the_opinion(seed):
 
 
 @given(SEEDS)
-def test_what_was_found_counts_against_what_was_expected(seed):
+def test_the_outcome_counts_rather_than_the_expectation(seed):
     world = World(seed)
     held = opinion(world)
     text = against_expectation(world, held)
@@ -47,7 +47,7 @@ def test_what_was_found_counts_against_what_was_expected(seed):
     [(True, {"happy", "glad", "smiled", "try"}), (False, {"sad", "unhappy", "frowned", "avoid"})],
 )
 @given(SEEDS)
-def test_consequences_follow_the_opinion(favourable, signs, seed):
+def test_consequences_match_the_opinion(favourable, signs, seed):
     world = World(seed)
     held = opinion(world)
     held = type(held)(held.person, held.thing, favourable)
@@ -55,7 +55,7 @@ def test_consequences_follow_the_opinion(favourable, signs, seed):
 
 
 @given(SEEDS)
-def test_people_and_things_already_spoken_of_are_left_out(seed):
+def test_excluded_people_and_things_are_not_drawn(seed):
     world = World(seed)
     first = opinion(world)
     second = opinion(world, first.person, first.thing)

@@ -1,4 +1,4 @@
-"""Each skill asks what its answer answers, against the lexicon, the grammar and hand-made readings of the texts."""
+"""The answer of each skill is correct, checked against lexicon, grammar and independent readings of the texts."""
 
 import re
 
@@ -15,7 +15,7 @@ SEEDS = st.integers(0, 10**9)
 
 
 @pytest.mark.parametrize("skill", SKILLS, ids=lambda skill: skill.__name__)
-def test_equal_seeds_give_equal_items_and_unequal_ones_others(skill):
+def test_items_depend_only_on_the_seed(skill):
     items = [skill(World(seed)) for seed in range(30)]
     assert items == [skill(World(seed)) for seed in range(30)]
     assert len(set(items)) > 20
@@ -23,7 +23,7 @@ def test_equal_seeds_give_equal_items_and_unequal_ones_others(skill):
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_a_mixture_is_made_of_its_skills_in_their_shares(lesson):
+def test_a_mixture_has_its_skills_in_their_shares(lesson):
     items = mixture(World(0), 4000, lesson)
     assert items == mixture(World(0), 4000, lesson)
     share = sum(source.startswith("what changed ?") for source, _ in items) / len(items)
@@ -33,7 +33,7 @@ def test_a_mixture_is_made_of_its_skills_in_their_shares(lesson):
 
 
 @given(SEEDS)
-def test_filled_gaps_give_a_passage_of_whole_sentences_back(seed):
+def test_filling_the_spans_restores_the_passage(seed):
     source, target = sentence_skills.fill(World(seed))
     spans = {}
     for word in target.split():
@@ -50,7 +50,7 @@ def test_filled_gaps_give_a_passage_of_whole_sentences_back(seed):
 
 
 @given(SEEDS)
-def test_yes_asks_nothing_that_is_not_said_and_no_names_what_is(seed):
+def test_yes_and_no_match_the_content_of_the_statement(seed):
     source, answer = sentence_skills.is_it_so(World(seed))
     statement, question = source.removesuffix(" ?").split(" . ")
     if answer == "yes":
@@ -63,7 +63,7 @@ def test_yes_asks_nothing_that_is_not_said_and_no_names_what_is(seed):
 
 
 @given(SEEDS)
-def test_the_statement_that_agrees_has_the_same_content(seed):
+def test_the_agreeing_statement_has_the_same_content(seed):
     source, answer = sentence_skills.says_the_same(World(seed))
     statement, choices = source.split(" which agrees ? a : ")
     texts = dict(zip("ab", choices.split(" b : "), strict=True))
@@ -71,7 +71,7 @@ def test_the_statement_that_agrees_has_the_same_content(seed):
 
 
 @given(SEEDS)
-def test_what_is_new_stands_in_the_second_statement_only(seed):
+def test_new_words_are_only_in_the_second_statement(seed):
     source, answer = sentence_skills.what_changed(World(seed))
     before, after = source.removeprefix("what changed ? before : ").split(" after : ")
     new = content(answer) - set(sentence_skills.RESPECTS.values()) - content(before)
@@ -80,7 +80,7 @@ def test_what_is_new_stands_in_the_second_statement_only(seed):
 
 
 @given(SEEDS)
-def test_the_answer_to_who_stands_in_the_text(seed):
+def test_the_answer_to_who_is_in_the_text(seed):
     source, answer = sentence_skills.who(World(seed))
     assert f" {answer} " in f" {source} "
 
@@ -95,7 +95,7 @@ def test_rewriting_keeps_the_content(skill, seed):
 
 
 @given(SEEDS)
-def test_more_general_words_are_kinds_of_the_old_ones(seed):
+def test_more_general_words_are_kinds_of_the_original_ones(seed):
     source, answer = sentence_skills.more_general(World(seed))
     old = content(source.removeprefix("more general : "))
     for new in content(answer) - old - {"some"}:
@@ -104,13 +104,13 @@ def test_more_general_words_are_kinds_of_the_old_ones(seed):
 
 
 @given(SEEDS)
-def test_shorter_says_no_more(seed):
+def test_shorter_adds_no_words(seed):
     source, answer = sentence_skills.shorter(World(seed))
     assert set(answer.split()) - {"a", "an"} <= set(source.split())
 
 
 @given(SEEDS)
-def test_the_first_event_is_the_one_before_the_other(seed):
+def test_the_first_event_is_before_the_other(seed):
     source, answer = sentence_skills.what_first(World(seed))
     told = source.removesuffix(" . what came first ?")
     if told.startswith(("before ", "after ")):
@@ -122,7 +122,7 @@ def test_the_first_event_is_the_one_before_the_other(seed):
 
 
 @given(SEEDS)
-def test_a_mended_sentence_differs_by_at_most_one_slip(seed):
+def test_a_mended_sentence_differs_by_at_most_one_error(seed):
     source, answer = slips.mend(World(seed))
     given_words, right = source.removeprefix("mend : ").split(), answer.split()
     changed = sum(a != b for a, b in zip(given_words, right, strict=False))
@@ -131,14 +131,14 @@ def test_a_mended_sentence_differs_by_at_most_one_slip(seed):
 
 
 @given(SEEDS)
-def test_a_broken_sentence_is_another_sentence(seed):
+def test_a_broken_sentence_differs(seed):
     world = World(seed)
     text = slips.sound_sentence(world)
     assert slips.broken(world, text) != text
 
 
 @given(SEEDS)
-def test_counted_members_and_the_odd_one_out(seed):
+def test_counts_and_the_odd_one_out(seed):
     source, count = word_skills.how_many(World(seed))
     kind, words = source.removeprefix("how many of kind ").removesuffix(" ?").split(" : ")
     assert lexicon.NUMBER_WORDS.index(count) == sum(kind in lexicon.kinds_above(word) for word in words.split())
@@ -149,14 +149,14 @@ def test_counted_members_and_the_odd_one_out(seed):
 
 
 @given(SEEDS)
-def test_the_new_word_is_in_the_second_list_only(seed):
+def test_the_new_word_is_only_in_the_second_list(seed):
     source, new = word_skills.new_word(World(seed))
     before, after = source.removeprefix("before : ").removesuffix(" which is new ?").split(" after : ")
     assert set(after.split()) - set(before.split()) == {new}
 
 
 @given(SEEDS)
-def test_the_matching_word_is_the_only_one_that_means_the_same(seed):
+def test_exactly_one_word_matches(seed):
     source, answer = word_skills.matching_word(World(seed))
     word, words = source.removeprefix("which means ").removesuffix(" ?").split(" : ")
     assert [each for each in words.split() if each in (word, lexicon.SYNONYMS[word])] == [answer]
@@ -174,7 +174,7 @@ def test_amounts_are_read_and_compared(seed):
 
 
 @given(SEEDS)
-def test_those_are_pleased_who_are_said_to_be(seed):
+def test_who_was_pleased_matches_the_opinions(seed):
     source, answer = opinion_skills.who_was_pleased(World(seed))
     told = re.split(" and |(?<!anything) but ", source.removesuffix(" . who was pleased ?"))
     pleased = [word for half in told if favourable(half) for word in half.split() if word in lexicon.PEOPLE]
