@@ -9,14 +9,14 @@
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, get_type_hints
 
 from torch import nn
 
 from adapters.base.places import PLACES, Place
 from adapters.base.sharing import Scope
 from adapters.base.sublayers import Sublayer
-from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
+from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name, refuse
 
 Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
@@ -49,7 +49,7 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in fields(self):
-            value = check_type(field.name, getattr(self, field.name), hints[field.name], f"adapter kind {self.kind!r}")
+            value = check_type(field.name, getattr(self, field.name), hints[field.name], self.where)
             object.__setattr__(self, field.name, value)
         for name in ("stacks", "sublayers", "target_modules", "share_across"):
             if getattr(self, name, None) == ():
@@ -73,9 +73,14 @@ class AdapterConfig:
         """What is worth saying in the log when this is attached to ``model``, a sentence; nothing by default."""
         return None
 
-    def refuse(self, key: str, rule: str, given: Any, mend: str) -> None:
-        """Raise the three-part sentence about one key of this configuration."""
-        raise ConfigurationError(f"Key {key!r} of adapter kind {self.kind!r} {rule}; got {given}: {mend}.")
+    @property
+    def where(self) -> str:
+        """What error messages call this configuration."""
+        return f"adapter kind {self.kind!r}"
+
+    def refuse(self, key: str, rule: str, given: Any, fix: str) -> NoReturn:
+        """Raise the error of one key of this configuration, see ``adapters.validation.refuse``."""
+        refuse(key, rule, given, fix, self.where)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "AdapterConfig":

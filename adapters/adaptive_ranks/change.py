@@ -9,6 +9,7 @@ can be refused is refused before the model is touched.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,12 @@ from adapters.adaptive_ranks.trains import (
 )
 from adapters.compiled import uncompiled
 from adapters.merging import unmerge
-from adapters.validation import ConfigurationError, check_type
+from adapters.validation import ConfigurationError, check_type, refuse
 from t3nsor.gauge import Gauge, grown, orthogonal_gauge, regauge, singular_values
 from t3nsor.truncation import check_finite
+
+WHERE = "a change of ranks"
+_refuse = partial(refuse, where=WHERE)
 
 
 @dataclass
@@ -151,24 +155,21 @@ def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, ma
 
     types = {"rel_tol": float | None, "budget": int | None, "min_rank": int, "max_rank": int | None, "grow": int}
     for (key, annotation), value in zip(types.items(), (rel_tol, budget, min_rank, max_rank, grow), strict=True):
-        check_type(key, value, annotation, "a change of ranks")
-
-    def refuse(key: str, rule: str, given: object, mend: str) -> None:
-        raise ConfigurationError(f"Key {key!r} of a change of ranks {rule}; got {given}: {mend}.")
+        check_type(key, value, annotation, WHERE)
 
     if rel_tol is not None and budget is not None:
-        refuse("rel_tol", "excludes a budget", f"{rel_tol} beside a budget of {budget}", "drop one of the two")
+        _refuse("rel_tol", "excludes a budget", f"{rel_tol} beside a budget of {budget}", "drop one of the two")
     if rel_tol is None and budget is None and max_rank is None and not grow:
-        refuse("rel_tol", "or 'budget', 'max_rank' or 'grow' says what the ranks will be", "none", "give one")
+        _refuse("rel_tol", "or 'budget', 'max_rank' or 'grow' says what the ranks will be", "none", "give one")
     if rel_tol is not None and not 0 <= rel_tol < 1:
-        refuse("rel_tol", "is a share of the norm, from 0 up to, not including, 1", rel_tol, "0.01 is usual")
+        _refuse("rel_tol", "is a share of the norm, from 0 up to, not including, 1", rel_tol, "0.01 is usual")
     for key, value, least in (("budget", budget, 1), ("min_rank", min_rank, 1), ("max_rank", max_rank, 1)):
         if value is not None and value < least:
-            refuse(key, f"is a whole number from {least} on", value, "raise it")
+            _refuse(key, f"is a whole number from {least} on", value, "raise it")
     if grow < 0:
-        refuse("grow", "is by how much ranks rise, from 0 on", grow, "leave it out to let none rise")
+        _refuse("grow", "is by how much ranks rise, from 0 on", grow, "leave it out to let none rise")
     if max_rank is not None and max_rank < min_rank:
-        refuse("max_rank", "is at least min_rank", f"{max_rank} beside a min_rank of {min_rank}", "raise it")
+        _refuse("max_rank", "is at least min_rank", f"{max_rank} beside a min_rank of {min_rank}", "raise it")
 
 
 def check_alone(model: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ grow       at each, after the cut; where there is a cut not at the last
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from adapters.adaptive_ranks.choice import check_budget
 from adapters.adaptive_ranks.report import RankReport
 from adapters.adaptive_ranks.trains import adaptable_trains, parameter_count
 from adapters.compiled import uncompiled
-from adapters.validation import ConfigurationError, check_type, from_json
+from adapters.validation import ConfigurationError, check_type, from_json, refuse
 
 WHERE = "the rank_schedule"
+_refuse = partial(refuse, where=WHERE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,9 @@ class RankSchedule:
             check_type(key, getattr(self, key), int, WHERE)
         for key in ("start", "every"):
             if getattr(self, key) < 1:
-                refuse(key, "counts steps from 1 on", getattr(self, key), "raise it")
+                _refuse(key, "counts steps from 1 on", getattr(self, key), "raise it")
         if self.end < self.start:
-            refuse("end", "is no step before start", f"{self.end} with start {self.start}", "raise it")
+            _refuse("end", "is no step before start", f"{self.end} with start {self.start}", "raise it")
         check_arguments(self.rel_tol, self.budget, self.min_rank, self.max_rank, self.grow)
 
     @property
@@ -121,8 +123,3 @@ class RankSchedule:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; ``from_dict`` of it gives an equal schedule."""
         return asdict(self)
-
-
-def refuse(key: str, rule: str, given: object, mend: str) -> None:
-    """Raise the three-part sentence about one key of a schedule."""
-    raise ConfigurationError(f"Key {key!r} of {WHERE} {rule}; got {given}: {mend}.")

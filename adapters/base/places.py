@@ -51,7 +51,7 @@ def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
     for name in names:
         if name not in known:
             rule = f"names linears of the sublayers {', '.join(config.sublayers)}"
-            config.refuse("target_modules", rule, repr(name), nearest_name(name, known)[:-1])
+            config.refuse("target_modules", rule, repr(name), nearest_name(name, known))
     return [
         Place(path, "beside", sublayer, name)
         for sublayer in chosen

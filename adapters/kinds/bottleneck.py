@@ -81,9 +81,7 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 self.refuse(name, "is a whole number from 1 on", getattr(self, name), "32 is usual for a reduction")
         if self.activation not in ACT2FN:
-            self.refuse(
-                "activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN)[:-1]
-            )
+            self.refuse("activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN))
 
     def width(self, d_model: int) -> int:
         """k above."""

@@ -41,7 +41,7 @@ def check_shape(config: Any, key: str, shape: RawShape | None) -> None:
 def check_format(config: Any) -> None:
     """Hold the format of a tensor-train configuration against what not every format has."""
     if config.format not in t3.FORMATS:
-        config.refuse("format", "names a format", repr(config.format), nearest_name(config.format, t3.FORMATS)[:-1])
+        config.refuse("format", "names a format", repr(config.format), nearest_name(config.format, t3.FORMATS))
     beside = f"with format={config.format!r}"
     if config.format == "tensor_basis":
         if config.basis_size is None:

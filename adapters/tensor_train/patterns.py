@@ -38,7 +38,7 @@ def check_patterns(config: Any, paths: Iterable[str]) -> None:
         for name in getattr(config, key) or {}:
             if not any(_expression(name).match(path) for path in paths):
                 mend = nearest_name(name, {path.rpartition(".")[2] for path in paths})
-                config.refuse(key, "has ends of paths, each of a place of this adapter", repr(name), mend[:-1])
+                config.refuse(key, "has ends of paths, each of a place of this adapter", repr(name), mend)
 
 
 def check_expressions(config: Any) -> None:

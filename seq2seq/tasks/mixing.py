@@ -18,14 +18,18 @@ epoch holds depends on the seed and the number of the epoch alone, so that a run
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from adapters import ConfigurationError
-from adapters.validation import from_json, nearest_name
+from adapters.validation import from_json, nearest_name, refuse
 from seq2seq.tasks.registry import TASKS
+
+WHERE = "the mixture"
+_refuse = partial(refuse, where=WHERE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,32 +56,32 @@ class Mixture:
     def __post_init__(self) -> None:
         for name in self.tasks:
             if name not in TASKS:
-                refuse("tasks", "names tasks", repr(name), nearest_name(name, TASKS))
+                _refuse("tasks", "names tasks", repr(name), nearest_name(name, TASKS))
         if len(self.tasks) < 2:
-            refuse("tasks", "names two tasks or more", list(self.tasks), "add one, or give task_name instead")
+            _refuse("tasks", "names two tasks or more", list(self.tasks), "add one, or give task_name instead")
         for name in self.tasks:
             if self.tasks.count(name) > 1:
-                refuse("tasks", "names each task once", f"{name!r} twice", "drop one, and raise its weight instead")
+                _refuse("tasks", "names each task once", f"{name!r} twice", "drop one, and raise its weight instead")
         if isinstance(self.weights, dict):
             self._check_numbers(self.weights)
         if (self.temperature is None) == (self.weights == "temperature"):
             given = f"{self.temperature} beside the weights {self.weights!r}"
-            refuse("temperature", "goes with the weights 'temperature' and only with them", given, "give both or none")
+            _refuse("temperature", "goes with the weights 'temperature' and only with them", given, "give both or none")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
-            refuse("temperature", "is a number above 0", self.temperature, "choose one, 1 for proportional shares")
+            _refuse("temperature", "is a number above 0", self.temperature, "choose one, 1 for proportional shares")
         if self.adapters == "per_task" and self.batches != "one_task":
             rule = "is 'one_task' where each task has adapters of its own"
-            refuse("batches", rule, repr(self.batches), "set it to 'one_task', or adapters to 'shared'")
+            _refuse("batches", rule, repr(self.batches), "set it to 'one_task', or adapters to 'shared'")
 
     def _check_numbers(self, weights: dict[str, float]) -> None:
         for name in weights:
             if name not in self.tasks:
-                refuse("weights", "has a number for each task only", repr(name), nearest_name(name, self.tasks))
+                _refuse("weights", "has a number for each task only", repr(name), nearest_name(name, self.tasks))
         for name in self.tasks:
             if name not in weights:
-                refuse("weights", "has a number for each task", f"none for {name!r}", "add it")
+                _refuse("weights", "has a number for each task", f"none for {name!r}", "add it")
             if not 0 < weights[name] < math.inf:
-                refuse("weights", "has numbers above 0", f"{weights[name]} for {name!r}", "raise it, or drop the task")
+                _refuse("weights", "has numbers above 0", f"{weights[name]} for {name!r}", "raise it, or drop the task")
 
     @classmethod
     def from_dict(cls, values: Any) -> "Mixture":
@@ -91,7 +95,7 @@ class Mixture:
                 f"Key 'mixture' is an object; got {values!r}: write for example "
                 '{"tasks": ["world_sentiment", "world_paraphrase"]}.'
             )
-        return from_json(cls, values, "the mixture")
+        return from_json(cls, values, WHERE)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, which ``from_dict`` reads back."""
@@ -126,7 +130,7 @@ class Mixture:
         for name, count in zip(sizes, blocks, strict=True):
             if count == 0:
                 rule = f"gives each task {block} rows of an epoch or more"
-                refuse("weights", rule, f"a share of {shares[name]:.2%} for {name!r}", "raise it, or take 'equal'")
+                _refuse("weights", rule, f"a share of {shares[name]:.2%} for {name!r}", "raise it, or take 'equal'")
         return MixtureSampler(list(sizes.values()), blocks, block, seed)
 
 
@@ -176,8 +180,3 @@ def apportion(shares: list[float], total: int) -> list[int]:
     missing = total - counts.sum()
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts.tolist()
-
-
-def refuse(key: str, rule: str, given: Any, mend: str) -> None:
-    """Raise the sentence of a key of the mixture that cannot be."""
-    raise ConfigurationError(f"Key {key!r} of the mixture {rule}; got {given}: {mend.rstrip('.')}.")

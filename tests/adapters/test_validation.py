@@ -1,11 +1,17 @@
 """Strict JSON types, unknown keys, and the sentences about them."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from adapters.validation import ConfigurationError, check_keys, check_type, from_json, nearest_name
+from adapters import AdapterConfig
+from adapters.adaptive_ranks.schedule import RankSchedule
+from adapters.validation import ConfigurationError, check_keys, check_type, from_json, nearest_name, refuse
+
+FORM = re.compile(r"(Key '\w+' of )?\w[^;]*; got [^:]+: .*[^.]\.")
+"""<rule>; got <what was given>: <fix>."""
 
 
 @pytest.mark.parametrize(
@@ -85,11 +91,39 @@ def test_a_dataclass_is_read_from_json_with_its_own_defaults():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"names": ["a"]}, r"The thing has a key 'rank'; got \['names'\]: add it"),
-        ({"rnak": 3}, "The thing has no key 'rnak': did you mean 'rank'"),
+        ({"names": ["a"]}, r"Key 'rank' of the thing is required; got the keys \['names'\]: add it"),
+        ({"rnak": 3}, "The thing takes known keys only; got 'rnak': did you mean 'rank'"),
         ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; got '3'"),
     ],
 )
 def test_a_dataclass_from_json_that_does_not_fit_is_refused(values, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
         from_json(Described, values, "the thing")
+
+
+@pytest.mark.parametrize("fix", ["4 or 8 are usual", "4 or 8 are usual."])
+def test_refuse_states_the_rule_the_value_and_the_fix_in_one_sentence(fix):
+    with pytest.raises(ConfigurationError) as error:
+        refuse("rank", "is a whole number from 1 on", 0, fix, "adapter kind 'tt_lora'")
+    assert str(error.value) == (
+        "Key 'rank' of adapter kind 'tt_lora' is a whole number from 1 on; got 0: 4 or 8 are usual."
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "start"),
+    [
+        (lambda: AdapterConfig.from_dict({"kind": "tt_lora", "rank": 0}), "Key 'rank' of adapter kind 'tt_lora' "),
+        (lambda: AdapterConfig.from_dict({"kind": "tt_lora", "rank": "8"}), "Key 'rank' of adapter kind 'tt_lora' "),
+        (lambda: AdapterConfig.from_dict({"kind": "tt_lora", "format": "tt"}), "Key 'format' of adapter kind "),
+        (lambda: AdapterConfig.from_dict({"kind": "tt_lora", "rnak": 8}), "Adapter kind 'tt_lora' "),
+        (lambda: RankSchedule(start=0, every=1, end=2, grow=1), "Key 'start' of the rank_schedule "),
+        (lambda: RankSchedule(start=1, every=1, end=2, rel_tol=2.0), "Key 'rel_tol' of a change of ranks "),
+        (lambda: RankSchedule.from_dict({"start": 1, "every": 1}), "Key 'end' of the rank_schedule "),
+    ],
+)
+def test_every_invalid_key_gets_the_same_form_of_error(build, start):
+    with pytest.raises(ConfigurationError) as error:
+        build()
+    assert str(error.value).startswith(start)
+    assert FORM.fullmatch(str(error.value)), str(error.value)

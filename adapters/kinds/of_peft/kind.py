@@ -125,7 +125,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         for name in sorted(targets) if isinstance(targets, list | set | tuple) else []:
             if not any(f".{place.path}".endswith(f".{name}") for place in candidates):
                 rule = "names modules of the chosen stacks and layers"
-                self.refuse("target_modules", rule, repr(name), nearest_name(name, self._names(candidates))[:-1])
+                self.refuse("target_modules", rule, repr(name), nearest_name(name, self._names(candidates)))
         if not found:
             rule = "as a string is a pattern for whole paths such as encoder.block.0.layer.1.DenseReluDense.wi"
             mend = "write a list of names, or a pattern that finds some"
