@@ -49,7 +49,7 @@ from adapters.merging import MergeError, adapted_modules, is_merged, merge, merg
 from adapters.name_clash import warn_of_other_package
 from adapters.saved.checkpoint import WEIGHTS_NAME, CheckpointError, adapter_state_dict, load, save
 from adapters.summary import Summary, summary
-from adapters.tensor_train.closed_forms import Sizes
+from adapters.tensor_train.parameter_counts import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
 from adapters.validation import ConfigurationError
 

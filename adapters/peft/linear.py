@@ -49,7 +49,7 @@ class TensorTrainPeftLinear(TensorTrainPeftLayer):
         sizes = features(self.base_layer)
         weight, _ = self._untouched()
         with torch.device(weight.device):
-            delta = config.to_adapter_config().at(path).build(*sizes)
+            delta = config.to_adapter_config().build_at_path(path, *sizes)
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, as_out_in(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

@@ -237,7 +237,7 @@ def test_an_n_that_does_not_divide_both_sizes_is_refused_with_those_that_do(
         adapters.attach(model, {"kind": kind, "n": n, "reduction_factor": reduction_factor})
     choices = {4: "1, 2, 3, 6", 3: "1, 2, 4, 8"}[reduction_factor]
     width = D // reduction_factor
-    assert f"'n' of adapter kind {kind!r} divides both sizes" in str(refusal.value)
+    assert f"'n' of adapter kind {kind!r} must divide both sizes" in str(refusal.value)
     assert f"got {n} for 24 -> {width}: choose one of {choices}." in str(refusal.value)
     assert snapshot(model) == before
 

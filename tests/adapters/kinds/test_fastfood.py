@@ -15,7 +15,7 @@ SIZES = [(1, 1), (7, 1), (1, 9), (64, 64), (100, 33), (40, 5), (5, 100), (1000, 
 
 def dense(fastfood):
     """P (size, dim) in float64, from the diagonals and the permutation, by the formula."""
-    signs, numbers, order, _ = (tensor.numpy() for tensor in fastfood._diagonals(torch.device("cpu")))
+    signs, numbers, order, _ = (tensor.numpy() for tensor in fastfood._factors(torch.device("cpu")))
     length = signs.shape[1]
     H = scipy.linalg.hadamard(length).astype(float)
     rows = []
@@ -115,7 +115,7 @@ def test_copies_draw_the_same_again_and_carry_nothing(clone):
 @pytest.mark.parametrize(("size", "dim", "rows"), [(1000, 130, 1024), (589_824, 19_808, 589_824), (7, 1, 7)])
 def test_it_keeps_nine_bytes_for_each_row_and_one_scale_for_each_block(size, dim, rows):
     fastfood = Fastfood(size, dim, seed=0)
-    kept = sum(tensor.nbytes for tensor in fastfood._diagonals(torch.device("cpu")))
+    kept = sum(tensor.nbytes for tensor in fastfood._factors(torch.device("cpu")))
     assert kept == 9 * rows + 4 * fastfood.blocks
 
 

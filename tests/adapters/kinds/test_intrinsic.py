@@ -133,8 +133,8 @@ def test_nothing_is_drawn_before_it_is_needed_and_nothing_from_torch_s_own_numbe
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"dim": MATRICES}, ["'dim'", "32 matrices", "got 32", "take 33 or more"]),
-        ({"dim": 5, "sublayers": ["cross_attention"]}, ["'dim'", "8 matrices", "take 9 or more"]),
+        ({"dim": MATRICES}, ["'dim'", "32 matrices", "got 32", "use 33 or more"]),
+        ({"dim": 5, "sublayers": ["cross_attention"]}, ["'dim'", "8 matrices", "use 9 or more"]),
         ({"dim": 1}, ["'dim'", "got 1"]),
         ({"dim": "20000"}, ["'dim'", "'20000'"]),
         ({"projection_seed": -1}, ["'projection_seed'", "-1"]),

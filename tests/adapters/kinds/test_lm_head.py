@@ -8,7 +8,7 @@ import adapters
 from adapters import ConfigurationError
 
 LM_HEAD = {"kind": "lm_head"}
-TIED = "The output projection is tied to the embedding: 'shared.weight' trains as both."
+TIED = "The output projection is tied to the embedding: 'shared.weight' trains in both roles."
 
 
 def trainable(model):
@@ -100,8 +100,8 @@ def test_counts_of_whole_models(sizes, tied):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"layers": [0]}, "'layers' .* has no choice, the output projection trains"),
-        ({"stacks": ["decoder"]}, "'stacks' .* has no choice, the output projection trains"),
+        ({"layers": [0]}, "'layers' .* is not supported, as the output projection trains"),
+        ({"stacks": ["decoder"]}, "'stacks' .* is not supported, as the output projection trains"),
         ({"trainable": False}, "'trainable'"),
     ],
 )

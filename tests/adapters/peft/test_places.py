@@ -73,8 +73,8 @@ def test_patterns_give_single_linears_ranks_and_shapes_of_their_own():
     ("pattern", "sentence"),
     [
         ({"nowhere": 2}, "Key 'rank_pattern'.*'nowhere'"),
-        ({"q_proj": 2, "self_attn.q_proj": 3}, "says one thing of each place"),
-        ({"q_proj": [2, 500]}, "does not fit 16 -> 16"),
+        ({"q_proj": 2, "self_attn.q_proj": 3}, "must have one value for each place"),
+        ({"q_proj": [2, 500]}, "must fit a layer 16 -> 16"),
     ],
 )
 def test_a_pattern_that_fits_nothing_or_two_things_is_refused_and_the_base_is_as_it_was(pattern, sentence):

@@ -356,7 +356,7 @@ REFUSED = [
     ({"modes": ["out", "out"]}, ["'modes'", "in features"]),
     ({"modes": []}, ["'modes'"]),
     ({"modes": ["in", "head", "out"]}, ["'modes'", "head"]),
-    ({**META, "d": 3}, ["'d'", "3 beside 4 modes"]),
+    ({**META, "d": 3}, ["'d'", "3 with 4 in modes"]),
     ({**META, "raw_shape": [[24], [24]]}, ["'raw_shape'", "4 modes"]),
     ({**META, "raw_shape": [[2, 1, 1, 12], [24, 1, 1, 1]]}, ["'raw_shape'", "out", "2 for core 0"]),
     ({**META, "raw_shape": [[1, 1, 1, 24], [12, 2, 1, 1]]}, ["'raw_shape'", "in", "2 for core 1"]),

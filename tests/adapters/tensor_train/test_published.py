@@ -5,7 +5,7 @@ import torch
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
-from adapters.tensor_train.closed_forms import ROBERTA_QUERY_VALUE, Sizes, chain_parameters
+from adapters.tensor_train.parameter_counts import ROBERTA_QUERY_VALUE, Sizes, chain_parameters
 from adapters.tensor_train.published import PUBLISHED, published
 
 D, HEADS = 24, 4
@@ -24,13 +24,13 @@ def test_the_closed_form_is_what_the_model_trains(tiny_t5, logits, name, rank):
     if name == "lokr" and rank > 6:  # its A is 4 x 4, B and C are 6 x r and r x 6
         for count in (
             lambda: adapters.attach(tiny_t5(), setting(name, rank)),
-            lambda: PUBLISHED[name].numbers(rank, TINY),
+            lambda: PUBLISHED[name].parameters(rank, TINY),
         ):
             with pytest.raises(ValueError, match=rf"Rank 2 of \[1, {rank}\] must be at most 6"):
                 count()
         return
     model = adapters.attach(tiny_t5(), setting(name, rank))
-    assert adapters.summary(model).total.trainable == PUBLISHED[name].numbers(rank, TINY)
+    assert adapters.summary(model).total.trainable == PUBLISHED[name].parameters(rank, TINY)
     assert torch.equal(logits(model), logits(tiny_t5()))
 
 
@@ -39,7 +39,7 @@ def test_tasks_add_a_core_each(tiny_t5):
     for task in ("a", "b", "c"):
         adapters.attach(model, setting("metatt_4d_tasks", 3), task)
     sizes = Sizes(D, D, layers=4, matrices=4, heads=HEADS, tasks=3, linears=12)
-    assert adapters.summary(model).total.trainable == PUBLISHED["metatt_4d_tasks"].numbers(3, sizes)
+    assert adapters.summary(model).total.trainable == PUBLISHED["metatt_4d_tasks"].parameters(3, sizes)
 
 
 def cores_of(name, rank):
@@ -107,7 +107,7 @@ def test_peft_trains_as_many_numbers(tiny_t5, ours, theirs):
     ],
 )
 def test_published_counts_of_roberta_base(name, rank, numbers):
-    assert PUBLISHED[name].numbers(rank, ROBERTA_QUERY_VALUE) == numbers
+    assert PUBLISHED[name].parameters(rank, ROBERTA_QUERY_VALUE) == numbers
 
 
 def test_loretta_has_two_cores_more_between_the_sides():
@@ -128,7 +128,7 @@ def test_the_formulas_of_the_papers_are_those_of_ranks_that_every_bond_can_use()
         "lotr": r * (768 + 768) + 24 * r**2,
         "lorta": r * (768 + 64 + 12 + 12 + 2),
     }
-    assert {name: PUBLISHED[name].numbers(r, s) for name in formulas} == formulas
+    assert {name: PUBLISHED[name].parameters(r, s) for name in formulas} == formulas
 
 
 def test_chains_are_counted_with_clipped_ranks():
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused(arguments, named):
 @pytest.mark.parametrize("sizes", [{"heads": 0}, {"in_features": "768"}, {"linears": 0}, {"tasks": None}], ids=str)
 def test_sizes_are_counts(sizes):
     (name, value), *_ = sizes.items()
-    with pytest.raises(ConfigurationError, match=rf"whole number from 1 on; got {name}={value!r}"):
+    with pytest.raises(ConfigurationError, match=rf"must be a positive integer; got {name}={value!r}"):
         Sizes(**sizes)
 
 
