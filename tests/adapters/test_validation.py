@@ -93,7 +93,7 @@ def test_a_dataclass_is_read_from_json_with_its_defaults():
     [
         ({"names": ["a"]}, r"Key 'rank' of the thing is required; got the keys \['names'\]: add it"),
         ({"rnak": 3}, "The thing takes known keys only; got 'rnak': did you mean 'rank'"),
-        ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; got '3'"),
+        ({"rank": "3"}, "Key 'rank' of the thing must have a value of its type; got '3'"),
     ],
 )
 def test_invalid_json_of_a_dataclass_raises_an_error(values, sentence):
@@ -101,12 +101,12 @@ def test_invalid_json_of_a_dataclass_raises_an_error(values, sentence):
         from_json(Described, values, "the thing")
 
 
-@pytest.mark.parametrize("fix", ["4 or 8 are usual", "4 or 8 are usual."])
+@pytest.mark.parametrize("fix", ["4 or 8 is typical", "4 or 8 is typical."])
 def test_refuse_states_the_rule_the_value_and_the_fix_in_one_sentence(fix):
     with pytest.raises(ConfigurationError) as error:
-        refuse("rank", "is a whole number from 1 on", 0, fix, "adapter kind 'tt_lora'")
+        refuse("rank", "must be a positive integer", 0, fix, "adapter kind 'tt_lora'")
     assert str(error.value) == (
-        "Key 'rank' of adapter kind 'tt_lora' is a whole number from 1 on; got 0: 4 or 8 are usual."
+        "Key 'rank' of adapter kind 'tt_lora' must be a positive integer; got 0: 4 or 8 is typical."
     )
 
 

@@ -1,4 +1,4 @@
-"""Prompts: the base model on a longer input, in every way a T5 is called; what they start from; what they refuse."""
+"""Prompts against the base model on the extended input, for all calls of a T5; initialization and errors."""
 
 import pytest
 import torch

@@ -277,8 +277,8 @@ def test_the_core_of_a_mode_can_be_disabled(tiny_t5, trained, logits, disabled):
     fields = {"modes": ["layer", "in", "out", "matrix"], "rank": 3, "disabled_cores": [disabled]}
     model = adapters.attach(tiny_t5(), {**QV, **fields})
     assert torch.equal(logits(model), logits(tiny_t5()))
-    numbers = {0: 4 * 3, 1: D * 9, 2: D * 9, 3: 4 * 3}
-    assert adapters.summary(model).total.trainable == sum(n for k, n in numbers.items() if k != disabled)
+    counts = {0: 4 * 3, 1: D * 9, 2: D * 9, 3: 4 * 3}
+    assert adapters.summary(model).total.trainable == sum(n for k, n in counts.items() if k != disabled)
     unmerged = logits(trained(model))
     assert not torch.allclose(unmerged, logits(tiny_t5()))
     with adapters.merged(model):

@@ -118,6 +118,12 @@ def test_patterns_are_saved_and_loaded(tiny_t5, trained, logits, tmp_path):
     assert torch.equal(logits(loaded), logits(model))
 
 
+def test_the_configuration_of_a_place_equals_one_without_patterns():
+    config = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 2, "rank_pattern": {"wi": 3}})
+    assert config.at("block.0.wi") == AdapterConfig.from_dict({"kind": "tt_lora", "rank": 3, "shape_mode": "cheapest"})
+    assert config.at("block.0.wo") is config
+
+
 def test_configurations_with_different_patterns_are_hashable_and_not_equal():
     plain, other = (AdapterConfig.from_dict({"kind": "tt_lora", "rank_pattern": p}) for p in (None, {"wi": 2}))
     assert plain != other
