@@ -52,7 +52,7 @@ from adapters.saved.checkpoint import load, save
 from adapters.saved.folder import WEIGHTS_NAME, CheckpointError
 from adapters.saved.state import adapter_state_dict
 from adapters.summary import Summary, summary
-from adapters.tensor_train.closed_forms import Sizes
+from adapters.tensor_train.parameter_counts import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
 from adapters.validation import ConfigurationError
 

@@ -1,11 +1,11 @@
-"""One frozen dataclass per adapter kind, made from and written to JSON.
+"""AdapterConfig: one frozen dataclass per adapter kind, read from JSON and written to it.
 
-    AdapterConfig                  a kind and its fields; where in the model it sits: stacks, layers, sublayers
-    |-- TensorTrainFields          what every tensor-train kind takes (``adapters.tensor_train.fields``)
-    `-- (each kind's own class stands in the module of that kind, and registers itself by its ``kind``)
+    AdapterConfig                  the kind, and where its modules sit: stacks, layers, sublayers
+    |-- TensorTrainFields          fields common to all tensor-train kinds (``adapters.tensor_train.fields``)
+    `-- one class per kind         in that kind's module in ``adapters.kinds``, registered by its ``kind``
 
-``AdapterConfig.from_dict({"kind": "tt_lora", "rank": 4})`` finds the class by the kind. All checks run in
-``__post_init__``, so a configuration that exists is valid as far as can be told without a model.
+``AdapterConfig.from_dict({"kind": "tt_lora", "rank": 4})`` finds the class by the kind. Every check that needs no model
+runs in ``__post_init__``, which is also the only place where fields are set to their resolved values.
 """
 
 from dataclasses import dataclass, fields
@@ -22,20 +22,24 @@ Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
 
 
+NON_EMPTY = ("stacks", "sublayers", "target_modules", "share_across")
+"""Fields that are lists of names and need at least one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Base of every kind: in which stacks and layers it sits.
+    """Base class of all kinds: the stacks and layers that get the adapter.
 
     Args:
-        stacks: of "encoder" and "decoder", those that take the adapter.
-        layers: block numbers counted from 0 in each stack; None for all of them.
+        stacks: "encoder", "decoder" or both.
+        layers: block indices in each stack, from 0; None for all blocks.
     """
 
     kind: ClassVar[str] = ""
     position: ClassVar[Literal["before", "around", "beside", "after", "norm", "weights"]]
     kinds: ClassVar[dict[str, type["AdapterConfig"]]] = {}
     reads_weights: ClassVar[bool] = False
-    """Whether the shapes of its tensors may depend on the values of the base's."""
+    """Whether the shapes of the adapter's tensors can depend on the values of the base weights."""
 
     stacks: tuple[Stack, ...] = ("encoder", "decoder")
     layers: tuple[int, ...] | None = None
@@ -50,23 +54,27 @@ class AdapterConfig:
         hints = get_type_hints(type(self))
         for field in fields(self):
             value = check_type(field.name, getattr(self, field.name), hints[field.name], self.where)
-            object.__setattr__(self, field.name, value)
-        for name in ("stacks", "sublayers", "target_modules", "share_across"):
-            if getattr(self, name, None) == ():
-                self.refuse(name, "takes at least one name", "an empty list", "leave the key out for the default")
+            if value == () and field.name in NON_EMPTY:
+                self.refuse(field.name, "needs at least one name", "an empty list", "leave it out for the default")
+            self._set(**{field.name: value})
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
-            self.refuse("layers", "takes block numbers from 0 on", list(self.layers), "use null for every layer")
+            self.refuse("layers", "must hold block indices from 0", list(self.layers), "use null for all blocks")
+
+    def _set(self, **values: Any) -> None:
+        """Set fields to their resolved values; called from ``__post_init__`` only."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
-        """Where in a model with these sublayers the modules of this adapter go."""
+        """Return where the modules of this adapter go in a model with these sublayers."""
         return PLACES[self.position](self, sublayers)
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
-        """What the modules share, by slot (see ``adapters.base.sharing``), and across what; nothing by default."""
+        """Return the scopes across which each shared slot is shared, see ``adapters.base.sharing``; by default none."""
         return {}
 
     def build_at(self, place: Place, in_features: int, out_features: int) -> nn.Module:
-        """The module of one place at a linear; as ``build`` where the kind does not care which place it is."""
+        """Build the module of one place at a linear; by default the same for all places, see ``build``."""
         return self.build(in_features, out_features)
 
     def build_together(self, bases: dict[str, nn.Module]) -> dict[str, nn.Module] | None:
@@ -74,7 +82,7 @@ class AdapterConfig:
         return None
 
     def note(self, model: nn.Module) -> str | None:
-        """What is worth saying in the log when this is attached to ``model``, a sentence; nothing by default."""
+        """Return a sentence for the log about attaching this adapter to ``model``; by default None."""
         return None
 
     @property
@@ -86,16 +94,22 @@ class AdapterConfig:
         """Raise the error of one key of this configuration, see ``adapters.validation.refuse``."""
         refuse(key, rule, given, fix, self.where)
 
+    def check_positive(self, key: str, typical: str) -> None:
+        """Raise ConfigurationError unless a field is None or at least 1, suggesting ``typical`` values."""
+        value = getattr(self, key)
+        if value is not None and value < 1:
+            self.refuse(key, "must be a positive integer", value, f"{typical} is typical")
+
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "AdapterConfig":
-        """The configuration that ``{"kind": ..., field: value, ...}`` describes.
+        """Build the configuration that ``{"kind": ..., field: value, ...}`` describes.
 
         Raises:
-            ConfigurationError: the kind or a field is unknown (the nearest name is said), or a value does not fit.
+            ConfigurationError: the kind or a field is unknown (the nearest name is suggested), or a value is invalid.
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"An adapter is described by an object with a key 'kind'; got {values!r}: "
+                f"An adapter is an object with a key 'kind'; got {values!r}: "
                 'write for example {"kind": "tt_lora", "rank": 4}.'
             )
         values = dict(values)
@@ -104,25 +118,24 @@ class AdapterConfig:
         cls = AdapterConfig.kinds.get(f"{family}:<TYPE>" if colon else kind) if isinstance(kind, str) else None
         if cls is None:
             raise ConfigurationError(
-                f"Key 'kind' of an adapter names what is trained; got {kind!r}: "
+                f"Key 'kind' of an adapter must name an adapter kind; got {kind!r}: "
                 f"{nearest_name(kind if isinstance(kind, str) else '', AdapterConfig.kinds)}"
             )
         return cls.from_fields(kind, values)
 
     @classmethod
     def from_fields(cls, kind: str, values: dict[str, Any]) -> "AdapterConfig":
-        """The configuration of this class with these fields; a family of kinds reads its member off ``kind``."""
+        """Build a configuration of this class; a family such as ``peft:<TYPE>`` reads its type from ``kind``."""
         check_keys(values, [field.name for field in fields(cls)], f"adapter kind {kind!r}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; ``from_dict`` of it gives an equal configuration."""
-        plain = {field.name: as_lists(getattr(self, field.name)) for field in fields(self)}
-        return {"kind": self.kind, **plain}
+        """Return the JSON form, which ``from_dict`` reads back as an equal configuration."""
+        return {"kind": self.kind, **{field.name: as_lists(getattr(self, field.name)) for field in fields(self)}}
 
 
 def as_lists(value: Any) -> Any:
-    """Tuples as the lists that JSON has in their place, also those inside a dictionary."""
+    """Return ``value`` with its tuples as JSON lists, in dictionaries too."""
     if isinstance(value, dict):
         return {key: as_lists(item) for key, item in value.items()}
     return [as_lists(item) for item in value] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Tables for the terminal and for files, drawn by rich."""
+"""Plain-text tables for the terminal and for files, rendered by rich."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def render_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain-text table; columns whose every cell begins with a digit are set right."""
+    """Return a plain-text table; columns whose cells all begin with a digit or a sign are right-aligned."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column, name in enumerate(header):
         cells = [row[column] for row in rows]

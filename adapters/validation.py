@@ -1,7 +1,7 @@
 """Validation of user input: keys, names and types, and the one form of error message.
 
-    Key 'rank' of adapter kind 'tt_lora' is a whole number from 1 on; got 0: 4 or 8 are usual.
-        key         where                rule                              given    fix
+    Key 'rank' of adapter kind 'tt_lora' must be a positive integer; got 0: 4 or 8 is typical.
+        key       where                  rule                            given   fix
 
 Configurations are JSON, so a value is valid if strict JSON parsing of its annotated type accepts it: lists become
 tuples and an int may stand for a float, but neither "8" nor true stands for 8.
@@ -29,7 +29,7 @@ def refuse(key: str, rule: str, given: Any, fix: str, where: str) -> NoReturn:
 
     Args:
         key: the name that the user wrote, or should have written.
-        rule: what holds for its value, a verb first: "is a whole number from 1 on".
+        rule: what its value must satisfy, a verb first: "must be a positive integer".
         given: the value, as it appears in the message.
         fix: what to write instead; ``nearest_name`` returns one for unknown names.
         where: what the key belongs to: "adapter kind 'tt_lora'".
@@ -88,9 +88,9 @@ def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:
         text = None
     if text is None:
         given = f"{value!r} of type {type(value).__name__}"
-        refuse(key, "is a JSON value", given, "write numbers, strings, lists or null", where)
+        refuse(key, "must be a JSON value", given, "write numbers, strings, lists or null", where)
     try:
         return _type_adapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
         rules = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in error.errors())
-    refuse(key, "has a value of its type", repr(value), f"it {', or '.join(rules)}", where)
+    refuse(key, "must have a value of its type", repr(value), f"it {', or '.join(rules)}", where)

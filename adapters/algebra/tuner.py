@@ -83,6 +83,6 @@ def _module(config: TensorTrainLoRAConfig, path: str, state: dict[str, Tensor]) 
             factors[core[1]] = tensor.shape[FACTORS[tensor.dim()]]
     out_features, in_features = (math.prod(factor[side] for factor in factors.values()) for side in (0, 1))
     with torch.device("meta"):
-        module = config.at(path).build(in_features, out_features)
+        module = config.build_at_path(path, in_features, out_features)
     module.load_state_dict(state, assign=True)
     return module

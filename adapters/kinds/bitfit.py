@@ -1,11 +1,11 @@
-"""BitFit: train biases only (Ben Zaken et al. 2021, arXiv:2106.10199, section 3).
+"""bitfit: train biases only (Ben Zaken et al. 2021, arXiv:2106.10199, section 3).
 
-    linear         y = W x + b + c              c (out,)
-    layer norm     y = w * x / rms(x) + c       c (dim,)
-    lm_head        logits = W h + c             c (vocabulary,)
+    linear        y = W x + b + c           c (out,)
+    layer norm    y = w * x / rms(x) + c    c (dim,)
+    lm_head       logits = W h + c          c (vocabulary,)
 
-T5 has no biases, so each place gets one that starts at zero; a bias that is there gets a change that does. Each c is
-part of a linear map: merging writes it, and no weight.
+T5 has no biases, so c is a new bias that starts at zero; where the base has a bias b, c is a change of it. Merging
+writes c into the bias and leaves the weight alone.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from adapters.configuration import AdapterConfig, SublayerKind
 
 @dataclass(frozen=True, kw_only=True)
 class BitFitConfig(AdapterConfig, kind="bitfit"):
-    """A bias for every linear and for the norm of the chosen sublayers, and one for the output projection.
+    """A bias for each linear and norm of the chosen sublayers, and for the output projection.
 
     The final norms of the stacks get none.
 
     Args:
-        sublayers: whose linears and norm.
-        lm_head: whether the output projection has one too, whatever the stacks and layers are.
+        sublayers: the sublayers whose linears and norm get a bias.
+        lm_head: whether the output projection gets one, independently of stacks and layers.
     """
 
     position = "beside"
@@ -45,12 +45,12 @@ class BitFitConfig(AdapterConfig, kind="bitfit"):
     def _head(self, sublayers: list[Sublayer]) -> list[Place]:
         places = [Place(s.linears[LM_HEAD], "beside", s, LM_HEAD) for s in sublayers if LM_HEAD in s.linears]
         if not places:
-            self.refuse("lm_head", "needs an output projection", "true for a model that has none", "write false")
+            self.refuse("lm_head", "needs an output projection", "true for a model without one", "write false")
         return places
 
 
 class Bias(LinearDelta):
-    """A vector (features,), float32, added to what stands at its place; zero at the start."""
+    """A vector (features,), float32, added to the output of a linear or a norm; zero at the start."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class Bias(LinearDelta):
         nn.init.zeros_(self.bias)
 
     def delta_bias(self) -> Tensor:
-        """The vector, (features,)."""
+        """Return the vector, (features,)."""
         return self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bias  # (features,), whatever x is
+        return self.bias  # (features,), for any x

@@ -1,18 +1,21 @@
-"""Bottleneck adapters (Houlsby et al. 2019, arXiv:1902.00751, figure 2), with projections in any linear form.
+"""Bottleneck adapters (Houlsby et al. 2019, arXiv:1902.00751, figure 2), with projections of several linear forms.
 
-    y' = y + up(activation(down(y)))        down (k, d_model), up (d_model, k),  k = d_model / reduction_factor
-                                                                               or d_model * expansion_factor
+    y' = y + up(activation(down(y)))        down (k, d_model), up (d_model, k)
+                                            k = d_model / reduction_factor, or d_model * expansion_factor
 
-    bottleneck          down and up dense                       2 k d_model numbers, and k + d_model of the biases
-    low_rank            W = U V of a rank                       2 rank (k + d_model), and the biases
-    phm, compacter      sums of Kronecker products              see ``adapters.kinds.compacter``
-    tt_adapter          TT matrices                             those of the cores
+    kind              projections                   parameters
+    bottleneck        dense                         2 k d_model, and k + d_model of the biases
+    low_rank          W = U V                       2 rank (k + d_model), and the biases
+    phm, compacter    sums of Kronecker products    see ``adapters.kinds.compacter``
+    tt_adapter        TT matrices                   those of the cores
 
-``up`` starts at zero, so the adapter starts as the identity. The activation makes it non-linear: it cannot be merged.
-A kind is its ``projection``: the linear form that down and up have (``adapters.kinds.linear_forms``).
+``up`` starts at zero, so the adapter starts as the identity. It is not linear because of the activation, so it cannot
+be merged. Each kind defines ``projection``, the linear form of down and up (``adapters.kinds.linear_forms``).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -53,13 +56,13 @@ class TensorTrainAdapter(Bottleneck):
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckConfig(AdapterConfig, kind="bottleneck"):
-    """A dense bottleneck after a sublayer; Pfeiffer's form has one sublayer, AdapterDrop's a choice of layers.
+    """A dense bottleneck after each sublayer; Pfeiffer's adapter uses one sublayer, AdapterDrop some layers.
 
     Args:
-        sublayers: after which sublayers it sits.
-        reduction_factor: k = d_model // reduction_factor; 32 where neither factor is given.
+        sublayers: the sublayers that it comes after.
+        reduction_factor: k = d_model // reduction_factor; 32 by default.
         expansion_factor: k = d_model * expansion_factor instead.
-        activation: a name that transformers knows, such as "gelu_new", "relu", "silu".
+        activation: an activation of transformers, such as "gelu_new", "relu" or "silu".
     """
 
     position = "after"
@@ -73,33 +76,37 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reduction_factor is not None and self.expansion_factor is not None:
-            given = f"{self.reduction_factor} beside an expansion_factor of {self.expansion_factor}"
+            given = f"{self.reduction_factor} with an expansion_factor of {self.expansion_factor}"
             self.refuse("reduction_factor", "excludes expansion_factor", given, "give one of the two")
         if self.reduction_factor is None and self.expansion_factor is None:
-            object.__setattr__(self, "reduction_factor", 32)
-        for name in ("reduction_factor", "expansion_factor"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                self.refuse(name, "is a whole number from 1 on", getattr(self, name), "32 is usual for a reduction")
+            self._set(reduction_factor=32)
+        self.check_positive("reduction_factor", "32")
+        self.check_positive("expansion_factor", "2")
         if self.activation not in ACT2FN:
-            self.refuse("activation", "names a function", repr(self.activation), nearest_name(self.activation, ACT2FN))
+            fix = nearest_name(self.activation, ACT2FN)
+            self.refuse("activation", "must name an activation", repr(self.activation), fix)
 
     def width(self, d_model: int) -> int:
-        """k above."""
+        """Return k, the features between the projections."""
         if self.expansion_factor is not None:
             return d_model * self.expansion_factor
         if self.reduction_factor > d_model:
-            rule = f"leaves at least one of the {d_model} features"
-            self.refuse("reduction_factor", rule, self.reduction_factor, f"take at most {d_model}")
+            rule = f"must leave at least one of the {d_model} features"
+            self.refuse("reduction_factor", rule, self.reduction_factor, f"use at most {d_model}")
         return d_model // self.reduction_factor
 
     def projection(self, in_features: int, out_features: int, up: bool) -> nn.Module:
-        """The linear form (..., in) -> (..., out); ``up`` starts at zero, ``down`` does not."""
+        """Build a linear map (..., in) -> (..., out); ``up`` starts at zero, ``down`` does not."""
         return DenseLinear(in_features, out_features, zero=up)
 
     def build(self, in_features: int, out_features: int) -> Bottleneck:
+        return self.bottleneck(in_features, out_features, self.projection)
+
+    def bottleneck(self, in_features: int, out_features: int, projection: Callable[..., nn.Module]) -> Bottleneck:
+        """Build the adapter of two projections, see ``projection``."""
         width = self.width(in_features)
-        down = self.projection(in_features, width, up=False)
-        up = self.projection(width, out_features, up=True)
+        down = projection(in_features, width, up=False)
+        up = projection(width, out_features, up=True)
         return self.module(down, ACT2FN[self.activation], up)
 
 
@@ -108,15 +115,14 @@ class LowRankConfig(BottleneckConfig, kind="low_rank"):
     """A bottleneck whose projections are products of two thin matrices, with dense biases.
 
     Args:
-        rank: what the thin matrices have in common; cut to the largest useful one.
+        rank: the rank of the products, clipped to the largest useful one.
     """
 
     rank: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rank < 1:
-            self.refuse("rank", "is a whole number from 1 on", self.rank, "1 is usual")
+        self.check_positive("rank", "1")
 
     def projection(self, in_features: int, out_features: int, up: bool) -> t3.TTLinear:
         return low_rank_linear(in_features, out_features, self.rank, zero=up)
@@ -127,7 +133,15 @@ class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_ada
     """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, mirrored for ``up``."""
 
     module = TensorTrainAdapter
-    takes_site_modes = False
+    supports_site_modes = False
 
-    def projection(self, in_features: int, out_features: int, up: bool) -> t3.TTLinear:
-        return self.tt_linear(in_features, out_features, zero=up, mirrored=up)
+    def projection(
+        self, in_features: int, out_features: int, up: bool, shape_rank: int | Sequence[int] | None = None
+    ) -> t3.TTLinear:
+        return self.tt_linear(in_features, out_features, zero=up, mirrored=up, shape_rank=shape_rank)
+
+    def build(
+        self, in_features: int, out_features: int, shape_rank: int | Sequence[int] | None = None
+    ) -> TensorTrainAdapter:
+        """Build one adapter; ``shape_rank`` is the rank that "cheapest" shapes are chosen for, by default ``rank``."""
+        return self.bottleneck(in_features, out_features, partial(self.projection, shape_rank=shape_rank))

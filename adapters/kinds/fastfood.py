@@ -1,14 +1,14 @@
 """Fastfood: a random matrix P (size, dim) that is never formed (Le, Sarlos & Smola 2013, arXiv:1408.3060, section 3).
 
-    P = the first ``size`` rows and ``dim`` columns of K blocks under each other,     each of them (L, L)
+    P = the first ``size`` rows and ``dim`` columns of K stacked blocks (L, L)
 
-    block    s H G Pi H B        L = the power of two from dim on,     K = size / L rounded up
+    block    s H G Pi H B        L = the smallest power of two >= dim,     K = ceil(size / L)
 
-    H    Walsh-Hadamard matrix of entries +-1, H H = L 1; applied in L log L steps
-    B    diagonal, +-1 at random           G    diagonal, standard normal           Pi    random permutation
-    s    1 / (||G||_F sqrt(size)), so that every row of P has the length sqrt(L / size)
+    H    Walsh-Hadamard matrix with entries +-1, H H = L 1; applied in L log L steps
+    B    diagonal, random +-1              G    diagonal, standard normal           Pi    random permutation
+    s    1 / (||G||_F sqrt(size)), so that every row of P has norm sqrt(L / size)
 
-The rows within a block are orthogonal where G is near constant, and E ||P x||^2 = ||x||^2 exactly, over B, G and Pi.
+The rows within a block are orthogonal if G is nearly constant, and E ||P x||^2 = ||x||^2 exactly, over B, G and Pi.
 """
 
 import math
@@ -18,25 +18,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDEST = 32
-"""The Hadamard matrix of L is a Kronecker product of such with at most so many rows, which are formed."""
+MAX_FACTOR = 32
+"""Rows of the largest Hadamard matrix that is formed; that of L is a Kronecker product of such factors."""
 
 
 def walsh_hadamard(x: Tensor) -> Tensor:
-    """H x along the last dimension, of a size L that is a power of two; H in Sylvester's order, not normalised."""
+    """Return H x along the last dimension, whose size L is a power of two; H in Sylvester's order, not normalised."""
     shape, length = x.shape, x.shape[-1]
     left = length
     while left > 1:
-        f = min(left, WIDEST)
+        f = min(left, MAX_FACTOR)
         small = _hadamard(f, x)
-        # H_L = H_f (x) H_(L/f) (x): act on the first factor and put it last, until all have been first
+        # H_L = H_f (x) H_(L/f) (x): act on the first factor and move it last, for each factor
         x = (small @ x.reshape(-1, f, length // f)).transpose(-1, -2)  # (f, f) x (n, f, L/f) -> (n, L/f, f)
         left //= f
     return x.reshape(shape)
 
 
 def _hadamard(size: int, like: Tensor) -> Tensor:
-    """H (size, size): entry (i, j) is -1 to the number of ones that i and j have in common."""
+    """Return H (size, size): entry (i, j) is -1 to the power of the number of common ones of i and j in binary."""
     matrix, two = like.new_ones(1, 1), like.new_tensor([[1, 1], [1, -1]])
     for _ in range(size.bit_length() - 1):
         matrix = torch.kron(matrix, two)
@@ -46,14 +46,14 @@ def _hadamard(size: int, like: Tensor) -> Tensor:
 class Fastfood:
     """x (dim,) -> P x (size,), differentiable in x.
 
-    B, G and Pi are drawn on first use by a generator of torch's CPU, G in float64, so that equal seeds give equal maps
-    on every machine; then they stand on the device of x. They are no part of a checkpoint, a copy or a pickle. They
-    take 9 bytes for each of the K L >= size rows: signs of 1 byte, numbers of 4, indices of 4.
+    B, G and Pi are drawn on first use with a CPU generator, G in float64, so that equal seeds give equal maps on every
+    machine, and then moved to the device of x. They are not saved, copied or pickled. They take 9 bytes for each of the
+    K L >= size rows: a sign (1 byte), a normal sample (4) and an index (4).
 
     Args:
         size: rows of P.
         dim: columns of P.
-        seed: a whole number from 0 up to, not including, 2^32, what that generator takes.
+        seed: an integer in [0, 2^32), the seeds of that generator.
     """
 
     def __init__(self, size: int, dim: int, seed: int) -> None:
@@ -63,18 +63,18 @@ class Fastfood:
         self._drawn: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """P x in float32, or float64 for an x of that."""
+        """Return P x in float32, or in float64 for a float64 x."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        signs, numbers, order, scale = self._diagonals(x.device)
+        signs, normal, order, scale = self._factors(x.device)
         with torch.autocast(x.device.type, enabled=False):
             x = F.pad(x.to(dtype), (0, self.length - self.dim))  # (L,)
             x = walsh_hadamard(signs * x)  # H B x, (K, L)
             x = x.flatten().index_select(0, order).reshape(self.blocks, self.length)  # Pi H B x
-            x = walsh_hadamard(numbers.to(dtype) * x)  # H G Pi H B x
+            x = walsh_hadamard(normal.to(dtype) * x)  # H G Pi H B x
             return (scale.to(dtype) * x).flatten()[: self.size]
 
-    def _diagonals(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """B (K, L) int8, G (K, L) float32, Pi of all blocks in one (K L,) int32, s (K, 1) float32."""
+    def _factors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return B (K, L) int8, G (K, L) float32, Pi of all blocks (K L,) int32 and s (K, 1) float32."""
         if self._drawn is None or self._drawn[0].device != device:
             self._drawn = self._draw(device)
         return self._drawn
@@ -85,15 +85,15 @@ class Fastfood:
         with torch.device("cpu"):
             generator = torch.Generator().manual_seed(self.seed)
             signs = 2 * torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) - 1
-            numbers = torch.randn(shape, generator=generator, dtype=torch.float64)
-            scale = 1 / (numbers.norm(dim=1, keepdim=True) * self.size**0.5)
+            normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+            scale = 1 / (normal.norm(dim=1, keepdim=True) * self.size**0.5)
             order = torch.cat(
                 [
                     torch.randperm(self.length, generator=generator, dtype=torch.int32) + block * self.length
                     for block in range(self.blocks)
                 ]
             )
-        return signs.to(device), numbers.float().to(device), order.to(device), scale.float().to(device)
+        return signs.to(device), normal.float().to(device), order.to(device), scale.float().to(device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_drawn": None}

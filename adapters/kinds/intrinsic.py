@@ -1,14 +1,14 @@
-"""Intrinsic dimension, structure-aware (SAID; Aghajanyan et al. 2020, arXiv:2012.13255, section 3.2).
+"""intrinsic_said: structure-aware intrinsic dimension (Aghajanyan et al. 2020, arXiv:2012.13255, section 3.2).
 
     W_i' = W_i + lambda_i P_i(theta),        i = 1..m over the linears of the chosen sublayers
 
-    theta (dim - m,)    one vector for the whole model            lambda_i ()    one scale for each matrix
-    P_i                 fixed random map, see ``adapters.kinds.fastfood``; P_i(theta) is read as a matrix (out, in)
+    theta (dim - m,)    one vector for the whole model            lambda_i ()    one scale per matrix
+    P_i                 fixed random map, see ``adapters.kinds.fastfood``; P_i(theta) is reshaped to (out, in)
 
-theta starts at zero and lambda at one: at step 0 nothing changes, and theta has a gradient. E ||P_i(theta)||^2 is
-||theta||^2. P is drawn from ``projection_seed``, neither saved nor trained, and takes 9 bytes for each weight (more
-where a matrix has fewer numbers than theta); training keeps each dense change, 4 bytes a weight, until its gradient.
-Embeddings and layer norms are left alone.
+theta starts at zero and lambda at one: step 0 equals the base model, and theta has a gradient. E ||P_i(theta)||^2 is
+||theta||^2. P is drawn from ``projection_seed``, neither saved nor trained, and takes 9 bytes per weight (more if a
+matrix has fewer weights than theta); training keeps each dense delta, 4 bytes per weight, until its gradient is
+computed. Embeddings and layer norms are not changed.
 """
 
 from dataclasses import dataclass, replace
@@ -25,17 +25,17 @@ from adapters.configuration import AdapterConfig, SublayerKind
 from adapters.kinds.fastfood import Fastfood
 
 SEEDS = 2**32
-"""How many seeds torch's generator of the CPU tells apart."""
+"""The number of different seeds of torch's CPU generator."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
-    """All linears of the chosen sublayers, moved within one random subspace.
+    """A delta of all linears of the chosen sublayers within one random subspace.
 
     Args:
-        sublayers: whose linears.
-        dim: trainable numbers in all, of which one is the scale of each matrix.
-        projection_seed: of the random maps; with another one a checkpoint means another model.
+        sublayers: the sublayers whose linears are adapted.
+        dim: all trainable parameters, including one scale per matrix.
+        projection_seed: seed of the random maps; a checkpoint is valid only with its own seed.
     """
 
     position = "beside"
@@ -47,16 +47,17 @@ class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dim < 2:
-            self.refuse("dim", "counts a scale for each matrix and what they share", self.dim, "20000 is usual")
+            rule = "must be at least 2, for a scale and a shared vector"
+            self.refuse("dim", rule, self.dim, "20000 is typical")
         if not 0 <= self.projection_seed < SEEDS:
-            given = self.projection_seed
-            self.refuse("projection_seed", f"is a whole number from 0 to {SEEDS - 1}", given, "0 will do")
+            rule = f"must be an integer from 0 to {SEEDS - 1}"
+            self.refuse("projection_seed", rule, self.projection_seed, "use for example 0")
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
         places = every_linear(self, sublayers)
         if self.dim <= len(places):
-            rule = f"leaves at least one number beside the scales of the {len(places)} matrices"
-            self.refuse("dim", rule, self.dim, f"take {len(places) + 1} or more, or fewer sublayers")
+            rule = f"must exceed the number of scales, one for each of the {len(places)} matrices"
+            self.refuse("dim", rule, self.dim, f"use {len(places) + 1} or more, or fewer sublayers")
         return [replace(place, number=number, count=len(places)) for number, place in enumerate(places)]
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
@@ -69,7 +70,7 @@ class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
 
 
 class IntrinsicDelta(LinearDelta, Borrower):
-    """The change alone: x (..., in) -> lambda P(theta) x (..., out); theta (dim,) and lambda () are float32."""
+    """The delta alone: x (..., in) -> lambda P(theta) x (..., out); theta (dim,) and lambda () are float32."""
 
     shareable_names = ("theta",)
 
@@ -82,12 +83,12 @@ class IntrinsicDelta(LinearDelta, Borrower):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zero the subspace's coordinates, those that others share included, and set the scale to one."""
+        """Set theta, which other deltas may share, to zero and the scale to one."""
         nn.init.zeros_(self.live("theta"))
         nn.init.ones_(self.scale)
 
     def delta_weight(self) -> Tensor:
-        """lambda P(theta), (out, in)."""
+        """Return lambda P(theta), (out, in)."""
         return self.scale * self.projection(self.live("theta")).reshape(self.out_features, self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""The layer-norm family: T5's norm is x / rms(x) times a weight vector, and the kinds differ in how w is made.
+"""layer_norm, scale_norm and tt_layer_norm: T5's norms with weights of 0 to dim trainable parameters.
 
-    x (..., dim),  rms(x)^2 = mean(x^2) + eps,      y = w * x / rms(x)
+    y = w * x / rms(x)        x (..., dim),  w (dim,),  rms(x)^2 = mean(x^2) + eps
 
-    layer_norm, trainable=False    w as pretrained                                0 trainable numbers
-    scale_norm                     w = g / sqrt(dim) for every feature            1     (Nguyen & Salazar 2019, eq. 5)
-    tt_layer_norm                  w = a TT vector of rank r                      sum of r_{k-1} m_k r_k
-    layer_norm, trainable=True     w itself                                       dim
+    kind                           w                             trainable parameters
+    layer_norm, trainable=False    as pretrained                 0
+    scale_norm                     g / sqrt(dim), constant       1    (Nguyen & Salazar 2019, arXiv:1910.05895, eq. 5)
+    tt_layer_norm                  a TT vector of rank r         sum of r_{k-1} m_k r_k
+    layer_norm, trainable=True     w itself                      dim
 
-A replaced norm keeps its pretrained weight, frozen, under the same name; merging writes the new w over it and unmerging
-puts the old one back. tt_layer_norm starts as the TT-SVD of the pretrained w (equal to it at full rank, near it below)
-or at ones; scale_norm starts at the g nearest to the pretrained w, its mean.
+A replaced norm keeps its pretrained weight, frozen, under the same name: merging writes the new w over it, unmerging
+restores it. tt_layer_norm starts at the TT-SVD of the pretrained w (exact at full rank, an approximation below) or at
+ones; scale_norm starts at the best constant approximation of the pretrained w, its mean.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 import t3nsor as t3
 from adapters.base.sharing import Scope
 from adapters.base.sublayers import find_sublayers, select_sublayers
-from adapters.configuration import AdapterConfig
-from adapters.tensor_train.checks import check_cores, check_factors, check_sharing, resolve_shape
-from adapters.validation import ConfigurationError
+from adapters.configuration import AdapterConfig, as_lists
+from adapters.tensor_train import checks
+from adapters.tensor_train.layer_shape import check_factors
 
 NormSublayer = Literal["self_attention", "cross_attention", "feed_forward", "final"]
 EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
@@ -31,10 +32,10 @@ EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNormConfig(AdapterConfig, kind="layer_norm"):
-    """Train the model's own layer norms, or say that they stay frozen.
+    """Train the model's own layer norms, or keep them frozen beside kinds that would train them.
 
     Args:
-        sublayers: whose norm; "final" is the one at the end of a stack.
+        sublayers: the sublayers whose norm is meant; "final" is the norm at the end of a stack.
         trainable: whether they train.
     """
 
@@ -44,17 +45,17 @@ class LayerNormConfig(AdapterConfig, kind="layer_norm"):
     trainable: bool = True
 
     def weights(self, model: nn.Module) -> dict[str, bool]:
-        """The parameters this kind decides about, and whether they train."""
+        """Return, for each norm's weight, whether it trains."""
         chosen = select_sublayers(self, find_sublayers(model))
         return {f"{sublayer.norm}.weight": self.trainable for sublayer in chosen}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
-    """One trained number in place of each weight vector.
+    """One trainable parameter instead of each weight vector.
 
     Args:
-        sublayers: whose norm; "final" is the one at the end of a stack.
+        sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.
     """
 
     position = "norm"
@@ -69,20 +70,21 @@ class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
-    """A TT vector in place of each weight vector.
+    """A TT vector instead of each weight vector.
 
     Args:
-        sublayers: whose norm; "final" is the one at the end of a stack.
-        rank: one TT rank for every bond (cut to the largest useful one), or the list of the d - 1 interior ranks.
-        d: number of cores; 3 where neither it nor raw_shape is given.
-        raw_shape: (m_1, ..., m_d), factors of dim; None to choose balanced ones.
-        init: "pretrained" decomposes the weight that is there, "ones" starts from scratch.
+        sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.
+        rank: one TT rank for every bond (clipped to the largest useful one), or the list of the d - 1 interior ranks.
+        d: the number of cores; by default that of raw_shape, or 3.
+        raw_shape: (m_1, ..., m_d), the factors of dim; None for balanced ones.
+        init: "pretrained" decomposes the pretrained weight, "ones" starts from scratch.
         frozen_cores: cores that keep their initial value.
-        disabled_cores: cores held at E[a, i, 0, b] = 1 where a = b, so that w is constant along their factor of dim.
-        shared_cores: cores that several norms have in common; the others are each norm's own.
-        share_across: what those norms differ in: "layers", "sublayers" or "tasks", see ``adapters.base.sharing``.
+        disabled_cores: cores fixed at E[a, i, 0, b] = 1 where a = b, so that w is constant along their factor of dim.
+        shared_cores: cores that several norms share; the other cores are each norm's own.
+        share_across: the scopes across which they are shared: "layers", "sublayers" or "tasks", see
+            ``adapters.base.sharing``.
 
-    A pretrained weight is decomposed into cores of its own, so ``disabled_cores`` and ``shared_cores`` take "ones".
+    A pretrained weight is decomposed into all of its own cores, so ``disabled_cores`` and ``shared_cores`` need "ones".
     """
 
     position = "norm"
@@ -100,14 +102,18 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.raw_shape is not None and (not self.raw_shape or min(self.raw_shape) < 1):
-            given = list(self.raw_shape)
-            self.refuse("raw_shape", "takes factors of at least 1", given, "write for example [8, 8, 12]")
-        resolve_shape(self, None if self.raw_shape is None else len(self.raw_shape))
-        check_cores(self)
-        check_sharing(self)
-        for name in ("disabled_cores", "shared_cores"):
-            if getattr(self, name) and self.init != "ones":
-                self.refuse(name, "takes a start from ones", f"init={self.init!r}", 'write "init": "ones"')
+            rule = "must be a list of positive factors"
+            self.refuse("raw_shape", rule, list(self.raw_shape), "write for example [8, 8, 12]")
+        checks.check_rank(self, "rank", self.rank)
+        given = {"raw_shape": self.raw_shape and len(self.raw_shape)}
+        self._set(d=checks.resolve_number_of_cores(self, given))
+        checks.check_rank_list(self, t3.TensorTrain.free_bonds(self.d))
+        self._set(**checks.resolve_core_lists(self))
+        checks.check_sharing(self)
+        for name, cores in (("disabled_cores", self.disabled_cores), ("shared_cores", self.shared_cores)):
+            if cores and self.init != "ones":
+                given = f"{list(cores)} with init={self.init!r}"
+                self.refuse(name, 'needs "init": "ones"', given, "set it, or leave the cores out")
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
         return dict.fromkeys(self.shared_cores, frozenset(self.share_across))
@@ -128,30 +134,30 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
                 dtype=torch.float32,
             )
         except ValueError as error:
-            raise ConfigurationError(
-                f"Key 'rank' of adapter kind {self.kind!r} does not fit {weight.shape[0]} features: {error}"
-            ) from error
-        norm.start_from(weight)
-        return norm
+            reason = str(error)
+        else:
+            norm.start_from(weight)
+            return norm
+        self.refuse("rank", f"must fit {weight.shape[0]} features", as_lists(self.rank), reason)
 
 
 class ScaleNorm(t3.ScaleNorm):
-    """x (..., dim) -> g x / ||x||, as an adapter of a norm."""
+    """x (..., dim) -> g x / ||x||, as the replacement of a norm."""
 
     is_linear = True
 
     @torch.no_grad()
     def start_from(self, weight: Tensor) -> None:
-        """Set g so that the weight vector g / sqrt(dim) is the constant nearest to ``weight`` (dim,), its mean."""
+        """Set g so that g / sqrt(dim) is the mean of ``weight`` (dim,), its best constant approximation."""
         self.g.copy_(weight.to(self.g.dtype).mean() * self.dim**0.5)
 
     def dense_weight(self) -> Tensor:
-        """The weight vector, (dim,)."""
+        """Return the weight vector, (dim,)."""
         return (self.g / self.dim**0.5).expand(self.dim)
 
 
 class TensorTrainLayerNorm(t3.TTLayerNorm):
-    """x (..., dim) -> w * x / rms(x) with w a TT vector, as an adapter of a norm; options as for ``t3.TTLayerNorm``."""
+    """x (..., dim) -> w * x / rms(x), w a TT vector, as the replacement of a norm; options of ``t3.TTLayerNorm``."""
 
     is_linear = True
 
@@ -167,5 +173,5 @@ class TensorTrainLayerNorm(t3.TTLayerNorm):
             self.decompose_(weight)
 
     def dense_weight(self) -> Tensor:
-        """The weight vector, (dim,)."""
+        """Return the weight vector, (dim,)."""
         return self.weight

@@ -1,12 +1,12 @@
-"""Linear maps for the two projections of a bottleneck: x (..., in) -> y = x W^T + b (..., out), in the dtype of x.
+"""Linear forms of the projections of a bottleneck: x (..., in) -> y = x W^T + b (..., out), in the dtype of x.
 
     dense           W itself                                                 DenseLinear
     tensor train    W = the matrix of cores (r_{k-1}, m_k, n_k, r_k)         t3nsor.TTLinear
-    low rank        W = U V, the two-core train of (1, out) x (in, 1)        t3nsor.TTLinear, by ``low_rank_linear``
+    low rank        W = U V, the two-core train of (1, out) x (in, 1)        t3nsor.TTLinear, see ``low_rank_linear``
     hypercomplex    W = sum_i A_i (x) B_i, the two-core train of rank n      HypercomplexLinear
                     of (n, out/n) x (n, in/n); (x) is the Kronecker product
 
-What the hypercomplex form is made of (Zhang et al. 2021, arXiv:2102.08597, eq. 3; Karimi Mahabadi et al. 2021,
+Factors of the hypercomplex form (Zhang et al. 2021, arXiv:2102.08597, eq. 3; Karimi Mahabadi et al. 2021,
 arXiv:2106.04647, eq. 6 and section 3.2), i = 1..n:
 
     rules     A_i (n, n)            or factorised    A_i = a_i b_i,    a_i (n, rule_rank),    b_i (rule_rank, n)
@@ -24,13 +24,13 @@ from adapters.base.sharing import Borrower
 from t3nsor.contraction import contract
 
 RULES = ("rules", "rules_left", "rules_right")
-"""The names that the rules of a HypercomplexLinear may have: whole, or in two factors."""
+"""Parameter names of the rules of a HypercomplexLinear: whole, or as two factors."""
 BLOCKS = ("blocks", "blocks_left", "blocks_right")
-"""The names that its blocks may have."""
+"""Parameter names of its blocks, likewise."""
 
 
 class DenseLinear(nn.Linear):
-    """nn.Linear in the dtype of x; starts Glorot-normal (Glorot & Bengio 2010) with bias zero, or zero altogether."""
+    """nn.Linear in the dtype of x; W starts Glorot-normal (Glorot & Bengio 2010) or at zero, the bias at zero."""
 
     def __init__(self, in_features: int, out_features: int, zero: bool = False) -> None:
         self.zero = zero
@@ -48,11 +48,11 @@ class DenseLinear(nn.Linear):
 
 
 def low_rank_linear(in_features: int, out_features: int, rank: int, zero: bool = False) -> t3.TTLinear:
-    """W = U V with a dense bias: the train of cores V^T (1, 1, in, rank) and U (rank, out, 1, 1), V met first.
+    """Build W = U V with a dense bias: the train of cores V^T (1, 1, in, rank) and U (rank, out, 1, 1).
 
     Args:
-        rank: cut to the largest useful one, min(in, out).
-        zero: whether U, and so W, starts at zero.
+        rank: clipped to the largest useful one, min(in, out).
+        zero: whether U, and thus W, starts at zero.
     """
     return t3.TTLinear(
         in_features,
@@ -65,18 +65,18 @@ def low_rank_linear(in_features: int, out_features: int, rank: int, zero: bool =
 
 
 class HypercomplexLinear(Borrower):
-    """y = x W^T + b with W = sum_i A_i (x) B_i, float32; any of its tensors but the bias can be shared.
+    """y = x W^T + b with W = sum_i A_i (x) B_i, float32; all its tensors but the bias can be shared.
 
-    It starts with Var[A_i] = 1/n, whatever the sizes of the layer, so that rules can be common to layers of all sizes,
-    and Var[B_i] = 2 / (in + out): then Var[W] = n Var[A_i] Var[B_i] is Glorot's. The bias starts at zero.
+    At the start Var[A_i] = 1/n for layers of all sizes, so that they can share rules, and Var[B_i] = 2 / (in + out):
+    then Var[W] = n Var[A_i] Var[B_i] is Glorot's. The bias starts at zero.
 
     Args:
         in_features, out_features: the last dimensions of x and y, both multiples of n.
         n: the number of summands and the size of the rules.
-        rank: rank of the factorised blocks, cut to the largest useful one; None for whole blocks.
+        rank: rank of the factorised blocks, clipped to the largest useful one; None for whole blocks.
         rule_rank: rank of the factorised rules, likewise.
-        learnable_rules: whether the rules train; they are part of the state_dict in any case.
-        zero: whether W starts at zero: the blocks do, or their left factors.
+        learnable_rules: whether the rules train; they are in the state_dict in any case.
+        zero: whether W starts at zero, through the blocks or their left factors.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class HypercomplexLinear(Borrower):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the start values anew, in place, those of shared tensors included."""
+        """Redraw the initial values in place, including those of shared tensors."""
         self._draw(self.rule_names, self.n**-0.5)
         self._draw(self.block_names, (2 / (self.in_features + self.out_features)) ** 0.5)
         if self.zero:
@@ -109,18 +109,18 @@ class HypercomplexLinear(Borrower):
         self.bias.zero_()
 
     def network(self) -> t3.TensorTrain:
-        """W as a train of the cores (1, n, n, n) and (n, out/n, in/n, 1): gradients flow into the parameters."""
+        """Return W as a train of cores (1, n, n, n) and (n, out/n, in/n, 1), differentiable in the parameters."""
         return t3.from_kronecker(self._stack(self.rule_names), self._stack(self.block_names))
 
     def full(self) -> Tensor:
-        """W (out, in), differentiable."""
+        """Return W (out, in), differentiable in the parameters."""
         return self.network().full()
 
     def forward(self, x: Tensor) -> Tensor:
         return t3.matmul(x, self.network(), bias=self.bias)  # (..., in) -> (..., out)
 
     def frozen_parameters(self) -> dict[nn.Parameter, str]:
-        """The parameters that do not train, each with the reason why."""
+        """Return the parameters that do not train, each with the reason."""
         if self.learnable_rules:
             return {}
         return dict.fromkeys(map(self.live, self.rule_names), "fixed rule of an adapter")
@@ -132,7 +132,7 @@ class HypercomplexLinear(Borrower):
     def _make_stack(
         self, names: tuple[str, str, str], rows: int, columns: int, rank: int | None, trainable: bool
     ) -> tuple[str, ...]:
-        """Make n matrices (rows, columns), whole or in two factors, and return the names they have."""
+        """Register n matrices (rows, columns), whole or as two factors, and return their parameter names."""
         whole, left, right = names
         shapes = {whole: (self.n, rows, columns)}
         if rank is not None:
@@ -143,7 +143,7 @@ class HypercomplexLinear(Borrower):
         return tuple(shapes)
 
     def _draw(self, names: Sequence[str], std: float) -> None:
-        """Draw a stack so that each entry of its matrices has the standard deviation ``std``."""
+        """Draw a stack of matrices whose entries have the standard deviation ``std``."""
         tensors = [self.live(name) for name in names]
         if len(tensors) == 2:
             std = (std / tensors[0].shape[2] ** 0.5) ** 0.5  # Var[entry] = rank * Var[left] * Var[right]
@@ -151,6 +151,6 @@ class HypercomplexLinear(Borrower):
             nn.init.normal_(tensor, std=std)
 
     def _stack(self, names: Sequence[str]) -> Tensor:
-        """The n matrices of a stack, (n, rows, columns)."""
+        """Return the n matrices of a stack, (n, rows, columns)."""
         tensors = [self.live(name) for name in names]
         return tensors[0] if len(tensors) == 1 else contract("ipr,irq->ipq", *tensors)  # (n, p, r) x (n, r, q)

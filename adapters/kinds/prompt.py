@@ -1,12 +1,11 @@
-"""Prompt tuning: trained vectors before the encoder's input (Lester et al. 2021, arXiv:2104.08691, section 2).
+"""prompt: trainable vectors before the encoder's input (Lester et al. 2021, arXiv:2104.08691, section 2).
 
     X (batch, length, d_model)  ->  [P; X] (batch, n + length, d_model)        P (n, d_model), the same for every row
 
-The padding masks of the encoder and of the decoder's attention to it are lengthened by n ones; the encoder's output is
-n longer, too. The prompt stands before the text, so texts should be padded at their ends, as T5's are: its positions
-are relative.
+The padding masks of the encoder and of the cross-attention are extended by n ones, and the encoder's output is n
+positions longer. Pad texts on the right, as T5 does: positions are relative, and the prompt comes before the text.
 
-Step 0 is not the base model: the input is another one. A prompt is no change of any weight and cannot be merged.
+Step 0 differs from the base model, because the input does. A prompt changes no weight, so it cannot be merged.
 """
 
 from dataclasses import dataclass
@@ -18,21 +17,21 @@ from torch import Tensor, nn
 from adapters.configuration import AdapterConfig
 
 SPECIAL_PIECES = 3
-"""T5's vocabulary begins with padding, end of sequence and unknown."""
+"""Padding, end of sequence and unknown, the first entries of T5's vocabulary."""
 COMMON_PIECES = 5_000
-"""Of what follows, sorted by frequency, the paper draws from so many (section 3.2)."""
+"""The paper draws from the first 5,000 pieces after them, which are sorted by frequency (section 3.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(AdapterConfig, kind="prompt"):
-    """Trained vectors before the input of the encoder.
+    """Trainable vectors before the input of the encoder.
 
     Args:
-        stacks: the encoder; a decoder's input has no place for them.
+        stacks: the encoder; prompts in the decoder are not supported.
         num_tokens: n above.
-        init: "vocabulary" copies the embeddings of n of the 5,000 most common pieces, drawn with torch's seed, each
-            once where there are enough; "random" draws from the uniform distribution on [-0.5, 0.5]. Both as in
-            section 3.2 of the paper.
+        init: "vocabulary" copies the embeddings of n of the 5,000 most common pieces, drawn with torch's seed, without
+            replacement if there are enough; "random" draws uniformly from [-0.5, 0.5]. Both as in section 3.2 of the
+            paper.
     """
 
     position = "before"
@@ -44,10 +43,9 @@ class PromptConfig(AdapterConfig, kind="prompt"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layers is not None:
-            given = list(self.layers)
-            self.refuse("layers", "has no choice, a prompt stands before the first", given, "leave it out")
-        if self.num_tokens < 1:
-            self.refuse("num_tokens", "is a whole number from 1 on", self.num_tokens, "100 is usual")
+            rule = "is not supported, as a prompt comes before the first layer"
+            self.refuse("layers", rule, list(self.layers), "leave it out")
+        self.check_positive("num_tokens", "100")
 
     def build(self, embedding: Tensor) -> "Prompt":
         prompt = Prompt(self.num_tokens, embedding.shape[1], self.init == "vocabulary")
@@ -68,7 +66,7 @@ class Prompt(nn.Module):
 
     @torch.no_grad()
     def start_from(self, embedding: Tensor) -> None:
-        """Set P to rows of ``embedding`` (vocabulary, d_model), or to random numbers."""
+        """Set P to rows of ``embedding`` (vocabulary, d_model), or to random values."""
         if embedding.is_meta:
             return
         if not self.from_vocabulary:

@@ -1,32 +1,34 @@
-"""The kinds that change a frozen linear map by a tensor-train matrix (``adapters.tensor_train.delta``).
+"""tt_lora and tt_single: a TT matrix T as a change of a frozen linear map (``adapters.tensor_train.delta``).
 
-    tt_lora      beside a linear:     y = W x + b + s (T x + c)
-    tt_single    after a sublayer:    y' = y + s (T y + c)
+    tt_lora      beside a linear     y  = W x + b + s (T x + c)
+    tt_single    after a sublayer    y' = y + s (T y + c)
 
-At step 0 both change nothing: one core of T starts at zero, or T at what is subtracted from it again
-(``adapters.tensor_train.principal``).
+Step 0 equals the base model: one core of T starts at zero, or T - T_0 does (``adapters.tensor_train.principal``).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from adapters.configuration import SublayerKind
 from adapters.tensor_train.delta import TensorTrainDelta, TensorTrainSingle
-from adapters.tensor_train.fields import ShapeMode, TensorTrainFields
+from adapters.tensor_train.fields import TensorTrainFields
 from adapters.tensor_train.principal import PRINCIPAL, check_principal, principal_delta
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainDeltaFields(TensorTrainFields):
-    """What both kinds take.
+    """Fields of both kinds.
 
     Args:
         scaling: s above.
-        dropout: probability of dropping an entry of what T is applied to, while training.
+        dropout: the probability of dropping an entry of T's input in training.
     """
+
+    delta: ClassVar[type[TensorTrainDelta]] = TensorTrainDelta
 
     scaling: float = 1.0
     dropout: float = 0.0
@@ -34,35 +36,39 @@ class TensorTrainDeltaFields(TensorTrainFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not math.isfinite(self.scaling):
-            self.refuse("scaling", "is a finite number", self.scaling, "1.0 is usual")
+            self.refuse("scaling", "must be a finite number", self.scaling, "1.0 is typical")
         if not 0 <= self.dropout < 1:
-            self.refuse("dropout", "is a probability from 0 up to, not including, 1", self.dropout, "0.1 is usual")
+            self.refuse("dropout", "must be a probability in [0, 1)", self.dropout, "0.1 is typical")
+
+    def build(
+        self, in_features: int, out_features: int, shape_rank: int | Sequence[int] | None = None
+    ) -> TensorTrainDelta:
+        """Build one delta; ``shape_rank`` is the rank that a "cheapest" shape is chosen for, by default ``rank``."""
+        linear = self.tt_linear(in_features, out_features, zero=True, shape_rank=shape_rank)
+        return self.delta(linear, self.scaling, self.dropout)
 
     def note(self, model: nn.Module) -> str | None:
         if self.position != "beside" or not self.dropout:
             return super().note(model)
         return (
-            f"Adapter kind {self.kind!r} with dropout={self.dropout}: while training, the delta has an input of its "
-            "own and is computed beside the frozen weight instead of together with it, which is slower."
+            f"Adapter kind {self.kind!r} with dropout={self.dropout}: in training the delta has its own input, so it "
+            "is computed beside the frozen weight instead of together with it, which is slower."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
-    """A TT delta beside named linears.
-
-    Its shape is the cheapest to train where nothing is said (docs/performance.md has what was measured), as long as it
-    is a train of one rank whose cores are each a linear's own; the mode "ascending" where it is not.
+    """A TT delta beside each target linear, by default of the shape that is cheapest to train (docs/performance.md).
 
     Args:
-        target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated forms), wo, and q, k, v, o of the
-            attentions; None for all linears of the feed-forward sublayers.
-        init: "principal" too: T starts as the principal part of W, which is subtracted again, see
-            ``adapters.tensor_train.principal``.
-        sublayers: where linears of these names are looked for.
+        target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated), wo, and q, k, v, o of the attentions;
+            None for all linears of the feed-forward sublayers.
+        init: also "principal": T starts as the principal part of W, see ``adapters.tensor_train.principal``.
+        sublayers: the sublayers with target linears.
     """
 
     position = "beside"
+    prefers_cheapest_shape = True
 
     target_modules: tuple[str, ...] | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
@@ -73,30 +79,30 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
         if self.init == PRINCIPAL:
             check_principal(self)
 
-    def usual_shape_mode(self) -> ShapeMode:
-        has_cores_of_its_own = self.format == "tensor_train" and not (self.shared_cores or self.disabled_cores)
-        is_cheapest = isinstance(self.rank, int) and has_cores_of_its_own and self.core_activation is None
-        return "cheapest" if is_cheapest else "ascending"
+    @property
+    def random_init(self) -> str | float:
+        return "glorot" if self.init == PRINCIPAL else self.init
 
-    def build(self, in_features: int, out_features: int) -> TensorTrainDelta:
-        if self.init == PRINCIPAL:
-            return principal_delta(self.tt_linear(in_features, out_features, zero=False), self.scaling, self.dropout)
-        return TensorTrainDelta(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)
+    def build(
+        self, in_features: int, out_features: int, shape_rank: int | Sequence[int] | None = None
+    ) -> TensorTrainDelta:
+        if self.init != PRINCIPAL:
+            return super().build(in_features, out_features, shape_rank)
+        linear = self.tt_linear(in_features, out_features, zero=False, shape_rank=shape_rank)
+        return principal_delta(linear, self.scaling, self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainSingleConfig(TensorTrainDeltaFields, kind="tt_single"):
-    """One TT layer after a sublayer, without a bottleneck.
+    """One TT layer after each sublayer, without a bottleneck.
 
     Args:
-        sublayers: after which sublayers it sits.
-        share_across: what the modules that share cores differ in; a sublayer has one projection, so not "projections".
+        sublayers: the sublayers that it comes after.
+        share_across: the scopes across which cores are shared; not "projections", as a sublayer has only one.
     """
 
     position = "after"
+    delta = TensorTrainSingle
 
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "feed_forward")
     share_across: tuple[Literal["layers", "sublayers", "tasks"], ...] = ("layers",)
-
-    def build(self, in_features: int, out_features: int) -> TensorTrainSingle:
-        return TensorTrainSingle(self.tt_linear(in_features, out_features, zero=True), self.scaling, self.dropout)

@@ -49,7 +49,7 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         """Add the delta of one adapter, on the base's device."""
         weight = self.base_tensor("weight")
         with torch.device(weight.device):
-            delta = config.to_adapter_config().at(path).build(*features(self.base_layer))
+            delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, as_out_in(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

@@ -148,7 +148,7 @@ class TensorTrainModel(BaseTuner):
                 base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
                 check_linear(base, path)
                 with torch.device("meta"):
-                    deltas[path] = adapter_config.at(path).build(*features(base))
+                    deltas[path] = adapter_config.build_at_path(path, *features(base))
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)

@@ -1,6 +1,11 @@
-"""Checks of the fields of tensor-train kinds against each other, those of TT layer norms included."""
+"""Checks of tensor-train fields against each other, those of TT layer norms included.
+
+Each function reads a configuration and raises ConfigurationError, or returns the resolved values of the fields that it
+checks; only the configuration's own ``__post_init__`` sets them.
+"""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import t3nsor as t3
@@ -10,93 +15,135 @@ from adapters.validation import nearest_name
 from t3nsor.tensor_basis import BASIS_SIZE
 
 DEFAULT_CORES = 3
-"""The number of cores where nothing says it."""
+"""d by default."""
 GAUGED = ("identity", "orthogonal")
-"""Starts that only a train has."""
+"""Initializations that need a canonical form, which only trains have."""
 
 
-def resolve_shape(config: Any, given_cores: int | None) -> None:
-    """Say how many cores there are and how their factors are chosen; refuse what an explicit ``raw_shape`` excludes."""
-    if given_cores is not None:
-        for key, fits in (("d", (None, given_cores)), ("shape_mode", (None,))):
-            value = getattr(config, key, None)
-            if value not in fits:
-                config.refuse(key, "is given by raw_shape", f"{value!r} beside a raw_shape", "drop one of the two")
-        object.__setattr__(config, "d", given_cores)
-        return
-    if config.d is None:
-        object.__setattr__(config, "d", DEFAULT_CORES)
-    if hasattr(config, "shape_mode") and config.shape_mode is None:
-        object.__setattr__(config, "shape_mode", config.usual_shape_mode())
-
-
-def check_shape(config: Any, key: str, shape: RawShape | None) -> None:
-    """Refuse an explicit shape that is no two lists of equally many factors."""
-    rows, columns = shape or ((1,), (1,))
+def check_shape(config: Any, key: str, shape: RawShape) -> None:
+    """Check that an explicit shape is two non-empty lists of equally many positive factors."""
+    rows, columns = shape
     if not rows or len(rows) != len(columns) or min(*rows, *columns) < 1:
-        rule, mend = "takes two lists of equally many factors, each at least 1", "[[12, 16, 16], [8, 8, 12]]"
-        config.refuse(key, rule, as_lists(shape), f"write for example {mend}")
+        rule, fix = "must be two lists of equally many positive factors", "[[12, 16, 16], [8, 8, 12]]"
+        config.refuse(key, rule, as_lists(shape), f"write for example {fix}")
 
 
-def check_format(config: Any) -> None:
-    """Hold the format of a tensor-train configuration against what not every format has."""
-    if config.format not in t3.FORMATS:
-        config.refuse("format", "names a format", repr(config.format), nearest_name(config.format, t3.FORMATS))
-    beside = f"with format={config.format!r}"
-    if config.format == "tensor_basis":
-        if config.basis_size is None:
-            object.__setattr__(config, "basis_size", BASIS_SIZE)
-        if config.basis_size < 1:
-            config.refuse("basis_size", "counts basis cores and is at least 1", config.basis_size, "4 is usual")
-        if config.shared_cores:
-            rule = "takes no tensor_basis, which has the bases of all cores in common and no core"
-            config.refuse("shared_cores", rule, list(config.shared_cores), "leave it out")
-    elif config.basis_size is not None:
-        mend = 'leave it out, or write "tensor_basis"'
-        config.refuse("basis_size", "belongs to a tensor_basis", f"{config.basis_size} {beside}", mend)
-    if config.format == "tucker" and config.disabled_cores:
-        rule = "takes no tucker, whose core tensor an identity would have to fit"
-        config.refuse("disabled_cores", rule, list(config.disabled_cores), "leave it out")
-    if config.init in GAUGED and config.format != "tensor_train":
-        rule = "of this name sets the cores of a tensor_train around one of them"
-        config.refuse("init", rule, f"{config.init!r} {beside}", 'take "glorot"')
+def check_rank(config: Any, key: str, rank: int | Sequence[int]) -> None:
+    """Check that a rank, or each of a list of ranks, is at least 1."""
+    if min((rank,) if isinstance(rank, int) else rank, default=1) < 1:
+        config.refuse(key, "must be a positive integer or a list of them", as_lists(rank), "4 or 8 is typical")
 
 
-def check_cores(config: Any) -> None:
-    """Hold rank, d and the core lists of a tensor-train configuration against each other; count cores from 0."""
-    if config.d < 1:
-        config.refuse("d", "counts the cores and is at least 1", config.d, "3 is usual")
-    ranks = (config.rank,) if isinstance(config.rank, int) else config.rank
-    if any(rank < 1 for rank in ranks):
-        config.refuse("rank", "takes whole numbers from 1 on", as_lists(config.rank), "4 or 8 are usual")
-    bonds = t3.FORMATS[getattr(config, "format", "tensor_train")].free_bonds(config.d)
-    if not isinstance(config.rank, int) and len(ranks) != len(bonds):
-        named = ", ".join(f"r_{k}" for k in bonds) or "none for a single core"
-        rule = f"as a list holds {len(bonds)} ranks ({named})"
-        config.refuse("rank", rule, list(ranks), "give one number for all bonds, or one for each")
+def resolve_number_of_cores(config: Any, given: Mapping[str, int | None]) -> int:
+    """Return d: as given by another field, or d itself, or 3.
+
+    Args:
+        given: the number of cores by the name of the field that fixes it, None if that field is not set.
+    """
+    for key, count in given.items():
+        if count is not None:
+            if config.d not in (None, count):
+                config.refuse("d", f"is given by {key}", f"{config.d} with {count} in {key}", "drop one of the two")
+            return count
+    if config.d is None:
+        return DEFAULT_CORES
+    config.check_positive("d", "3")
+    return config.d
+
+
+def check_rank_list(config: Any, bonds: Sequence[int]) -> None:
+    """Check that a rank given as a list has one entry for each free bond."""
+    if not isinstance(config.rank, int) and len(config.rank) != len(bonds):
+        names = ", ".join(f"r_{k}" for k in bonds) or "none for a single core"
+        rule = f"as a list must hold {len(bonds)} ranks ({names})"
+        config.refuse("rank", rule, list(config.rank), "give one rank for all bonds, or one for each")
+
+
+def resolve_core_lists(config: Any) -> dict[str, tuple[int, ...]]:
+    """Return ``frozen_cores``, ``disabled_cores`` and ``shared_cores`` sorted, counted from 0 and without repeats."""
+    resolved = {}
     for name in ("frozen_cores", "disabled_cores", "shared_cores"):
         cores = getattr(config, name)
         for core in cores:
             if not -config.d <= core < config.d:
-                config.refuse(name, f"counts cores from 0 to {config.d - 1}", core, "name cores that exist")
-        object.__setattr__(config, name, tuple(sorted({core % config.d for core in cores})))
-    for core in set(config.disabled_cores) & {*config.frozen_cores, *config.shared_cores}:
-        config.refuse("disabled_cores", "excludes frozen and shared cores", core, "name the core in one list only")
-    if len({*config.frozen_cores, *config.disabled_cores}) == config.d:
-        config.refuse("frozen_cores", "leaves at least one core to train", list(config.frozen_cores), "free one core")
+                rule = f"must hold core indices from 0 to {config.d - 1}, or negative ones from the end"
+                config.refuse(name, rule, core, "name cores that exist")
+        resolved[name] = tuple(sorted({core % config.d for core in cores}))
+    frozen, disabled, shared = map(set, resolved.values())
+    for core in disabled & (frozen | shared):
+        rule = "must have no core in common with frozen_cores and shared_cores"
+        config.refuse("disabled_cores", rule, core, "name the core in one list only")
+    if len(frozen | disabled) == config.d:
+        rule = "must leave at least one core to train"
+        config.refuse("frozen_cores", rule, list(config.frozen_cores), "leave one core out")
+    return resolved
+
+
+def resolve_basis_size(config: Any) -> int | None:
+    """Return ``basis_size``: 4 by default with the format "tensor_basis", None with the others."""
+    if config.format != "tensor_basis":
+        if config.basis_size is not None:
+            given = f"{config.basis_size} with format={config.format!r}"
+            config.refuse("basis_size", "belongs to a tensor_basis", given, 'leave it out, or write "tensor_basis"')
+        return None
+    config.check_positive("basis_size", "4")
+    return BASIS_SIZE if config.basis_size is None else config.basis_size
+
+
+def check_format(config: Any) -> None:
+    """Check that the format exists and supports the other fields."""
+    if config.format not in t3.FORMATS:
+        fix = nearest_name(config.format, t3.FORMATS)
+        config.refuse("format", "must name a tensor format", repr(config.format), fix)
+    if config.format == "tensor_basis" and config.shared_cores:
+        rule = "is not supported with a tensor_basis, which shares the bases of all cores instead of cores"
+        config.refuse("shared_cores", rule, list(config.shared_cores), "leave it out")
+    if config.format == "tucker" and config.disabled_cores:
+        rule = "is not supported with tucker, whose core tensor has no fixed ranks beside an identity"
+        config.refuse("disabled_cores", rule, list(config.disabled_cores), "leave it out")
+    if config.init in GAUGED and config.format != "tensor_train":
+        given = f"{config.init!r} with format={config.format!r}"
+        config.refuse("init", "of this name needs the canonical form of a tensor_train", given, 'use "glorot"')
 
 
 def check_sharing(config: Any) -> None:
-    """Refuse a ``share_across`` that nothing reads."""
-    default = type(config).share_across
-    if not config.shared_slots() and config.share_across != default:
+    """Check that ``share_across`` has its default value if nothing is shared."""
+    if not config.shared_slots() and config.share_across != type(config).share_across:
         given = f"{list(config.share_across)} without shared_cores"
-        config.refuse("share_across", "says across what cores are shared", given, "name the cores, or leave it out")
+        config.refuse("share_across", "applies to shared cores", given, "name the cores, or leave it out")
 
 
-def check_factors(config: Any, factors: tuple[int, ...], size: int, side: str) -> None:
-    """Refuse factors of ``raw_shape`` whose product is not the size of the layer's side."""
-    if math.prod(factors) != size:
-        given = f"{list(factors)} with product {math.prod(factors)}"
-        mend = f"{list(t3.factorize(size, len(factors)))} would do"
-        config.refuse("raw_shape", f"has factors whose product is the {side} size {size}", given, mend)
+def check_activation(config: Any) -> None:
+    """Check that an activation between cores has two cores to act between."""
+    if config.core_activation is not None and config.d == 1:
+        given = f"{config.core_activation!r} with d=1"
+        config.refuse("core_activation", "acts between two cores", given, "use d >= 2")
+
+
+def check_init(config: Any) -> None:
+    """Check that an ``init`` given as a number is a standard deviation."""
+    if isinstance(config.init, float) and not 0 < config.init < math.inf:
+        config.refuse("init", "as a number must be a positive standard deviation", config.init, "0.02 is typical")
+
+
+def resolve_zero_core(config: Any, candidates: Sequence[int]) -> int | None:
+    """Return ``zero_core`` counted from 0; None if it is not given.
+
+    Args:
+        candidates: the cores that train and that tasks do not share.
+    """
+    if not candidates and config.has_sites:
+        rule = 'must have a mode "task" that trains: each task\'s own slice, which starts at zero'
+        fix = "leave its core out of frozen_cores and disabled_cores"
+        config.refuse("modes", rule, as_lists(config.modes), fix)
+    if not candidates:
+        rule = "across tasks must leave each task a trainable core of its own, which starts at zero"
+        fix = 'take one out, or "tasks" out of share_across'
+        config.refuse("shared_cores", rule, list(config.shared_cores), fix)
+    if config.zero_core is None:
+        return None
+    core = config.zero_core + config.d if config.zero_core < 0 else config.zero_core
+    if core not in candidates:
+        rule = f"must be one of {sorted(candidates)}, the cores that train and that tasks do not share"
+        config.refuse("zero_core", rule, config.zero_core, "choose one of them")
+    return core

@@ -1,11 +1,11 @@
-r"""What single places have that differs from the rest of their configuration, by the ends of their paths.
+r"""Patterns: ranks and shapes of single places, by the ends of their paths.
 
     rank_pattern     {"wi": 4, "decoder.block.0.layer.0.SelfAttention.q": [2, 4]}
     shape_pattern    {"wo": [[8, 8, 12], [12, 16, 16]]}
 
-A key is the end of a module's path from a dot on, or a regular expression for it, by PEFT's rule: it matches where
-``re.match(rf"(.*\.)?({key})$", path)`` does. Two keys that match one place say the same of it, as JSON files do not
-keep an order in which the first one could win, and each key matches a place; what does otherwise is refused.
+A key is the end of a module's path after a dot, or a regular expression for it, by PEFT's rule: it matches if
+``re.match(rf"(.*\.)?({key})$", path)`` does. Every key must match some place, and keys that match the same place must
+have equal values, because JSON objects have no order in which the first could win.
 """
 
 import re
@@ -19,7 +19,11 @@ PATTERNS = ("rank_pattern", "shape_pattern")
 
 
 def pattern_value(config: Any, key: str, path: str) -> Any:
-    """What the field ``key`` says of the place at ``path``; None where no pattern matches it."""
+    """Return the value of the pattern ``key`` at ``path``; None if none of its keys matches.
+
+    Raises:
+        ConfigurationError: two keys that match have different values.
+    """
     pattern = getattr(config, key) or {}
     matching = [name for name in pattern if _expression(name).match(path)]
     if not matching:
@@ -27,29 +31,29 @@ def pattern_value(config: Any, key: str, path: str) -> Any:
     for name in matching[1:]:
         if pattern[name] != pattern[matching[0]]:
             given = f"{matching[0]!r} and {name!r}, which both match {path}"
-            config.refuse(key, "says one thing of each place", given, "make one of the two more exact")
+            config.refuse(key, "must have one value for each place", given, "make one of the two more specific")
     return pattern[matching[0]]
 
 
 def check_patterns(config: Any, paths: Iterable[str]) -> None:
-    """Refuse a key of a pattern that matches none of the paths."""
+    """Raise ConfigurationError for a key of a pattern that matches none of the paths."""
     paths = list(paths)
     for key in PATTERNS:
         for name in getattr(config, key) or {}:
             if not any(_expression(name).match(path) for path in paths):
-                mend = nearest_name(name, {path.rpartition(".")[2] for path in paths})
-                config.refuse(key, "has ends of paths, each of a place of this adapter", repr(name), mend)
+                fix = nearest_name(name, {path.rpartition(".")[2] for path in paths})
+                config.refuse(key, "must have keys that match places of this adapter", repr(name), fix)
 
 
 def check_expressions(config: Any) -> None:
-    """Refuse a key of a pattern that is no regular expression."""
+    """Raise ConfigurationError for a key of a pattern that is not a regular expression."""
     for key in PATTERNS:
         for name in getattr(config, key) or {}:
             try:
                 _expression(name)
             except re.error as error:
-                rule = "has ends of paths, or regular expressions for them"
-                config.refuse(key, rule, f"{name!r} ({error})", "escape what is meant as it stands")
+                rule = "must have keys that are ends of paths or regular expressions"
+                config.refuse(key, rule, f"{name!r} ({error})", "escape characters that are meant literally")
 
 
 @lru_cache(maxsize=4096)

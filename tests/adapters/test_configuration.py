@@ -1,4 +1,4 @@
-"""Configurations: what they accept, what they refuse and in which words, and that JSON gives them back."""
+"""Configurations: valid fields, error messages, and the JSON form."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def some_of(names):
 
 @st.composite
 def tensor_train_fields(draw, vector=False):
-    """Fields of a tensor train, as JSON holds them: cores in any order, counted from either end."""
+    """JSON fields of a tensor train, with cores in any order and counted from either end."""
     d = draw(st.integers(1, 5))
     trained = draw(st.integers(0, d - 1))
     lists = draw(st.lists(st.sampled_from(["", "frozen_cores", "disabled_cores"]), min_size=d, max_size=d))
@@ -73,7 +73,7 @@ def tensor_train_fields(draw, vector=False):
 
 @st.composite
 def descriptions(draw):
-    """A valid adapter of any kind, as a person might write it."""
+    """A valid adapter of any kind, as a user could write it."""
     kind = draw(st.sampled_from(KINDS))
     if kind in ("none", "lm_head"):
         return {"kind": kind}
@@ -103,15 +103,11 @@ def descriptions(draw):
 
 
 @given(descriptions())
-def test_json_gives_a_configuration_back(values):
+def test_the_json_form_holds_the_given_values_and_restores_the_configuration(values):
     config = AdapterConfig.from_dict(values)
-    assert AdapterConfig.from_dict(config.to_dict()) == config
-    assert AdapterConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-@given(descriptions())
-def test_a_configuration_holds_what_was_written(values):
-    written = AdapterConfig.from_dict(values).to_dict()
+    written = config.to_dict()
+    assert AdapterConfig.from_dict(written) == config
+    assert AdapterConfig.from_dict(json.loads(json.dumps(written))) == config
     for key, value in values.items():
         if key.endswith("_cores"):
             value = sorted({core % values["d"] for core in value})
@@ -119,7 +115,7 @@ def test_a_configuration_holds_what_was_written(values):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_a_configuration_of_defaults_that_cannot_be_changed(kind):
+def test_every_kind_has_a_frozen_configuration_of_defaults(kind):
     config = AdapterConfig.from_dict({"kind": kind})
     assert config.kind == kind
     assert config == type(config)()
@@ -128,13 +124,13 @@ def test_every_kind_has_a_configuration_of_defaults_that_cannot_be_changed(kind)
         config.layers = (0,)
 
 
-def test_from_dict_leaves_the_dictionary_alone():
+def test_from_dict_does_not_change_the_dictionary():
     values = {"kind": "tt_lora", "rank": 4}
     AdapterConfig.from_dict(values)
     assert values == {"kind": "tt_lora", "rank": 4}
 
 
-def test_as_configs_takes_one_or_many_in_either_form():
+def test_as_configs_accepts_one_or_several_configurations_or_dictionaries():
     values = {"kind": "tt_lora", "rank": 4}
     config = AdapterConfig.from_dict(values)
     for given_form in (values, config, [values], [config], (values,)):
@@ -155,17 +151,17 @@ def test_as_configs_takes_one_or_many_in_either_form():
         ({"format": "tensor_basis", "share_across": ["tasks"]}, 2),
     ],
 )
-def test_the_last_core_that_trains_and_no_tasks_share_starts_at_zero(fields, zero_core):
+def test_the_last_trainable_core_that_tasks_do_not_share_starts_at_zero(fields, zero_core):
     assert AdapterConfig.from_dict({"kind": "tt_lora", **fields}).core_at_zero == zero_core
 
 
-def test_an_explicit_shape_counts_the_cores():
+def test_raw_shape_determines_the_number_of_cores():
     config = AdapterConfig.from_dict({"kind": "tt_lora", "raw_shape": [[6, 8], [4, 6]], "frozen_cores": [-1]})
     assert (config.d, config.frozen_cores) == (2, (1,))
 
 
-REFUSED = [
-    # what was written, what the sentence names
+INVALID = [
+    # adapter, parts of the message
     ({"kind": "tt_lorra"}, ["'kind'", "'tt_lorra'", "'tt_lora'"]),
     ({"kind": ["tt_lora"]}, ["'kind'", "['tt_lora']"]),
     ({"rank": 4}, ["'kind'", "None: known are"]),
@@ -244,13 +240,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("values", "named"), REFUSED, ids=lambda value: str(value)[:60])
-def test_a_refusal_is_a_sentence_that_names_the_key_what_was_given_and_what_is_allowed(values, named):
-    with pytest.raises(ConfigurationError) as refusal:
+@pytest.mark.parametrize(("values", "named"), INVALID, ids=lambda value: str(value)[:60])
+def test_an_error_is_one_sentence_with_the_key_the_value_and_the_fix(values, named):
+    with pytest.raises(ConfigurationError) as error:
         AdapterConfig.from_dict(values)
-    sentence = str(refusal.value)
+    message = str(error.value)
     for name in named:
-        assert name in sentence
-    assert sentence[0].isupper()
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
+        assert name in message
+    assert message[0].isupper()
+    assert message.endswith(".")
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""Counts of whole models on the meta device: the published counts of T5-base, and closed forms in three architectures.
+"""Parameter counts on the meta device: published counts of T5-base, and closed forms in three architectures.
 
 D = d_model, F = d_ff, L blocks per stack, k = D // 32;  a site is a place after self-attention or feed-forward
 """
@@ -19,7 +19,7 @@ VOCABULARY = 32_100  # of spiece.model; the checkpoint's embedding is padded to 
 
 @dataclass(frozen=True)
 class Size:
-    """An architecture, and the factors of `factorize(size, 3)`."""
+    """An architecture, with the results of `factorize(size, 3)`."""
 
     D: int
     F: int
@@ -73,7 +73,7 @@ def _model_of(size):
     )
     with torch.device("meta"):
         model = transformers.T5ForConditionalGeneration(config)
-        if size.gated:  # T5Config always ties; v1.1 has a separate head
+        if size.gated:  # T5Config always ties; v1.1 has an untied head
             model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     return model
 
@@ -83,7 +83,7 @@ def model_of(size):
 
 
 def count(size, description):
-    """Trainable parameters, and the whole summary."""
+    """The trainable parameter count, and the whole summary."""
     summary = adapters.summary(adapters.attach(model_of(size), description))
     return summary.total.trainable, summary
 
@@ -109,14 +109,14 @@ def test_published_counts_of_t5_base_include_its_layer_norms(name):
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_base_models_have_the_parameter_count_of_their_architecture(size):
+def test_parameter_counts_of_the_base_models(size):
     counted, summary = count(size, {"kind": "none"})
     assert counted == summary.base.parameters == size.base
     assert count(size, {"kind": "layer_norm"})[0] == size.norms
 
 
 def train(rows, columns, rank):
-    """Parameters of a TT matrix, with the rank cut at each bond to the largest useful one."""
+    """Parameters of a TT matrix, an int rank clipped at each bond to what its two sides can use."""
     sizes = [m * n for m, n in zip(rows, columns, strict=True)]
     bonds = [min(rank, prod(sizes[:k]), prod(sizes[k:])) for k in range(len(sizes) + 1)]
     return sum(left * size * right for left, size, right in zip(bonds[:-1], sizes, bonds[1:], strict=True))
@@ -126,9 +126,9 @@ def biases(s):
     return s.k + s.D
 
 
-def projections(s, numbers):
-    """Down and up have the same number of parameters, without the biases."""
-    return s.sites * (2 * numbers + biases(s))
+def projections(s, count):
+    """Down and up have ``count`` parameters each, without the biases."""
+    return s.sites * (2 * count + biases(s))
 
 
 def hypercomplex(s, n):
@@ -187,26 +187,29 @@ CLOSED_FORMS = [
     ),
     ({"kind": "scale_norm"}, lambda s: 5 * s.L + 2),
 ]
-FIRST_OF_ITS_KIND = {description["kind"]: (description, form) for description, form in CLOSED_FORMS[::-1]}.values()
+FEED_FORWARD = [
+    (d, form) for d, form in CLOSED_FORMS if d["kind"] == "tt_lora" and d.get("target_modules") != ["q", "v"]
+]
+"""Those that depend on the feed-forward sublayer, in which the architectures differ."""
 TABLE = [
     (size, description, form(SIZES[size]))
-    for size, forms in (("t5-small", CLOSED_FORMS), ("t5-base", FIRST_OF_ITS_KIND), ("v1.1-base", FIRST_OF_ITS_KIND))
+    for size, forms in (("t5-small", CLOSED_FORMS), ("v1.1-base", FEED_FORWARD))
     for description, form in forms
 ]
 
 
-@pytest.mark.parametrize(("size", "description", "numbers"), TABLE, ids=str)
-def test_closed_forms(size, description, numbers):
-    assert count(SIZES[size], description)[0] == numbers
+@pytest.mark.parametrize(("size", "description", "parameters"), TABLE, ids=str)
+def test_trainable_parameters_equal_their_closed_form(size, description, parameters):
+    assert count(SIZES[size], description)[0] == parameters
 
 
-@pytest.mark.parametrize(("rank", "numbers"), [(2, 224), (4, 640), (8, 2048)])
-def test_closed_form_of_a_train_768_to_24_is_the_published_count(rank, numbers):
-    assert train((2, 3, 4), (8, 8, 12), rank) == numbers
+@pytest.mark.parametrize(("rank", "parameters"), [(2, 224), (4, 640), (8, 2048)])
+def test_the_closed_form_of_a_train_768_to_24_is_the_published_count(rank, parameters):
+    assert train((2, 3, 4), (8, 8, 12), rank) == parameters
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "low_rank", "phm", "compacter", "tt_adapter"])
-def test_every_bottleneck_composes_with_the_layer_norms(kind):
+@pytest.mark.parametrize("kind", ["compacter", "tt_adapter"])
+def test_bottlenecks_compose_with_the_layer_norms(kind):
     size = SIZES["t5-small"]
     alone = count(size, {"kind": kind})[0]
     together, summary = count(size, [{"kind": kind}, {"kind": "layer_norm"}])

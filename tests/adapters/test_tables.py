@@ -3,7 +3,7 @@
 from adapters.tables import render_table
 
 
-def test_a_table_has_its_title_and_cells_and_sets_numbers_right():
+def test_a_table_has_a_title_and_cells_and_right_aligns_numbers():
     text = render_table("Sizes", ["name", "numbers"], [["wi", "7"], ["[bold]wo", "1,024"]])
     lines = [line for line in text.splitlines() if line]
     assert lines[0] == "Sizes"

@@ -1,4 +1,4 @@
-"""Strict JSON types, unknown keys, and the sentences about them."""
+"""Strict JSON types, unknown keys, and error messages."""
 
 import re
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ FORM = re.compile(r"(Key '\w+' of )?\w[^;]*; got [^:]+: .*[^.]\.")
         ({"a": 1}, dict[str, int], {"a": 1}),
     ],
 )
-def test_a_value_of_its_type_is_returned_in_it(value, annotation, accepted):
+def test_a_valid_value_is_returned_in_its_type(value, annotation, accepted):
     result = check_type("key", value, annotation, "a place")
     assert result == accepted
     assert type(result) is type(accepted)
@@ -57,21 +57,21 @@ def test_a_value_of_its_type_is_returned_in_it(value, annotation, accepted):
         (object, str),
     ],
 )
-def test_a_value_of_another_type_is_refused_by_its_key(value, annotation):
-    with pytest.raises(ConfigurationError, match="Key 'rank' of a place") as refusal:
+def test_a_value_of_another_type_raises_an_error_with_its_key(value, annotation):
+    with pytest.raises(ConfigurationError, match="Key 'rank' of a place") as error:
         check_type("rank", value, annotation, "a place")
-    assert repr(value) in str(refusal.value)
+    assert repr(value) in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("rnak", "rank"), ("scalling", "scaling"), ("drop_out", "dropout")])
-def test_an_unknown_key_is_refused_with_the_nearest_one(name, nearest):
-    with pytest.raises(ConfigurationError, match=f"{name!r}.* did you mean {nearest!r}") as refusal:
+def test_an_unknown_key_raises_an_error_with_the_nearest_one(name, nearest):
+    with pytest.raises(ConfigurationError, match=f"{name!r}.* did you mean {nearest!r}") as error:
         check_keys(["rank", name], ["rank", "scaling", "dropout"], "this object")
-    assert "'rank', 'scaling'" not in str(refusal.value)
-    assert "dropout, rank, scaling" in str(refusal.value)
+    assert "'rank', 'scaling'" not in str(error.value)
+    assert "dropout, rank, scaling" in str(error.value)
 
 
-def test_known_keys_pass_and_a_name_like_no_other_gets_the_list_alone():
+def test_known_keys_pass_and_a_dissimilar_name_gets_the_list_only():
     assert check_keys(["rank"], ["rank", "d"], "this object") is None
     assert "did you mean" not in nearest_name("zzzz", ["rank", "d"])
     assert "d, rank" in nearest_name("zzzz", ["rank", "d"])
@@ -83,7 +83,7 @@ class Described:
     names: tuple[str, ...] = ()
 
 
-def test_a_dataclass_is_read_from_json_with_its_own_defaults():
+def test_a_dataclass_is_read_from_json_with_its_defaults():
     assert from_json(Described, {"rank": 3}, "the thing") == Described(3)
     assert from_json(Described, {"rank": 3, "names": ["a"]}, "the thing") == Described(3, ("a",))
 
@@ -93,20 +93,20 @@ def test_a_dataclass_is_read_from_json_with_its_own_defaults():
     [
         ({"names": ["a"]}, r"Key 'rank' of the thing is required; got the keys \['names'\]: add it"),
         ({"rnak": 3}, "The thing takes known keys only; got 'rnak': did you mean 'rank'"),
-        ({"rank": "3"}, "Key 'rank' of the thing has a value of its type; got '3'"),
+        ({"rank": "3"}, "Key 'rank' of the thing must have a value of its type; got '3'"),
     ],
 )
-def test_a_dataclass_from_json_that_does_not_fit_is_refused(values, sentence):
+def test_invalid_json_of_a_dataclass_raises_an_error(values, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
         from_json(Described, values, "the thing")
 
 
-@pytest.mark.parametrize("fix", ["4 or 8 are usual", "4 or 8 are usual."])
+@pytest.mark.parametrize("fix", ["4 or 8 is typical", "4 or 8 is typical."])
 def test_refuse_states_the_rule_the_value_and_the_fix_in_one_sentence(fix):
     with pytest.raises(ConfigurationError) as error:
-        refuse("rank", "is a whole number from 1 on", 0, fix, "adapter kind 'tt_lora'")
+        refuse("rank", "must be a positive integer", 0, fix, "adapter kind 'tt_lora'")
     assert str(error.value) == (
-        "Key 'rank' of adapter kind 'tt_lora' is a whole number from 1 on; got 0: 4 or 8 are usual."
+        "Key 'rank' of adapter kind 'tt_lora' must be a positive integer; got 0: 4 or 8 is typical."
     )
 
 

@@ -64,5 +64,5 @@ def test_a_configuration_with_the_fields_builds_the_trains(shapes):
     config = TensorTrainLoRAConfig(**shape_and_rank(trains))
     for path, wanted in trains.items():
         out_features, in_features = wanted.shape
-        linear = config.at(path).build(in_features, out_features).linear
+        linear = config.build_at_path(path, in_features, out_features).linear
         assert (linear.raw_shape, linear.ranks) == (wanted.raw_shape, wanted.ranks), path

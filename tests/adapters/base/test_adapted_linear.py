@@ -302,6 +302,4 @@ def test_dropout_that_prevents_fusing_is_logged(fields, noted, tiny_t5, caplog):
     caplog.set_level("INFO", logger="adapters")
     adapters.attach(tiny_t5(), {"rank": 2, **fields})
     notes = [record.getMessage() for record in caplog.records]
-    assert [note.startswith("Adapter kind 'tt_lora' with dropout=0.1: while training") for note in notes] == [
-        True
-    ] * noted
+    assert [note.startswith("Adapter kind 'tt_lora' with dropout=0.1: in training") for note in notes] == [True] * noted

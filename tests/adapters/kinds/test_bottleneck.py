@@ -59,7 +59,7 @@ def test_a_bottleneck_starts_as_the_identity_and_learns(kind):
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_factors_set_the_width(kind, fields, width):
+def test_reduction_and_expansion_factors_set_the_width(kind, fields, width):
     module = build(kind, **fields)
     assert module(torch.randn(2, D)).shape == (2, D)
     assert (module.down.in_features, module.down.out_features) == (D, width)
@@ -76,26 +76,28 @@ def test_reduction_by_32_is_the_default(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reduction_that_leaves_no_feature_is_refused(kind):
+def test_a_reduction_to_zero_features_raises_an_error(kind):
     with pytest.raises(ConfigurationError, match=rf"'reduction_factor' of adapter kind '{kind}'.* 24 features.* 32"):
         build(kind, reduction_factor=32)
 
 
-def test_an_explicit_shape_is_that_of_down_and_mirrored_for_up():
-    module = build("tt_adapter", reduction_factor=4, raw_shape=[[2, 3], [4, 6]], rank=2)
-    assert module.down.raw_shape == ((2, 3), (4, 6))
-    assert module.up.raw_shape == ((4, 6), (2, 3))
+@pytest.mark.parametrize(("reduction_factor", "rows", "columns"), [(4, (2, 3), (4, 6)), (1, (2, 12), (4, 6))])
+def test_raw_shape_is_that_of_down_and_mirrored_for_up(reduction_factor, rows, columns):
+    raw_shape = [list(rows), list(columns)]
+    module = build("tt_adapter", reduction_factor=reduction_factor, raw_shape=raw_shape, rank=2)
+    assert module.down.raw_shape == (rows, columns)
+    assert module.up.raw_shape == (columns, rows)
 
 
-@pytest.mark.parametrize(("rank", "numbers"), [(2, 224), (4, 640), (8, 2048)])
-def test_a_projection_768_to_24_has_the_published_number_of_parameters(rank, numbers):
+@pytest.mark.parametrize(("rank", "parameters"), [(2, 224), (4, 640), (8, 2048)])
+def test_a_projection_768_to_24_has_the_published_parameter_count(rank, parameters):
     module = AdapterConfig.from_dict({"kind": "tt_adapter", "rank": rank}).build(768, 768)
     assert isinstance(module, Bottleneck)
-    assert sum(p.numel() for p in module.down.parameters()) == numbers
-    assert sum(p.numel() for p in module.up.parameters()) == numbers
+    assert sum(p.numel() for p in module.down.parameters()) == parameters
+    assert sum(p.numel() for p in module.up.parameters()) == parameters
 
 
-def test_core_fields_reach_both_projections():
+def test_core_fields_apply_to_both_projections():
     module = build("tt_adapter", reduction_factor=4, frozen_cores=[0], bias="dense", core_activation="tanh")
     for projection in (module.down, module.up):
         assert [core.requires_grad for core in projection.cores] == [False, True, True]

@@ -1,4 +1,4 @@
-"""phm and compacter in a model: what each setting changes, what is shared and with whose gradients, what is refused."""
+"""phm and compacter in a model: the effect of each field, shared parameters and their gradients, and errors."""
 
 import copy
 
@@ -23,7 +23,7 @@ def hypercomplex_layers(model):
 
 
 SETTINGS = [
-    # description, each projection's own parameters, shared ones, trainable numbers but for the biases
+    # description, each projection's own parameters, shared ones, trainable parameters without the biases
     (compacter(), FACTORS, ["rules"], N**3 + SITES * 2 * (K + D)),
     (compacter(n=2), FACTORS, ["rules"], 2**3 + SITES * 2 * (K + D)),
     (compacter(rank=2), FACTORS, ["rules"], N**3 + SITES * 2 * 2 * (K + D)),
@@ -53,8 +53,8 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("description", "own", "shared", "numbers"), SETTINGS, ids=str)
-def test_a_setting_says_which_parameters_exist_and_how_many_train(tiny_t5, description, own, shared, numbers):
+@pytest.mark.parametrize(("description", "own", "shared", "count"), SETTINGS, ids=str)
+def test_each_setting_has_its_parameters_and_their_closed_form_count(tiny_t5, description, own, shared, count):
     model = adapters.attach(tiny_t5(), description)
     layers = hypercomplex_layers(model)
     assert len(layers) == 2 * SITES
@@ -63,11 +63,11 @@ def test_a_setting_says_which_parameters_exist_and_how_many_train(tiny_t5, descr
     prefix = f"{description['kind']}-all_tasks-"
     assert sorted(getattr(model, "shared_parameters", {})) == [prefix + name for name in shared]
     biases = SITES * (D // description["reduction_factor"] + D)
-    assert adapters.summary(model).total.trainable == numbers + biases
+    assert adapters.summary(model).total.trainable == count + biases
 
 
 @pytest.mark.parametrize("fields", [{}, {"factorized_rules": True}, {"factorized_weights": False}], ids=str)
-def test_shared_rules_gather_the_gradients_of_every_projection(tiny_t5, batch, trained, fields):
+def test_the_gradient_of_shared_rules_is_the_sum_over_all_projections(tiny_t5, batch, trained, fields):
     together = trained(adapters.attach(tiny_t5(), compacter(**fields)))
     apart = adapters.attach(tiny_t5(), compacter(**fields, shared_rules=False))
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_shared_rules_gather_the_gradients_of_every_projection(tiny_t5, batch, t
         torch.testing.assert_close(owned.grad, sum(gradients), rtol=1e-4, atol=1e-6)
 
 
-def test_shared_weights_gather_the_gradients_of_each_way_and_biases_stay_own(tiny_t5, batch, trained):
+def test_the_gradient_of_shared_blocks_is_the_sum_over_down_or_up_and_biases_are_not_shared(tiny_t5, batch, trained):
     together = trained(adapters.attach(tiny_t5(), compacter(shared_weights=True)))
     apart = adapters.attach(tiny_t5(), compacter())
     with torch.no_grad():
@@ -100,16 +100,16 @@ def test_shared_weights_gather_the_gradients_of_each_way_and_biases_stay_own(tin
                 parameter.copy_(layer.live(name))
     for model in (together, apart):
         model(**batch).loss.backward()
-    for way in ("down", "up"):
-        layers = [layer for path, layer in hypercomplex_layers(apart).items() if path.endswith(way)]
+    for projection in ("down", "up"):
+        layers = [layer for path, layer in hypercomplex_layers(apart).items() if path.endswith(projection)]
         for name in FACTORS:
-            owned = together.shared_parameters[f"compacter-all_tasks-{way}-{name}"]
+            owned = together.shared_parameters[f"compacter-all_tasks-{projection}-{name}"]
             torch.testing.assert_close(owned.grad, sum(layer.live(name).grad for layer in layers), rtol=1e-4, atol=1e-6)
     for layer, twin in zip(hypercomplex_layers(together).values(), hypercomplex_layers(apart).values(), strict=True):
         torch.testing.assert_close(layer.bias.grad, twin.bias.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_one_step_down_the_gradient_moves_what_it_can_and_the_next_everything(tiny_t5, batch):
+def test_all_parameters_have_a_gradient_after_one_step(tiny_t5, batch):
     model = adapters.attach(tiny_t5(), compacter())
     names = {name for name, p in model.named_parameters() if p.requires_grad}
 
@@ -126,8 +126,20 @@ def test_one_step_down_the_gradient_moves_what_it_can_and_the_next_everything(ti
     assert moving() == names
 
 
-@pytest.mark.parametrize(("description", "own", "shared", "numbers"), SETTINGS, ids=str)
-def test_every_setting_starts_as_the_base_model_and_learns(tiny_t5, batch, logits, description, own, shared, numbers):
+@pytest.mark.parametrize(
+    "description",
+    [
+        compacter(),
+        compacter(rank=2, factorized_rules=True, rule_rank=2),
+        compacter(factorized_weights=False),
+        compacter(shared_rules=False),
+        compacter(shared_weights=True),
+        compacter(learnable_rules=False),
+        {"kind": "phm", "reduction_factor": 4, "n": N},
+    ],
+    ids=str,
+)
+def test_step_0_equals_the_base_model_and_the_adapter_learns(tiny_t5, batch, logits, description):
     base = tiny_t5()
     model = adapters.attach(copy.deepcopy(base), description)
     assert torch.equal(logits(model), logits(base))
@@ -142,25 +154,25 @@ def test_every_setting_starts_as_the_base_model_and_learns(tiny_t5, batch, logit
     assert losses[-1] < losses[0] - 0.1
     for path, layer in hypercomplex_layers(model).items():
         if path.endswith("up"):
-            assert torch.linalg.matrix_rank(layer.full(), rtol=1e-5) == most_rank(layer), path
+            assert torch.linalg.matrix_rank(layer.full(), rtol=1e-5) == maximal_rank(layer), path
 
 
-def most_rank(layer):
-    """The rank that W = sum_i A_i (x) B_i has for matrices in general position."""
+def maximal_rank(layer):
+    """The rank of W = sum_i A_i (x) B_i for generic matrices."""
     rule = layer.n if len(layer.rule_names) == 1 else layer.live("rules_left").shape[2]
     rows, columns = layer.out_features // layer.n, layer.in_features // layer.n
     block = min(rows, columns) if len(layer.block_names) == 1 else layer.live("blocks_left").shape[2]
     return min(layer.n * rule * block, layer.in_features)
 
 
-def test_tasks_have_rules_of_their_own(tiny_t5):
+def test_each_task_has_its_own_rules(tiny_t5):
     model = tiny_t5()
     for task in ("rte", "cola"):
         adapters.attach(model, compacter(), task=task)
     assert sorted(model.shared_parameters) == ["compacter-cola-rules", "compacter-rte-rules"]
 
 
-def test_two_compacters_have_rules_of_their_own(tiny_t5):
+def test_each_of_two_compacters_has_its_own_rules(tiny_t5):
     model = adapters.attach(
         tiny_t5(), [compacter(sublayers=["self_attention"]), compacter(sublayers=["feed_forward"], n=2)]
     )
@@ -189,7 +201,7 @@ def test_fixed_rules_are_frozen_with_a_reason_and_saved(tiny_t5, batch, logits, 
 
 
 @pytest.mark.parametrize("description", [compacter(shared_weights=True), {"kind": "low_rank", "reduction_factor": 4}])
-def test_a_model_loaded_with_them_starts_as_the_base_and_a_whole_saved_one_comes_back(
+def test_from_pretrained_adds_adapters_to_a_base_and_restores_an_adapted_model(
     tiny_t5, logits, trained, tmp_path, description
 ):
     base = tiny_t5()
@@ -202,7 +214,7 @@ def test_a_model_loaded_with_them_starts_as_the_base_and_a_whole_saved_one_comes
     assert not torch.equal(logits(again), logits(base))
 
 
-REFUSED_FIELDS = [
+INVALID_FIELDS = [
     ({"kind": "phm", "n": 0}, ["'n'", "'phm'", "0"]),
     (compacter(n=-4), ["'n'", "'compacter'", "-4"]),
     (compacter(n=2.0), ["'n'", "2.0"]),
@@ -218,39 +230,39 @@ REFUSED_FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("description", "named"), REFUSED_FIELDS, ids=str)
-def test_a_field_that_makes_no_sense_is_refused_by_name(description, named):
-    with pytest.raises(ConfigurationError) as refusal:
+@pytest.mark.parametrize(("description", "named"), INVALID_FIELDS, ids=str)
+def test_invalid_fields_raise_an_error(description, named):
+    with pytest.raises(ConfigurationError) as error:
         AdapterConfig.from_dict(description)
-    assert all(name in str(refusal.value) for name in named), str(refusal.value)
-    assert str(refusal.value).endswith(".")
+    assert all(name in str(error.value) for name in named), str(error.value)
+    assert str(error.value).endswith(".")
 
 
-@pytest.mark.parametrize("kind", ["phm", "compacter"])
-@pytest.mark.parametrize(("n", "reduction_factor"), [(5, 4), (4, 4), (12, 4), (7, 3)])
-def test_an_n_that_does_not_divide_both_sizes_is_refused_with_those_that_do(
+@pytest.mark.parametrize(
+    ("kind", "n", "reduction_factor"), [("phm", 5, 4), ("phm", 4, 4), ("compacter", 12, 4), ("compacter", 7, 3)]
+)
+def test_an_n_that_does_not_divide_both_sizes_raises_an_error_with_valid_choices(
     tiny_t5, snapshot, kind, n, reduction_factor
 ):
     model = tiny_t5()
     before = snapshot(model)
-    with pytest.raises(ConfigurationError) as refusal:
+    with pytest.raises(ConfigurationError) as error:
         adapters.attach(model, {"kind": kind, "n": n, "reduction_factor": reduction_factor})
     choices = {4: "1, 2, 3, 6", 3: "1, 2, 4, 8"}[reduction_factor]
     width = D // reduction_factor
-    assert f"'n' of adapter kind {kind!r} divides both sizes" in str(refusal.value)
-    assert f"got {n} for 24 -> {width}: choose one of {choices}." in str(refusal.value)
+    assert f"'n' of adapter kind {kind!r} must divide both sizes" in str(error.value)
+    assert f"got {n} for 24 -> {width}: choose one of {choices}." in str(error.value)
     assert snapshot(model) == before
 
 
-@pytest.mark.parametrize("n", [4, 8, 12])
-@pytest.mark.parametrize("kind", ["phm", "compacter"])
-def test_the_usual_divisions_fit_t5_base(kind, n):
+@pytest.mark.parametrize(("kind", "n"), [("compacter", 4), ("compacter", 8), ("phm", 12)])
+def test_typical_values_of_n_fit_t5_base(kind, n):
     module = AdapterConfig.from_dict({"kind": kind, "n": n}).build(768, 768)
     y = torch.randn(2, 768)
     assert torch.equal(module(y), y)
 
 
-@pytest.mark.parametrize(("description", "own", "shared", "numbers"), SETTINGS, ids=str)
-def test_the_json_form_gives_the_configuration_back(description, own, shared, numbers):
+@pytest.mark.parametrize(("description", "own", "shared", "count"), SETTINGS, ids=str)
+def test_the_json_form_restores_the_configuration(description, own, shared, count):
     config = AdapterConfig.from_dict(description)
     assert AdapterConfig.from_dict(config.to_dict()) == config

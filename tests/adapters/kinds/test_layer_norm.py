@@ -27,7 +27,7 @@ def filled(module):
     return module
 
 
-def test_scale_norm_has_one_number_for_all_features():
+def test_scale_norm_has_one_parameter_for_all_features():
     norm = filled(build("scale_norm"))
     x = torch.randn(2, 5, D, dtype=torch.float64)
     expected = rms_norm(x, norm.g.detach() / D**0.5)
@@ -36,14 +36,14 @@ def test_scale_norm_has_one_number_for_all_features():
     assert [p.shape for p in norm.parameters()] == [()]
 
 
-def test_scale_norm_starts_at_the_constant_nearest_to_the_pretrained_weight():
+def test_scale_norm_starts_at_the_mean_of_the_pretrained_weight():
     weight = 1 + torch.randn(D)
     start = build("scale_norm", weight).dense_weight()
     torch.testing.assert_close(start, weight.mean().expand(D))
 
 
 @pytest.mark.parametrize("fields", [{}, {"rank": 2, "d": 2}, {"rank": [2, 3]}, {"raw_shape": [4, 6]}], ids=str)
-def test_tt_layer_norm_has_a_tt_vector_for_its_weight(fields, dense_of):
+def test_the_weight_of_tt_layer_norm_is_a_tt_vector(fields, dense_of):
     norm = filled(build("tt_layer_norm", **fields))
     weight = dense_of(norm.cores)[:, 0]
     x = torch.randn(2, 5, D, dtype=torch.float64)
@@ -62,11 +62,11 @@ def test_tt_layer_norm_has_a_tt_vector_for_its_weight(fields, dense_of):
     ],
     ids=str,
 )
-def test_rank_and_shape_fields_reach_the_cores(fields, shapes):
+def test_rank_and_shape_fields_determine_the_core_shapes(fields, shapes):
     assert [tuple(core.shape) for core in build("tt_layer_norm", **fields).cores] == shapes
 
 
-def test_the_pretrained_start_is_exact_at_full_rank_and_the_best_of_its_rank_below():
+def test_the_pretrained_start_is_exact_at_full_rank_and_the_best_approximation_below():
     weight = 1 + torch.randn(D)
     exact = build("tt_layer_norm", weight, rank=100)
     torch.testing.assert_close(exact.dense_weight(), weight, rtol=1e-5, atol=1e-6)
@@ -77,12 +77,12 @@ def test_the_pretrained_start_is_exact_at_full_rank_and_the_best_of_its_rank_bel
 
 
 @pytest.mark.parametrize("fields", [{}, {"disabled_cores": [0]}, {"disabled_cores": [1, 2]}, {"rank": 1}], ids=str)
-def test_a_start_from_ones_is_exactly_ones(fields):
+def test_init_ones_is_exactly_ones(fields):
     norm = build("tt_layer_norm", init="ones", **fields)
     assert torch.equal(norm.dense_weight(), torch.ones(D))
 
 
-def test_a_disabled_core_makes_the_weight_constant_along_its_factor_and_a_frozen_one_stays():
+def test_a_disabled_core_makes_the_weight_constant_along_its_factor_and_a_frozen_core_does_not_change():
     norm = build("tt_layer_norm", init="ones", frozen_cores=[0], disabled_cores=[1], rank=3)
     start = [core.detach().clone() for core in norm.cores]
     optimizer = torch.optim.SGD([p for p in norm.parameters() if p.requires_grad], lr=0.1)
@@ -104,10 +104,10 @@ def test_a_disabled_core_makes_the_weight_constant_along_its_factor_and_a_frozen
         ({"rank": [9, 2]}, ["'rank'", "[9, 2]"]),
     ],
 )
-def test_what_does_not_fit_the_weight_is_refused(fields, named):
-    with pytest.raises(ConfigurationError) as refusal:
+def test_shapes_and_ranks_that_do_not_fit_the_weight_raise_an_error(fields, named):
+    with pytest.raises(ConfigurationError) as error:
         build("tt_layer_norm", **fields)
-    assert all(name in str(refusal.value) for name in named)
+    assert all(name in str(error.value) for name in named)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_what_does_not_fit_the_weight_is_refused(fields, named):
     ],
     ids=str,
 )
-def test_the_family_in_order_of_trainable_numbers(tiny_t5, description, per_norm):
+def test_parameter_counts_of_the_family(tiny_t5, description, per_norm):
     model = adapters.attach(tiny_t5(), description)
     norms = 2 * 2 + 2 * 3 + 2
     assert adapters.summary(model).total.trainable == norms * per_norm
 
 
-def test_layer_norm_chooses_its_norms(tiny_t5):
+def test_layer_norm_selects_norms_by_sublayer_stack_and_layer(tiny_t5):
     def trainable(**fields):
         model = adapters.attach(tiny_t5(), {"kind": "layer_norm", **fields})
         return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -140,7 +140,7 @@ def test_layer_norm_chooses_its_norms(tiny_t5):
     }
 
 
-def test_the_later_rule_about_a_norm_wins(tiny_t5):
+def test_the_later_configuration_of_a_norm_wins(tiny_t5):
     last = {"kind": "layer_norm", "trainable": False, "sublayers": ["final"]}
     model = adapters.attach(tiny_t5(), [{"kind": "layer_norm"}, last])
     assert not model.encoder.final_layer_norm.weight.requires_grad
@@ -158,7 +158,7 @@ def test_a_replaced_norm_keeps_its_weight_class_and_name(tiny_t5):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_outputs_have_the_dtype_of_x_and_adapters_stay_float32(tiny_t5, dtype):
+def test_outputs_have_the_dtype_of_x_and_adapters_are_float32(tiny_t5, dtype):
     model = adapters.attach(tiny_t5().to(dtype), [{"kind": "tt_layer_norm"}])
     norm = model.encoder.final_layer_norm
     assert norm(torch.randn(3, D, dtype=dtype)).dtype == dtype

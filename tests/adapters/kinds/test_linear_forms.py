@@ -51,7 +51,7 @@ def test_a_hypercomplex_layer_is_a_sum_of_kronecker_products(n, fields):
     torch.testing.assert_close(module(x), x @ weight.T + module.bias, rtol=1e-12, atol=1e-12)
 
 
-def test_a_whole_hypercomplex_layer_is_the_two_core_tensor_train_layer_of_rank_n():
+def test_an_unfactorised_hypercomplex_layer_is_a_two_core_train_of_rank_n():
     n = 3
     module = filled(HypercomplexLinear(IN, OUT, n))
     train = t3.TTLinear(IN, OUT, raw_shape=((n, OUT // n), (n, IN // n)), tt_rank=[n], dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_a_whole_hypercomplex_layer_is_the_two_core_tensor_train_layer_of_rank_n
 
 @pytest.mark.parametrize("rank", [1, 2, 5, 12])
 @pytest.mark.parametrize(("in_features", "out_features"), [(IN, OUT), (OUT, IN)])
-def test_a_low_rank_layer_is_two_thin_products(rank, in_features, out_features):
+def test_a_low_rank_layer_is_a_product_of_two_thin_matrices(rank, in_features, out_features):
     module = filled(low_rank_linear(in_features, out_features, rank))
     v, u = module.cores[0].reshape(in_features, rank), module.cores[1].reshape(rank, out_features)
     x = torch.randn(2, 5, in_features, dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_a_low_rank_layer_is_two_thin_products(rank, in_features, out_features):
     assert sum(p.numel() for p in module.parameters()) == rank * (IN + OUT) + out_features
 
 
-def test_a_low_rank_layer_can_be_had_for_its_thin_products():
+def test_a_low_rank_layer_multiplies_by_its_thin_matrices():
     module = low_rank_linear(768, 24, 2)
     explained = t3.explain((1024, 768), module.network())
     fewest = min(explained.product, key=lambda cost: cost.flops)
@@ -105,12 +105,12 @@ def test_a_low_rank_layer_can_be_had_for_its_thin_products():
     ],
     ids=["low_rank", "hypercomplex"],
 )
-def test_a_rank_is_cut_to_the_largest_useful_one(module, shapes):
+def test_a_rank_is_clipped_to_the_largest_useful_one(module, shapes):
     assert {name: tuple(p.shape) for name, p in module.named_parameters()} == shapes | {"bias": (OUT,)}
 
 
 @pytest.mark.parametrize("fields", FACTORED)
-def test_a_hypercomplex_layer_has_no_parameter_but_those_it_reads(fields):
+def test_a_hypercomplex_layer_uses_all_of_its_parameters(fields):
     module = HypercomplexLinear(IN, OUT, 3, **fields)
     module(torch.randn(4, IN)).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
@@ -130,23 +130,22 @@ def dense_weight(module):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_starts_with_glorot_s_variance_and_without_bias(form):
+def test_a_form_starts_with_glorot_s_variance_and_a_zero_bias(form):
     draws = torch.stack([dense_weight(form()).detach() for _ in range(24)])
     assert draws.var().item() == pytest.approx(2 / (384 + 96), rel=0.15)
     assert abs(draws.mean().item()) < 0.003
     assert not form().bias.any()
 
 
-@pytest.mark.parametrize("rule_rank", [None, 1, 4])
-@pytest.mark.parametrize("sizes", [(48, 24), (1536, 768)])
-def test_rules_start_alike_in_layers_of_all_sizes(sizes, rule_rank):
+@pytest.mark.parametrize(("sizes", "rule_rank"), [((48, 24), None), ((48, 24), 4), ((768, 384), None), ((768, 384), 1)])
+def test_the_initial_variance_of_rules_is_independent_of_the_layer_size(sizes, rule_rank):
     draws = [HypercomplexLinear(*sizes, 8, rule_rank=rule_rank) for _ in range(40)]
     rules = torch.stack([m.rules if rule_rank is None else m.rules_left @ m.rules_right for m in draws])
     assert rules.var().item() == pytest.approx(1 / 8, rel=0.1)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_that_starts_at_zero_reaches_any_map_of_its_form(form):
+def test_a_form_that_starts_at_zero_can_learn_a_map_of_its_form(form):
     target = form().requires_grad_(False).double()
     module = form(zero=True).double()
     assert not dense_weight(module).any()
@@ -165,7 +164,7 @@ def test_a_form_that_starts_at_zero_reaches_any_map_of_its_form(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_made_on_the_meta_device_gets_all_its_values_by_reset_parameters(form):
+def test_reset_parameters_initializes_a_form_created_on_the_meta_device(form):
     with torch.device("meta"):
         module = form()
     assert all(p.is_meta for p in module.parameters())
@@ -181,7 +180,7 @@ def test_a_form_made_on_the_meta_device_gets_all_its_values_by_reset_parameters(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_keeps_the_dtype_of_its_input_and_lowers_under_autocast(form):
+def test_outputs_have_the_dtype_of_the_input_or_of_autocast(form):
     module = form()
     nn.init.normal_(module.bias)
     x = torch.randn(3, 384)
@@ -197,7 +196,7 @@ def test_a_form_keeps_the_dtype_of_its_input_and_lowers_under_autocast(form):
     assert {p.grad.dtype for p in module.parameters()} == {torch.float32}
 
 
-def test_factors_are_multiplied_in_float32_also_under_autocast():
+def test_factors_are_multiplied_in_float32_under_autocast():
     module, whole = HypercomplexLinear(384, 96, 8, rank=2), HypercomplexLinear(384, 96, 8)
     with torch.no_grad():
         whole.rules.copy_(module.rules)
@@ -208,7 +207,7 @@ def test_factors_are_multiplied_in_float32_also_under_autocast():
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
-def test_only_the_factor_met_last_starts_at_zero(form):
+def test_only_the_last_factor_starts_at_zero(form):
     module = form(zero=True)
     zero = {name for name, parameter in module.named_parameters() if not parameter.any()}
     assert zero - {"bias"} in ({"cores.1"}, {"blocks"}, {"blocks_left"})
@@ -230,7 +229,7 @@ def outputs(pair):
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
-def test_a_copy_shares_within_itself_only(clone):
+def test_a_copy_shares_parameters_within_itself_only(clone):
     pair = a_pair()
     twin = clone(pair)
     before = outputs(pair)
@@ -241,7 +240,7 @@ def test_a_copy_shares_within_itself_only(clone):
     assert all(layer.live("rules") is twin.owner["all"] for layer in twin.layers)
 
 
-def test_a_shared_tensor_stands_once_in_the_state_dict_and_is_read_where_it_stands():
+def test_a_shared_tensor_is_once_in_the_state_dict_and_read_from_its_owner():
     pair, other = a_pair(), a_pair()
     state = pair.state_dict()
     assert [name for name in state if "rules" in name or "owner" in name] == ["owner.all"]
@@ -250,7 +249,7 @@ def test_a_shared_tensor_stands_once_in_the_state_dict_and_is_read_where_it_stan
     assert [layer.live("rules") is other.owner["all"] for layer in other.layers] == [True, True]
 
 
-def test_resetting_a_layer_draws_its_shared_tensors_too():
+def test_reset_parameters_redraws_shared_tensors():
     pair = a_pair()
     with torch.no_grad():
         pair.owner["all"].fill_(torch.nan)
@@ -258,7 +257,7 @@ def test_resetting_a_layer_draws_its_shared_tensors_too():
     assert pair.owner["all"].isfinite().all()
 
 
-def test_fixed_rules_do_not_train_and_say_so():
+def test_fixed_rules_do_not_train_and_are_reported():
     module = HypercomplexLinear(IN, OUT, 3, rule_rank=1, learnable_rules=False)
     assert module.frozen_parameters() == dict.fromkeys(
         [module.rules_left, module.rules_right], "fixed rule of an adapter"

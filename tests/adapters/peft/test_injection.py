@@ -111,7 +111,7 @@ class TestInjection:
                 ConfigurationError,
                 "Key 'raw_shape'.*the out size 16",
             ),
-            ({"rank": [2, 500]}, ConfigurationError, "does not fit 16 -> 24"),
+            ({"rank": [2, 500]}, ConfigurationError, "must fit a layer 16 -> 24"),
         ],
         ids=["unknown target", "no linear", "shape of wi, not of q", "rank that no bond can use"],
     )

@@ -73,8 +73,8 @@ def test_patterns_set_rank_and_shape_of_single_linears():
     ("pattern", "sentence"),
     [
         ({"nowhere": 2}, "Key 'rank_pattern'.*'nowhere'"),
-        ({"q_proj": 2, "self_attn.q_proj": 3}, "says one thing of each place"),
-        ({"q_proj": [2, 500]}, "does not fit 16 -> 16"),
+        ({"q_proj": 2, "self_attn.q_proj": 3}, "must have one value for each place"),
+        ({"q_proj": [2, 500]}, "must fit a layer 16 -> 16"),
     ],
 )
 def test_invalid_pattern_raises_and_leaves_the_base_unchanged(pattern, sentence):

@@ -1,6 +1,6 @@
-"""Modes: the tensors of the papers written out densely over all sites, against what each place of the model computes.
+"""Modes against the tensors of the papers, computed densely over all sites of a model.
 
-cores of the oracle   one tensor for each mode: features (r, f, s), sites (r, S, s) with all slices stacked
+cores of the oracle   one tensor per mode: features (r, f, s), sites (r, S, s) with all slices stacked
 """
 
 import copy
@@ -49,7 +49,7 @@ def linears():
 
 
 TENSORS = {
-    # name: fields, tasks, closed form of the trainable numbers (D = 24, r = 3, 4 layers, 4 kinds of matrix, 12 linears)
+    # name: fields, tasks, trainable parameters in closed form (D = 24, r = 3, 4 layers, 4 kinds of matrix, 12 linears)
     "metatt-4d": ({"modes": ["in", "layer", "matrix", "out"], "rank": 3}, [None], 2 * D * 3 + (4 + 4) * 3**2),
     "metatt-5d": (
         {
@@ -123,7 +123,7 @@ def layer_at(model, path, task):
 
 
 class Oracle:
-    """The tensor of a description as leaves for autograd, one for each mode, read off the slices of a model."""
+    """The tensor of a model as leaves for autograd, one per mode, stacked from the slices of its layers."""
 
     def __init__(self, model, name):
         fields, self.tasks, _ = TENSORS[name]
@@ -137,7 +137,7 @@ class Oracle:
             self.leaves.append(torch.stack(slices).detach().clone().requires_grad_())  # (S, r, m, n, s); (S, m, n, r)
 
     def delta(self, linear, task):
-        """s T of one linear, (out, in), by the definition."""
+        """s T of one linear, (out, in), by definition."""
         operands, d = [], len(self.modes)
         for k, mode in enumerate(self.modes):
             row = self.rows[k][linear.index(mode, task) if mode in INDEXED_BY else ""]
@@ -146,7 +146,7 @@ class Oracle:
         return QV["scaling"] * torch.einsum(*operands, list(range(d, 3 * d))).reshape(D, D)
 
     def model_of(self, base, task):
-        """A function that computes the loss of the base with dense weights W + s T."""
+        """A function from a batch to the outputs of the base with dense weights W + s T."""
         weights = {f"{linear.path}.weight": base.get_parameter(f"{linear.path}.weight") for linear in linears()}
         changed = {
             f"{linear.path}.weight": weights[f"{linear.path}.weight"].detach() + self.delta(linear, task)
@@ -162,7 +162,7 @@ def scrambled(tiny_t5, trained):
 
 
 @every_tensor
-def test_the_model_is_the_dense_one_of_the_formula_merged_and_unmerged(tiny_t5, scrambled, batch, logits, name):
+def test_the_model_equals_the_dense_formula_merged_and_unmerged(tiny_t5, scrambled, batch, logits, name):
     model, base = scrambled(name), tiny_t5().double()
     oracle = Oracle(model, name)
     for task in oracle.tasks:
@@ -194,7 +194,7 @@ def test_the_gradient_of_a_slice_is_the_sum_over_its_places(tiny_t5, scrambled, 
 
 
 @every_tensor
-def test_the_count_is_the_closed_form_and_every_tensor_exists_once(tiny_t5, name):
+def test_the_parameter_count_is_the_closed_form_and_every_tensor_exists_once(tiny_t5, name):
     model = attached(tiny_t5(), name)
     counts = adapters.summary(model)
     assert counts.total.trainable == TENSORS[name][2]
@@ -204,7 +204,7 @@ def test_the_count_is_the_closed_form_and_every_tensor_exists_once(tiny_t5, name
 
 
 @every_tensor
-def test_it_starts_at_the_base_model_and_one_core_has_a_gradient(tiny_t5, batch, logits, name):
+def test_step_0_equals_the_base_model_and_the_zero_core_has_a_gradient(tiny_t5, batch, logits, name):
     base, model = tiny_t5(), attached(tiny_t5(), name)
     for task in TENSORS[name][1]:
         adapters.set_active_task(model, task)
@@ -218,7 +218,7 @@ def test_it_starts_at_the_base_model_and_one_core_has_a_gradient(tiny_t5, batch,
 
 
 @pytest.mark.parametrize("zero_core", [0, 1, 2, -1])
-def test_any_core_may_start_at_zero(tiny_t5, batch, logits, zero_core):
+def test_any_core_can_start_at_zero(tiny_t5, batch, logits, zero_core):
     model = attached(tiny_t5(), "metatt-4d", zero_core=zero_core)
     assert torch.equal(logits(model), logits(tiny_t5()))
     layer = layer_at(model, linears()[0].path, None)
@@ -228,7 +228,7 @@ def test_any_core_may_start_at_zero(tiny_t5, batch, logits, zero_core):
 
 
 @pytest.mark.parametrize("name", ["metatt-4d with tasks", "lotr with tasks", "metatt-4d"])
-def test_a_second_task_starts_at_the_base_model_and_leaves_the_first_alone(tiny_t5, trained, logits, name):
+def test_a_second_task_starts_at_the_base_model_and_does_not_change_the_first(tiny_t5, trained, logits, name):
     description = {**QV, **TENSORS[name][0]}
     base = logits(tiny_t5())
     model = trained(adapters.attach(tiny_t5(), description, "first"))
@@ -245,8 +245,8 @@ def test_a_second_task_starts_at_the_base_model_and_leaves_the_first_alone(tiny_
     assert added == (rank**2 if "task" in description["modes"] else own)
 
 
-@every_tensor
-def test_a_folder_and_a_whole_model_give_it_back_with_each_tensor_once(tiny_t5, trained, logits, tmp_path, name):
+@pytest.mark.parametrize("name", ["metatt-4d with tasks", "a ring of sites", "cp with tasks", "interleaved"])
+def test_saved_adapters_models_and_copies_restore_it_with_each_tensor_once(tiny_t5, trained, logits, tmp_path, name):
     model = trained(attached(tiny_t5(), name))
     adapters.save(model, tmp_path / "adapter")
     model.save_pretrained(tmp_path / "whole")
@@ -257,35 +257,35 @@ def test_a_folder_and_a_whole_model_give_it_back_with_each_tensor_once(tiny_t5, 
         "copied": copy.deepcopy(model),
         "whole": T5ForConditionalGeneration.from_pretrained(tmp_path / "whole").eval(),
     }
-    for way, other in others.items():
-        assert adapters.attachments(other) == adapters.attachments(model), way
+    for origin, other in others.items():
+        assert adapters.attachments(other) == adapters.attachments(model), origin
         for task in TENSORS[name][1]:
             adapters.set_active_task(model, task)
             adapters.set_active_task(other, task)
-            assert torch.equal(logits(other), logits(model)), way
+            assert torch.equal(logits(other), logits(model)), origin
 
 
-def test_a_tt_bias_has_the_rank_of_the_tensor_and_not_of_one_matrix(tiny_t5):
+def test_a_tt_bias_has_the_rank_of_the_whole_tensor(tiny_t5):
     fields = {"modes": ["layer", "out_in"], "rank": 3, "bias": "tt"}
     layer = layer_at(adapters.attach(tiny_t5(), {**QV, **fields}), linears()[0].path, None)
     assert (layer.ranks, layer.bias.ranks) == ((1, 3, 1), (1, 3, 1))
 
 
 @pytest.mark.parametrize("disabled", [0, 1, 3])
-def test_a_mode_may_be_disabled(tiny_t5, trained, logits, disabled):
-    """Then its core is the same identity-like element at all sites, where one matrix could not use the ranks too."""
+def test_the_core_of_a_mode_can_be_disabled(tiny_t5, trained, logits, disabled):
+    """Its core is the same identity-like element at all sites, also at ranks that a single matrix could not use."""
     fields = {"modes": ["layer", "in", "out", "matrix"], "rank": 3, "disabled_cores": [disabled]}
     model = adapters.attach(tiny_t5(), {**QV, **fields})
     assert torch.equal(logits(model), logits(tiny_t5()))
-    numbers = {0: 4 * 3, 1: D * 9, 2: D * 9, 3: 4 * 3}
-    assert adapters.summary(model).total.trainable == sum(n for k, n in numbers.items() if k != disabled)
+    counts = {0: 4 * 3, 1: D * 9, 2: D * 9, 3: 4 * 3}
+    assert adapters.summary(model).total.trainable == sum(n for k, n in counts.items() if k != disabled)
     unmerged = logits(trained(model))
     assert not torch.allclose(unmerged, logits(tiny_t5()))
     with adapters.merged(model):
         torch.testing.assert_close(logits(model), unmerged, rtol=1e-4, atol=1e-4)
 
 
-def test_the_summary_says_which_cores_are_slices(tiny_t5):
+def test_the_summary_lists_which_cores_are_slices(tiny_t5):
     rows = adapters.summary(attached(tiny_t5(), "metatt-4d")).to_dict()["cores"]
     everywhere = "shared across layers, sublayers, projections"
     assert [(row["shape"], row["modules"], row["state"]) for row in rows if row["place"] == "q"] == [
@@ -296,7 +296,7 @@ def test_the_summary_says_which_cores_are_slices(tiny_t5):
     ]
 
 
-def test_tt_single_takes_site_modes_too(tiny_t5, trained, logits):
+def test_tt_single_supports_site_modes(tiny_t5, trained, logits):
     base = tiny_t5()
     description = {"kind": "tt_single", "modes": ["in", "layer", "matrix", "out"], "rank": 3}
     model = adapters.attach(tiny_t5(), description)
@@ -327,7 +327,7 @@ def test_tt_single_takes_site_modes_too(tiny_t5, trained, logits):
     ],
     ids=str,
 )
-def test_modes_reach_the_cores(modes, fields, shapes):
+def test_modes_determine_the_core_shapes(modes, fields, shapes):
     config = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 2, "modes": modes, **fields})
     assert config.d == len(modes)
     assert [tuple(core.shape) for core in config.build(24, 48).linear.cores] == shapes
@@ -340,7 +340,7 @@ def test_modes_reach_the_cores(modes, fields, shapes):
     st.integers(1, 400),
     st.sampled_from(["ascending", "descending", "mixed", "reversed_out"]),
 )
-def test_factors_stand_where_modes_have_them_and_multiply_to_the_sizes(modes, in_features, out_features, order):
+def test_factors_are_in_the_cores_that_carry_them_and_multiply_to_the_sizes(modes, in_features, out_features, order):
     sides = [[mode in (side, "out_in") for mode in modes] for side in ("out", "in")]
     if not all(map(any, sides)):
         return
@@ -351,12 +351,12 @@ def test_factors_stand_where_modes_have_them_and_multiply_to_the_sizes(modes, in
 
 
 META = {"modes": ["in", "layer", "matrix", "out"]}
-REFUSED = [
+INVALID = [
     ({"modes": ["in", "linear"]}, ["'modes'", "out features"]),
     ({"modes": ["out", "out"]}, ["'modes'", "in features"]),
     ({"modes": []}, ["'modes'"]),
     ({"modes": ["in", "head", "out"]}, ["'modes'", "head"]),
-    ({**META, "d": 3}, ["'d'", "3 beside 4 modes"]),
+    ({**META, "d": 3}, ["'d'", "3 with 4 in modes"]),
     ({**META, "raw_shape": [[24], [24]]}, ["'raw_shape'", "4 modes"]),
     ({**META, "raw_shape": [[2, 1, 1, 12], [24, 1, 1, 1]]}, ["'raw_shape'", "out", "2 for core 0"]),
     ({**META, "raw_shape": [[1, 1, 1, 24], [12, 2, 1, 1]]}, ["'raw_shape'", "in", "2 for core 1"]),
@@ -376,15 +376,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "named"), REFUSED, ids=str)
-def test_what_modes_exclude_is_refused_by_name(fields, named):
-    with pytest.raises(ConfigurationError) as refusal:
+@pytest.mark.parametrize(("fields", "named"), INVALID, ids=str)
+def test_fields_that_contradict_modes_raise_an_error(fields, named):
+    with pytest.raises(ConfigurationError) as error:
         AdapterConfig.from_dict({"kind": "tt_lora", **fields})
     for name in named:
-        assert name in str(refusal.value)
+        assert name in str(error.value)
 
 
-def test_linears_of_unequal_sizes_have_no_tensor_in_common(tiny_t5, snapshot):
+def test_site_modes_require_linears_of_equal_sizes(tiny_t5, snapshot):
     model = tiny_t5()
     before = snapshot(model)
     with pytest.raises(ConfigurationError, match=r"'modes'.*\(3, 24, 1, 1\) and \(3, 48, 1, 1\).*wi"):

@@ -1,4 +1,4 @@
-"""rank_pattern and shape_pattern: which places they name, what is built there, and what is refused."""
+"""rank_pattern and shape_pattern: the places that they match, the layers built there, and their errors."""
 
 import json
 import re
@@ -13,7 +13,7 @@ ENCODER_0 = "encoder.block.0.layer.1.DenseReluDense"
 
 
 def layers(model):
-    """The TT layers by path, without the stacks' common parts."""
+    """The TT layers by path."""
     found = {}
     for path, module in model.named_modules():
         if beside := getattr(module, "beside", None):
@@ -22,7 +22,7 @@ def layers(model):
 
 
 PATTERNS = [
-    # rank_pattern, ranks by the expression that places fit; all others have rank 2
+    # rank_pattern, ranks by a regular expression for paths; all other places have rank 2
     ({"wi": 3}, {r".*\.wi": (1, 3, 3, 1)}),
     ({"wi": [1, 4]}, {r".*\.wi": (1, 1, 4, 1)}),
     ({f"{ENCODER_0}.wo": 3}, {re.escape(f"{ENCODER_0}.wo"): (1, 3, 3, 1)}),
@@ -34,7 +34,7 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize(("pattern", "expected"), PATTERNS, ids=str)
-def test_ranks_are_those_of_the_pattern_and_elsewhere_the_rank(tiny_t5, logits, pattern, expected):
+def test_a_rank_pattern_sets_the_ranks_of_matching_places_only(tiny_t5, logits, pattern, expected):
     description = {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending", "rank_pattern": pattern}
     model = adapters.attach(tiny_t5(), description)
     assert len(layers(model)) == 8
@@ -45,15 +45,15 @@ def test_ranks_are_those_of_the_pattern_and_elsewhere_the_rank(tiny_t5, logits, 
 
 
 @pytest.mark.parametrize("pattern", [{"wi": 3}, {f"{ENCODER_0}.wo": 1, r".*\.wi": [2, 4]}], ids=str)
-def test_ranks_of_places_change_no_shape(tiny_t5, pattern):
-    """Cheap shapes are chosen by the rank of all places."""
+def test_ranks_of_places_do_not_change_the_cheapest_shape(tiny_t5, pattern):
+    """They are chosen for the general rank."""
     plain = layers(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}))
     other = layers(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, "rank_pattern": pattern}))
     assert {path: layer.raw_shape for path, layer in plain.items()} == {p: ly.raw_shape for p, ly in other.items()}
     assert any(layer.ranks != other[path].ranks for path, layer in plain.items())
 
 
-def test_shapes_of_places_count_their_own_cores(tiny_t5):
+def test_shapes_of_places_can_have_another_number_of_cores(tiny_t5):
     patterns = {"shape_pattern": {"wo": [[4, 6], [6, 8]]}, "rank_pattern": {"wo": [5]}}
     model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, "shape_mode": "ascending", **patterns})
     for path, layer in layers(model).items():
@@ -61,7 +61,7 @@ def test_shapes_of_places_count_their_own_cores(tiny_t5):
         assert (layer.raw_shape, layer.ranks) == expected
 
 
-def test_shapes_of_places_with_as_many_cores_leave_the_named_ones_as_they_are(tiny_t5):
+def test_shapes_of_places_with_equally_many_cores_keep_the_named_cores(tiny_t5):
     fields = {
         "shape_mode": "ascending",
         "shape_pattern": {"wo": [[2, 3, 4], [3, 4, 4]]},
@@ -72,7 +72,7 @@ def test_shapes_of_places_with_as_many_cores_leave_the_named_ones_as_they_are(ti
         assert (layer.frozen_cores, layer.zero_core) == ((0,), 1)
 
 
-def test_a_bottleneck_has_them_at_the_linear_that_it_stands_after(tiny_t5):
+def test_a_bottleneck_is_matched_by_the_linear_before_it(tiny_t5):
     description = {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4, "rank_pattern": {"wo": 1}}
     model = adapters.attach(tiny_t5(), description)
     for path, module in model.named_modules():
@@ -83,7 +83,7 @@ def test_a_bottleneck_has_them_at_the_linear_that_it_stands_after(tiny_t5):
 
 
 @pytest.mark.parametrize("pattern", [{"wo": 1}, {"wo": 1, ".*[.]o": 3}], ids=str)
-def test_ranks_of_places_change_no_cheapest_shape_of_a_bottleneck(tiny_t5, logits, pattern):
+def test_ranks_of_places_do_not_change_the_cheapest_shapes_of_a_bottleneck(tiny_t5, logits, pattern):
     shapes = []
     for patterns in ({}, {"rank_pattern": pattern}):
         description = {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4, "shape_mode": "cheapest", **patterns}
@@ -95,7 +95,7 @@ def test_ranks_of_places_change_no_cheapest_shape_of_a_bottleneck(tiny_t5, logit
     assert shapes[0] == shapes[1]
 
 
-def test_modes_hold_for_shapes_of_places(tiny_t5):
+def test_modes_apply_to_shapes_of_places(tiny_t5):
     description = {"kind": "tt_lora", "rank": 2, "modes": ["in", "out"], "raw_shape": [[1, 48], [24, 1]]}
     model = adapters.attach(tiny_t5(), {**description, "shape_pattern": {"wo": [[1, 24], [48, 1]]}})
     sizes = {path.rpartition(".")[2]: layer.raw_shape for path, layer in layers(model).items()}
@@ -104,7 +104,7 @@ def test_modes_hold_for_shapes_of_places(tiny_t5):
         adapters.attach(tiny_t5(), {**description, "shape_pattern": {"wo": [[48, 1], [1, 24]]}})
 
 
-def test_a_folder_gives_them_back(tiny_t5, trained, logits, tmp_path):
+def test_patterns_are_saved_and_loaded(tiny_t5, trained, logits, tmp_path):
     patterns = {
         "rank_pattern": {"wi": [1, 4], "block.1.layer.1.*wo": 3},
         "shape_pattern": {"wi": [[3, 4, 4], [4, 3, 2]]},
@@ -118,13 +118,19 @@ def test_a_folder_gives_them_back(tiny_t5, trained, logits, tmp_path):
     assert torch.equal(logits(loaded), logits(model))
 
 
-def test_configurations_that_differ_in_them_are_hashable_and_not_equal():
+def test_the_configuration_of_a_place_equals_one_without_patterns():
+    config = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 2, "rank_pattern": {"wi": 3}})
+    assert config.at("block.0.wi") == AdapterConfig.from_dict({"kind": "tt_lora", "rank": 3, "shape_mode": "cheapest"})
+    assert config.at("block.0.wo") is config
+
+
+def test_configurations_with_different_patterns_are_hashable_and_not_equal():
     plain, other = (AdapterConfig.from_dict({"kind": "tt_lora", "rank_pattern": p}) for p in (None, {"wi": 2}))
     assert plain != other
     assert len({plain, other}) == 2
 
 
-REFUSED = [
+INVALID = [
     ({"rank_pattern": {"wi": 0}}, ["'rank_pattern'", "0"]),
     ({"rank_pattern": {"wi": [2, -1]}}, ["'rank_pattern'", "[2, -1]"]),
     ({"rank_pattern": {"wi": "8"}}, ["'rank_pattern'", "'8'"]),
@@ -149,12 +155,12 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "named"), REFUSED, ids=str)
-def test_what_does_not_fit_is_refused_by_name_and_the_model_untouched(tiny_t5, snapshot, fields, named):
+@pytest.mark.parametrize(("fields", "named"), INVALID, ids=str)
+def test_invalid_patterns_raise_an_error_and_leave_the_model_unchanged(tiny_t5, snapshot, fields, named):
     model = tiny_t5()
     before = snapshot(model)
-    with pytest.raises(ConfigurationError) as refusal:
+    with pytest.raises(ConfigurationError) as error:
         adapters.attach(model, {"kind": "tt_lora", "rank": 2, **fields})
     for name in named:
-        assert name in str(refusal.value)
+        assert name in str(error.value)
     assert snapshot(model) == before

@@ -1,4 +1,4 @@
-"""The start from the principal part of a weight: the singular values of numpy, and a step 0 that is the base."""
+"""Initialization from the principal part of a weight, against the SVD of numpy; step 0 equals the base model."""
 
 import copy
 import math
@@ -24,13 +24,13 @@ every_setting = pytest.mark.parametrize("name", SETTINGS)
 
 
 def deltas(model):
-    """The adapters with the weights that they stand beside."""
+    """The adapters with their base weights."""
     hosts = [module for module in model.modules() if getattr(module, "beside", None)]
     return [(host.beside["tt_lora"].active, host.base_tensor("weight")) for host in hosts]
 
 
 @every_setting
-def test_step_0_is_the_base_bit_for_bit(tiny_t5, batch, logits, name):
+def test_step_0_equals_the_base_model_bit_for_bit(tiny_t5, batch, logits, name):
     base, model = tiny_t5(), adapters.attach(tiny_t5(), SETTINGS[name])
     assert torch.equal(logits(model), logits(base))
     with adapters.merged(model):
@@ -42,9 +42,8 @@ def test_step_0_is_the_base_bit_for_bit(tiny_t5, batch, logits, name):
         assert delta.linear.full().any()
 
 
-@pytest.mark.parametrize("scaling", [1.0, -0.5, 4.0])
-@pytest.mark.parametrize("rank", [1, 3, 7])
-def test_low_rank_modes_start_at_the_largest_singular_values(tiny_t5, rank, scaling):
+@pytest.mark.parametrize(("rank", "scaling"), [(1, 1.0), (3, -0.5), (7, 4.0)])
+def test_low_rank_modes_start_at_the_truncated_svd(tiny_t5, rank, scaling):
     model = adapters.attach(tiny_t5(), {**SETTINGS["low rank"], "rank": rank, "scaling": scaling})
     for delta, weight in deltas(model):
         u, s, v = np.linalg.svd(weight.double().numpy())
@@ -52,13 +51,13 @@ def test_low_rank_modes_start_at_the_largest_singular_values(tiny_t5, rank, scal
         torch.testing.assert_close(scaling * delta.linear.full().double(), nearest, rtol=1e-4, atol=1e-5)
 
 
-def test_a_train_of_all_ranks_starts_at_the_weight(tiny_t5):
+def test_a_train_of_full_rank_starts_at_the_weight(tiny_t5):
     for delta, weight in deltas(adapters.attach(tiny_t5(), {**PRINCIPAL, "rank": 1000, "scaling": 2.0})):
         torch.testing.assert_close(2.0 * delta.linear.full(), weight, rtol=1e-4, atol=1e-5)
 
 
 @every_setting
-def test_trained_it_is_the_dense_model_of_t_minus_its_start(tiny_t5, trained, logits, batch, dense_of, name):
+def test_the_trained_model_has_the_dense_delta_t_minus_t_0(tiny_t5, trained, logits, batch, dense_of, name):
     base = tiny_t5().double()
     model = trained(adapters.attach(tiny_t5(), SETTINGS[name])).double()
     changed = {}
@@ -77,7 +76,7 @@ def test_trained_it_is_the_dense_model_of_t_minus_its_start(tiny_t5, trained, lo
         torch.testing.assert_close(logits(model), unmerged, rtol=1e-9, atol=1e-9)
 
 
-def test_the_gradient_moves_the_principal_part(tiny_t5, batch):
+def test_gradients_are_those_of_pissa(tiny_t5, batch):
     """As in PiSSA: with W - B_0 A_0 frozen, the gradients of B and A are G A_0^T and B_0^T G with G that of W."""
     model, base = adapters.attach(tiny_t5(), SETTINGS["low rank"]).double(), tiny_t5().double()
     model(**batch).loss.backward()
@@ -91,15 +90,15 @@ def test_the_gradient_moves_the_principal_part(tiny_t5, batch):
             torch.testing.assert_close(gradients[1][:, :, 0, 0], (g @ a[0, 0]).T, rtol=1e-8, atol=1e-12)
 
 
-def test_only_t_trains_and_t_0_is_counted_apart(tiny_t5):
+def test_only_t_trains_and_t_0_counts_as_frozen(tiny_t5):
     counts = adapters.summary(adapters.attach(tiny_t5(), PRINCIPAL)).groups["tt_lora"]
     plain = adapters.summary(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 3})).groups["tt_lora"]
     assert counts.trainable == plain.trainable
     assert counts.parameters == 2 * plain.parameters
 
 
-@every_setting
-def test_a_folder_and_a_whole_model_give_it_back(tiny_t5, trained, logits, tmp_path, name):
+@pytest.mark.parametrize("name", ["ring", "ranks by place"])
+def test_saved_adapters_models_and_copies_restore_it(tiny_t5, trained, logits, tmp_path, name):
     model = trained(adapters.attach(tiny_t5(), SETTINGS[name]))
     adapters.save(model, tmp_path / "adapter")
     model.save_pretrained(tmp_path / "whole")
@@ -108,13 +107,13 @@ def test_a_folder_and_a_whole_model_give_it_back(tiny_t5, trained, logits, tmp_p
         "copied": copy.deepcopy(model),
         "whole": T5ForConditionalGeneration.from_pretrained(tmp_path / "whole").eval(),
     }
-    for way, other in others.items():
-        assert torch.equal(logits(other), logits(model)), way
+    for origin, other in others.items():
+        assert torch.equal(logits(other), logits(model)), origin
         trains = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (other, model)]
-        assert trains[0] == trains[1], way
+        assert trains[0] == trains[1], origin
 
 
-def test_on_the_meta_device_it_waits_for_the_weights(tiny_t5, logits, tmp_path):
+def test_a_model_created_on_the_meta_device_starts_from_the_loaded_weights(tiny_t5, logits, tmp_path):
     base = tiny_t5()
     base.save_pretrained(tmp_path)
     config = T5Config.from_pretrained(tmp_path)
@@ -127,7 +126,7 @@ def test_on_the_meta_device_it_waits_for_the_weights(tiny_t5, logits, tmp_path):
         assert torch.equal(delta.origin.full(), other.origin.full())
 
 
-def test_it_starts_from_the_untouched_weight_of_a_merged_model(tiny_t5, trained):
+def test_it_starts_from_the_original_weight_of_a_merged_model(tiny_t5, trained):
     plain = adapters.attach(tiny_t5(), SETTINGS["low rank"], "b")
     model = trained(adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}, "a"))
     adapters.set_active_task(model, "a")
@@ -139,7 +138,7 @@ def test_it_starts_from_the_untouched_weight_of_a_merged_model(tiny_t5, trained)
             assert torch.equal(other.linear.full(), module.beside["tt_lora"].tasks["b"].linear.full())
 
 
-def test_a_bfloat16_base_keeps_its_weight_and_step_0(tiny_t5, logits):
+def test_step_0_equals_a_bfloat16_base_whose_weight_is_unchanged(tiny_t5, logits):
     base, model = tiny_t5().to(torch.bfloat16), adapters.attach(tiny_t5().to(torch.bfloat16), PRINCIPAL)
     assert torch.equal(logits(model), logits(base))
     assert all(delta.origin.cores[0].dtype == torch.float32 for delta, _ in deltas(model))
@@ -147,7 +146,7 @@ def test_a_bfloat16_base_keeps_its_weight_and_step_0(tiny_t5, logits):
 
 @pytest.mark.parametrize("name", ["train", "scaled, with a bias"])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_rounds_the_change_and_not_what_it_is_the_difference_of(tiny_t5, trained, name, autocast):
+def test_in_half_precision_only_the_difference_is_rounded(tiny_t5, trained, name, autocast):
     """After steps as small as 0.1 % of T, the two products in bfloat16 would differ by nothing but their rounding."""
     for delta, _ in deltas(trained(adapters.attach(tiny_t5(), SETTINGS[name]), std=1e-4)):
         x = torch.randn(2, 5, delta.linear.in_features).bfloat16()
@@ -160,7 +159,7 @@ def test_half_precision_rounds_the_change_and_not_what_it_is_the_difference_of(t
         assert (change - expected).norm() < 2**-8 * expected.norm()
 
 
-def test_dropout_is_one_and_the_same_for_both_chains(tiny_t5):
+def test_both_chains_use_the_same_dropout_mask(tiny_t5):
     model = adapters.attach(tiny_t5(), {**PRINCIPAL, "dropout": 0.5}).train()
     for delta, _ in deltas(model):
         x = torch.randn(2, 5, delta.linear.in_features)
@@ -168,7 +167,7 @@ def test_dropout_is_one_and_the_same_for_both_chains(tiny_t5):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_weight_that_is_not_finite_is_refused_by_its_path(tiny_t5, snapshot, value):
+def test_a_weight_that_is_not_finite_raises_an_error_with_its_path(tiny_t5, snapshot, value):
     model, path = tiny_t5(), "decoder.block.1.layer.2.DenseReluDense.wo"
     model.get_parameter(f"{path}.weight").data[0, 0] = value
     before = snapshot(model)
@@ -193,7 +192,7 @@ def test_a_weight_that_is_not_finite_is_refused_by_its_path(tiny_t5, snapshot, v
     ],
     ids=str,
 )
-def test_what_it_excludes_is_refused_by_name(fields, named):
-    with pytest.raises(ConfigurationError) as refusal:
+def test_unsupported_fields_raise_an_error(fields, named):
+    with pytest.raises(ConfigurationError) as error:
         AdapterConfig.from_dict({**PRINCIPAL, **fields})
-    assert all(name in str(refusal.value) for name in named)
+    assert all(name in str(error.value) for name in named)

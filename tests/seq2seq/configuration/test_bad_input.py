@@ -99,10 +99,10 @@ CASES = {
     "empty list of adapters": ({"adapter": []}, ["adapter", "empty list"]),
     "unknown field": ({"adapter": {**LORA, "rnk": 4}}, ["rnk", "rank", "tt_lora"]),
     "field of another kind": ({"adapter": {**LORA, "reduction_factor": 4}}, ["reduction_factor", "tt_lora"]),
-    "rank zero": ({"adapter": {**LORA, "rank": 0}}, ["rank", "0", "from 1"]),
+    "rank zero": ({"adapter": {**LORA, "rank": 0}}, ["rank", "0", "positive integer"]),
     "rank as a string": ({"adapter": {**LORA, "rank": "eight"}}, ["rank", "eight", "integer"]),
     "rank list of a wrong length": ({"adapter": {**LORA, "rank": [2, 2, 2]}}, ["rank", "[2, 2, 2]", "2 ranks"]),
-    "no cores": ({"adapter": {**LORA, "d": 0}}, ["'d'", "0", "at least 1"]),
+    "no cores": ({"adapter": {**LORA, "d": 0}}, ["'d'", "0", "positive integer"]),
     "shape that does not factor": (
         {"adapter": {**LORA, "target_modules": ["wi"], "raw_shape": [[4, 5], [4, 8]]}},
         ["raw_shape", "20", "64"],

@@ -139,7 +139,7 @@ REFUSED = {
     "unknown field": ({"adapter.rnk": [1, 2]}, [], ["rnk", "rank"]),
     "a place that is not there": ({"adapter[3].rank": [1, 2]}, [], ["'3'", "tt_lora"]),
     "one value of a wrong type": ({"seed": [0, "one"]}, [], ["seed", "'one'", "integer"]),
-    "one value out of range": ({"adapter.rank": [4, 0]}, [], ["rank", "0", "from 1"]),
+    "one value out of range": ({"adapter.rank": [4, 0]}, [], ["rank", "0", "positive integer"]),
     "an override of what varies": ({"seed": [0, 1]}, ["seed=5"], ["seed", "seed=5", "sweep.seed=[5]"]),
     "an override inside what varies": (
         {"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]},

@@ -233,7 +233,7 @@ def test_gated_feed_forward_has_both_inner_linears(base):
     ("config", "message"),
     [
         ({"kind": "peft:lora"}, "did you mean 'LORA'"),
-        ({"kind": "pft:LORA"}, "Key 'kind' of an adapter names what is trained; got 'pft:LORA'"),
+        ({"kind": "pft:LORA"}, "Key 'kind' of an adapter must name an adapter kind; got 'pft:LORA'"),
         ({"kind": "peft:LORA", "rank": 8}, "got 'rank': known are .*lora_alpha"),
         ({"kind": "peft:LORA", "lora_alhpa": 8}, "did you mean 'lora_alpha'"),
         ({"kind": "peft:LORA", "r": "eight"}, "Key 'r' of adapter kind 'peft:LORA'.*valid integer"),
