@@ -71,6 +71,18 @@ class TestAdaptRanks:
         assert all(row.after == row.before for row in report.rows[::2])
         assert all(sum(row.after) < sum(row.before) for row in report.rows[1::2])
 
+    def test_of_equal_singular_values_the_one_with_most_parameters_is_truncated(self, tiny_t5):
+        """Orthonormal cores: a rank of wi (48 x 24) saves more parameters than a rank of q (24 x 24)."""
+        config = {"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q", "wi"]}
+        model = adapters.attach(tiny_t5(), config)
+        for first, last in (layer.cores for layer in layers_of(model)):
+            for core in (first, last):
+                orthonormal = torch.linalg.qr(torch.randn(core.numel() // 4, 4))[0]
+                core.data = (orthonormal if core is first else orthonormal.mT).reshape(core.shape)
+        groups, _ = adaptable_trains(model)
+        report = adapters.adapt_ranks(model, budget=parameter_count(groups) - 1)
+        assert [row.path.rpartition(".")[2] for row in report.rows if row.after != row.before] == ["wi"]
+
     def test_the_scaling_is_part_of_the_error(self, tiny_t5, trained):
         two = [
             {**LORA, "scaling": 100.0, "target_modules": ["wi"]},

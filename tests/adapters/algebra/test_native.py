@@ -36,7 +36,7 @@ LINEAR = {
         "modes": ["in", "layer", "matrix", "out"],
         "target_modules": ["q", "v"],
     },
-    "two adapters": [{**LORA, "shape_mode": "mixed"}, {**LORA, "shape_mode": "mixed", "rank": 3, "bias": "none"}],
+    "two adapters": [{**LORA, "shape_mode": "mixed"}, {**LORA, "shape_mode": "mixed", "rank": 3}],
 }
 
 

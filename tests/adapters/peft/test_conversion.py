@@ -192,7 +192,9 @@ def test_the_command_finds_the_direction_from_the_source(native, tiny_t5, tmp_pa
     tiny_t5(ours=False).save_pretrained(tmp_path / "base")
     base = ["--base", str(tmp_path / "base")]
     assert main([str(folder), str(tmp_path / "peft"), *base]) is None
-    assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["peft_type"] == "TT_LORA"
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["peft_type"] == "TT_LORA"
+    assert config["target_modules"] == ["wi", "wo"]
     assert main([str(tmp_path / "peft"), str(tmp_path / "back"), *base]) is None
     ours, back = (load_file(path / "adapter_model.safetensors") for path in (folder, tmp_path / "back"))
     assert ours.keys() == back.keys()
