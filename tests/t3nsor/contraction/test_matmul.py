@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import t3nsor as t3
 from t3nsor.contraction import Plan
+from t3nsor.contraction.strategy import Wanted
 
 PLANS = ["auto", "timed", "sequential", "halves@1", "materialised", "fused, halves@2, sequential_reversed"]
 
@@ -67,6 +68,23 @@ def test_cores_with_unit_factors_match_dense_algebra_by_every_strategy(name, fro
         torch.testing.assert_close(
             step(plan, network, x, g, weight, bias), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=plan: f"{p}: {m}"
         )
+
+
+@pytest.mark.parametrize("wanted", Wanted.__members__.values(), ids=str)
+def test_every_strategy_returns_the_wanted_gradients_and_none_for_others(
+    wanted, random_network, strategies_of, dense_step
+):
+    network, weight = random_network(), torch.randn(24, 12, dtype=torch.float64)
+    x, g = torch.randn(4, 12, dtype=torch.float64), torch.randn(4, 24, dtype=torch.float64)
+    _, for_input, *for_cores = dense_step(network, x, g, weight)
+    for name in strategies_of(3):
+        strategy = Plan.parse(name, 3).product
+        found = strategy.gradients(x, g, network.cores, weight, wanted)
+        assert [part is not None for part in found] == [Wanted.INPUT in wanted, Wanted.CORES in wanted]
+        if Wanted.INPUT in wanted:
+            torch.testing.assert_close(found[0], for_input, rtol=1e-10, atol=1e-10)
+        if Wanted.CORES in wanted:
+            torch.testing.assert_close(found[1], for_cores, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("plan", PLANS)
