@@ -41,8 +41,8 @@ def test_both_families_have_every_method():
 
 @pytest.mark.parametrize("family", [DEMO, GLUE], ids=["demo", "glue"])
 def test_a_family_has_one_task_and_one_model(family):
-    runs = [load_experiment(path).run for path in family]
-    assert len({(run.task_name, run.model_name_or_path) for run in runs}) == 1
+    workloads = [load_experiment(path).workload for path in family]
+    assert len({(workload.task_name, workload.model_name_or_path) for workload in workloads}) == 1
 
 
 @pytest.mark.parametrize("path", named(GLUE))

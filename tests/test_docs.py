@@ -30,11 +30,13 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
 from seq2seq.experiment import TRAINING_DEFAULTS, RunArguments
-from seq2seq.extras import baselines
+from seq2seq.extras import EXTRAS
 from seq2seq.tasks import metric_classes
 from seq2seq.tasks import registry as tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.splits import SPLIT_POLICIES
+from seq2seq.text.workload import TextWorkload
+from seq2seq.workload import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,7 +47,7 @@ REGISTRIES = (
     t3nsor.FORMATS,
     tasks.TASKS,
     metric_classes.METRICS,
-    baselines.BASELINES,
+    WORKLOADS,
 )
 LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}
 """Values that complete a run of which a page shows only some keys."""
@@ -211,17 +213,18 @@ def test_the_table_of_tasks_equals_the_registry():
     assert [row[0] for row in table("tasks.md", "mixture key")] == [field.name for field in fields(Mixture)]
 
 
-def test_the_tables_of_keys_equal_the_run_arguments():
+def test_the_tables_of_keys_equal_the_fields_of_run_workload_and_extras():
     headings = ("run key", "text key", "extra key")
     documented = {row[0]: row[1] for heading in headings for row in table("configs.md", heading)}
-    actual = {field.name: default_of(field) for field in fields(RunArguments)}
-    assert documented == actual | {"adapter": '{"kind": "none"}'}
+    parts = (RunArguments, TextWorkload, *EXTRAS)
+    actual = {field.name: default_of(field) for part in parts for field in fields(part)}
+    assert documented == actual | {"adapter": '{"kind": "none"}', "workload": '"text"'}
 
 
 def test_the_tables_of_training_arguments_equal_defaults_and_reserved_arguments():
     documented = {row[0]: row[1] for row in table("configs.md", "training argument")}
     assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
-    assert dict(table("configs.md", "reserved argument")) == RESERVED_ARGUMENTS
+    assert dict(table("configs.md", "reserved argument")) == RESERVED_ARGUMENTS | TextWorkload.reserved_arguments
 
 
 def test_the_table_of_kinds_equals_the_registry():

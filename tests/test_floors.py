@@ -1,6 +1,12 @@
-"""The floors of the house: imports go down only, and only heavy or optional things are imported late."""
+"""The layers of the project: imports go down only, without cycles, and only heavy or optional packages late.
+
+A wing is a package of a floor, such as ``adapters/saved``; a module at the root of a floor is a wing by itself. If the
+wings are ordered by their imports there is no cycle between them, so that each imports only from wings below it.
+Imports for type checking count, as do those inside functions.
+"""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -9,49 +15,134 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["t3nsor", "adapters", "third_party", "seq2seq"]
 OPTIONAL_OR_HEAVY = {"wandb", "peft", "matplotlib"}
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+WORKLOADS = ("text",)
+"""Wings of seq2seq that must not import each other."""
 
 
-def imported_packages(tree: ast.AST) -> list[tuple[str, ast.stmt]]:
-    """The first part of every imported name, with the statement."""
+def name_of(path: Path) -> str:
+    """The dotted name of a module; a package's __init__ has a name of its own, as nobody means it by its modules."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for path in SOURCES}
+
+
+def imported_names(tree: ast.AST, module: str) -> list[tuple[str, ast.stmt]]:
+    """Every imported name in full, with the statement; relative imports are resolved against ``module``."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name.partition(".")[0], node) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.append((node.module.partition(".")[0], node))
+            found += [(alias.name, node) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [(f"{base}.{alias.name}", node) for alias in node.names]
     return found
 
 
+def imported_modules(source: str, module: str, modules: set[str]) -> set[str]:
+    """The modules of the project that a source imports, or of which it imports a name."""
+    found = set()
+    for name, _ in imported_names(ast.parse(source), module):
+        parent = name.rpartition(".")[0]
+        candidates = (name, f"{name}.__init__", parent, f"{parent}.__init__")
+        found |= {next((candidate for candidate in candidates if candidate in modules), module)}
+    return found - {module}
+
+
+def wing_of(module: str) -> str:
+    """adapters.saved.folder -> adapters.saved, adapters.merging -> adapters.merging."""
+    parts = module.split(".")
+    return module if parts[1] == "__init__" else ".".join(parts[:2])
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """A cycle of a graph {node: what it imports}; empty if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
 def upward_imports(source: str, floor: str) -> list[str]:
-    """Floors above ``floor`` (or beside the house) that the source imports."""
-    above = set(FLOORS[FLOORS.index(floor) + 1 :]) | {"run_seq2seq", "tests", "benchmarks"}
-    return sorted(name for name, _ in imported_packages(ast.parse(source)) if name in above)
+    """Floors above ``floor`` (or outside the house) that the source imports."""
+    above = {*FLOORS[FLOORS.index(floor) + 1 :], "run_seq2seq", "tests", "benchmarks"}
+    packages = {name.partition(".")[0] for name, _ in imported_names(ast.parse(source), floor)}
+    return sorted(packages & above)
 
 
 def late_imports(source: str) -> list[str]:
     """Packages imported inside a function."""
-    tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return sorted({name for function in functions for name, _ in imported_packages(function)})
+    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    return sorted({name.partition(".")[0] for function in functions for name, _ in imported_names(function, "")})
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down_only(path: Path):
-    floor = path.relative_to(ROOT).parts[0]
-    assert upward_imports(path.read_text(), floor) == []
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """The modules of the project, and what each imports."""
+    return {module: imported_modules(path.read_text(), module, {*MODULES}) for module, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_optional_or_heavy_packages_are_imported_late(path: Path):
+@pytest.fixture(scope="module")
+def wings(graph) -> dict[str, set[str]]:
+    """The wings of the project, and what each imports."""
+    found: dict[str, set[str]] = {}
+    for module, imported in graph.items():
+        found.setdefault(wing_of(module), set()).update(wing_of(other) for other in imported)
+    return {wing: others - {wing} for wing, others in found.items()}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_floors_import_down_only(floor):
+    paths = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == floor]
+    assert {name_of(path): upward_imports(path.read_text(), floor) for path in paths} == {
+        name_of(path): [] for path in paths
+    }
+
+
+def test_no_module_is_in_a_cycle(graph):
+    assert cycle(graph) == []
+
+
+def test_wings_import_down_only(wings):
+    assert cycle(wings) == []
+
+
+def test_workloads_do_not_import_each_other(wings):
+    workloads = {f"seq2seq.{name}" for name in WORKLOADS}
+    assert {wing: sorted(wings[wing] & workloads - {wing}) for wing in workloads} == {wing: [] for wing in workloads}
+
+
+def test_only_a_workload_names_itself(wings):
+    """The runner, extras, configuration and reports know a workload by the registry alone."""
+    workloads = {f"seq2seq.{name}" for name in WORKLOADS}
+    assert sorted(wing for wing, imported in wings.items() if imported & workloads) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_only_optional_or_heavy_packages_are_imported_late(path):
     assert set(late_imports(path.read_text())) <= OPTIONAL_OR_HEAVY
 
 
-def test_t3nsor_knows_torch_and_nothing_else():
+def test_t3nsor_imports_torch_and_nothing_else():
     allowed = {"torch", "t3nsor", *__import__("sys").stdlib_module_names}
-    for path in (ROOT / "t3nsor").rglob("*.py"):
-        assert {name for name, _ in imported_packages(ast.parse(path.read_text()))} <= allowed, path
+    for module, path in MODULES.items():
+        if module.startswith("t3nsor"):
+            names = imported_names(ast.parse(path.read_text()), module)
+            assert {name.partition(".")[0] for name, _ in names} <= allowed, module
 
 
 def test_the_checks_see_what_they_guard_against():
     assert upward_imports("import torch\nfrom seq2seq.tasks import TASKS", "adapters") == ["seq2seq"]
     assert late_imports("def f():\n    from adapters import merge") == ["adapters"]
+    modules = {"t3nsor.a", "t3nsor.b.c", "t3nsor.b.__init__"}
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .b.c import C"
+    assert imported_modules(for_types, "t3nsor.a", modules) == {"t3nsor.b.c"}
+    assert imported_modules("from ..a import A\nfrom .. import b", "t3nsor.b.c", modules) == {
+        "t3nsor.a",
+        "t3nsor.b.__init__",
+    }
+    assert wing_of("adapters.saved.folder") == "adapters.saved"
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert cycle({"a": {"b", "c"}, "b": {"c"}}) == []
