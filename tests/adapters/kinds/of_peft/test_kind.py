@@ -13,6 +13,7 @@ import transformers
 from peft import PeftType
 
 import adapters
+from adapters.kinds.of_peft.layers import PeftAdapter
 from adapters.kinds.of_peft.types import UNSUPPORTED_TYPES
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
@@ -165,6 +166,12 @@ def test_bfloat16_base_has_float32_adapters_and_unmerges_bit_for_bit(name, base,
         with adapters.merged(model):
             torch.testing.assert_close(logits(model), expected, rtol=0.05, atol=0.1)
     assert all(torch.equal(before[path], tensor) for path, tensor in model.state_dict().items())
+
+
+def test_adapters_keep_no_copy_of_the_base_weights(base):
+    model = adapters.attach(base(), kind("LORA"))
+    layers = [m.layer for m in model.modules() if isinstance(m, PeftAdapter)]
+    assert [layer.base_layer.weight for layer in layers] == [None] * len(layers) != []
 
 
 def test_lora_is_its_formula(base, trained):
