@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.third_party import tiny
-from third_party.trainers.activations import saved_activations
+from third_party.trainers.activations import begins_layer, saved_activations
 
 
 class Tower(nn.Module):
@@ -54,6 +54,24 @@ def measured(model, batch):
 @pytest.fixture
 def batch():
     return tiny.collator()(tiny.rows(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("", False),
+        ("encoder", True),
+        ("encoder.block", False),
+        ("encoder.block.0", True),
+        ("encoder.block.0.layer.1", False),
+        ("model.layers.2", True),
+        ("transformer.h.11.mlp.c_fc", False),
+        ("lm_head", True),
+        ("lm_head.beside.tt_lora.tasks.all_tasks.linear.cores", False),
+    ],
+)
+def test_blocks_and_parts_of_any_model_begin_a_layer(name, begins):
+    assert begins_layer(name) is begins
 
 
 def test_each_layer_of_a_tower_keeps_what_its_algebra_needs():

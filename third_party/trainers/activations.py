@@ -12,7 +12,6 @@ and only these are counted. The hooks return the tensors unchanged.
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +21,6 @@ from torch import Tensor, nn
 from adapters.base.sublayers import layer_of
 
 OUTSIDE = "loss"
-LAYER = re.compile(r"[^.]+(\.block\.\d+)?")
-"""Names of the modules that begin a layer: parts of the model, and blocks of its stacks."""
 
 
 @contextlib.contextmanager
@@ -51,7 +48,7 @@ def saved_activations(model: nn.Module) -> Iterator[dict[str, int]]:
 
     hooks = []
     for name, module in model.named_modules():
-        if LAYER.fullmatch(name):
+        if begins_layer(name):
             hooks += [module.register_forward_pre_hook(enter(layer_of(name))), module.register_forward_hook(leave)]
     try:
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
@@ -59,3 +56,9 @@ def saved_activations(model: nn.Module) -> Iterator[dict[str, int]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def begins_layer(name: str) -> bool:
+    """Whether the module of this name is in another layer than its parent."""
+    parent = name.rpartition(".")[0]
+    return name != "" and (parent == "" or layer_of(name) != layer_of(parent))
