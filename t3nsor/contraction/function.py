@@ -4,7 +4,8 @@
 
 Eager code calls an autograd.Function; compiled code calls the same kernels as the custom operator
 `torch.ops.t3nsor.network_product`, which the compiler treats as opaque, without a graph break. Both choose their plan
-when they run, by the sizes of that call.
+when they run, by the sizes of that call. The compiler's on-disk cache is not keyed on the schemas of the operators: do
+not change the arguments of one that has been released, but register a new one.
 """
 
 import inspect
@@ -104,16 +105,16 @@ def _(x, cores, weight, bias, plan):
 @torch.library.custom_op(
     "t3nsor::network_product_gradients",
     mutates_args=(),
-    schema="(Tensor g, Tensor x, Tensor[] cores, Tensor? weight, str plan, int wanted) -> Tensor[]",
+    schema="(Tensor g, Tensor x, Tensor[] cores, Tensor? weight, str plan, bool for_x, bool for_cores) -> Tensor[]",
 )
-def _gradients_operator(g, x, cores, weight, plan, wanted):
-    for_input, gradients = _gradients(g, x, cores, weight, plan, Wanted(wanted))
+def _gradients_operator(g, x, cores, weight, plan, for_x, for_cores):
+    for_input, gradients = _gradients(g, x, cores, weight, plan, _wanted(for_x, for_cores))
     return [t.contiguous() for t in (*([] if for_input is None else [for_input]), *(gradients or []))]
 
 
 @_gradients_operator.register_fake
-def _(g, x, cores, weight, plan, wanted):
-    like = [*([x] if Wanted.INPUT in Wanted(wanted) else []), *(cores if Wanted.CORES in Wanted(wanted) else [])]
+def _(g, x, cores, weight, plan, for_x, for_cores):
+    like = [*([x] if for_x else []), *(cores if for_cores else [])]
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in like]
 
 
@@ -124,10 +125,10 @@ def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, weight, *cores = ctx.saved_tensors
     for_x, for_cores, _, for_bias, _ = ctx.needs_input_grad
-    wanted, made = _wanted(for_x, any(for_cores)), []
-    if wanted:
+    wanted, made = (for_x, any(for_cores)), []
+    if any(wanted):
         gradients = torch.ops.t3nsor.network_product_gradients
-        made = list(gradients(g.contiguous(), x, cores, weight, ctx.plan, wanted.value))
+        made = list(gradients(g.contiguous(), x, cores, weight, ctx.plan, *wanted))
     for_input = made.pop(0) if for_x else None
     for_each_core = made or [None] * len(cores)
     return for_input, for_each_core, None, _bias_gradient(ctx, g) if for_bias else None, None

@@ -9,7 +9,6 @@ import t3nsor as t3
 from t3nsor.contraction.chains import Sizes
 from t3nsor.contraction.function import network_product
 from t3nsor.contraction.plans import candidates
-from t3nsor.contraction.strategy import Wanted
 
 PLANS = ["auto", "sequential", "halves@1", "expanded@2", "fused", "fused, halves@1, sequential_reversed"]
 
@@ -275,14 +274,14 @@ def test_the_operator_of_the_product_is_well_formed(plan, frozen, inputs):
 
 
 @pytest.mark.parametrize(
-    ("plan", "wanted"),
-    [*((plan, Wanted.BOTH) for plan in PLANS), ("auto", Wanted.INPUT), ("auto", Wanted.CORES)],
+    ("plan", "for_x", "for_cores"),
+    [*((plan, True, True) for plan in PLANS), ("auto", True, False), ("auto", False, True)],
 )
-def test_the_operator_of_the_gradients_is_well_formed(plan, wanted, inputs):
+def test_the_operator_of_the_gradients_is_well_formed(plan, for_x, for_cores, inputs):
     x, cores, weight, _ = inputs()
     x, *cores = (t.detach() for t in (x, *cores))
     g = torch.randn(4, 24, dtype=torch.float64)
-    torch.library.opcheck(torch.ops.t3nsor.network_product_gradients, (g, x, cores, weight, plan, wanted.value))
+    torch.library.opcheck(torch.ops.t3nsor.network_product_gradients, (g, x, cores, weight, plan, for_x, for_cores))
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
@@ -297,7 +296,7 @@ def test_the_operators_return_the_strides_of_their_fakes(
         plan = "sequential_reversed"
     x = torch.randn(tokens, network.shape[1], dtype=torch.float64)
     y = torch.ops.t3nsor.network_product(x, cores, None, None, plan)
-    made = torch.ops.t3nsor.network_product_gradients(y, x, cores, None, plan, Wanted.BOTH.value)
+    made = torch.ops.t3nsor.network_product_gradients(y, x, cores, None, plan, True, True)
     assert all(t.is_contiguous() for t in (y, *made))
     assert [t.shape for t in made] == [t.shape for t in (x, *cores)]
 

@@ -70,6 +70,20 @@ def test_halves_of_two_thin_factors_have_the_closed_form():
     assert strategy.gradient_work(TOKENS, sizes, False, Wanted.BOTH).flops == 3 * down + 2 * up
 
 
+def test_only_grouped_halves_copy_y_g_and_the_intermediate():
+    """At bond 1 of (4, 6) x (3, 5), rank 2: M1 = 4, N1 = 3, M2 = 6, N2 = 5, and P has T N1 R M2 entries."""
+    sizes, between = Sizes((4, 6), (3, 5), (1, 2, 1)), TOKENS * 3 * 2 * 6
+    grouped, expanded = Plan.parse("halves@1", 2).product, Plan.parse("expanded@1", 2).product
+    assert sorted(grouped.product_work(TOKENS, sizes, False).copies) == sorted([between, TOKENS * 24])
+    for wanted, copies in (
+        (Wanted.INPUT, [TOKENS * 24, between]),
+        (Wanted.CORES, [TOKENS * 24, between, between]),
+        (Wanted.BOTH, [TOKENS * 24, between, between]),
+    ):
+        assert sorted(grouped.gradient_work(TOKENS, sizes, False, wanted).copies) == sorted(copies)
+        assert expanded.gradient_work(TOKENS, sizes, False, wanted).copies == (24 * 3 * 2 * 6,)
+
+
 def test_a_product_counts_each_entry_once_and_an_added_result_twice():
     assert Product(2, 3, 5).flops == 60
     assert Product(2, 3, 5).moved == 6 + 15 + 10
