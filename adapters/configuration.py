@@ -73,6 +73,14 @@ class AdapterConfig:
         """Return the scopes across which each shared slot is shared, see ``adapters.base.sharing``; by default none."""
         return {}
 
+    def field_of_slot(self, slot: int | str) -> str:
+        """Return the field that makes a slot of ``shared_slots`` shared, for error messages."""
+        return "share_across"
+
+    def site_mode(self, core: int) -> str | None:
+        """Return the site mode of a core that has a slice for each layer, matrix, linear or task; None by default."""
+        return None
+
     def build_at(self, place: Place, in_features: int, out_features: int) -> nn.Module:
         """Build the module of one place at a linear; by default the same for all places, see ``build``."""
         return self.build(in_features, out_features)

@@ -15,7 +15,6 @@ from torch import nn
 from adapters.base.sharing import in_words
 from adapters.injection import attachments
 from adapters.merging import adapted_modules
-from adapters.tensor_train.modes import INDEXED_BY
 from t3nsor.module import TTModule
 
 
@@ -84,9 +83,9 @@ def _state(layer: TTModule, k: int, config: Any) -> str:
     if k in layer.disabled_cores:
         return "disabled"
     state = "frozen" if k in layer.frozen_cores else "trains"
-    modes = getattr(config, "modes", None)
-    if modes is not None and modes[k] in INDEXED_BY and layer.shareable():
-        state += f", a slice for each {modes[k]}"
+    mode = config.site_mode(k)
+    if mode is not None and layer.shareable():
+        state += f", a slice for each {mode}"
     for slot in layer.cores.slots(k):
         if layer.format == "tensor_basis":
             state += f", from {len(layer.cores.read(slot))} basis cores"

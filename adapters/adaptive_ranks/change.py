@@ -158,18 +158,18 @@ def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, ma
         check_type(key, value, annotation, WHERE)
 
     if rel_tol is not None and budget is not None:
-        _refuse("rel_tol", "excludes a budget", f"{rel_tol} beside a budget of {budget}", "drop one of the two")
+        _refuse("rel_tol", "excludes a budget", f"{rel_tol} with a budget of {budget}", "drop one of the two")
     if rel_tol is None and budget is None and max_rank is None and not grow:
-        _refuse("rel_tol", "or 'budget', 'max_rank' or 'grow' says what the ranks will be", "none", "give one")
+        _refuse("rel_tol", "or 'budget', 'max_rank' or 'grow' is required", "none of them", "give one")
     if rel_tol is not None and not 0 <= rel_tol < 1:
-        _refuse("rel_tol", "is a share of the norm, from 0 up to, not including, 1", rel_tol, "0.01 is usual")
-    for key, value, least in (("budget", budget, 1), ("min_rank", min_rank, 1), ("max_rank", max_rank, 1)):
-        if value is not None and value < least:
-            _refuse(key, f"is a whole number from {least} on", value, "raise it")
+        _refuse("rel_tol", "must be a share of the norm in [0, 1)", rel_tol, "0.01 is typical")
+    for key, value in (("budget", budget), ("min_rank", min_rank), ("max_rank", max_rank)):
+        if value is not None and value < 1:
+            _refuse(key, "must be a positive integer", value, "raise it")
     if grow < 0:
-        _refuse("grow", "is by how much ranks rise, from 0 on", grow, "leave it out to let none rise")
+        _refuse("grow", "must be the number that ranks grow by, at least 0", grow, "leave it out for no growth")
     if max_rank is not None and max_rank < min_rank:
-        _refuse("max_rank", "is at least min_rank", f"{max_rank} beside a min_rank of {min_rank}", "raise it")
+        _refuse("max_rank", "must be at least min_rank", f"{max_rank} with a min_rank of {min_rank}", "raise it")
 
 
 def check_alone(model: nn.Module) -> nn.Module:

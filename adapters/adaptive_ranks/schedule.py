@@ -57,9 +57,9 @@ class RankSchedule:
             check_type(key, getattr(self, key), int, WHERE)
         for key in ("start", "every"):
             if getattr(self, key) < 1:
-                _refuse(key, "counts steps from 1 on", getattr(self, key), "raise it")
+                _refuse(key, "must be a positive number of steps", getattr(self, key), "raise it")
         if self.end < self.start:
-            _refuse("end", "is no step before start", f"{self.end} with start {self.start}", "raise it")
+            _refuse("end", "must not be before start", f"{self.end} with start {self.start}", "raise it")
         check_arguments(self.rel_tol, self.budget, self.min_rank, self.max_rank, self.grow)
 
     @property

@@ -75,7 +75,7 @@ def plan_sharing(
         parameter, borrowers = planned.setdefault(key, (owned.get(key, own), []))
         if parameter.shape != own.shape:
             config.refuse(
-                _field_of_slot(config, slot),
+                config.field_of_slot(slot),
                 f"shares parameters of one shape across {in_words(scopes)}",
                 f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
                 _fix(config, slot, layer, scopes),
@@ -102,13 +102,6 @@ def in_words(scopes: frozenset[Scope]) -> str:
 def scopes_of(config: Any, key: str) -> frozenset[Scope]:
     """The scopes of an entry of ``shared_parameters``; ``config`` is that of its attachment."""
     return next(scopes for slot, scopes in config.shared_slots().items() if key.endswith(f"-{slot}"))
-
-
-def _field_of_slot(config: Any, slot: Any) -> str:
-    """The field of the configuration that makes a slot shared."""
-    if slot in getattr(config, "shared_cores", ()):
-        return "shared_cores"
-    return "modes" if getattr(config, "modes", None) else "share_across"
 
 
 def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:

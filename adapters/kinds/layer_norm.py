@@ -118,6 +118,9 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
         return dict.fromkeys(self.shared_cores, frozenset(self.share_across))
 
+    def field_of_slot(self, slot: int | str) -> str:
+        return "shared_cores"
+
     def build(self, weight: Tensor, eps: float) -> "TensorTrainLayerNorm":
         if self.raw_shape is not None:
             check_factors(self, self.raw_shape, weight.shape[0], "weight")

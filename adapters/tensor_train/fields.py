@@ -24,7 +24,15 @@ from adapters.base.sublayers import Sublayer
 from adapters.configuration import AdapterConfig, as_lists
 from adapters.tensor_train import checks
 from adapters.tensor_train.layer_shape import ShapeMode, layer_shape, resolve_shape_mode, shareable_shape
-from adapters.tensor_train.modes import Mode, RawShape, check_modes, has_sites, ranks_of_sites, scopes_of_modes
+from adapters.tensor_train.modes import (
+    INDEXED_BY,
+    Mode,
+    RawShape,
+    check_modes,
+    has_sites,
+    ranks_of_sites,
+    scopes_of_modes,
+)
 from adapters.tensor_train.patterns import PATTERNS, check_expressions, check_patterns, pattern_value
 from adapters.validation import ConfigurationError
 
@@ -134,6 +142,14 @@ class TensorTrainFields(AdapterConfig):
     def random_init(self) -> str | float:
         """The initialization of the cores of a layer, but for the zero one."""
         return self.init
+
+    def field_of_slot(self, slot: int | str) -> str:
+        if slot in self.shared_cores:
+            return "shared_cores"
+        return "share_across" if self.modes is None else "modes"
+
+    def site_mode(self, core: int) -> str | None:
+        return self.modes[core] if self.modes is not None and self.modes[core] in INDEXED_BY else None
 
     def shared_slots(self) -> dict[int | str, frozenset[Scope]]:
         if self.has_sites:

@@ -109,9 +109,9 @@ def check_run(run: RunArguments) -> None:
     """Refuse names and paths that cannot be."""
     check_experiment_name(run.experiment_name)
     if run.adapter_path is not None and not os.path.isdir(run.adapter_path):
-        refuse("adapter_path", "names a directory", f"{run.adapter_path!r}, which is none", "check the path", "the run")
+        refuse("adapter_path", "must name a directory", repr(run.adapter_path), "check the path", "the run")
     if os.path.isfile(run.output_root):
-        refuse("output_root", "names a directory", f"{run.output_root!r}, a file", "choose another", "the run")
+        refuse("output_root", "must name a directory", f"{run.output_root!r}, a file", "choose another", "the run")
 
 
 def check_ranges(experiment: Experiment) -> None:

@@ -68,6 +68,6 @@ class TestLoss:
         losses = [trainer.compute_loss(trainer.model, batch).item() for batch in (without, with_inputs)]
         assert losses[0] == losses[1]
 
-    def test_loss_function_of_another_is_refused(self, bases, tmp_path):
+    def test_a_custom_loss_function_is_refused(self, bases, tmp_path):
         with pytest.raises(ValueError, match="compute_loss_func"):
             tiny.make_trainer(bases["relu"], tmp_path, compute_loss_func=lambda outputs, labels, **kwargs: 0)

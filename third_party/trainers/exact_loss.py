@@ -17,7 +17,7 @@ IGNORED_LABEL = -100
 
 
 class ExactLossMixin:
-    """Mixin over transformers' ``Trainer``; a subclass says what is summed, in ``summed_loss``."""
+    """Mixin over transformers' ``Trainer``; a subclass defines what is summed, in ``summed_loss``."""
 
     loss_is_scaled_for_ga = True
 
