@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from seq2seq.extras.baselines import bag_of_words
+from seq2seq.text.baselines import bag_of_words
 from seq2seq.small_world import lexicon
 from seq2seq.small_world.datasets import DATA_SETS, SPLITS, TASKS, rows, write
 from seq2seq.tasks.files import read_rows
