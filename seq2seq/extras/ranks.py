@@ -45,9 +45,9 @@ class Ranks(Extra):
         if self.rank_schedule is None:
             return
         configs = experiment.adapters
-        trains = {c.kind: fixed_ranks_reason(c) for c in configs if isinstance(c, TensorTrainFields)}
-        if not any(reason is None for reason in trains.values()):
-            given = "; ".join(f"{kind}: {reason}" for kind, reason in trains.items())
+        reasons = [(c.kind, fixed_ranks_reason(c)) for c in configs if isinstance(c, TensorTrainFields)]
+        if not any(reason is None for _, reason in reasons):
+            given = "; ".join(f"{kind}: {reason}" for kind, reason in reasons)
             raise ConfigurationError(
                 "Key 'rank_schedule' needs a tt_lora, tt_single or tt_adapter of the format tensor_train whose cores "
                 f"are its own and all train; got {given or ', '.join(config.kind for config in configs)}: change the "

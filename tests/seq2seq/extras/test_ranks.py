@@ -120,6 +120,11 @@ def test_what_cannot_be_is_refused_and_nothing_written(changes, said, values, tm
     assert not (tmp_path / "outputs").exists()
 
 
+def test_one_adapter_with_adaptable_ranks_among_others_of_its_kind_is_enough(values):
+    other = {**LORA, "target_modules": ["q"], "shared_cores": [0]}
+    assert len(read_experiment({**values, "adapter": [LORA, other]}).adapters) == 2
+
+
 def test_several_processes_are_refused(values, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(adapters.ConfigurationError, match=r"rank_schedule.*torchrun"):
