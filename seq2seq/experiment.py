@@ -29,7 +29,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 2,  # the best and the newest
     "logging_steps": 20,
-    "logging_first_step": True,  # a curve begins at its beginning
+    "logging_first_step": True,  # log step 1 too
     "load_best_model_at_end": True,
     "metric_for_best_model": "average_metrics",
     "report_to": "none",
@@ -67,7 +67,7 @@ class Extra:
     """Something that a run may add; its fields are the JSON keys that ask for it. By default a hook does nothing."""
 
     changes_training: ClassVar[bool] = False
-    """Whether a run with it trains differently; if not, a finished run may be asked for it."""
+    """Whether it affects training; if not, it can be added to a finished run."""
 
     pictures: ClassVar[tuple[str, ...]] = ()
     """Files that it draws into the run folder, for trackers."""
@@ -97,15 +97,15 @@ class Extra:
         """
         return {}
 
-    def is_in(self, result: Mapping[str, Any]) -> bool:
+    def is_satisfied_by(self, result: Mapping[str, Any]) -> bool:
         """Whether an earlier result has all that this extra asks for."""
         return True
 
-    def rows(self, experiment: "Experiment", result: Mapping[str, Any]) -> list[list[str]]:
+    def table_rows(self, experiment: "Experiment", result: Mapping[str, Any]) -> list[list[str]]:
         """Rows of the result's table: name and value."""
         return []
 
-    def section(self, directory: Path, result: Mapping[str, Any]) -> str:
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
         """A section of the run's README.md, in Markdown, whose pictures it draws; empty for none."""
         return ""
 

@@ -38,8 +38,9 @@ def measure_finished(directory: Path, curve: str, chords: int) -> dict[str, Any]
             "name the folder of a finished run."
         )
     experiment = read_experiment({**load_values(folder.config), "log_to_wandb": False})
-    prepared = prepare(experiment, trained=directory / "none")  # the adapter as initialised
+    prepared = prepare(experiment, trained=None)  # the adapter as initialised
     before = measure(experiment, prepared, curve, chords)
+    adapters.fit_ranks(prepared.model, folder.adapter)
     adapters.load(prepared.model, folder.adapter)
     return record(directory, before, measure(experiment, prepared, curve, chords), curve, chords)
 

@@ -16,6 +16,7 @@ another baseline). A run of another configuration is refused. ``overwrite`` puts
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -26,15 +27,13 @@ from typing import Any
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
 from seq2seq.experiment import Experiment
+from seq2seq.workload import DEFAULT_WORKLOAD
 
-ASKED_OF_A_RUN = ("do_train", "do_eval", "do_predict", "adapter_path")
-"""Keys that ask a finished run for more; those of extras that do not change training are others."""
+EXTENDING_KEYS = ("do_train", "do_eval", "do_predict", "adapter_path")
+"""Keys that may differ when a finished run is extended; those of extras that do not change training are others."""
 
 TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
 """Keys on which the result does not depend."""
-
-OLDER_DEFAULTS = {"workload": "text"}
-"""Keys that an older config.json lacks."""
 
 FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
@@ -86,7 +85,7 @@ class RunFolder:
         result, training = self.read_result(), experiment.training
         asked = {split for split, key in (("validation", "do_eval"), ("test", "do_predict")) if training[key]}
         return asked & {*experiment.workload.splits} <= result["metrics"].keys() and all(
-            extra.is_in(result) for extra in experiment.extras
+            extra.is_satisfied_by(result) for extra in experiment.extras
         )
 
     def open(self, experiment: Experiment) -> None:
@@ -115,7 +114,7 @@ class RunFolder:
         """
         try:
             result = read_json(self.metrics)
-            reason = None if isinstance(result, dict) and "metrics" in result else "it holds no result"
+            reason = None if isinstance(result, dict) and "metrics" in result else "it is not a result"
         except (OSError, ValueError) as error:
             reason = str(error)
         if reason is not None:
@@ -157,9 +156,9 @@ class RunFolder:
 
     def _differing_key(self, experiment: Experiment) -> str | None:
         """The first key on which the result depends and that differs from the folder's configuration."""
-        before, now = {**OLDER_DEFAULTS, **read_json(self.config)}, _plain(experiment)
+        before, now = {"workload": DEFAULT_WORKLOAD, **read_json(self.config)}, _plain(experiment)
         free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
-        keys = sorted({*before, *now} - {*ASKED_OF_A_RUN, *TRACKING_KEYS, *free})
+        keys = sorted({*before, *now} - {*EXTENDING_KEYS, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
 
 
@@ -174,6 +173,13 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write the file whole or not at all; values that are not finite are an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def finite_values(entry: dict[str, float]) -> dict[str, float | None]:
+    """The numeric values of an entry, as JSON has them: null for one that is not finite."""
+    return {
+        key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
+    }
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,23 +15,26 @@ The runner, sweeps, jobs, resuming, tracking and the report know a workload thro
 folder with a subclass, and a line in ``WORKLOADS``.
 """
 
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from datasets import Dataset
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import nearest_name
+from third_party.trainers import AdapterTrainerMixin
 
 SPLITS = ("train", "validation", "test")
 
-FLAGS = ("average_metrics", "constant_predictions", "invalid")
-"""Metrics that choose or warn, and are not results themselves."""
+DEFAULT_WORKLOAD = "text"
+"""The workload of a configuration that names none, as those written before there were others."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Workload(ABC):
     """Base of every workload.
 
     Metrics have a key ``average_metrics``, by which the best checkpoint is chosen and methods are ranked: larger is
-    better. Models return an output with ``logits``.
+    better. Models have a transformers ``config`` and return an output with ``logits``. Every process of a run calls
+    every method.
     """
 
     name: ClassVar[str]
@@ -89,9 +93,17 @@ class Workload(ABC):
     split_keys: ClassVar[Mapping[str, str]] = {}
     """The key that gives the rows of a split, for error messages."""
 
+    flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
+    """Metrics that choose checkpoints or flag problems, and are not results themselves."""
+
     seeds: ClassVar[tuple[str, ...]] = ()
     """Numeric keys whose value cannot be wrong within its range, such as seeds: runs that differ in them alone are
     checked once."""
+
+    def __init_subclass__(cls) -> None:
+        methods = {name for name, value in vars(Workload).items() if callable(value) or isinstance(value, property)}
+        for key in methods & inspect.get_annotations(cls).keys():
+            raise TypeError(f"A key of a workload must not hide a method; got {key!r} in {cls.__name__}: rename it.")
 
     @property
     @abstractmethod
@@ -104,6 +116,11 @@ class Workload(ABC):
         """What tables call the base model."""
 
     @property
+    @abstractmethod
+    def metric_names(self) -> Collection[str]:
+        """The metrics of the validation split that can choose the best checkpoint, besides the loss."""
+
+    @property
     def splits(self) -> Sequence[str]:
         """The splits that the run has rows of."""
         return SPLITS
@@ -113,13 +130,12 @@ class Workload(ABC):
         """The tasks that have adapters of their own; None stands for all tasks."""
         return (None,)
 
-    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:  # noqa: B027 - optional
         """Refuse keys that do not fit each other, the adapters or the training arguments; nothing is loaded yet.
 
         Raises:
             ConfigurationError: one sentence that names the key.
         """
-        del configs, training  # a workload with nothing to check keeps this
 
     def training_arguments(self) -> dict[str, Any]:
         """Training arguments that the workload sets itself."""
@@ -138,11 +154,11 @@ class Workload(ABC):
         """The base model without adapters; ``random`` for one of the same architecture that was never trained."""
 
     @abstractmethod
-    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> Trainer:
-        """A trainer with ``AdapterTrainerMixin``."""
+    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> AdapterTrainerMixin:
+        """A ``Trainer`` of transformers with this mixin."""
 
     @abstractmethod
-    def evaluate(self, prepared: Prepared, trainer: Trainer, split: str) -> Evaluation:
+    def evaluate(self, prepared: Prepared, trainer: AdapterTrainerMixin, split: str) -> Evaluation:
         """Score a split with the adapters as they are."""
 
     @abstractmethod
@@ -152,6 +168,23 @@ class Workload(ABC):
     def baselines(self) -> Mapping[str, Baseline]:
         """What results of this workload can be compared with, besides the frozen and the random base model."""
         return {}
+
+    def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+        """More rows of the result's table: name and value."""
+        return []
+
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
+        """A section of the run's README.md, in Markdown, whose pictures it draws; empty for none."""
+        return ""
+
+    def headline(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
+        """The metrics that tables show, as text; of several tasks (<task>/<metric>), those of each and their mean."""
+        several = any("/" in name for name in metrics)
+        return {
+            name: "not finite" if value is None else f"{value:.4f}"
+            for name, value in metrics.items()
+            if name.rpartition("/")[2] not in self.flags or (several and name == "average_metrics")
+        }
 
 
 WORKLOADS: dict[str, str | type[Workload]] = {
@@ -170,13 +203,3 @@ def workload_class(name: Any) -> type[Workload]:
         raise ConfigurationError(f"Key 'workload' names a workload; got {name!r}: {nearest_name(str(name), WORKLOADS)}")
     found = WORKLOADS[name]
     return pkgutil.resolve_name(found) if isinstance(found, str) else found
-
-
-def headline_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics without flags; of several tasks, those of each and their mean."""
-    several = any("/" in name for name in metrics)
-    return {
-        name: value
-        for name, value in metrics.items()
-        if name.rpartition("/")[2] not in FLAGS or (several and name == "average_metrics")
-    }

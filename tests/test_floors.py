@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from seq2seq.workload import WORKLOADS
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["t3nsor", "adapters", "third_party", "seq2seq"]
 OPTIONAL_OR_HEAVY = {"wandb", "peft", "matplotlib"}
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
-WORKLOADS = ("text",)
-"""Wings of seq2seq that must not import each other."""
+BUILT_IN = {name: path.split(".")[1] for name, path in WORKLOADS.items() if isinstance(path, str)}
+"""The wing of each workload of the project; they must not import each other."""
 
 
 def name_of(path: Path) -> str:
@@ -110,13 +112,13 @@ def test_wings_import_down_only(wings):
 
 
 def test_workloads_do_not_import_each_other(wings):
-    workloads = {f"seq2seq.{name}" for name in WORKLOADS}
+    workloads = {f"seq2seq.{name}" for name in BUILT_IN.values()}
     assert {wing: sorted(wings[wing] & workloads - {wing}) for wing in workloads} == {wing: [] for wing in workloads}
 
 
 def test_only_a_workload_names_itself(wings):
     """The runner, extras, configuration and reports know a workload by the registry alone."""
-    workloads = {f"seq2seq.{name}" for name in WORKLOADS}
+    workloads = {f"seq2seq.{name}" for name in BUILT_IN.values()}
     assert sorted(wing for wing, imported in wings.items() if imported & workloads) == []
 
 

@@ -1,1 +1,1 @@
-"""What extends transformers: a T5 that carries adapters, and a trainer that knows them."""
+"""What extends transformers: a T5 with adapters, and mixins for trainers of adapters."""

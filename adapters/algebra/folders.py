@@ -8,10 +8,10 @@ from torch import Tensor
 
 import t3nsor as t3
 from adapters.algebra.live import ONE_TENSOR, Parts
-from adapters.algebra.lora import read_lora, write_lora
+from adapters.algebra.lora import read_lora_deltas, write_lora
 from adapters.algebra.native import read_native, write_native, write_one_tensor
 from adapters.algebra.sites import Sites
-from adapters.algebra.tuner import read_tuner, write_tuner
+from adapters.algebra.tuner import read_tuner_deltas, write_tuner
 from adapters.saved.folder import CheckpointError, FolderKind, folder_kind, read_config
 
 Directory = str | os.PathLike
@@ -28,7 +28,7 @@ def read_deltas(directory: Directory, task: str | None = None) -> Parts:
         raise CheckpointError(
             f"A folder of PEFT has one adapter, for all tasks; got task {task!r} for {directory}: leave it out."
         )
-    return *(read_lora if kind is FolderKind.LORA else read_tuner)(config, directory), None
+    return *(read_lora_deltas if kind is FolderKind.LORA else read_tuner_deltas)(config, directory), None
 
 
 def write_deltas(

@@ -40,7 +40,7 @@ OTHER_FORMS = (
 """Keys of LoRA that make it another map than s B A."""
 
 
-def read_lora(config: dict[str, Any], directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+def read_lora_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
     """Return trains and biases by path, scaling folded in.
 
     Raises:

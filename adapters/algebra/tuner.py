@@ -28,7 +28,7 @@ FACTORS = {3: slice(0, 2), 4: slice(1, 3), 5: slice(2, 4)}
 """Position of (m_k, n_k) in the shape of a core: (m, n, r), (r, m, n, s) or (basis, r, m, n, s)."""
 
 
-def read_tuner(config: dict[str, Any], directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
+def read_tuner_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
     """Return trains and biases by path.
 
     Raises:

@@ -57,7 +57,7 @@ class Prompt(nn.Module):
     """x (batch, length, d_model) -> [P; x] (batch, n + length, d_model) in the dtype of x; P is float32."""
 
     is_linear = False
-    not_linear_because = "lengthens the input and is no change of a weight"
+    not_linear_because = "lengthens the input and does not change a weight"
 
     def __init__(self, num_tokens: int, d_model: int, from_vocabulary: bool) -> None:
         super().__init__()

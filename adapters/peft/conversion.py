@@ -21,7 +21,7 @@ from adapters.base.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.folders import architecture_of, create_folder, read_tuner
+from adapters.peft.folders import base_architecture, create_folder, read_tuner
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
 from adapters.peft.placement import placement, target_modules
@@ -99,7 +99,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
             f"{directory}: merge, and save the whole model."
         )
     base = base or described.base_model_name_or_path
-    architecture = architecture_of(base, directory)
+    architecture = base_architecture(base, directory)
     described.base_model_name_or_path = None
     try:
         model = get_peft_model(base_without_weights(architecture, directory), described)

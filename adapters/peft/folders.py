@@ -50,7 +50,7 @@ def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
         os.replace(folder, destination)
 
 
-def architecture_of(base: str | None, directory: Path) -> dict[str, Any]:
+def base_architecture(base: str | None, directory: Path) -> dict[str, Any]:
     """Return the architecture of a base model, given by path or name, as ``adapters.save`` stores it.
 
     Raises:

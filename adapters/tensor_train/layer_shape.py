@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import t3nsor as t3
 from adapters.tensor_train.modes import RawShape, all_two_sided, shape_of_modes
+from t3nsor.cheap_shapes import layer_shape as shape_by_mode
 
 ShapeMode = Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only", "cheapest"]
 TWO_SIDED_ONLY = ("in_only", "out_only", "cheapest")
@@ -63,9 +64,7 @@ def layer_shape(
         return _given_shape(config, in_features, out_features, mirrored)
     if not all_two_sided(config.modes):
         return shape_of_modes(config.modes, in_features, out_features, config.shape_mode)
-    if config.shape_mode == "cheapest":
-        return t3.cheapest_shape(in_features, out_features, config.d, rank)
-    return t3.tt_shape(in_features, out_features, config.d, config.shape_mode)
+    return shape_by_mode(in_features, out_features, config.d, rank, config.shape_mode)
 
 
 def _given_shape(config: Any, in_features: int, out_features: int, mirrored: bool) -> RawShape:

@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import t3nsor as t3
 from adapters.base.sharing import Scope
+from t3nsor.shapes import RawShape
 
 Mode = Literal["out_in", "in", "out", "layer", "matrix", "linear", "task"]
 Side = Literal["out", "in"]
-RawShape = tuple[tuple[int, ...], tuple[int, ...]]
 
 INDEXED_BY: dict[str, frozenset[Scope]] = {
     "layer": frozenset({"layers"}),

@@ -13,6 +13,7 @@ value is parsed as JSON if possible (4 is a number, true a boolean, null nothing
 With a key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep``.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +30,7 @@ from adapters.validation import check_keys, check_type
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments
 from seq2seq.experiment import TRAINING_DEFAULTS, Experiment, RunArguments
 from seq2seq.extras import EXTRAS
-from seq2seq.workload import WORKLOADS, Workload, workload_class
+from seq2seq.workload import DEFAULT_WORKLOAD, WORKLOADS, Workload, workload_class
 
 PATHS = ("output_root", "adapter_path")
 """Keys of every run in which ~ is the home directory."""
@@ -53,7 +54,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     path = Path(path)
     if not path.is_file():
         raise ConfigurationError(
-            f"A run is described by a JSON file; got {str(path)!r}, which is none: check the path."
+            f"A run is described by a JSON file; got {str(path)!r}, which is not a file: check the path."
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
@@ -112,7 +113,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
             "out, or give the file to run_seq2seq.py."
         )
     values = {key: value for key, value in values.items() if key != "sweep"}
-    workload = workload_class(values.pop("workload", "text"))
+    workload = workload_class(values.pop("workload", DEFAULT_WORKLOAD))
     arguments = get_type_hints(workload.arguments_class)
     parts = (RunArguments, workload, *EXTRAS)
     own = {f.name for part in parts for f in fields(part)}
@@ -142,7 +143,10 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
 def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:
     """Refuse a key of another workload, and say whose it is."""
     for name in WORKLOADS if unknown else ():
-        for field in fields(workload_class(name)):
+        others = ()
+        with contextlib.suppress(ImportError):  # of a workload whose libraries are not installed
+            others = fields(workload_class(name))
+        for field in others:
             if field.name in unknown:
                 raise ConfigurationError(
                     f"Key {field.name!r} belongs to the workload {name!r}; got it in a run of the workload "
@@ -183,7 +187,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain_type(annotation: Any) -> Any:
-    """An enumeration beside str is checked as the names of its members."""
+    """Accept an enumeration by its values only."""
     for part in get_args(annotation):
         if isinstance(part, type) and issubclass(part, Enum):
             return Literal[tuple(member.value for member in part)]

@@ -60,7 +60,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "gradient_accumulation_steps": (1, 1e6),
     "dataloader_num_workers": (0, 1e3),
     "save_total_limit": (1, 1e6),
-    "generation_num_beams": (1, 1e3),
     "seed": (0, 2**32 - 1),
 }
 
@@ -90,6 +89,7 @@ def check_experiment(experiment: Experiment) -> None:
     check_run(experiment.run)
     check_ranges(experiment)
     check_training(experiment)
+    check_metric(experiment)
     experiment.workload.check(experiment.adapters, experiment.training)
     check_adapters(experiment)
     for extra in experiment.extras:
@@ -174,6 +174,17 @@ def check_has_split(experiment: Experiment, key: str, split: str) -> None:
         raise ConfigurationError(
             f"Key {key!r} needs rows of the {split} split; got rows of {sorted(workload.splits)}: "
             f"{give}leave {key} out."
+        )
+
+
+def check_metric(experiment: Experiment) -> None:
+    """Refuse to choose checkpoints by a metric that the workload does not have."""
+    chosen_by = (experiment.training.get("metric_for_best_model") or "loss").removeprefix("eval_")
+    known = {*experiment.workload.metric_names, "loss"}
+    if chosen_by not in known:
+        raise ConfigurationError(
+            f"Key 'metric_for_best_model' names a metric of {experiment.workload.task_label!r}; got {chosen_by!r}: "
+            f"{nearest_name(chosen_by, known)}"
         )
 
 

@@ -51,10 +51,9 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
             key, _, value = text.partition("=")
             axis = next((axis for axis in swept if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
             if axis is not None:
-                mend = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
+                fix = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
                 raise ConfigurationError(
-                    f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: "
-                    f"{mend}."
+                    f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: {fix}."
                 )
         cells += [read_experiment(cell) for cell in expand(values)]
     check_folders(cells)

@@ -9,7 +9,7 @@ A new baseline is one function, and one line here or in the workload's ``baselin
 
 import copy
 import logging
-import tempfile
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,8 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.run_folder import read_json, write_json
-from seq2seq.workload import Baseline, Prepared, headline_metrics
+from seq2seq.run_folder import finite_values, read_json, write_json
+from seq2seq.workload import Baseline, Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -64,23 +64,21 @@ class Baselines(Extra):
         for name in self.baselines:
             if name not in found:
                 logger.info("Measuring the baseline %s.", name)
-                found[name] = baselines_of(experiment)[name].measure(prepared, split)
+                found[name] = finite_values(baselines_of(experiment)[name].measure(prepared, split))
                 if prepared.is_main_process:
                     write_json(path, found)
         return {"baselines": earlier.get("baselines", {}) | {name: found[name] for name in self.baselines}}
 
-    def is_in(self, result: Mapping[str, Any]) -> bool:
+    def is_satisfied_by(self, result: Mapping[str, Any]) -> bool:
         return set(self.baselines) <= result.get("baselines", {}).keys()
 
-    def rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
+    def table_rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
         labels = {name: baseline.label for name, baseline in baselines_of(experiment).items()}
-        return [
-            [
-                f"  {labels.get(name, name)}",
-                ", ".join(f"{key} {value:.4f}" for key, value in headline_metrics(metrics).items()),
-            ]
-            for name, metrics in result.get("baselines", {}).items()
-        ]
+        rows = []
+        for name, metrics in result.get("baselines", {}).items():
+            headline = ", ".join(f"{key} {value}" for key, value in experiment.workload.headline(metrics).items())
+            rows.append([f"  {labels.get(name, name)}", headline])
+        return rows
 
 
 def baselines_of(experiment: Experiment) -> dict[str, Baseline]:
@@ -107,8 +105,13 @@ def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> d
     set_seed(arguments.seed)
     untrained = replace(prepared, model=experiment.attach(workload.load_model(random=True)), arguments=arguments)
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(None)]
-    with tempfile.TemporaryDirectory() as directory:
-        arguments.output_dir = directory
-        trainer = workload.make_trainer(untrained, callbacks)
+    checkpoints = Path(arguments.output_dir).with_name("random_backbone")  # one folder for all processes
+    arguments.output_dir = str(checkpoints)
+    trainer = workload.make_trainer(untrained, callbacks)
+    try:
         trainer.train()
         return workload.evaluate(untrained, trainer, split).metrics
+    finally:
+        trainer.accelerator.wait_for_everyone()
+        if prepared.is_main_process:
+            shutil.rmtree(checkpoints, ignore_errors=True)

@@ -61,17 +61,17 @@ class Expressivity(Extra):
             return {"expressivity": earlier.get("expressivity")}
         return {"expressivity": summary(record(directory, before, measure(experiment, prepared)))}
 
-    def is_in(self, result: Mapping[str, Any]) -> bool:
+    def is_satisfied_by(self, result: Mapping[str, Any]) -> bool:
         return not self.measure_expressivity or result.get("expressivity") is not None
 
-    def rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
+    def table_rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
         rows = []
         for stack, lengths in (result.get("expressivity") or {}).items():
             known = ", ".join(f"{value:.3f} {moment}" for moment, value in lengths.items() if value is not None)
             rows.append([f"growth of a trajectory, {stack}", f"{known} training"])
         return rows
 
-    def section(self, directory: Path, result: Mapping[str, Any]) -> str:
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
         return SECTION if result.get("expressivity") else ""
 
 
@@ -79,7 +79,7 @@ def source_pairs(experiment: Experiment, prepared: Prepared) -> dict[str, list[P
     """The first pairs of different sources of each task; the decoder is given the target of the first source.
 
     Raises:
-        ConfigurationError: the model is no encoder-decoder, or a task has fewer than two different sources.
+        ConfigurationError: the model is not an encoder-decoder, or a task has fewer than two different sources.
     """
     model = prepared.model
     if not getattr(model.config, "is_encoder_decoder", False):

@@ -20,7 +20,7 @@ class Memory(Extra):
 
     pictures = (PLOT,)
 
-    def section(self, directory: Path, result: Mapping[str, Any]) -> str:
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
         layers = memory_by_layer(result)
         if not layers:
             return ""

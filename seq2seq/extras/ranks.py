@@ -63,6 +63,11 @@ class Ranks(Extra):
                 f"shape; got {processes} processes: start the run without torchrun."
             )
 
+    def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:
+        """Refuse a budget that the model's tensor trains cannot meet."""
+        if self.rank_schedule is not None and experiment.training["do_train"]:
+            self.rank_schedule.check_budget(prepared.model)
+
     def callbacks(self, directory: Path | None) -> list[TrainerCallback]:
         if self.rank_schedule is None:
             return []
@@ -74,10 +79,10 @@ class Ranks(Extra):
         history = self._history(directory)
         return {"ranks": history[-1] if history else None}
 
-    def rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
+    def table_rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
         return [["final ranks", " ".join(rank_cells(result["ranks"])[1:])]] if result.get("ranks") else []
 
-    def section(self, directory: Path, result: Mapping[str, Any]) -> str:
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
         history = self._history(directory)
         if not history:
             return ""

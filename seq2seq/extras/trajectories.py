@@ -78,9 +78,8 @@ def trajectory(network: Callable[[Tensor], Mapping[str, Tensor]], points: Tensor
     last: dict[str, Tensor] = {}
     for part in points.split(rows):
         for name, outputs in network(part).items():
-            joined = (
-                torch.cat([last[name], outputs]) if name in last else outputs
-            )  # includes the chord between two parts
+            # the last point of the part before, for the chord between the two
+            joined = torch.cat([last[name], outputs]) if name in last else outputs
             lengths[name] += float(trajectory_length(joined))
             last[name] = outputs[-1:]
     return dict(lengths)

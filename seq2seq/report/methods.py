@@ -18,6 +18,7 @@ from typing import Any
 from seq2seq.extras import EXTRAS
 from seq2seq.report.collect import Result, Run
 from seq2seq.run_folder import TRACKING_KEYS
+from seq2seq.workload import DEFAULT_WORKLOAD
 
 IGNORED_KEYS = {
     *("experiment_name", "seed", "do_eval", "do_predict", *TRACKING_KEYS),
@@ -25,10 +26,7 @@ IGNORED_KEYS = {
 }
 """Keys in which the runs of a group may differ."""
 
-KEY_DEFAULTS = {"workload": "text"}
-"""Values of keys that older run folders do not have."""
-
-METHOD_KEYS = ("workload", "model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
+METHOD_KEYS = ("workload", "model", "model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
 """Keys that always distinguish methods, besides those of the adapter."""
 
 SHORT_NAMES = {"max_train_samples": "n", "learning_rate": "lr"}
@@ -163,8 +161,7 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
 
 def model_of(settings: dict[str, Any], groups: dict[str, Group]) -> str:
     """Return the model as configured, or as the results call it if no key names one."""
-    results = [run.result for group in groups.values() for run in group.runs]
-    return settings.get("model_name_or_path") or results[0].model
+    return settings.get("model_name_or_path") or next(iter(groups.values())).runs[0].result.model
 
 
 def common_sweep(groups: Iterable[Group]) -> str | None:
@@ -215,9 +212,12 @@ def metrics_by_task(result: Result, split: str) -> dict[str, dict[str, float | N
 
 def settings_of(run: Run) -> dict[str, Any]:
     """Flatten the configuration to dotted keys, without null values and the keys that may differ within a group."""
+    config = {"workload": DEFAULT_WORKLOAD, **run.config}
+    if "model_name_or_path" not in config and run.result is not None:
+        config["model"] = run.result.model
     return {
         key: value
-        for key, value in flatten(KEY_DEFAULTS | run.config).items()
+        for key, value in flatten(config).items()
         if value is not None and key.partition(".")[0] not in IGNORED_KEYS
     }
 

@@ -5,27 +5,22 @@ draw_curve      curve.png: training loss, and on the validation split loss and a
 write_report    curve.png, its values in history.json, and README.md with the sections of extras
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
 from seq2seq.experiment import Experiment
-from seq2seq.run_folder import RunFolder, write_json, write_text
-from seq2seq.workload import headline_metrics
+from seq2seq.run_folder import RunFolder, finite_values, write_json, write_text
 
 
 def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:
     """The rows of the table: what was measured, and its value."""
     rows = []
     for split, metrics in result["metrics"].items():
-        rows += [[f"{split} {name}", f"{value:.4f}"] for name, value in headline_metrics(metrics).items()]
-        for name, value in metrics.items():
-            task, _, flag = name.rpartition("/")
-            if flag == "invalid" and value:
-                rows.append([" ".join(filter(None, (split, task, "answers that are no label"))), f"{value:.2%}"])
+        rows += [[f"{split} {name}", value] for name, value in experiment.workload.headline(metrics).items()]
+    rows += experiment.workload.table_rows(result)
     for extra in experiment.extras:
-        rows += extra.rows(experiment, result)
+        rows += extra.table_rows(experiment, result)
     parameters = result["parameters"]
     rows.append(
         ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
@@ -37,8 +32,8 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
         costs = result["costs"]
         if costs["step_seconds_median"] is not None:
             rows.append(["step time, median", f"{1000 * costs['step_seconds_median']:.1f} ms"])
-            counted = costs.get("counted", "source tokens")
-            rows.append([f"{counted} per second", f"{costs['tokens_per_second']:,.0f}"])
+            unit = costs.get("unit", "source tokens")
+            rows.append([f"{unit} per second", f"{costs['tokens_per_second']:,.0f}"])
         rows.append(["peak memory", f"{costs['peak_memory_bytes'] / 2**20:,.0f} MiB"])
     difference = result["merge_difference"]
     merged = "not merged: the adapter is not linear" if difference is None else f"{difference:.1e} of the largest logit"
@@ -81,13 +76,6 @@ def draw_curve(path: Path, history: list[dict[str, float]]) -> None:
     figure.savefig(path, dpi=150)
 
 
-def finite_values(entry: dict[str, float]) -> dict[str, float | None]:
-    """The values logged at a step, as JSON has them: null for one that is not finite."""
-    return {
-        key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
-    }
-
-
 def write_report(
     experiment: Experiment, folder: RunFolder, result: dict[str, Any], history: list[dict[str, float]]
 ) -> None:
@@ -97,7 +85,7 @@ def write_report(
         write_json(folder.history, [finite_values(entry) for entry in history])
         draw_curve(folder.curve, history)
     rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(experiment, result))
-    sections = [extra.section(folder.directory, result) for extra in experiment.extras]
+    sections = [part.page_section(folder.directory, result) for part in (*experiment.extras, experiment.workload)]
     kinds = ", ".join(f"`{config['kind']}`" for config in result["adapter"])
     page = f"""# {result["experiment_name"]}
 
@@ -110,14 +98,14 @@ Task `{result["task"]}`, base model `{result["model"]}`, adapter {kinds}.
 {"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
 
 {"".join(sections)}
-Again, from the project's folder:
+To repeat this run, from the project root:
 
     python run_seq2seq.py {folder.config} overwrite=true
 
 | file | what |
 |---|---|
 | config.json | the resolved configuration |
-| metrics.json | every value above, and the memory by layer |
+| metrics.json | every value above, and more |
 | parameters.json | what trains and why, by group, by layer, by parameter |
 | adapter/ | `adapters.load(model, "{folder.adapter.name}")` reads it |
 | history.json | what was logged at which step |

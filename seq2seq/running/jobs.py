@@ -5,7 +5,7 @@
 
 A separate process gives each run its own peak memory and isolates a crash; failure.json in the run folder has the
 reason. The processes are forked from one that has imported everything already, so a run does not pay for imports. What
-a run prints goes to its log. Under torchrun the runs follow each other inside the processes that exist already, and
+a run prints goes to its log. Under torchrun the runs execute one after another in the processes that exist already, and
 peak memory is that of all runs so far.
 """
 

@@ -32,8 +32,8 @@ def sentence_of_status(status: int) -> str:
     if status == -signal.SIGKILL:
         return "The process was killed from outside, as the system does where memory runs out: try fewer jobs."
     if status < 0:
-        return f"The process was ended by {signal.Signals(-status).name}: its log has what it said last."
-    return f"The process ended with status {status}: its log has what it said last."
+        return f"The process was ended by {signal.Signals(-status).name}: see the end of its log."
+    return f"The process ended with status {status}: see the end of its log."
 
 
 def sentence_of(error: Exception) -> str:

@@ -15,12 +15,12 @@ from seq2seq.workload import Prepared
 logger = logging.getLogger(__name__)
 
 
-def prepare(experiment: Experiment, trained: Path) -> Prepared:
+def prepare(experiment: Experiment, trained: Path | None) -> Prepared:
     """Load and check everything; writes nothing.
 
     Args:
         experiment: the checked configuration.
-        trained: where the run folder has its adapter, if it has one; a run that does not train starts from it.
+        trained: the adapter of the run folder, which may not exist yet; a run that does not train starts from it.
 
     Raises:
         ConfigurationError: one sentence about what does not fit.
@@ -44,11 +44,11 @@ def prepare(experiment: Experiment, trained: Path) -> Prepared:
     return prepared
 
 
-def start_adapters(experiment: Experiment, prepared: Prepared, trained: Path) -> None:
+def start_adapters(experiment: Experiment, prepared: Prepared, trained: Path | None) -> None:
     """Load the adapter that the run starts from, if it starts from a saved one."""
     start_from = experiment.run.adapter_path
     if start_from is None and not experiment.training["do_train"]:
-        start_from = str(trained) if trained.is_dir() else None
+        start_from = str(trained) if trained is not None and trained.is_dir() else None
         if start_from is None:
             logger.warning("Nothing is trained and no adapter_path is given: the adapter is evaluated as initialised.")
     if start_from is not None:

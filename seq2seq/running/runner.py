@@ -13,17 +13,15 @@ import contextlib
 import logging
 from typing import Any
 
-from transformers import Trainer
-
 import adapters
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
-from seq2seq.run_folder import RunFolder, write_json
+from seq2seq.run_folder import RunFolder, finite_values, write_json
 from seq2seq.running.preparation import prepare
 from seq2seq.running.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.workload import Prepared
-from third_party.trainers import last_complete_checkpoint
+from third_party.trainers import AdapterTrainerMixin, last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ def _run(experiment: Experiment, prepared: Prepared, folder: RunFolder, tracker:
     return result
 
 
-def train(prepared: Prepared, folder: RunFolder, trainer: Trainer) -> None:
+def train(prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin) -> None:
     """Train from the last complete checkpoint, or from the start, and save the adapter."""
     checkpoint = last_complete_checkpoint(folder.checkpoints)
     if checkpoint is not None:
@@ -91,14 +89,15 @@ def train(prepared: Prepared, folder: RunFolder, trainer: Trainer) -> None:
 
 
 def evaluate(
-    experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: Trainer, tracker: Tracker
-) -> dict[str, dict[str, float]]:
-    """The metrics of each split that the run is asked for; its rows are written as predictions."""
+    experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin, tracker: Tracker
+) -> dict[str, dict[str, float | None]]:
+    """The metrics of each split that the run is asked for, null if not finite; its rows are written as predictions."""
     metrics = {}
     for split, asked in (("validation", "do_eval"), ("test", "do_predict")):
         if experiment.training[asked] and split in experiment.workload.splits:
-            metrics[split], rows = experiment.workload.evaluate(prepared, trainer, split)
-            tracker.log({f"{split}/{name}": value for name, value in metrics[split].items()})
+            values, rows = experiment.workload.evaluate(prepared, trainer, split)
+            metrics[split] = finite_values(values)
+            tracker.log({f"{split}/{name}": value for name, value in values.items()})
             if prepared.is_main_process:
                 for name, records in rows.items():
                     folder.write_predictions(split if len(rows) == 1 else f"{split}_{name}", records)
@@ -113,7 +112,7 @@ def write_parameters(prepared: Prepared, folder: RunFolder) -> None:
 
 
 def describe_result(
-    experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: Trainer, earlier: dict[str, Any]
+    experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin, earlier: dict[str, Any]
 ) -> dict[str, Any]:
     """What metrics.json holds besides new metrics and extras; an earlier result of the same adapter is added to."""
     weights = folder.adapter / adapters.WEIGHTS_NAME
@@ -126,6 +125,6 @@ def describe_result(
         "metrics": earlier.get("metrics", {}),
         "parameters": adapters.summary(prepared.model).to_dict(),
         "adapter_bytes": weights.stat().st_size if weights.is_file() else None,
-        "merge_difference": trainer.merge_difference(list(rows.take(min(SAMPLE_ROWS, len(rows)))) for rows in samples),
+        "merge_difference": trainer.merge_difference(rows.take(min(SAMPLE_ROWS, len(rows))) for rows in samples),
         "costs": trainer.measurement.to_dict() if experiment.training["do_train"] else earlier.get("costs"),
     }

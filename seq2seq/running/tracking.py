@@ -109,7 +109,7 @@ def check_tracking(experiment: Experiment) -> None:
     Raises:
         ConfigurationError: about the key ``log_to_wandb`` or ``report_to``.
     """
-    if "tensorboard" in experiment.training["report_to"] and importlib.util.find_spec("tensorboard") is None:
+    if "tensorboard" in (experiment.training["report_to"] or []) and importlib.util.find_spec("tensorboard") is None:
         raise ConfigurationError(
             "Key 'report_to' needs tensorboard; got an environment without it: pip install tensorboard, or write "
             "'none'."

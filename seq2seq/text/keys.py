@@ -1,6 +1,6 @@
 """The JSON keys of the workload ``text``, and what follows from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from transformers import Seq2SeqTrainingArguments
 
 from seq2seq import PROJECT
+from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.registry import CUSTOM_FILES, get_task
 from seq2seq.tasks.task_spec import TaskSpec
@@ -44,9 +45,11 @@ class TextKeys(Workload):
     reserved_arguments = RESERVED_ARGUMENTS
     paths = ("model_name_or_path", "data_dir", "train_file", "validation_file", "test_file")
     split_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
+    flags = ("average_metrics", "constant_predictions", "invalid")
     seeds = ("data_seed",)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "data_seed": (0, 2**32 - 1),
+        "generation_num_beams": (1, 1e3),
         "max_source_length": (2, 1e6),
         "max_target_length": (2, 1e6),
         "max_train_samples": (1, 1e12),
@@ -106,6 +109,11 @@ class TextKeys(Workload):
     @property
     def splits(self) -> Sequence[str]:
         return tuple(self.files) or SPLITS
+
+    @property
+    def metric_names(self) -> Collection[str]:
+        names = {spec.name: [*spec.metrics, "average_metrics"] for spec in self.specs}
+        return set(average_over_tasks({task: dict.fromkeys(metrics, 0.0) for task, metrics in names.items()}))
 
     @property
     def adapters_per_task(self) -> bool:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
-from adapters.validation import nearest_name
-from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.registry import get_task
 from seq2seq.text.keys import TextKeys
 
@@ -15,7 +13,6 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
     """Refuse tasks, files, models and training arguments that do not fit each other."""
     check_task(keys)
     check_paths(keys)
-    check_metric(keys, training)
     if keys.mixture is not None:
         check_mixture(keys, configs, training)
 
@@ -41,28 +38,16 @@ def check_paths(keys: TextKeys) -> None:
     for split, key in keys.split_keys.items():
         if split in keys.files and not os.path.isfile(keys.files[split]):
             raise ConfigurationError(
-                f"Key {key!r} names a file; got {keys.files[split]!r}, which is none: check the path."
+                f"Key {key!r} names a file; got {keys.files[split]!r}, which does not exist: check the path."
             )
     if keys.data_dir is not None and not os.path.isdir(keys.data_dir):
         raise ConfigurationError(
-            f"Key 'data_dir' names a directory; got {keys.data_dir!r}, which is none: check the path."
+            f"Key 'data_dir' names a directory; got {keys.data_dir!r}, which does not exist: check the path."
         )
     if not os.path.isdir(keys.model_location) and keys.model_location.startswith(("/", ".")):
         raise ConfigurationError(
             "Key 'model_name_or_path' names a directory, or a model in the cache or on the hub; got "
-            f"{keys.model_name_or_path!r}, which is no directory: check the path."
-        )
-
-
-def check_metric(keys: TextKeys, training: Mapping[str, Any]) -> None:
-    """Refuse to choose checkpoints by a metric that the tasks do not have."""
-    chosen_by = training.get("metric_for_best_model", "average_metrics").removeprefix("eval_")
-    names = {spec.name: [*spec.metrics, "average_metrics", "loss"] for spec in keys.specs}
-    known = average_over_tasks({name: dict.fromkeys(metrics, 0.0) for name, metrics in names.items()})
-    if chosen_by not in known:
-        raise ConfigurationError(
-            f"Key 'metric_for_best_model' names a metric of task {keys.task_label!r}; got {chosen_by!r}: "
-            f"{nearest_name(chosen_by, known)}"
+            f"{keys.model_name_or_path!r}, which is not a directory: check the path."
         )
 
 

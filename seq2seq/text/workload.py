@@ -49,5 +49,15 @@ class TextWorkload(TextKeys):
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
         return prepared.data.samples()
 
+    def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+        """The share of answers that are not labels, if there are any."""
+        rows = []
+        for split, metrics in result["metrics"].items():
+            for name, value in metrics.items():
+                task, _, flag = name.rpartition("/")
+                if flag == "invalid" and value:
+                    rows.append([" ".join(filter(None, (split, task, "answers that are not labels"))), f"{value:.2%}"])
+        return rows
+
     def baselines(self) -> Mapping[str, Baseline]:
         return text_baselines(self.specs)

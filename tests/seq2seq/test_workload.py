@@ -9,16 +9,20 @@ import time
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
+from transformers import TrainingArguments
 
 from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.report.__main__ import main as report
+from seq2seq.report.collect import collect_runs
+from seq2seq.report.methods import methods_of
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.running.test_runner import assert_same_run
 from tests.seq2seq.running.test_tracking import Recorder
-from tests.seq2seq.vectors import VectorWorkload, scores
+from tests.seq2seq.vectors import VectorConfig, VectorModel, VectorTrainer, VectorWorkload, scores
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_a_run_finds_the_least_squares_solution(values, tmp_path):
     assert result["metrics"]["test"]["average_metrics"] > 0.9
     assert result["baselines"]["mean"]["average_metrics"] < 0.1
     assert result["baselines"]["frozen_backbone"]["average_metrics"] < 0.9
-    assert result["costs"]["counted"] == "vectors"
+    assert result["costs"]["unit"] == "vectors"
     folder = tmp_path / "outputs" / "slope"
     records = [json.loads(line) for line in (folder / "predictions_test.jsonl").read_text().splitlines()]
     errors = [(record["prediction"] - record["target"]) ** 2 for record in records]
@@ -67,6 +71,68 @@ def test_accumulation_gives_the_curve_of_one_batch(values):
     micro = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "experiment_name": "micro"}
     accumulated = run_experiment(read_experiment({**values, **micro}))
     assert accumulated["metrics"]["test"]["mse"] == pytest.approx(whole["metrics"]["test"]["mse"], rel=1e-5)
+
+
+class OtherKey(VectorTrainer):
+    """Targets under a key that transformers does not count as labels."""
+
+    def summed_loss(self, model, inputs):
+        outputs = model(inputs["x"])
+        return (outputs.logits - inputs["y"]).square().sum(), outputs
+
+    def count_items(self, inputs):
+        return torch.tensor(len(inputs["y"]))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_loss_is_exact_whatever_the_targets_are_called(accumulation, tmp_path):
+    """One step of SGD at rate 1 from zero: the gradient of the mean over 16 rows, in closed form."""
+    x, y = torch.randn(16, 3), torch.randn(16)
+    model = VectorModel(VectorConfig(dim=3))
+    torch.nn.init.zeros_(model.linear.weight)
+    torch.nn.init.zeros_(model.linear.bias)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=16 // accumulation,
+        gradient_accumulation_steps=accumulation,
+        **{"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant", "max_grad_norm": 0},
+        **{"report_to": "none", "save_strategy": "no", "use_cpu": True, "disable_tqdm": True},
+        remove_unused_columns=False,
+    )
+    rows = Dataset.from_dict({"x": x.tolist(), "y": y.tolist()})
+    OtherKey(model=model, args=arguments, train_dataset=rows).train()
+    assert torch.allclose(model.linear.weight[0], 2 * (x.T @ y) / 16, atol=1e-5)  # (3, 16) x (16,) -> (3,)
+
+
+def test_a_diverged_run_ends_with_null_metrics(values, tmp_path):
+    values |= {"learning_rate": 900.0, "lr_scheduler_type": "constant", "optim": "sgd", "max_grad_norm": 0}
+    values |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    result = run_experiment(read_experiment(values))
+    stored = json.loads((tmp_path / "outputs" / "slope" / "metrics.json").read_text())["metrics"]["test"]
+    assert stored == result["metrics"]["test"] == {"mse": None, "average_metrics": None}
+    assert "| test mse | not finite |" in (tmp_path / "outputs" / "slope" / "README.md").read_text()
+
+
+def test_rows_may_have_columns_that_the_model_does_not_take(values, monkeypatch):
+    load_data = VectorWorkload.load_data
+
+    def with_ids(self, arguments):
+        return DatasetDict(
+            {name: rows.add_column("id", range(len(rows))) for name, rows in load_data(self, arguments).items()}
+        )
+
+    monkeypatch.setattr(VectorWorkload, "load_data", with_ids)
+    result = run_experiment(read_experiment({**values, "num_train_epochs": 1, "baselines": []}))
+    assert result["merge_difference"] == 0.0
+
+
+def test_models_of_two_names_are_two_methods(values, tmp_path, monkeypatch):
+    for name in ("one loop", "two loops"):
+        monkeypatch.setattr(VectorWorkload, "model_label", name)
+        small = {**values, "experiment_name": name.replace(" ", "_"), "num_train_epochs": 1, "baselines": []}
+        run_experiment(read_experiment(small))
+    methods = methods_of(collect_runs(tmp_path / "outputs"))
+    assert sorted(method.model for method in methods) == ["one loop", "two loops"]
 
 
 def test_a_sweep_and_its_report(values, tmp_path):
@@ -99,6 +165,25 @@ def test_a_killed_run_resumes_to_the_same_curve(values, tmp_path):
     assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "slope")
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_run_and_its_random_baseline(values, tmp_path):
+    """The first checkpoint is the best: every process loads it from the folder that the main process wrote."""
+    values |= {"num_train_epochs": 3, "learning_rate": 3.0, "optim": "sgd", "max_grad_norm": 0}
+    values |= {"lr_scheduler_type": "constant", "baselines": ["random_backbone"], "use_cpu": True}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "run.py").write_text("from tests.seq2seq.vectors import main\nmain()\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [*launcher, str(tmp_path / "run.py"), str(tmp_path / "config.json")]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "outputs" / "slope" / "metrics.json").read_text())
+    assert set(result["baselines"]) == {"random_backbone"}
+    assert not (tmp_path / "outputs" / "slope" / "random_backbone").exists()
+
+
 def test_a_run_is_tracked(values, tmp_path, monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr("seq2seq.running.runner.make_tracker", lambda *_: recorder)
@@ -107,6 +192,13 @@ def test_a_run_is_tracked(values, tmp_path, monkeypatch):
     assert steps
     assert any("test/mse" in logged[1] for logged in recorder.logged if isinstance(logged[1], dict))
     assert ("curve", "curve.png") in recorder.logged
+
+
+def test_a_key_that_hides_a_method_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match="must not hide a method; got 'evaluate' in Clumsy: rename it"):
+
+        class Clumsy(VectorWorkload):
+            evaluate: bool = True
 
 
 @pytest.mark.parametrize(
@@ -120,6 +212,8 @@ def test_a_run_is_tracked(values, tmp_path, monkeypatch):
         ({"workload": 1}, ["'workload'", "got 1"]),
         ({"workload": "text", "task_name": "rte"}, ["'dim' belongs to the workload 'vectors'", "'text'"]),
         ({"generation_num_beams": 2}, ["'generation_num_beams'"]),
+        ({"label_smoothing_factor": 0.1}, ["'label_smoothing_factor'", "classes"]),
+        ({"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "'accuracy'", "mse"]),
         ({"baselines": ["majority"]}, ["'baselines'", "'majority'", "mean"]),
         ({"measure_expressivity": True}, ["'measure_expressivity'", "VectorModel"]),
         ({"adapter": {"kind": "tt_lora"}}, ["adapter", "VectorModel"]),

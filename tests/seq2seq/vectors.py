@@ -28,7 +28,10 @@ class VectorConfig(PretrainedConfig):
 
 
 class VectorModel(PreTrainedModel):
-    """x (batch, dim) -> logits (batch,)."""
+    """x (batch, dim) -> logits (batch,).
+
+    It takes ``labels`` although it ignores them: transformers keeps the columns that a model's forward takes.
+    """
 
     config_class = VectorConfig
 
@@ -44,12 +47,15 @@ class VectorModel(PreTrainedModel):
 class VectorTrainer(AdapterTrainerMixin, Trainer):
     """Mean squared error."""
 
-    counted = "vectors"
+    unit = "vectors"
 
-    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
+    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         outputs = model(inputs["x"])
         errors = outputs.logits - inputs["labels"]  # (batch,)
-        return errors.square().sum(), torch.tensor(len(errors)), outputs
+        return errors.square().sum(), outputs
+
+    def count_items(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.tensor(len(inputs["labels"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,8 @@ class VectorWorkload(Workload):
     """
 
     name = "vectors"
+    reserved_arguments: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "there are no classes to smooth"}
+    metric_names = ("mse", "average_metrics")
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"dim": (1, 1e4), "rows": (2, 1e6), "noise": (0, 1e3)}
 
     dim: int = 4

@@ -23,7 +23,7 @@ class AdapterTrainerMixin(ExactLossMixin, MergedEvaluationMixin, AdapterCheckpoi
         ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
     """
 
-    counted = "rows"
+    unit = "rows"
     """What ``count_inputs`` counts, for tables."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,7 +43,7 @@ class AdapterTrainerMixin(ExactLossMixin, MergedEvaluationMixin, AdapterCheckpoi
                 "The loss is exact under gradient accumulation; got a compute_loss_func, which would never be called: "
                 "override summed_loss in a subclass."
             )
-        self.measurement = MeasurementCallback(compiled=self.args.torch_compile, counted=self.counted)
+        self.measurement = MeasurementCallback(compiled=self.args.torch_compile, unit=self.unit)
         self.add_callback(self.measurement)
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
@@ -51,7 +51,7 @@ class AdapterTrainerMixin(ExactLossMixin, MergedEvaluationMixin, AdapterCheckpoi
             self.add_callback(ProgressLineCallback(self.measurement))
 
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
-        """The size of a micro-batch in the unit ``counted``: rows by default."""
+        """The size of a micro-batch in ``unit``: rows by default."""
         return len(next(iter(inputs.values())))
 
     def around_forward(self) -> contextlib.AbstractContextManager[None]:

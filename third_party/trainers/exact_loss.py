@@ -2,14 +2,15 @@
 
     loss = summed loss of this micro-batch / items of the whole accumulated batch
 
-An item is what the loss is averaged over: a target token, a row, a number. transformers counts the labels of an
-accumulated batch that are not -100 and passes the count as ``num_items_in_batch``. The mean that a model computes by
-itself is over its micro-batch, which is another loss wherever micro-batches differ in size.
+An item is what the loss is averaged over: a target token, a row, a number; ``count_items`` counts them in each
+micro-batch of an accumulated batch, before the first one is trained on. The mean that a model computes by itself is
+over its micro-batch, which is another loss if micro-batches differ in size.
 """
 
 import contextlib
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,21 +18,26 @@ IGNORED_LABEL = -100
 
 
 class ExactLossMixin:
-    """Mixin over transformers' ``Trainer``; a subclass defines what is summed, in ``summed_loss``."""
+    """Mixin over transformers' ``Trainer``; a subclass defines ``summed_loss``, and ``count_items`` if need be."""
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.model_accepts_loss_kwargs = True  # else transformers counts items for some models' forward only
-
-    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
-        """Run the model on a micro-batch.
-
-        Returns:
-            The loss summed over items (), the number of items (), and the model's outputs.
-        """
+    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+        """Run the model on a micro-batch; returns the loss summed over its items (), and the model's outputs."""
         raise NotImplementedError
+
+    def count_items(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The number of items in a micro-batch, (): by default that of the labels that are not -100."""
+        return (inputs["labels"] != IGNORED_LABEL).sum()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """transformers' hook: the items of all micro-batches of a step, of all processes if their loss is averaged."""
+        if not batch_samples:
+            return None
+        count = torch.stack([self.count_items(inputs).to(device) for inputs in batch_samples]).sum()
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            count = self.accelerator.gather(count).sum()
+        return count
 
     def around_forward(self) -> contextlib.AbstractContextManager[None]:
         """A context around each forward pass and its summed loss."""
@@ -50,9 +56,9 @@ class ExactLossMixin:
         ``num_items_in_batch`` counts the items of all of them.
         """
         with self.around_forward():
-            summed, count, outputs = self.summed_loss(model, inputs)
+            summed, outputs = self.summed_loss(model, inputs)
         if num_items_in_batch is None:
-            loss = summed / count.clamp(min=1)
+            loss = summed / self.count_items(inputs).clamp(min=1)
         else:
             loss = summed / num_items_in_batch
             if self.args.average_tokens_across_devices:
@@ -60,19 +66,18 @@ class ExactLossMixin:
         return (loss, outputs) if return_outputs else loss
 
 
-def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in float32, summed over the labels that are not -100, and their number.
+def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in float32, summed over the labels that are not -100, ().
 
     Args:
         logits: (..., classes).
         labels: (...), int64.
         label_smoothing: in [0, 1], as ``torch.nn.functional.cross_entropy`` takes it.
     """
-    summed = F.cross_entropy(
+    return F.cross_entropy(
         logits.float().flatten(0, -2),  # (..., classes) -> (items, classes)
         labels.flatten(),
         ignore_index=IGNORED_LABEL,
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-    return summed, (labels != IGNORED_LABEL).sum()

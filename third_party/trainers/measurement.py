@@ -54,12 +54,12 @@ class MeasurementCallback(TrainerCallback):
 
     Args:
         compiled: whether torch.compile decides what is saved for the backward pass; activations are not measured then.
-        counted: the unit of the throughput, such as "source tokens".
+        unit: the unit of the throughput, such as "source tokens".
     """
 
-    def __init__(self, compiled: bool = False, counted: str = "source tokens") -> None:
+    def __init__(self, compiled: bool = False, unit: str = "rows") -> None:
         self.compiled = compiled
-        self.counted = counted
+        self.unit = unit
         self.step_seconds: list[float] = []
         self.total_counted = 0
         self.micro_batches = 0
@@ -69,7 +69,7 @@ class MeasurementCallback(TrainerCallback):
         self._step_counted = 0
 
     def count(self, size: int) -> None:
-        """Add a micro-batch of this size, in the unit ``counted``."""
+        """Add a micro-batch of this size, in ``unit``."""
         self.micro_batches += 1
         self._step_counted += size
 
@@ -112,7 +112,7 @@ class MeasurementCallback(TrainerCallback):
         step, speed = self.median_step_seconds(), self.inputs_per_second()
         parts = [
             None if step is None else f"{1000 * step:.0f} ms/step",
-            None if speed is None else f"{speed:,.0f} {self.counted.split()[-1]}/s",
+            None if speed is None else f"{speed:,.0f} {self.unit.split()[-1]}/s",
             f"{peak_memory_bytes() / 2**20:,.0f} MiB",
         ]
         return ", ".join(part for part in parts if part is not None)
@@ -140,7 +140,7 @@ class MeasurementCallback(TrainerCallback):
             "steps_measured": len(self.step_seconds),
             "step_seconds_median": self.median_step_seconds(),
             "tokens_per_second": self.inputs_per_second(),
-            "counted": self.counted,
+            "unit": self.unit,
             "peak_memory_bytes": peak_memory_bytes(),
             "memory_by_layer": self.memory_by_layer(),
             "activations_not_measured": self.activations_not_measured(),

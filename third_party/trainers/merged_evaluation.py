@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 
 import adapters
@@ -49,23 +50,25 @@ class MergedEvaluationMixin:
         return inputs
 
     @torch.no_grad()
-    def merge_difference(self, samples: Iterable[list[dict[str, Any]]]) -> float | None:
+    def merge_difference(self, samples: Iterable[Dataset]) -> float | None:
         """Largest difference between merged and unmerged logits, as a share of the largest logit.
 
         Args:
-            samples: rows for one batch each; the largest difference of all batches counts.
+            samples: rows, each dataset one batch; the largest difference of all batches counts.
 
         Returns:
-            None if an adapter is not linear and so cannot be merged.
+            None if an adapter is not linear and so cannot be merged, or if there is nothing to compare.
         """
         if non_linear_adapters(self.model):
             return None
         differences = []
         for rows in samples:
-            batch = self.model_inputs(self._prepare_inputs(self.data_collator(rows)))
+            batch = self.data_collator(list(self._remove_unused_columns(rows)))
+            batch = self.model_inputs(self._prepare_inputs(batch))
             self.model.eval()
-            unmerged = self.model(**batch).logits.float()
+            unmerged = self.summed_loss(self.model, batch)[1].logits.float()
             with adapters.merged(self.model):
-                merged = self.model(**batch).logits.float()
-            differences.append(float((merged - unmerged).abs().max() / unmerged.abs().max()))
-        return max(differences)
+                merged = self.summed_loss(self.model, batch)[1].logits.float()
+            if (largest := float(unmerged.abs().max())) > 0:
+                differences.append(float((merged - unmerged).abs().max()) / largest)
+        return max(differences, default=None)

@@ -18,18 +18,18 @@ from third_party.trainers.task_adapters import TaskAdaptersMixin
 class Seq2SeqTrainer(TaskAdaptersMixin, AdapterTrainerMixin, TransformersSeq2SeqTrainer):
     """Trains what ``adapters.attach`` left trainable; arguments and errors are those of its bases."""
 
-    counted = "source tokens"
+    unit = "source tokens"
 
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
         """Source tokens that are not padding."""
         mask = inputs.get("attention_mask")
         return int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
 
-    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
+    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """Cross-entropy summed over the target tokens of a micro-batch (batch, target)."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         if "decoder_input_ids" not in inputs:
             inputs["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels)
         outputs = model(**inputs)
-        return *summed_cross_entropy(outputs.logits, labels, self.args.label_smoothing_factor), outputs
+        return summed_cross_entropy(outputs.logits, labels, self.args.label_smoothing_factor), outputs

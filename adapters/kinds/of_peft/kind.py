@@ -183,16 +183,14 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         try:
             re.compile(pattern)
         except re.error as error:
-            self.refuse(
-                key, "as a string is a regular expression for whole paths", f"{pattern!r} ({error})", "correct it"
-            )
+            rule = "as a string must be a regular expression for whole paths"
+            self.refuse(key, rule, f"{pattern!r} ({error})", "correct it")
 
     @contextmanager
     def _peft_errors(self) -> Iterator[None]:
         """Turn PEFT's errors about values and sizes into one sentence, and its warnings into log messages."""
-        level = (
-            logging.INFO if self.peft_type in NORM_TYPES else logging.WARNING
-        )  # PEFT warns that it does not know the class of the norm
+        # PEFT warns about layer norms because it does not know their class
+        level = logging.INFO if self.peft_type in NORM_TYPES else logging.WARNING
         try:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")

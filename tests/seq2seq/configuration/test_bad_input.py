@@ -218,7 +218,7 @@ def test_a_bad_override_is_refused_in_one_sentence(case, config_file, tmp_path, 
 
 
 FILES = {
-    "no such file": (None, ["which is none"]),
+    "no such file": (None, ["not a file"]),
     "empty": ("", ["JSON"]),
     "no JSON": ("{'a': 1}", ["JSON"]),
     "a list": ("[]", ["object", "list"]),

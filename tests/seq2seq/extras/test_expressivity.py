@@ -226,6 +226,12 @@ class TestCommand:
         assert f"{growth(before['after'], 'decoder 1 alone'):.4f}" in shown
         assert f"{growth(before['before'], 'encoder norm'):.4f}" in shown
 
+    def test_a_run_whose_ranks_have_changed_is_measured(self, finished, tmp_path):
+        schedule = {"start": 1, "every": 1, "end": 1, "budget": 3000}
+        values = finished[2] | {"measure_expressivity": False, "rank_schedule": schedule, "output_root": str(tmp_path)}
+        run_experiment(read_experiment(values))
+        assert main([str(tmp_path / "stretched"), "--chords", "2"]) == 0
+
     def test_several_runs_are_compared_in_one_plot(self, copied, tmp_path, capsys, monkeypatch):
         other = shutil.copytree(copied, tmp_path / "other")
         assert main([str(copied), str(other), "--curve", "line", "--chords", "4"]) == 0

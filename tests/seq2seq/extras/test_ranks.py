@@ -108,6 +108,7 @@ def test_the_random_backbone_has_the_same_schedule_and_writes_nothing(values, tm
         ({"rank_schedule": {"start": 1, "every": 1, "rel_tol": 0.1}}, ["'end'"]),
         ({"rank_schedule": {**SCHEDULE, "start": 99, "end": 99}, "max_steps": 10}, ["rank_schedule", "max_steps"]),
         ({"max_steps": 8}, ["rank_schedule", "max_steps", "after 9 of 8 steps"]),
+        ({"rank_schedule": {**SCHEDULE, "budget": 2}}, ["budget", "got 2"]),
         ({"adapter": {"kind": "bottleneck"}}, ["'rank_schedule'", "bottleneck"]),
         ({"adapter": {**LORA, "format": "tensor_ring"}}, ["'rank_schedule'", "tensor_ring"]),
         ({"adapter": {**LORA, "shared_cores": [0]}}, ["'rank_schedule'", "shared"]),

@@ -28,7 +28,7 @@ HISTORY = [
 
 ROWS = {
     "test accuracy": "0.7500",
-    "test answers that are no label": "12.50%",
+    "test answers that are not labels": "12.50%",
     "  always the most frequent answer": "accuracy 0.5000",
     "trainable parameters": "3,200 of 1,000,000",
     "share of the backbone": "0.320%",

@@ -170,7 +170,7 @@ def test_a_folder_that_holds_another_run_is_refused(cells, stub):
 def test_a_result_that_cannot_be_read_is_refused_before_anything_runs(content, cells, stub):
     run_cells(cells[:1], run=stub.finish)
     RunFolder(cells[0].run.directory).metrics.write_text(content)
-    with pytest.raises(ConfigurationError, match=r"metrics.json, which cannot be read .*: delete it .*, or set overwrite"):
+    with pytest.raises(ConfigurationError, match=r"metrics.json, which cannot be read .*: delete it .*, or set"):
         check_cells(cells)
 
 
