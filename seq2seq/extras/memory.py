@@ -21,7 +21,7 @@ class Memory(Extra):
     pictures = (PLOT,)
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
-        layers = memory_by_layer(result)
+        layers = layers_of(result)
         if not layers:
             return ""
         draw_memory(directory / PLOT, layers)
@@ -30,11 +30,11 @@ class Memory(Extra):
         return f"```\n{memory_table(layers)}\n```\n{note}\n![memory by layer]({PLOT})\n"
 
     def tables(self, result: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
-        layers = memory_by_layer(result)
+        layers = layers_of(result)
         return {"memory_by_layer": (["layer", *PARTS], memory_cells(layers))} if layers else {}
 
 
-def memory_by_layer(result: Mapping[str, Any]) -> Layers:
+def layers_of(result: Mapping[str, Any]) -> Layers:
     """Bytes by layer and part; empty if nothing was trained."""
     return (result["costs"] or {}).get("memory_by_layer") or {}
 

@@ -56,7 +56,7 @@ def by_hand(base, adapter):
     return T5ForConditionalGeneration.from_pretrained(base, config=config)
 
 
-WAYS = {"argument": tiny.adapted_model, "configuration": by_hand}
+LOADERS = {"argument": tiny.adapted_model, "configuration": by_hand}
 
 
 def two_tasks(base):

@@ -23,19 +23,19 @@ def nan_memory():
 
 
 @pytest.mark.usefixtures("nan_memory")
-@pytest.mark.parametrize("way", t5_models.WAYS)
+@pytest.mark.parametrize("way", t5_models.LOADERS)
 @pytest.mark.parametrize("kind", t5_models.NOTHING_CHANGES_AT_FIRST)
 @pytest.mark.parametrize("form", ["relu", "gated"])
 def test_adapted_model_starts_as_the_base_model(bases, form, kind, way):
     base = TransformersT5.from_pretrained(bases[form])
-    model = t5_models.WAYS[way](bases[form], t5_models.EVERY_KIND[kind])
+    model = t5_models.LOADERS[way](bases[form], t5_models.EVERY_KIND[kind])
     assert len(list(model.parameters())) >= len(list(base.parameters()))
     assert [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()] == []
     assert torch.equal(t5_models.logits(model), t5_models.logits(base))
 
 
 @pytest.mark.usefixtures("nan_memory")
-@pytest.mark.parametrize("way", t5_models.WAYS)
+@pytest.mark.parametrize("way", t5_models.LOADERS)
 @pytest.mark.parametrize(
     ("kind", "weight"),
     [
@@ -51,21 +51,21 @@ def test_replaced_norms_start_from_the_pretrained_weights(bases, kind, weight, w
         if "layer_norm" in name:
             parameter.data = weight(parameter.data).clone()
     torch.testing.assert_close(
-        t5_models.logits(t5_models.WAYS[way](bases["relu"], kind)), t5_models.logits(base), rtol=1e-4, atol=1e-5
+        t5_models.logits(t5_models.LOADERS[way](bases["relu"], kind)), t5_models.logits(base), rtol=1e-4, atol=1e-5
     )
 
 
-@pytest.mark.parametrize("way", t5_models.WAYS)
+@pytest.mark.parametrize("way", t5_models.LOADERS)
 def test_mt5_checkpoint_gives_mt5_logits(bases, way):
     assert json.loads((bases["mt5"] / "config.json").read_text())["model_type"] == "mt5"
     base = MT5ForConditionalGeneration.from_pretrained(bases["mt5"])
-    assert torch.equal(t5_models.logits(t5_models.WAYS[way](bases["mt5"], tiny.LORA)), t5_models.logits(base))
+    assert torch.equal(t5_models.logits(t5_models.LOADERS[way](bases["mt5"], tiny.LORA)), t5_models.logits(base))
 
 
 @pytest.mark.parametrize("kind", t5_models.EVERY_KIND)
 def test_both_ways_train_the_same_parameters(bases, kind):
     trains = []
-    for way in t5_models.WAYS.values():
+    for way in t5_models.LOADERS.values():
         model = way(bases["gated"], t5_models.EVERY_KIND[kind])
         trains.append({name: parameter.requires_grad for name, parameter in model.named_parameters()})
     assert trains[0] == trains[1]
@@ -110,11 +110,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("way", t5_models.WAYS)
+@pytest.mark.parametrize("way", t5_models.LOADERS)
 @pytest.mark.parametrize(("adapter", "words"), REFUSED.values(), ids=list(REFUSED))
 def test_wrong_adapters_are_refused(bases, adapter, words, way):
     with pytest.raises(ConfigurationError, match=words):
-        t5_models.WAYS[way](bases["relu"], adapter)
+        t5_models.LOADERS[way](bases["relu"], adapter)
 
 
 @pytest.mark.parametrize("adapter", [{"kind": "tt_loar"}, [tiny.LORA, {"kind": "tt_lora", "rank": 0}]])

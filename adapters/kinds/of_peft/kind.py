@@ -34,7 +34,7 @@ from adapters.kinds.of_peft.types import (
     ZERO_START_NAMES,
     config_class_of,
     tuner_class_of,
-    why_not_supported,
+    unsupported_reason,
 )
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 
@@ -67,11 +67,11 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         hints = get_type_hints(config_class)
         known = {entry.name for entry in fields(config_class) if entry.init}
         for key, value in self.options.items():
-            if key in known and (reason := why_not_supported(key)):
+            if key in known and (reason := unsupported_reason(key)):
                 self.refuse(key, reason, repr(value), "leave it out")
         check_keys(
             self.options,
-            [*(key for key in known if not why_not_supported(key)), "stacks", "layers"],
+            [*(key for key in known if not unsupported_reason(key)), "stacks", "layers"],
             f"adapter kind {self.kind!r}",
         )
         for key, value in self.options.items():
@@ -150,7 +150,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
             tuner_class_of(self.peft_type)(stand_in, config, PEFT_NAME)
         adapter_class = PeftNormAdapter if self.peft_type in NORM_TYPES else PeftLinearAdapter
         adapters = {path: adapter_class(stand_in.get_submodule(path)) for path in bases}
-        reason = next(iter(adapters.values())).why_not_mergeable()
+        reason = next(iter(adapters.values())).unmergeable_reason()
         for adapter in adapters.values():
             adapter.not_linear_because = reason
             adapter.release_base()

@@ -65,7 +65,7 @@ class PeftLinearAdapter(PeftAdapter):
             layer.merge()
         return base.weight.data, None if base.bias is None else base.bias.data
 
-    def why_not_mergeable(self) -> str | None:
+    def unmergeable_reason(self) -> str | None:
         """PEFT's reason why this layer has no dense weight, or None if it has one."""
         base = self.layer.base_layer
         try:
@@ -85,5 +85,5 @@ class PeftNormAdapter(PeftAdapter):
         """The weight vector, (dim,)."""
         return self.layer.ln_tuning_layers[PEFT_NAME].weight
 
-    def why_not_mergeable(self) -> None:
+    def unmergeable_reason(self) -> None:
         """None: it always has a weight vector."""

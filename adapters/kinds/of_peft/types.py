@@ -92,6 +92,6 @@ def tuner_class_of(peft_type: str) -> type:
     return next(tuner for member, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if member.value == peft_type)
 
 
-def why_not_supported(key: str) -> str | None:
+def unsupported_reason(key: str) -> str | None:
     """Why a key of PEFT is not supported, or None if it is."""
     return "takes an object of PEFT, which nothing here reads" if key.endswith("_config") else UNSUPPORTED_KEYS.get(key)
