@@ -69,6 +69,6 @@ class MergedEvaluationMixin:
             unmerged = self.summed_loss(self.model, batch)[1].logits.float()
             with adapters.merged(self.model):
                 merged = self.summed_loss(self.model, batch)[1].logits.float()
-            if (largest := float(unmerged.abs().max())) > 0:
-                differences.append(float((merged - unmerged).abs().max()) / largest)
+            if (largest := unmerged.abs().max()) > 0:
+                differences.append(float((merged - unmerged).abs().max() / largest))
         return max(differences, default=None)
