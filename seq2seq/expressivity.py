@@ -27,7 +27,7 @@ def measure_finished(directory: Path, curve: str, chords: int) -> dict[str, Any]
     """Measure a run's adapter as initialised and as saved, and write the record into the run folder.
 
     Raises:
-        ConfigurationError: the folder is no finished run, or its configuration is refused.
+        ConfigurationError: the folder is not that of a finished run, or its configuration is refused.
         CheckpointError: the saved adapter cannot be read.
     """
     folder = RunFolder(directory)
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--curve", default="arc", help=f"one of {', '.join(CURVES)}; the default is arc")
     parser.add_argument("--chords", type=int, default=CHORDS, help=f"chords of the curve; the default is {CHORDS}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the plot of several runs; by default beside them")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the plot of several runs; by default next to them")
     options = parser.parse_args(arguments)
     try:
         if options.curve not in CURVES:

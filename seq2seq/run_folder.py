@@ -8,9 +8,9 @@
         checkpoints/         what an unfinished run resumes from  failure.json      why a run of several ended early
         log.txt              what was logged                      and the files of its extras
 
-An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
-another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
-<experiment_name>.replaced, until the new one is finished. A folder that is no run is never touched.
+An unfinished run of the same configuration resumes; a finished one is kept, and can be extended (by another split or
+baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
+<experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class RunFolder:
             )
 
     def is_finished(self, experiment: Experiment) -> bool:
-        """Whether the folder has everything that this experiment asks for."""
+        """Whether the folder has everything that this experiment requests."""
         if experiment.run.overwrite or not self.metrics.is_file():
             return False
         result, training = self.read_result(), experiment.training
@@ -171,17 +171,17 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write the file whole or not at all; values that are not finite are an error."""
+    """Write the file completely or not at all; values that are not finite are an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def finite_values(entry: dict[str, float]) -> dict[str, float | None]:
-    """The numeric values of an entry, as JSON has them: null for one that is not finite."""
+    """The numeric values of an entry, as valid JSON: null for one that is not finite."""
     return {
         key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
     }
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
+    """Write the file completely or not at all."""
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

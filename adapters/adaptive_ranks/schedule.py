@@ -68,7 +68,7 @@ class RankSchedule:
         return range(self.start, self.end + 1, self.every)
 
     def check_steps(self, count: int) -> None:
-        """Check that a training of ``count`` steps includes the last change.
+        """Check that a training run of ``count`` steps includes the last change.
 
         Raises:
             ConfigurationError: the last change is after more than ``count`` steps.

@@ -43,7 +43,7 @@ class TrainGroup:
 
     @property
     def ranks(self) -> Ranks:
-        """The present ranks (r_1, ..., r_{d-1})."""
+        """The current ranks (r_1, ..., r_{d-1})."""
         return self.layers[0].ranks[1:-1]
 
     def parameters_at(self, ranks: Ranks) -> int:
@@ -112,7 +112,7 @@ def fixed_ranks_reason(config: TensorTrainFields) -> str | None:
 
 
 def record_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> None:
-    """Record these ranks in the configurations of the attachments, as ``rank_pattern`` by whole paths."""
+    """Record these ranks in the configurations of the attachments, as ``rank_pattern`` by complete paths."""
     patterns: dict[str, dict[str, Ranks]] = {}
     for group, of_group in ranks:
         patterns.setdefault(group.name, {})[group.path] = tuple(of_group)

@@ -54,7 +54,7 @@ def write_deltas(
 
 
 def check_one_base(directories: Iterable[Directory]) -> None:
-    """Check that folders name one base model; those that name none may have any.
+    """Check that folders name one base model; a folder that names none is not checked.
 
     Raises:
         CheckpointError: two names differ, or a folder cannot be read.
@@ -70,7 +70,7 @@ def check_one_base(directories: Iterable[Directory]) -> None:
 
 
 def check_one_task(directories: Iterable[Directory]) -> None:
-    """Check that no folder has modules for several tasks: a sum would keep those of one only.
+    """Check that no folder has modules for several tasks: a sum would keep those of only one.
 
     Raises:
         CheckpointError: a folder has modules for more than one task, or cannot be read.

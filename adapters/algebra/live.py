@@ -1,4 +1,4 @@
-"""The deltas that act in a live model, as trains and biases by path.
+"""The active deltas of a live model, as trains and biases by path.
 
     adapters.attach     AdaptedLinear at the path; ``beside`` has a controller for each adapter, with an active module
     our tuner in PEFT   TensorTrainPeftLinear at the path; ``tt_lora_delta`` has a module for each adapter name. Site
@@ -33,10 +33,10 @@ ONE_TENSOR = "one tensor"
 
 
 def live_deltas(model: nn.Module) -> Parts:
-    """Return the deltas that act in the model; an adapter with site modes is one train.
+    """Return the active deltas of the model; an adapter with site modes is one train.
 
     Raises:
-        ConfigurationError: none acts, or an adapter is not a linear tt_lora.
+        ConfigurationError: none is active, or an adapter is not a linear tt_lora.
     """
     model = uncompiled(model)
     for attachment in attachments(model):

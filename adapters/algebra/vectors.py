@@ -6,7 +6,7 @@
     x + y, a x      T + T' at ranks r + r', a T;  a missing T or c is zero
     <x, y>          sum over paths of <T, T'> + <c, c'>, Frobenius;  ||x||^2 = <x, x>
 
-No matrix is dense, except for one linear at a time if raw shapes differ.
+No dense matrix is formed, except for one linear at a time if raw shapes differ.
 """
 
 import math

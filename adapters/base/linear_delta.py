@@ -54,7 +54,7 @@ def add_deltas(y: Tensor, x: Tensor, deltas: Sequence[LinearDelta]) -> Tensor:
 
 
 def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
-    """Start a delta from the weight (out, in) of its linear, if its kind does that.
+    """Start a delta from the weight (out, in) of its linear, if its kind requires it.
 
     Raises:
         ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity.

@@ -32,10 +32,10 @@ def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:
 
 
 def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``destination``, then move it into place.
+    """Let ``write`` fill a folder next to ``destination``, then move it into place.
 
     Raises:
-        CheckpointError: there is something at ``destination`` already.
+        CheckpointError: ``destination`` is neither new nor an empty folder.
     """
     destination = destination.resolve()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):

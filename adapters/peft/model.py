@@ -30,7 +30,7 @@ from adapters.tensor_train.patterns import check_patterns
 from adapters.validation import ConfigurationError
 
 RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
-"""Parts of paths that PEFT and this tuner add to those of a base."""
+"""Parts that PEFT and this tuner add to the paths of a base model."""
 
 
 class TensorTrainModel(BaseTuner):
@@ -47,7 +47,7 @@ class TensorTrainModel(BaseTuner):
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
-        passed on, as a linear may have no tensor of its own; ``target_modules`` decides then.
+        passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
         """
         config, active = self.peft_config[adapter_name], self.active_adapters
         if config.to_adapter_config().shared_slots():
@@ -65,8 +65,8 @@ class TensorTrainModel(BaseTuner):
         """Merge in place, until ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
 
         Raises:
-            MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is as it
-                was.
+            MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is
+                unchanged.
         """
         self._check_mergeable(adapter_names, safe_merge)
         super().merge_adapter(adapter_names, safe_merge)

@@ -1,4 +1,4 @@
-"""The two files of a saved adapter: the only code that reads or writes them, and that tells whose they are.
+"""The two files of a saved adapter: the only code that reads or writes them, or determines who wrote them.
 
     adapter_config.json          a JSON object; PEFT's has "peft_type", that of ``adapters.save`` has "adapters"
     adapter_model.safetensors    tensors by name, and a string of metadata
@@ -8,7 +8,7 @@
     TUNER     our tuner in PEFT           base_model.model.encoder.block.0...wi.tt_lora_delta.linear.cores.0
     LORA      PEFT's LoRA                 base_model.model.encoder.block.0...wi.lora_A.weight
 
-Files are safetensors and JSON only: nothing is unpickled. Each is written whole or not at all.
+Files are safetensors and JSON only: nothing is unpickled. Each is written completely or not at all.
 """
 
 import json
@@ -60,8 +60,8 @@ def read_config(directory: Path, *kinds: FolderKind) -> dict[str, Any]:
     """Read adapter_config.json of a folder of one of ``kinds``, by default of any.
 
     Raises:
-        CheckpointError: the file is missing or holds no JSON object, a key is missing, or the format version or the
-            kind of folder is not supported.
+        CheckpointError: the file is missing or does not hold a JSON object, a key is missing, or the format version or
+            the kind of folder is not supported.
     """
     path = directory / CONFIG_NAME
     try:
@@ -113,7 +113,7 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read adapter_model.safetensors: the tensors by name, on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: the file is missing or no safetensors file.
+        CheckpointError: the file is missing or is not a safetensors file.
     """
     path = directory / WEIGHTS_NAME
     try:

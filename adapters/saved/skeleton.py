@@ -1,4 +1,4 @@
-"""Models without weights: what fits a base model is found out without its memory."""
+"""Models without weights, to check what fits a base model without allocating it."""
 
 import copy
 from pathlib import Path

@@ -8,9 +8,9 @@
         "learning_rate": 0.001, "num_train_epochs": 20          training arguments of transformers, by their own names
     }
 
-On the command line ``key=value`` overrides a key, ``adapter.rank=4`` one inside, ``adapter[0].rank=4`` one of a list; a
-value is parsed as JSON if possible (4 is a number, true a boolean, null nothing, [1,2] a list), else it is a string.
-With a key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep``.
+On the command line ``key=value`` overrides a key, ``adapter.rank=4`` a key inside an object, ``adapter[0].rank=4`` one
+inside a list; a value is parsed as JSON if possible (4, true, null, [1,2]), else it is a string. With a key ``sweep``
+the file describes several runs, see ``seq2seq.configuration.sweep``.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ PATHS = ("output_root", "adapter_path")
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a JSON file, apply ``key=value`` overrides, and check the whole.
+    """Read a JSON file, apply ``key=value`` overrides, and check the result.
 
     Raises:
         ConfigurationError: one sentence with the key, what was given and what is allowed.
@@ -141,7 +141,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
 
 
 def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:
-    """Refuse a key of another workload, and say whose it is."""
+    """Refuse a key of another workload, and name that workload."""
     for name in WORKLOADS if unknown else ():
         others = ()
         with contextlib.suppress(ImportError):  # of a workload whose libraries are not installed

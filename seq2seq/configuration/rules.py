@@ -97,7 +97,7 @@ def check_experiment(experiment: Experiment) -> None:
 
 
 def check_experiment_name(name: str) -> None:
-    """Refuse what cannot be the name of a run folder."""
+    """Refuse a value that cannot be the name of a run folder."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigurationError(
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
@@ -106,7 +106,7 @@ def check_experiment_name(name: str) -> None:
 
 
 def check_run(run: RunArguments) -> None:
-    """Refuse names and paths that cannot be."""
+    """Refuse invalid names and paths."""
     check_experiment_name(run.experiment_name)
     if run.adapter_path is not None and not os.path.isdir(run.adapter_path):
         refuse("adapter_path", "must name a directory", repr(run.adapter_path), "check the path", "the run")
@@ -115,7 +115,7 @@ def check_run(run: RunArguments) -> None:
 
 
 def check_ranges(experiment: Experiment) -> None:
-    """Refuse numeric keys that are out of range and names that are none of the known ones."""
+    """Refuse numeric keys that are out of range, and unknown names."""
     values = {**experiment.training, **vars(experiment.workload)}
     for key, (low, high) in {**RANGES, **experiment.workload.ranges}.items():
         value = values.get(key)
@@ -135,7 +135,7 @@ def check_ranges(experiment: Experiment) -> None:
 
 
 def check_training(experiment: Experiment) -> None:
-    """Refuse training arguments that exclude each other, or that the run cannot serve."""
+    """Refuse training arguments that exclude each other, or that the run does not support."""
     training = experiment.training
     if not any(training[key] for key in ("do_train", "do_eval", "do_predict")):
         raise ConfigurationError("One of do_train, do_eval and do_predict is true; got none: set one to true.")

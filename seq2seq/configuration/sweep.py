@@ -41,7 +41,8 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
     """The runs that JSON files describe; a file with a ``sweep`` describes its cells. Overrides apply to each.
 
     Raises:
-        ConfigurationError: one of the runs is refused, or two of them would share a folder, or one be inside another.
+        ConfigurationError: one of the runs is refused, two of them would share a folder, or one would be inside
+            another.
     """
     cells = []
     for path in paths:

@@ -117,7 +117,7 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
 
 
 def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
-    """Run one after the other in this process."""
+    """Run them one after the other in this process."""
     for cell in cells:
         started = time.perf_counter()
         try:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a run reports to while it goes on."""
+    """What a run reports to as it progresses."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         """Log values, at a training step if ``step`` is given."""

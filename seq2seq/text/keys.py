@@ -117,7 +117,7 @@ class TextKeys(Workload):
 
     @property
     def adapters_per_task(self) -> bool:
-        """Whether each task has adapters of its own."""
+        """Whether each task has its own adapters."""
         return self.mixture is not None and self.mixture.adapters == "per_task"
 
     @property

@@ -18,7 +18,7 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
 
 
 def check_task(keys: TextKeys) -> None:
-    """Refuse an unknown task, and anything but one of a task, a mixture and files."""
+    """Refuse an unknown task, and anything but exactly one of a task, a mixture and files."""
     if keys.task_name is not None:
         get_task(keys.task_name)
     if sum((keys.task_name is not None, keys.mixture is not None, bool(keys.files))) != 1:
@@ -52,7 +52,7 @@ def check_paths(keys: TextKeys) -> None:
 
 
 def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
-    """Refuse training arguments that a mixture decides, and kinds that cannot be one for each task."""
+    """Refuse training arguments that a mixture decides, and kinds that cannot be attached for each task."""
     strategy = training.get("train_sampling_strategy", "random")
     if strategy != "random":
         raise ConfigurationError(

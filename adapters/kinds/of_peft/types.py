@@ -1,6 +1,6 @@
 """The methods of PEFT that are supported as adapter kinds, and their supported keys.
 
-A type is not supported if it does not adapt layers by themselves, or needs PEFT's own model class around the forward. A
+A type is not supported if it does not adapt layers individually, or needs PEFT's own model class around the forward. A
 key is not supported if nothing here would read it, or if it would change the base model.
 """
 
@@ -45,7 +45,7 @@ UNSUPPORTED_KEYS = {
     "use_bdlora": "takes an object of PEFT, which JSON cannot represent",
     "alora_invocation_tokens": "needs the input's tokens in every layer",
 }
-"""PEFT's keys that are not supported, and why; neither are those ending with _config, which take objects of PEFT."""
+"""PEFT's keys that are not supported, and why; nor are those ending with _config, which take objects of PEFT."""
 
 STARTS = {
     "FOURIERFT": {"init_weights": True},
