@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Failed: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. The same command continues from the last checkpoints.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue from the last checkpoints.", file=sys.stderr)
         return 130
     finally:
         torch.set_flush_denormal(False)

@@ -20,7 +20,7 @@ def set_active_task(model: nn.Module, task: str | None) -> None:
     """
     known = {attachment.task for attachment in attachments(model)}
     if task is not None and task not in known and None not in known:
-        raise ConfigurationError(f"The active task is one that has adapters; got {task!r}: {nearest_name(task, known)}")
+        raise ConfigurationError(f"The active task must have adapters; got {task!r}: {nearest_name(task, known)}")
     controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
     before = [controller.active_task for controller in controllers]
     if all(former == task for former in before):

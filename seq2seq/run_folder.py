@@ -60,21 +60,21 @@ class RunFolder:
         there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"Key 'output_root' names a writable directory; got {experiment.run.output_root!r}, and {there} "
+                f"Key 'output_root' must name a writable directory; got {experiment.run.output_root!r}, and {there} "
                 "is not writable: choose another one."
             )
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
         if not self._is_run():
             raise ConfigurationError(
-                f"Key 'experiment_name' names a run folder; got {self.directory}, which is something else: "
+                f"Key 'experiment_name' must name a run folder; got {self.directory}, which is something else: "
                 "choose another name."
             )
         key = self._differing_key(experiment)
         if key is not None and not experiment.run.overwrite:
             before, now = read_json(self.config).get(key), _plain(experiment).get(key)
             raise ConfigurationError(
-                f"Key {key!r} is that of the run in {self.directory}, {before!r}; got {now!r}: "
+                f"Key {key!r} must equal that of the run in {self.directory}, {before!r}; got {now!r}: "
                 "choose another experiment_name, or set overwrite to true."
             )
 

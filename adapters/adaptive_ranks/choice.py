@@ -58,7 +58,7 @@ def check_budget(groups: Sequence[TrainGroup], budget: int, min_rank: int) -> No
     )
     if smallest > budget:
         raise ConfigurationError(
-            f"Key 'budget' is at least the number of parameters at the smallest ranks, {smallest} with min_rank "
+            f"Key 'budget' must be at least the number of parameters at the smallest ranks, {smallest} with min_rank "
             f"{min_rank}; got {budget}: raise it, or lower min_rank."
         )
 

@@ -75,7 +75,7 @@ class RankSchedule:
         """
         if self.steps[-1] > count:
             raise ConfigurationError(
-                f"A rank_schedule ends within the steps of a run (max_steps); got a last change after "
+                f"A rank_schedule must end within the steps of a run (max_steps); got a last change after "
                 f"{self.steps[-1]} of {count} steps: let it end earlier, or train longer."
             )
 
@@ -115,7 +115,7 @@ class RankSchedule:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"Key 'rank_schedule' is an object; got {values!r}: write for example "
+                f"Key 'rank_schedule' must be an object; got {values!r}: write for example "
                 '{"start": 50, "every": 50, "end": 200, "rel_tol": 0.1}.'
             )
         return from_json(cls, values, WHERE)

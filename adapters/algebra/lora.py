@@ -52,10 +52,10 @@ def read_lora_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str,
         A, B = state.pop("A.weight", None), state.pop("B.weight", None)
         bias = state.pop("B.bias", None)
         if state or A is None or B is None or A.dim() != 2 or B.dim() != 2 or A.shape[0] != B.shape[1]:
-            given = f"{sorted(state)} beside them" if state else "other tensors"
+            given = f"{sorted(state)} as well" if state else "other tensors"
             raise CheckpointError(
-                f"LoRA of a linear is lora_A (r, in) and lora_B (out, r); got {given} at {path} in {directory}: only "
-                "plain LoRA of linears is supported."
+                f"LoRA of a linear must be lora_A (r, in) and lora_B (out, r); got {given} at {path} in {directory}: "
+                "only plain LoRA of linears is supported."
             )
         scaling = _scaling(config, path, A.shape[0])
         trains[path] = t3.from_low_rank(scaling * B.double(), A.double())

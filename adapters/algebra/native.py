@@ -185,7 +185,7 @@ def _placement(sublayers: list[Sublayer], paths: Iterable[str], like: Path) -> d
             )
         found.append((sublayer, name))
     if not found:
-        raise CheckpointError("An adapter has at least one delta; got none: choose adapters that have some.")
+        raise CheckpointError("An adapter must have at least one delta; got none: choose adapters that have some.")
     stacks = {sublayer.stack for sublayer, _ in found}
     layers = {sublayer.layer for sublayer, _ in found}
     all_layers = {sublayer.layer for sublayer in sublayers if sublayer.stack in stacks} - {None}

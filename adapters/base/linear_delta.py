@@ -65,6 +65,6 @@ def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
         delta.start_from(weight)
     except ValueError as error:
         raise ConfigurationError(
-            f"Key 'init' of adapter kind 'tt_lora' starts from the weights that it adapts; got 'principal' "
+            f"Key 'init' of adapter kind 'tt_lora' needs weights that can be decomposed; got 'principal' "
             f"beside {path}: {error}"
         ) from error

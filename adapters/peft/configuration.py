@@ -90,7 +90,7 @@ class TensorTrainConfig(PeftConfig):
         config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
         for key, word, value in (("modes", "task", config.modes), ("share_across", "tasks", config.share_across)):
             if word in (value or ()):
-                rule = f"takes no {word!r} in PEFT, where adapters have names"
+                rule = f"must not contain {word!r} in PEFT, where adapters have names"
                 config.refuse(key, rule, list(value), "leave it out, and add an adapter for each task")
         return config
 

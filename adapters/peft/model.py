@@ -95,7 +95,7 @@ class TensorTrainModel(BaseTuner):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "Tensor-train deltas are added in saved folders; got a call of add_weighted_adapter: "
+            "Tensor-train deltas can be added only in saved folders; got a call of add_weighted_adapter: "
             "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
         )
 
@@ -115,7 +115,7 @@ class TensorTrainModel(BaseTuner):
             if kwargs.get(key) is not None:
                 raise ValueError(
                     f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a batch of their own."
+                    "call set_adapter and run the examples of each adapter as a separate batch."
                 )
         yield
 
@@ -130,7 +130,7 @@ class TensorTrainModel(BaseTuner):
             shifted = [name for name in (*layer.merged_adapters, *names) if layer.adds_missing_bias(name)]
             if unload and shifted:
                 raise MergeError(
-                    "A linear without a bias cannot be given one for good, as the model's configuration has none and "
+                    "A linear without a bias cannot get one permanently, as the model's configuration has none and "
                     f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
                     "keep the adapter, or train it with bias='none'."
                 )
@@ -195,6 +195,6 @@ def _check_name(name: str, paths: list[str]) -> None:
     """Check that no path has ``name`` as a part: PEFT drops the keys with another adapter's name when it saves one."""
     if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
         raise ConfigurationError(
-            "The name of an adapter has no dot and is no part of a path in the model, as PEFT tells the tensors of "
-            f"adapters apart by parts of their paths; got {name!r}: choose another name."
+            "The name of an adapter must have no dot and be no part of a path in the model, as PEFT tells the tensors "
+            f"of adapters apart by parts of their paths; got {name!r}: choose another name."
         )

@@ -113,7 +113,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     tensors, metadata = read_tensors(directory)
     if metadata.get(METADATA_KEY) != fingerprint(config):
         raise CheckpointError(
-            f"The two files of an adapter are saved together; got a {WEIGHTS_NAME} in {directory} that belongs to "
+            f"The two files of an adapter must be saved together; got {WEIGHTS_NAME} in {directory} that belongs to "
             f"another {CONFIG_NAME}: save the adapter again, or load an earlier checkpoint."
         )
     return Checkpoint(config["architecture"], adapters, tensors)
@@ -136,8 +136,8 @@ def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
     for key in dict.fromkeys([*saved, *present]):
         if saved.get(key) != present.get(key):
             raise CheckpointError(
-                f"An adapter fits the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} and "
-                f"{present.get(key)!r} in the model: load the base model it was trained on."
+                f"An adapter fits only the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} "
+                f"and {present.get(key)!r} in the model: load the base model it was trained on."
             )
 
 

@@ -68,13 +68,15 @@ def read_config(directory: Path, *kinds: FolderKind) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except OSError as error:
         raise CheckpointError(
-            f"A saved adapter has a file {CONFIG_NAME}; got {_given(path, error)}: check the path."
+            f"A saved adapter must have a file {CONFIG_NAME}; got {_given(path, error)}: check the path."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{CONFIG_NAME} holds JSON; got {_given(path, error)}: save the adapter again.") from None
+        raise CheckpointError(
+            f"{CONFIG_NAME} must hold JSON; got {_given(path, error)}: save the adapter again."
+        ) from None
     if not isinstance(config, dict):
         raise CheckpointError(
-            f"{CONFIG_NAME} holds a JSON object; got a {type(config).__name__} in {path}: save the adapter again."
+            f"{CONFIG_NAME} must hold a JSON object; got a {type(config).__name__} in {path}: save the adapter again."
         )
     kind = folder_kind(config, directory)
     if kinds and kind not in kinds:
@@ -92,18 +94,18 @@ def folder_kind(config: Mapping[str, Any], directory: Path) -> FolderKind:
         missing = [key for key in NATIVE_KEYS if key not in config]
         if missing:
             raise CheckpointError(
-                f"{CONFIG_NAME} has the keys {', '.join(NATIVE_KEYS)}, or peft_type if PEFT wrote it; got a file "
+                f"{CONFIG_NAME} must have the keys {', '.join(NATIVE_KEYS)}, or peft_type if PEFT wrote it; got a file "
                 f"without {', '.join(missing)} in {directory}: save the adapter again."
             )
         if config["format_version"] != FORMAT_VERSION:
             raise CheckpointError(
-                f"This version of the library reads format_version {FORMAT_VERSION}; got "
+                f"This version of the library reads only format_version {FORMAT_VERSION}; got "
                 f"{config['format_version']!r} in {directory}: use the version that wrote it."
             )
         return FolderKind.NATIVE
     if method not in (FolderKind.TUNER.value, FolderKind.LORA.value):
         raise CheckpointError(
-            f"Of PEFT's methods {FolderKind.TUNER.value} and {FolderKind.LORA.value} are supported; got peft_type "
+            f"Of PEFT's methods only {FolderKind.TUNER.value} and {FolderKind.LORA.value} are supported; got peft_type "
             f"{method!r} in {directory}: load it with PeftModel.from_pretrained, or merge it into its base model."
         )
     return FolderKind(method)
@@ -122,11 +124,11 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except OSError as error:
         raise CheckpointError(
-            f"A saved adapter has a file {WEIGHTS_NAME}; got {_given(path, error)}: check the path."
+            f"A saved adapter must have a file {WEIGHTS_NAME}; got {_given(path, error)}: check the path."
         ) from None
     except SafetensorError as error:
         raise CheckpointError(
-            f"{WEIGHTS_NAME} is a safetensors file; got {_given(path, error)}: save the adapter again."
+            f"{WEIGHTS_NAME} must be a safetensors file; got {_given(path, error)}: save the adapter again."
         ) from None
 
 

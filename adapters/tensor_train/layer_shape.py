@@ -81,7 +81,7 @@ def check_factors(config: Any, factors: Sequence[int], size: int, side: str) -> 
     """Raise ConfigurationError unless the product of the factors of one side is that side's size."""
     if math.prod(factors) != size:
         given = f"{list(factors)} with product {math.prod(factors)}"
-        fix = f"{list(t3.factorize(size, len(factors)))} would do"
+        fix = f"use for example {list(t3.factorize(size, len(factors)))}"
         config.refuse("raw_shape", f"must have factors whose product is the {side} size {size}", given, fix)
 
 

@@ -44,8 +44,8 @@ class TaskAdaptersMixin:
         found = [] if indices is None else sorted({self.task_names[index] for index in indices.tolist()})
         if len(found) != 1:
             raise ValueError(
-                f"A batch has rows of one task if adapters are attached by task; got rows of {found or 'no task'}: "
-                f"give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
+                "A batch must have rows of one task if adapters are attached by task; got rows of "
+                f"{found or 'no task'}: give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
             )
         if adapters.attachments(self.model):
             adapters.set_active_task(self.model, found[0])

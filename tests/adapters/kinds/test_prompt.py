@@ -189,7 +189,7 @@ def test_a_prompt_cannot_be_merged_and_other_adapters_stay_unmerged(pair, padded
     place = "encoder.adapted_input.before.prompt"
     assert adapters.unmergeable(model) == place
     assert adapters.summary(model).cannot_be_merged == ["prompt"]
-    with pytest.raises(MergeError, match=rf"{place}, which lengthens the input and is no change of a weight: evaluate"):
+    with pytest.raises(MergeError, match=rf"{place}, which lengthens the input and does not change a weight: evaluate"):
         adapters.merge(model)
     assert not adapters.is_merged(model)
 

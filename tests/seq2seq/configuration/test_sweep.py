@@ -202,7 +202,7 @@ def test_a_number_of_jobs_that_cannot_be_is_refused(jobs, world, words, config_f
 
 
 def test_one_run_is_not_read_from_a_file_with_a_sweep(values):
-    with pytest.raises(ConfigurationError, match=r"'sweep' describes several runs"):
+    with pytest.raises(ConfigurationError, match=r"'sweep' belongs at the top level"):
         read_experiment({**values, "sweep": {"seed": [0, 1]}})
 
 
