@@ -67,7 +67,7 @@ DAMAGE = {
     "no keys": (FolderKind, lambda f: (f / CONFIG).write_text("{}"), "without adapters, architecture, format_version"),
     "no architecture": ([NATIVE], without("architecture"), "without architecture in"),
     "no format version": ([NATIVE], without("format_version"), "without format_version in"),
-    "a future format": ([NATIVE], with_values(format_version=99), "reads format_version 1; got 99"),
+    "a future format": ([NATIVE], with_values(format_version=99), "reads only format_version 1; got 99"),
     "no method": ([TUNER, LORA], without("peft_type"), "or peft_type if PEFT wrote it; got "),
     "another method": ([TUNER, LORA], with_values(peft_type="LOHA"), "got peft_type 'LOHA'"),
     "no weights": (FolderKind, lambda f: (f / WEIGHTS).unlink(), "must have a file adapter_model.safetensors; got no "),
