@@ -32,7 +32,7 @@ EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNormConfig(AdapterConfig, kind="layer_norm"):
-    """Train the model's own layer norms, or keep them frozen beside kinds that would train them.
+    """Train the model's own layer norms, or keep them frozen along with kinds that would train them.
 
     Args:
         sublayers: the sublayers whose norms it applies to; "final" is the norm at the end of a stack.

@@ -80,7 +80,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
 
 
 def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
-    """Convert a folder that our tuner beside a T5 saved in PEFT to one that ``adapters.load`` reads.
+    """Convert a folder of our PEFT tuner, trained on a T5, to one that ``adapters.load`` reads.
 
     Args:
         directory: one adapter, saved by ``save_pretrained``.

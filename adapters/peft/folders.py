@@ -1,4 +1,5 @@
-"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created as a whole."""
+"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created completely or
+not at all."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Tracking a run: wandb if asked for, otherwise nothing, behind the same methods.
+"""Tracking a run: wandb if requested, otherwise nothing, behind the same methods.
 
     tracker.log({"train/loss": 0.41}, step=20)
     tracker.log_image("curve", path)

@@ -251,7 +251,7 @@ class TestCommand:
         (copied / "adapter").mkdir()
         (copied / "config.json").write_text("{")
         assert main([str(copied)]) == 2
-        assert "config.json cannot be read" in capsys.readouterr().err
+        assert "config.json, which cannot be read" in capsys.readouterr().err
 
     def test_an_adapter_that_cannot_be_read_is_a_sentence(self, copied, capsys):
         (copied / "adapter" / "adapter_model.safetensors").write_bytes(b"\x00")
@@ -267,9 +267,9 @@ class TestCommand:
             (["--chords", "0"], "Option --chords must be at least 1; got 0"),
             (
                 ["--out", "not/there/plot.png"],
-                "Option --out must name a file in an existing directory .* 'not/there/plot.png'",
+                "Option --out must name a file in an existing directory; got 'not/there/plot.png'",
             ),
-            (["--out", "/"], "Option --out must name a file in an existing directory .* '/'"),
+            (["--out", "/"], "Option --out must name a file in an existing directory; got '/'"),
         ],
     )
     def test_bad_options_are_sentences(self, finished, options, sentence, capsys):
