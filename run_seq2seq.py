@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_jobs(options.jobs)
         cells = load_cells([options.config, *more_configs], overrides)
-        # values below 1e-38, as in a diverging model, take a CPU a hundred times as long
+        # values below 1e-38, as in a diverging model, slow a CPU down a hundredfold
         torch.set_flush_denormal(True)
         if len(cells) > 1:
             check_cells(cells)
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Failed: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. The same command continues from the last checkpoints.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue from the last checkpoints.", file=sys.stderr)
         return 130
     finally:
         torch.set_flush_denormal(False)

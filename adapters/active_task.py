@@ -10,17 +10,17 @@ from adapters.validation import ConfigurationError, nearest_name
 
 
 def set_active_task(model: nn.Module, task: str | None) -> None:
-    """Activate the adapters of ``task``, and those attached for all tasks in places where it has none.
+    """Activate the adapters of ``task``, and those attached for all tasks in places where that task has none.
 
     A merged model is merged again with the new task's adapters, unless they are active already.
 
     Raises:
-        ConfigurationError: adapters are attached by task and none for this one. The model is as it was.
-        MergeError: the model is merged and the new task's adapters cannot be. The model is as it was.
+        ConfigurationError: adapters are attached by task, and none for this task. The model is unchanged.
+        MergeError: the model is merged and the new task's adapters cannot be merged. The model is unchanged.
     """
     known = {attachment.task for attachment in attachments(model)}
     if task is not None and task not in known and None not in known:
-        raise ConfigurationError(f"The active task is one that has adapters; got {task!r}: {nearest_name(task, known)}")
+        raise ConfigurationError(f"The active task must have adapters; got {task!r}: {nearest_name(task, known)}")
     controllers = [module for module in model.modules() if isinstance(module, AdapterController)]
     before = [controller.active_task for controller in controllers]
     if all(former == task for former in before):

@@ -117,7 +117,7 @@ class AdapterConfig:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"An adapter is an object with a key 'kind'; got {values!r}: "
+                f"An adapter must be an object with a key 'kind'; got {values!r}: "
                 'write for example {"kind": "tt_lora", "rank": 4}.'
             )
         values = dict(values)

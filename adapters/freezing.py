@@ -1,7 +1,7 @@
 """Which parameters are trainable, by these rules in this order:
 
 1. the model's own parameters are frozen,
-2. kinds of position "weights" (none, lm_head, layer_norm) decide about the parameters they name, the last one wins,
+2. kinds of position "weights" (none, lm_head, layer_norm) decide about the parameters they name; the last one wins,
 3. parameters of adapters train, except frozen and disabled cores and a module's ``frozen_parameters``.
 """
 

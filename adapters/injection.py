@@ -58,7 +58,8 @@ def as_configs(config: Any) -> list[AdapterConfig]:
     entries = config if isinstance(config, list | tuple) else [config]
     if not entries:
         raise ConfigurationError(
-            'A list of adapters has at least one; got an empty list: add one, or {"kind": "none"} for full fine-tuning.'
+            'A list of adapters must have at least one; got an empty list: add one, or {"kind": "none"} for full '
+            "fine-tuning."
         )
     return [entry if isinstance(entry, AdapterConfig) else AdapterConfig.from_dict(entry) for entry in entries]
 

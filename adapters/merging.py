@@ -3,7 +3,7 @@
     linear      W' = A_m ... A_1 (W + sum of deltas),    b' likewise      (A_i = 1 + delta of the i-th after it)
     layer norm  w' = the adapter's weight vector,           b' = sum of shifts
 
-All merged weights are computed and checked before the first is put in place, so an error leaves the model as it was.
+All merged weights are computed and checked before the first is put in place, so an error leaves the model unchanged.
 Unmerging puts the kept base tensors back (``adapters.base.kept_base``), so it is exact and costs nothing.
 """
 
@@ -53,7 +53,7 @@ def merge(model: nn.Module) -> None:
     """Write the active adapters into the dense weights. Merging a merged model changes nothing.
 
     Raises:
-        MergeError: an active adapter is not linear, or a merged weight would not be finite. The model is as it was.
+        MergeError: an active adapter is not linear, or a merged weight would not be finite. The model is unchanged.
     """
     for path, adapter in _active_and_not_linear(model):
         check_linear_adapter(adapter, path)

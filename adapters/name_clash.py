@@ -11,7 +11,7 @@ def warn_of_other_package() -> None:
     except PackageNotFoundError:
         return
     warnings.warn(
-        "An environment has one package that is imported as 'adapters'; got adapter-hub's "
-        f"{other} beside this project's: uninstall it (pip uninstall adapters), or use separate environments.",
+        "An environment can have only one package imported as 'adapters'; got adapter-hub's "
+        f"{other} in addition to this project's: uninstall it (pip uninstall adapters), or use separate environments.",
         stacklevel=3,
     )

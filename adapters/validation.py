@@ -80,7 +80,7 @@ def check_type(key: str, value: Any, annotation: Any, where: str) -> Any:
     """Return ``value`` in the type of ``annotation`` (lists as tuples).
 
     Raises:
-        ConfigurationError: ``value`` is not of that type, or is no JSON value.
+        ConfigurationError: ``value`` is not of that type, or is not a JSON value.
     """
     try:
         text = json.dumps(value, allow_nan=False)

@@ -64,7 +64,7 @@ class RunArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """Something that a run may add; its fields are the JSON keys that ask for it. By default a hook does nothing."""
+    """Something that a run may add; its fields are the JSON keys that enable it. By default a hook does nothing."""
 
     changes_training: ClassVar[bool] = False
     """Whether it affects training; if not, it can be added to a finished run."""
@@ -76,7 +76,7 @@ class Extra:
         """Refuse keys that do not fit the experiment; nothing is loaded yet."""
 
     def check_prepared(self, experiment: "Experiment", prepared: Prepared) -> None:
-        """Refuse what the loaded data and model cannot give; nothing is written yet."""
+        """Refuse what the loaded data and model do not support; nothing is written yet."""
 
     def callbacks(self, directory: Path | None) -> list[TrainerCallback]:
         """What it does during training; it writes its files into ``directory``, or none if that is None."""
@@ -88,7 +88,7 @@ class Extra:
     def after(
         self, experiment: "Experiment", prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Its entries of metrics.json, on every process.
+        """Its entries for metrics.json, on every process.
 
         Args:
             directory: the run folder.
@@ -136,7 +136,7 @@ class Experiment:
         }
 
     def training_arguments(self, **overrides: Any) -> TrainingArguments:
-        """transformers' object for this run.
+        """The ``TrainingArguments`` of this run.
 
         Raises:
             ConfigurationError: the arguments exclude each other.
@@ -144,7 +144,7 @@ class Experiment:
         values = {
             **self.training,
             "output_dir": str(self.run.directory / "checkpoints"),
-            "data_seed": self.training["seed"],  # of the order of rows
+            "data_seed": self.training["seed"],  # the seed of the order of rows
             "dataloader_pin_memory": torch.cuda.is_available(),
             # without an accelerator, several processes find each other only if told that they are on a CPU
             "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),
@@ -157,7 +157,7 @@ class Experiment:
             raise ConfigurationError(f"The training arguments do not fit together: {as_sentence(error)}") from error
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """Attach the run's adapters to a base model, once for each task that has adapters of its own.
+        """Attach the run's adapters to a base model, once for each task that has its own adapters.
 
         Raises:
             ConfigurationError: the adapters do not fit the model.
@@ -169,7 +169,7 @@ class Experiment:
 
 
 def _plain(value: Any) -> Any:
-    """A key's value as JSON has it."""
+    """A key's value in its JSON form."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
     return list(value) if isinstance(value, tuple) else value

@@ -27,15 +27,15 @@ def measure_finished(directory: Path, curve: str, chords: int) -> dict[str, Any]
     """Measure a run's adapter as initialised and as saved, and write the record into the run folder.
 
     Raises:
-        ConfigurationError: the folder is no finished run, or its configuration is refused.
+        ConfigurationError: the folder is not that of a finished run, or its configuration is refused.
         CheckpointError: the saved adapter cannot be read.
     """
     folder = RunFolder(directory)
     if not folder.config.is_file() or not folder.adapter.is_dir():
         missing = folder.adapter if folder.config.is_file() else folder.config
         raise ConfigurationError(
-            f"Expressivity is measured of runs that have trained; got {directory}, which lacks {missing.name}: "
-            "name the folder of a finished run."
+            f"Expressivity can be measured only for runs that have trained; got {directory}, which lacks "
+            f"{missing.name}: name the folder of a finished run."
         )
     experiment = read_experiment({**load_values(folder.config), "log_to_wandb": False})
     prepared = prepare(experiment, trained=None)  # the adapter as initialised
@@ -55,17 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--curve", default="arc", help=f"one of {', '.join(CURVES)}; the default is arc")
     parser.add_argument("--chords", type=int, default=CHORDS, help=f"chords of the curve; the default is {CHORDS}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the plot of several runs; by default beside them")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the plot of several runs; by default next to them")
     options = parser.parse_args(arguments)
     try:
         if options.curve not in CURVES:
             refused = nearest_name(options.curve, CURVES)
-            raise ConfigurationError(f"Option --curve is a name; got {options.curve!r}: {refused}")
+            raise ConfigurationError(f"Option --curve must be a known name; got {options.curve!r}: {refused}")
         if options.chords < 1:
-            raise ConfigurationError(f"Option --chords is at least 1; got {options.chords}: give more.")
+            raise ConfigurationError(f"Option --chords must be at least 1; got {options.chords}: give more.")
         if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
             raise ConfigurationError(
-                f"Option --out names a file in a directory that is there; got {str(options.out)!r}: choose one."
+                f"Option --out must name a file in an existing directory; got {str(options.out)!r}: choose one."
             )
         by_run = {}
         for directory in options.runs:
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
             beside = Path(os.path.commonpath([path.absolute() for path in options.runs])) / "expressivity.png"
             out = options.out or beside
             draw_expressivity(out, by_run)
-            print(f"The plot of all is {out}")
+            print(f"The combined plot is {out}")
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
         return 2

@@ -8,9 +8,9 @@
         checkpoints/         what an unfinished run resumes from  failure.json      why a run of several ended early
         log.txt              what was logged                      and the files of its extras
 
-An unfinished run of the same configuration resumes; a finished one is kept, and may be asked for more (another split,
-another baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
-<experiment_name>.replaced, until the new one is finished. A folder that is no run is never touched.
+An unfinished run of the same configuration resumes; a finished one is kept, and can be extended (by another split or
+baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
+<experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
 import contextlib
@@ -60,26 +60,26 @@ class RunFolder:
         there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"Key 'output_root' names a writable directory; got {experiment.run.output_root!r}, and {there} "
+                f"Key 'output_root' must name a writable directory; got {experiment.run.output_root!r}, and {there} "
                 "is not writable: choose another one."
             )
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
         if not self._is_run():
             raise ConfigurationError(
-                f"Key 'experiment_name' names a run folder; got {self.directory}, which is something else: "
+                f"Key 'experiment_name' must name a run folder; got {self.directory}, which is something else: "
                 "choose another name."
             )
         key = self._differing_key(experiment)
         if key is not None and not experiment.run.overwrite:
             before, now = read_json(self.config).get(key), _plain(experiment).get(key)
             raise ConfigurationError(
-                f"Key {key!r} is that of the run in {self.directory}, {before!r}; got {now!r}: "
+                f"Key {key!r} must equal that of the run in {self.directory}, {before!r}; got {now!r}: "
                 "choose another experiment_name, or set overwrite to true."
             )
 
     def is_finished(self, experiment: Experiment) -> bool:
-        """Whether the folder has everything that this experiment asks for."""
+        """Whether the folder has everything that this experiment requests."""
         if experiment.run.overwrite or not self.metrics.is_file():
             return False
         result, training = self.read_result(), experiment.training
@@ -171,17 +171,17 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write the file whole or not at all; values that are not finite are an error."""
+    """Write the file completely or not at all; values that are not finite are an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def finite_values(entry: dict[str, float]) -> dict[str, float | None]:
-    """The numeric values of an entry, as JSON has them: null for one that is not finite."""
+    """The numeric values of an entry, as valid JSON: null for one that is not finite."""
     return {
         key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
     }
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
+    """Write the file completely or not at all."""
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -34,7 +34,7 @@ from third_party.trainers import AdapterTrainerMixin
 SPLITS = ("train", "validation", "test")
 
 DEFAULT_WORKLOAD = "text"
-"""The workload of a configuration that names none, as those written before there were others."""
+"""The workload of a configuration that names none, such as one written before the key existed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
 class Baseline(NamedTuple):
     """Something to compare a result with.
 
-    ``measure`` gives the metrics on a split; ``unsupported`` is the reason why this run cannot have it, or None.
+    ``measure`` gives the metrics on a split; ``unsupported`` is the reason why this run does not support it, or None.
     """
 
     label: str
@@ -78,7 +78,7 @@ class Workload(ABC):
     """
 
     name: ClassVar[str]
-    """What ``"workload"`` is in JSON."""
+    """The value of the JSON key ``workload``."""
 
     arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments
     reserved_arguments: ClassVar[Mapping[str, str]] = {}
@@ -122,12 +122,12 @@ class Workload(ABC):
 
     @property
     def splits(self) -> Sequence[str]:
-        """The splits that the run has rows of."""
+        """The splits for which the run has rows."""
         return SPLITS
 
     @property
     def adapter_tasks(self) -> Sequence[str | None]:
-        """The tasks that have adapters of their own; None stands for all tasks."""
+        """The tasks that have their own adapters; None stands for all tasks."""
         return (None,)
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:  # noqa: B027 - optional
@@ -143,7 +143,7 @@ class Workload(ABC):
 
     @abstractmethod
     def load_data(self, arguments: TrainingArguments) -> Any:
-        """The rows of every split, in whatever form the other methods take as ``prepared.data``.
+        """The rows of every split, in whatever form the other methods expect as ``prepared.data``.
 
         Raises:
             ConfigurationError: rows are missing or do not fit. Nothing has been written.

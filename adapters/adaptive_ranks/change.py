@@ -167,7 +167,7 @@ def check_arguments(rel_tol: float | None, budget: int | None, min_rank: int, ma
         if value is not None and value < 1:
             _refuse(key, "must be a positive integer", value, "raise it")
     if grow < 0:
-        _refuse("grow", "must be the number that ranks grow by, at least 0", grow, "leave it out for no growth")
+        _refuse("grow", "must be an integer of at least 0, added to each rank", grow, "leave it out for no growth")
     if max_rank is not None and max_rank < min_rank:
         _refuse("max_rank", "must be at least min_rank", f"{max_rank} with a min_rank of {min_rank}", "raise it")
 
@@ -178,8 +178,8 @@ def check_alone(model: nn.Module) -> nn.Module:
         processes = torch.distributed.get_world_size()
         if processes > 1:
             raise ConfigurationError(
-                f"Ranks change in a model trained by one process; got {processes} under DDP, which needs fixed shapes: "
-                "start the run without torchrun."
+                f"Ranks can change only in a model trained by one process; got {processes} under DDP, which needs "
+                "fixed shapes: start the run without torchrun."
             )
     return uncompiled(model)
 

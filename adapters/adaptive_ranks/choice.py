@@ -8,7 +8,7 @@
 
               until the cores have at most ``budget`` parameters; sums run over a group, whose trains share their ranks
 
-A rank is at least ``min_rank`` (or the present rank if that is smaller), and at most the largest useful one
+A rank is at least ``min_rank`` (or the current rank if that is smaller), and at most the largest useful one
 (``useful_ranks``).
 """
 
@@ -31,7 +31,7 @@ def within_tolerance(group: TrainGroup, spectra: Spectra, rel_tol: float, min_ra
 
 
 def clipped(group: TrainGroup, ranks: Ranks, min_rank: int, max_rank: int | None = None) -> Ranks:
-    """Return the ranks clipped to [min_rank, max_rank], to the present ranks, and to the largest useful ones."""
+    """Return the ranks clipped to [min_rank, max_rank], to the current ranks, and to the largest useful ones."""
     bounds = zip(ranks, group.ranks, strict=True)
     found = tuple(min(max(rank, min_rank), before, max_rank or before) for rank, before in bounds)
     return useful(group, found)
@@ -58,7 +58,7 @@ def check_budget(groups: Sequence[TrainGroup], budget: int, min_rank: int) -> No
     )
     if smallest > budget:
         raise ConfigurationError(
-            f"Key 'budget' is at least the number of parameters at the smallest ranks, {smallest} with min_rank "
+            f"Key 'budget' must be at least the number of parameters at the smallest ranks, {smallest} with min_rank "
             f"{min_rank}; got {budget}: raise it, or lower min_rank."
         )
 

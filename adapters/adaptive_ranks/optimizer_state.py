@@ -30,7 +30,7 @@ def check_state(optimizer: torch.optim.Optimizer | None, cores: Iterable[Tensor]
 
     Raises:
         ConfigurationError: a core has a state tensor of an unknown name, or a Parameter has one that is neither a
-            scalar nor of its own size, and so may belong to several.
+            scalar nor of its own size, and so may belong to several Parameters.
     """
     state, cores = state_of(optimizer), set(cores)
     for parameter, kept in state.items():

@@ -68,14 +68,14 @@ class RankSchedule:
         return range(self.start, self.end + 1, self.every)
 
     def check_steps(self, count: int) -> None:
-        """Check that a training of ``count`` steps includes the last change.
+        """Check that a training run of ``count`` steps includes the last change.
 
         Raises:
             ConfigurationError: the last change is after more than ``count`` steps.
         """
         if self.steps[-1] > count:
             raise ConfigurationError(
-                f"A rank_schedule ends within the steps of a run (max_steps); got a last change after "
+                f"A rank_schedule must end within the steps of a run (max_steps); got a last change after "
                 f"{self.steps[-1]} of {count} steps: let it end earlier, or train longer."
             )
 
@@ -115,7 +115,7 @@ class RankSchedule:
         """
         if not isinstance(values, dict):
             raise ConfigurationError(
-                f"Key 'rank_schedule' is an object; got {values!r}: write for example "
+                f"Key 'rank_schedule' must be an object; got {values!r}: write for example "
                 '{"start": 50, "every": 50, "end": 200, "rel_tol": 0.1}.'
             )
         return from_json(cls, values, WHERE)

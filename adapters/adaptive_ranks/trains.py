@@ -43,7 +43,7 @@ class TrainGroup:
 
     @property
     def ranks(self) -> Ranks:
-        """The present ranks (r_1, ..., r_{d-1})."""
+        """The current ranks (r_1, ..., r_{d-1})."""
         return self.layers[0].ranks[1:-1]
 
     def parameters_at(self, ranks: Ranks) -> int:
@@ -77,14 +77,14 @@ def adaptable_trains(model: nn.Module) -> tuple[list[TrainGroup], dict[str, str]
     left_alone = {name: reason for name, reason in reasons.items() if reason is not None}
     if not groups and any(hasattr(module, "tt_lora_delta") for module in model.modules()):
         raise ConfigurationError(
-            "Ranks and gauge change in adapters attached by adapters.attach; got deltas of our PEFT tuner, whose "
-            "configuration would not record the change: attach the same tt_lora, or round a saved folder with "
+            "Ranks and gauge can change only in adapters attached by adapters.attach; got deltas of our PEFT tuner, "
+            "whose configuration would not record the change: attach the same tt_lora, or round a saved folder with "
             "adapters.combine."
         )
     if not groups:
         given = "; ".join(f"{name}: {reason}" for name, reason in left_alone.items()) or ", ".join(configs) or "none"
         raise ConfigurationError(
-            f"Ranks change in tt_lora, tt_single and tt_adapter of the format tensor_train; got {given}: attach "
+            f"Ranks can change in tt_lora, tt_single and tt_adapter of the format tensor_train; got {given}: attach "
             "one whose cores are all trainable and not shared."
         )
     return groups, left_alone
@@ -112,7 +112,7 @@ def fixed_ranks_reason(config: TensorTrainFields) -> str | None:
 
 
 def record_ranks(model: nn.Module, ranks: Sequence[tuple[TrainGroup, Ranks]]) -> None:
-    """Record these ranks in the configurations of the attachments, as ``rank_pattern`` by whole paths."""
+    """Record these ranks in the configurations of the attachments, as ``rank_pattern`` by complete paths."""
     patterns: dict[str, dict[str, Ranks]] = {}
     for group, of_group in ranks:
         patterns.setdefault(group.name, {})[group.path] = tuple(of_group)

@@ -32,7 +32,7 @@ def combine(
         The error of rounding. Storing in float32 adds a relative error of at most 6e-8 for each core.
 
     Raises:
-        CheckpointError: a folder cannot be read, holds other modules than deltas of linears or modules for several
+        CheckpointError: a folder cannot be read, holds modules other than deltas of linears or modules for several
             tasks, or two name different bases. Nothing is written.
         ValueError: weights are invalid, or deltas of one linear differ in size or raw shape. Nothing is written.
     """
@@ -80,7 +80,7 @@ def compare(directories: Sequence[Directory], task: str | None = None) -> Compar
         directories, task: see ``Deltas.read``.
 
     Raises:
-        CheckpointError: a folder cannot be read or holds other modules than deltas of linears, or two name different
+        CheckpointError: a folder cannot be read or holds modules other than deltas of linears, or two name different
             bases.
         ValueError: deltas of one linear differ in size.
     """

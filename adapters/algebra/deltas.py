@@ -40,7 +40,7 @@ class Deltas(DeltaVector):
             task: whose modules are read, of an adapter with modules by task; None for those of all tasks.
 
         Raises:
-            CheckpointError: the folder cannot be read, or holds other modules than deltas of linears.
+            CheckpointError: the folder cannot be read, or holds modules other than deltas of linears.
             ValueError: a value is not finite.
         """
         return cls(*read_deltas(directory, task))
@@ -50,12 +50,12 @@ class Deltas(DeltaVector):
         """Return the deltas that are active in a model adapted by ``adapters.attach`` or by our PEFT tuner.
 
         Raises:
-            ConfigurationError: none is active, or the model has other adapters than deltas of linears.
+            ConfigurationError: none is active, or the model has adapters other than deltas of linears.
         """
         return cls(*live_deltas(model))
 
     def write(self, directory: Directory, like: Directory) -> None:
-        """Write an adapter that loads like the one in ``like``, each file whole or not at all.
+        """Write an adapter that loads like the one in ``like``, each file completely or not at all.
 
         Args:
             directory: created if missing.

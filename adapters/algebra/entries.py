@@ -24,8 +24,8 @@ def checked_biases(
         size = _out_features(path, trains, sites)
         if bias.shape != (size,):
             raise ValueError(
-                f"A bias has the out size of the delta at its linear; got shape {tuple(bias.shape)} at {path}, where "
-                f"it is {size}: give a delta of this size, zero if there is none."
+                f"A bias must have the out size of the delta at its linear; got shape {tuple(bias.shape)} at {path}, "
+                f"whose out size is {size}: give a delta of this size, zero if there is none."
             )
     return MappingProxyType({path: _in_float64(path, biases[path]) for path in sorted(biases)})
 
@@ -39,5 +39,7 @@ def _out_features(path: str, trains: Mapping[str, t3.TensorTrain], sites: Sites 
 
 def _in_float64(path: str, tensor: Tensor) -> Tensor:
     if not tensor.isfinite().all():
-        raise ValueError(f"A delta has finite values; got an infinity or NaN at {path}: use an earlier checkpoint.")
+        raise ValueError(
+            f"A delta must have finite values; got an infinity or NaN at {path}: use an earlier checkpoint."
+        )
     return tensor.detach().to("cpu", torch.float64)

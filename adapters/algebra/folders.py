@@ -54,7 +54,7 @@ def write_deltas(
 
 
 def check_one_base(directories: Iterable[Directory]) -> None:
-    """Check that folders name one base model; those that name none may have any.
+    """Check that folders name one base model; a folder that names none is not checked.
 
     Raises:
         CheckpointError: two names differ, or a folder cannot be read.
@@ -64,13 +64,13 @@ def check_one_base(directories: Iterable[Directory]) -> None:
     for directory, base in bases.items():
         if base in others:
             raise CheckpointError(
-                f"Adapters are added and compared if they are of one base (base_model_name_or_path); got {first!r} and "
+                f"Only adapters of the same base (base_model_name_or_path) are added and compared; got {first!r} and "
                 f"{base!r} in {directory}: leave one out, or write one name into both if it is the same model."
             )
 
 
 def check_one_task(directories: Iterable[Directory]) -> None:
-    """Check that no folder has modules for several tasks: a sum would keep those of one only.
+    """Check that no folder has modules for several tasks: a sum would keep those of only one.
 
     Raises:
         CheckpointError: a folder has modules for more than one task, or cannot be read.
@@ -81,5 +81,5 @@ def check_one_task(directories: Iterable[Directory]) -> None:
         if len(tasks) > 1:
             raise CheckpointError(
                 f"A sum is written for one task, or for all; got modules for the tasks {list(tasks)} in {directory}: "
-                "use Deltas.read(directory, task) for each task, and write each sum to a folder of its own."
+                "use Deltas.read(directory, task) for each task, and write each sum to a separate folder."
             )

@@ -1,4 +1,4 @@
-"""The deltas that act in a live model, as trains and biases by path.
+"""The active deltas of a live model, as trains and biases by path.
 
     adapters.attach     AdaptedLinear at the path; ``beside`` has a controller for each adapter, with an active module
     our tuner in PEFT   TensorTrainPeftLinear at the path; ``tt_lora_delta`` has a module for each adapter name. Site
@@ -33,10 +33,10 @@ ONE_TENSOR = "one tensor"
 
 
 def live_deltas(model: nn.Module) -> Parts:
-    """Return the deltas that act in the model; an adapter with site modes is one train.
+    """Return the active deltas of the model; an adapter with site modes is one train.
 
     Raises:
-        ConfigurationError: none acts, or an adapter is not a linear tt_lora.
+        ConfigurationError: none is active, or an adapter is not a linear tt_lora.
     """
     model = uncompiled(model)
     for attachment in attachments(model):
@@ -56,7 +56,7 @@ def live_deltas(model: nn.Module) -> Parts:
     if not trains:
         tasks = sorted({str(attachment.task) for attachment in attachments(model)})
         raise ConfigurationError(
-            f"Deltas are read from active adapters; got a {type(model).__name__} without an active one, with adapters "
+            f"Deltas are read from active adapters; got a {type(model).__name__} with none active, but adapters "
             f"for the tasks {tasks}: attach tt_lora, or choose one of the tasks."
         )
     return trains, biases, None
@@ -108,7 +108,7 @@ def _one_tensor(modes: tuple[Mode, ...], adapters: dict[str, TensorTrainDelta]) 
 def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
     if a.raw_shape != b.raw_shape:
         raise ConfigurationError(
-            f"Several adapters of one linear are summed if they have the same raw shape; got {a.raw_shape} and "
+            f"Several adapters of one linear must have the same raw shape to be summed; got {a.raw_shape} and "
             f"{b.raw_shape} at {path}: give both the same raw_shape, or save them separately."
         )
     return a + b

@@ -25,7 +25,7 @@ from adapters.saved.folder import PEFT_PREFIX, CheckpointError, FolderKind, read
 BASE_KEYS = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "revision", "task_type")
 """Keys of PEFT's configurations that describe the base model, not the method."""
 OTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations of LoRA that change the base weights too, so that B A is no change of the original base."""
+"""Initialisations of LoRA that change the base weights too, so that B A is not a change of the original base."""
 OTHER_FORMS = (
     "use_dora",
     "use_qalora",
@@ -37,14 +37,14 @@ OTHER_FORMS = (
     "kasa_config",
     "target_parameters",
 )
-"""Keys of LoRA that make it another map than s B A."""
+"""Keys of LoRA that make it a map other than s B A."""
 
 
 def read_lora_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str, t3.TensorTrain], dict[str, Tensor]]:
     """Return trains and biases by path, scaling folded in.
 
     Raises:
-        CheckpointError: it is not plain LoRA of linears, or something else is in the folder.
+        CheckpointError: it is not plain LoRA of linears, or the folder holds something else.
     """
     _check_form(config, directory)
     trains, biases = {}, {}
@@ -52,10 +52,10 @@ def read_lora_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str,
         A, B = state.pop("A.weight", None), state.pop("B.weight", None)
         bias = state.pop("B.bias", None)
         if state or A is None or B is None or A.dim() != 2 or B.dim() != 2 or A.shape[0] != B.shape[1]:
-            given = f"{sorted(state)} beside them" if state else "other tensors"
+            given = f"{sorted(state)} as well" if state else "other tensors"
             raise CheckpointError(
-                f"LoRA of a linear is lora_A (r, in) and lora_B (out, r); got {given} at {path} in {directory}: only "
-                "plain LoRA of linears is supported."
+                f"LoRA of a linear must be lora_A (r, in) and lora_B (out, r); got {given} at {path} in {directory}: "
+                "only plain LoRA of linears is supported."
             )
         scaling = _scaling(config, path, A.shape[0])
         trains[path] = t3.from_low_rank(scaling * B.double(), A.double())

@@ -5,7 +5,7 @@
     write          attach one tt_lora that covers the linears, give its modules the cores, ``adapters.save``
 
 A configuration selects linears as stacks x layers x sublayers x names. The smallest such product that contains all
-linears with a delta is written; a linear in it without a delta gets a train that is zero and can learn.
+linears with a delta is written; a linear in it without a delta gets a zero train that can still be trained.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,10 +34,10 @@ from adapters.validation import ConfigurationError
 
 
 def read_native(directory: Path, task: str | None) -> Parts:
-    """Return the deltas that act in the folder for this task.
+    """Return the deltas in the folder that are active for this task.
 
     Raises:
-        CheckpointError: the folder cannot be read, has other kinds than tt_lora, or none that acts.
+        CheckpointError: the folder cannot be read, has kinds other than tt_lora, or no active adapter.
     """
     checkpoint = read_checkpoint(directory)
     try:
@@ -157,7 +157,7 @@ def _save(model: nn.Module, state: dict[str, Tensor], directory: Path) -> None:
 
 
 def zero_train(size: tuple[int, int], trains: Mapping[str, t3.TensorTrain]) -> t3.TensorTrain:
-    """Return a train of rank 1 whose last core alone is zero, so that it can learn.
+    """Return a train of rank 1 of which only the last core is zero, so that it can be trained.
 
     Args:
         size: (out, in).
@@ -185,7 +185,7 @@ def _placement(sublayers: list[Sublayer], paths: Iterable[str], like: Path) -> d
             )
         found.append((sublayer, name))
     if not found:
-        raise CheckpointError("An adapter has at least one delta; got none: choose adapters that have some.")
+        raise CheckpointError("An adapter must have at least one delta; got none: choose adapters that have some.")
     stacks = {sublayer.stack for sublayer, _ in found}
     layers = {sublayer.layer for sublayer, _ in found}
     all_layers = {sublayer.layer for sublayer in sublayers if sublayer.stack in stacks} - {None}

@@ -32,7 +32,7 @@ def read_tuner_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str
     """Return trains and biases by path.
 
     Raises:
-        CheckpointError: the tensors do not fit the configuration, cores are shared, or something else is in the folder.
+        CheckpointError: the tensors do not fit the configuration, cores are shared, or the folder holds something else.
     """
     by_path = read_by_path(directory, FolderKind.TUNER)
     if SHARED in by_path:

@@ -6,7 +6,7 @@
     x + y, a x      T + T' at ranks r + r', a T;  a missing T or c is zero
     <x, y>          sum over paths of <T, T'> + <c, c'>, Frobenius;  ||x||^2 = <x, x>
 
-No matrix is dense, except for one linear at a time if raw shapes differ.
+No dense matrix is formed, except for one linear at a time if raw shapes differ.
 """
 
 import math
@@ -69,7 +69,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         for path, a, b in pairs:
             if a.raw_shape != b.raw_shape:
                 raise ValueError(
-                    f"Deltas of one linear are added if they have the same raw shape; got {a.raw_shape} and "
+                    f"Deltas of one linear must have the same raw shape to be added; got {a.raw_shape} and "
                     f"{b.raw_shape} at {path}: convert one with reshaped(raw_shape=...), with an error, or both with "
                     "to_low_rank(), exactly."
                 )
@@ -89,7 +89,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         if not isinstance(scalar, Real):
             return NotImplemented
         if not math.isfinite(scalar):
-            raise ValueError(f"A delta is multiplied by a finite number; got {scalar}: use a finite weight.")
+            raise ValueError(f"A delta can be multiplied only by a finite number; got {scalar}: use a finite weight.")
         trains = {path: train * float(scalar) for path, train in self.items()}
         return type(self)(trains, {path: bias * float(scalar) for path, bias in self.biases.items()}, self.sites)
 
@@ -109,7 +109,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         total = math.fsum(weights)
         if total == 0:
             raise ValueError(
-                f"A mean has at least one adapter, and weights with a nonzero sum; got the weights {weights}: for a "
+                f"A mean needs at least one adapter, and weights with a nonzero sum; got the weights {weights}: for a "
                 "difference write x - y."
             )
         return linear_combination(deltas, [weight / total for weight in weights])
@@ -137,7 +137,8 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         norms = self.norm(), other.norm()
         if 0 in norms:
             raise ValueError(
-                f"A cosine is defined for nonzero adapters; got norms {norms[0]} and {norms[1]}: use trained adapters."
+                f"A cosine is defined only for nonzero adapters; got norms {norms[0]} and {norms[1]}: use trained "
+                "adapters."
             )
         return max(-1.0, min(1.0, self.dot(other) / norms[0] / norms[1]))
 
@@ -156,15 +157,15 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         """Return (path, T, T') where both have a delta, after checking sizes and sites."""
         if self.sites != other.sites:
             raise ValueError(
-                f"Tensors for the whole model are added and compared if they have the same sites; got {self} and "
+                f"Tensors for the whole model must have the same sites to be added or compared; got {self} and "
                 f"{other}: use per_linear() of both."
             )
         pairs = [(path, self[path], other[path]) for path in self if path in other]
         for path, a, b in pairs:
             if a.shape != b.shape:
                 raise ValueError(
-                    f"Deltas of one linear have the same size (out, in); got {a.shape} and {b.shape} at {path}: use "
-                    "adapters of one base model."
+                    f"Deltas of one linear must have the same size (out, in); got {a.shape} and {b.shape} at {path}: "
+                    "use adapters of one base model."
                 )
         return pairs
 
@@ -178,7 +179,7 @@ def linear_combination(deltas: Sequence[Self], weights: Iterable[float]) -> Self
     weights = list(weights)
     if not deltas or len(deltas) != len(weights):
         raise ValueError(
-            f"A combination has one weight for each adapter, and at least one; got {len(deltas)} adapters and "
+            f"A combination needs at least one adapter, and one weight for each; got {len(deltas)} adapters and "
             f"{len(weights)} weights: give one weight for each."
         )
     total = deltas[0] * weights[0]

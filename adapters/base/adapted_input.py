@@ -24,7 +24,7 @@ class AdaptedInput(Mergeable):
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
         self.before = nn.ModuleDict()
-        self._embedding = (embedding,)  # in a tuple, as the stack owns it
+        self._embedding = (embedding,)  # in a tuple, because the stack owns it
         self.train(embedding.training)
 
     @classmethod
@@ -63,7 +63,7 @@ class AdaptedInput(Mergeable):
 
 
 def lengthen_input(stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-    """Embed the tokens, apply the adapters to them, and put as many ones before the stack's mask."""
+    """Embed the tokens, apply the adapters to them, and prepend a one to the stack's mask for each new position."""
     given = dict(zip(inspect.signature(stack.forward).parameters, args, strict=False)) if args else {}
     given |= kwargs
     ids, x, mask = (given.get(name) for name in ("input_ids", "inputs_embeds", "attention_mask"))
@@ -77,7 +77,7 @@ def lengthen_input(stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def lengthen_encoder_mask(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """Put ones before the decoder's mask over an encoder's output that is longer than the mask of the tokens."""
+    """Prepend ones to the decoder's mask over an encoder's output that is longer than the mask of the tokens."""
     hidden, mask = kwargs.get("encoder_hidden_states"), kwargs.get("encoder_attention_mask")
     if hidden is not None and mask is not None:
         kwargs = {**kwargs, "encoder_attention_mask": lengthened(mask, hidden.shape[1] - mask.shape[-1])}
@@ -85,7 +85,7 @@ def lengthen_encoder_mask(decoder: nn.Module, args: tuple[Any, ...], kwargs: dic
 
 
 def lengthened(mask: Tensor, count: int) -> Tensor:
-    """``mask`` (batch, length) with ``count`` ones before it.
+    """``mask`` (batch, length) with ``count`` ones prepended.
 
     Raises:
         ConfigurationError: the mask is not of shape (batch, length).

@@ -108,7 +108,7 @@ NORM_CLASSES = tuple(dict.fromkeys(norm for architecture in ARCHITECTURES for no
 
 
 def architecture_of(model: nn.Module) -> Architecture | None:
-    """The entry that describes ``model``, or None if it has no stack of any of them."""
+    """The entry that describes ``model``, or None if it has no stack of any entry."""
     modules = list(model.named_modules())
     return next((a for a in ARCHITECTURES if any(a.is_stack(path, module) for path, module in modules)), None)
 

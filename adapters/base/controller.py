@@ -12,7 +12,7 @@ ALL_TASKS = "all_tasks"
 
 
 class AdapterController(nn.Module):
-    """Modules by task; the active task's module acts, else the one attached for all tasks, else none."""
+    """Modules by task; the active task's module is used, else the one attached for all tasks, else none."""
 
     def __init__(self, active_task: str | None = None) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class AdapterController(nn.Module):
         """Add the module of one task, or of all tasks if ``task`` is None.
 
         Raises:
-            ConfigurationError: the task has one already.
+            ConfigurationError: the task already has one.
         """
         name = task or ALL_TASKS
         if name in self.tasks:
@@ -35,7 +35,7 @@ class AdapterController(nn.Module):
 
     @property
     def active(self) -> nn.Module | None:
-        """The module that acts now, or None."""
+        """The active module, or None."""
         if self.active_task in self.tasks:
             return self.tasks[self.active_task]
         return self.tasks[ALL_TASKS] if ALL_TASKS in self.tasks else None  # noqa: SIM401 - ModuleDict has no get

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class MergeError(RuntimeError):
-    """The adapters cannot be merged; the model is as it was."""
+    """The adapters cannot be merged; the model is unchanged."""
 
 
 class KeptBase(nn.Module):
@@ -30,14 +30,14 @@ class KeptBase(nn.Module):
         return self._kept is not None
 
     def base_tensor(self, name: str) -> Tensor | None:
-        """The tensor of the base, merged or not; None for a bias that it does not have."""
+        """The tensor of the base, merged or not; None for a missing bias."""
         if self._kept is not None and name in self._kept:
             return self._kept[name]
         parameter = getattr(self.base_module(), name)
         return None if parameter is None else parameter.data
 
     def replace_base(self, tensors: dict[str, Tensor | None]) -> None:
-        """Let the Parameters hold ``tensors`` until ``restore_base``; a missing bias is created for that time."""
+        """Let the Parameters hold ``tensors`` until ``restore_base``; a missing bias is created until then."""
         self.restore_base()
         self._kept = {name: self.base_tensor(name) for name in tensors}
         self._set(tensors)
@@ -64,7 +64,7 @@ class KeptBase(nn.Module):
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no entry is infinite or NaN. The sum shows it in one pass, unless finite entries overflow in it."""
+    """Whether all entries are finite. Their sum shows it in one pass, unless finite entries overflow in the sum."""
     return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 

@@ -54,7 +54,7 @@ def add_deltas(y: Tensor, x: Tensor, deltas: Sequence[LinearDelta]) -> Tensor:
 
 
 def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
-    """Start a delta from the weight (out, in) of its linear, if its kind does that.
+    """Start a delta from the weight (out, in) of its linear, if its kind requires it.
 
     Raises:
         ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity.
@@ -65,6 +65,6 @@ def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
         delta.start_from(weight)
     except ValueError as error:
         raise ConfigurationError(
-            f"Key 'init' of adapter kind 'tt_lora' starts from the weights that it adapts; got 'principal' "
+            f"Key 'init' of adapter kind 'tt_lora' needs weights that can be decomposed; got 'principal' "
             f"beside {path}: {error}"
         ) from error

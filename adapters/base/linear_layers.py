@@ -26,10 +26,10 @@ def as_out_in(base: nn.Module, weight: Tensor) -> Tensor:
 def how_to_fix(module: nn.Module) -> str:
     """What to do about target modules that hold a ``module`` of a class other than ``LINEAR_CLASSES``."""
     if isinstance(module, nn.Embedding):
-        return "choose target_modules that are linears, or train the embedding as a whole by modules_to_save"
+        return "choose target_modules that are linears, or train the whole embedding with modules_to_save"
     if isinstance(module, LINEAR_CLASSES) or any(hasattr(module, name) for name in ("qweight", "W_q")):
-        return "leave it out by exclude_modules, or load the model without quantisation"
-    return "leave it out by exclude_modules"
+        return "leave it out with exclude_modules, or load the model without quantisation"
+    return "leave it out with exclude_modules"
 
 
 def check_linear(module: nn.Module, path: str) -> None:
@@ -40,6 +40,6 @@ def check_linear(module: nn.Module, path: str) -> None:
     """
     if type(module) not in LINEAR_CLASSES:
         raise TypeError(
-            f"Key 'target_modules' names linears of the class nn.Linear or Conv1D; got a {type(module).__name__} "
+            f"Key 'target_modules' must name linears of the class nn.Linear or Conv1D; got a {type(module).__name__} "
             f"at {path}: {how_to_fix(module)}."
         )

@@ -1,4 +1,4 @@
-"""What the hosts of adapters have in common: building adapters, and holding merged weights for a time.
+"""What the hosts of adapters have in common: building adapters, and holding merged weights temporarily.
 
 A host replaces a linear or a layer norm, or acts before a stack. Its ``state_dict`` is that of the unmerged model in
 every mode, so a checkpoint written during evaluation is right. Loading unmerges first, and so does ``train(True)``.
@@ -28,7 +28,7 @@ class Mergeable(KeptBase):
 
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
-        """The module with the weight at ``path``, adapted already or not.
+        """The module with the weight at ``path``, already adapted or not.
 
         Raises:
             ConfigurationError: it is of a class that this host does not support.
@@ -37,7 +37,7 @@ class Mergeable(KeptBase):
 
     @classmethod
     def build_adapter(cls, base: nn.Module, config: Any, place: Place) -> nn.Module:
-        """The adapter of one place, on the device and in the mode of ``base``, which is left as it is.
+        """The adapter of one place, on the device and in the mode of ``base``, which is left unchanged.
 
         Args:
             base: what ``base_at`` gave.
@@ -49,7 +49,7 @@ class Mergeable(KeptBase):
 
     @classmethod
     def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
-        """The adapter, started from the untouched ``weight`` if its kind does that."""
+        """The adapter, started from the untouched ``weight`` if its kind requires it."""
         raise NotImplementedError
 
     def initialize_adapter(self, adapter: nn.Module) -> None:
@@ -57,7 +57,7 @@ class Mergeable(KeptBase):
         raise NotImplementedError
 
     def merged_weights(self) -> dict[str, Tensor]:
-        """The dense tensors, by name, that compute what base and active adapters do; those that change only."""
+        """The dense tensors, by name, that compute the same as the base with its active adapters; only changed ones."""
         raise NotImplementedError
 
     def named_controllers(self) -> list[tuple[str, AdapterController]]:

@@ -58,7 +58,7 @@ def plan_sharing(
     """Plan what the modules of one attachment share with each other, and with earlier attachments to the model.
 
     Args:
-        model: owner of ``shared_parameters``, if anything is shared in it already.
+        model: owner of ``shared_parameters``, if it already shares anything.
         name: the attachment's name.
         task: its task, or ``ALL_TASKS``.
         config: its configuration.

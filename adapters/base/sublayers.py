@@ -56,7 +56,7 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
     if architecture is None:
         known = ", ".join(entry.name for entry in ARCHITECTURES)
         raise ConfigurationError(
-            f"Adapters are attached to models of the architectures {known}; got {type(model).__name__}: "
+            f"Adapters can be attached to the architectures {known} only; got {type(model).__name__}: "
             f"{PEFT_TUNER_HINT}."
         )
     paths = {path for path, _ in model.named_modules()}

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAX_FACTOR = 32
-"""Rows of the largest Hadamard matrix that is formed; that of L is a Kronecker product of such factors."""
+"""Rows of the largest Hadamard matrix that is formed; the one of size L is a Kronecker product of such factors."""
 
 
 def walsh_hadamard(x: Tensor) -> Tensor:

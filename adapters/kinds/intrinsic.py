@@ -34,7 +34,7 @@ class IntrinsicSaidConfig(AdapterConfig, kind="intrinsic_said"):
 
     Args:
         sublayers: the sublayers whose linears are adapted.
-        dim: all trainable parameters, including one scale per matrix.
+        dim: the number of trainable parameters, including one scale per matrix.
         projection_seed: seed of the random maps; a checkpoint is valid only with its own seed.
     """
 

@@ -32,10 +32,10 @@ EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNormConfig(AdapterConfig, kind="layer_norm"):
-    """Train the model's own layer norms, or keep them frozen beside kinds that would train them.
+    """Train the model's own layer norms, or keep them frozen along with kinds that would train them.
 
     Args:
-        sublayers: the sublayers whose norm is meant; "final" is the norm at the end of a stack.
+        sublayers: the sublayers whose norms it applies to; "final" is the norm at the end of a stack.
         trainable: whether they train.
     """
 
@@ -84,7 +84,8 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
         share_across: the scopes across which they are shared: "layers", "sublayers" or "tasks", see
             ``adapters.base.sharing``.
 
-    A pretrained weight is decomposed into all of its own cores, so ``disabled_cores`` and ``shared_cores`` need "ones".
+    A pretrained weight is decomposed over all cores of its norm, so ``disabled_cores`` and ``shared_cores`` need
+    "ones".
     """
 
     position = "norm"

@@ -73,7 +73,7 @@ class HypercomplexLinear(Borrower):
     Args:
         in_features, out_features: the last dimensions of x and y, both multiples of n.
         n: the number of summands and the size of the rules.
-        rank: rank of the factorised blocks, clipped to the largest useful one; None for whole blocks.
+        rank: rank of the factorised blocks, clipped to the largest useful one; None for unfactorised blocks.
         rule_rank: rank of the factorised rules, likewise.
         learnable_rules: whether the rules train; they are in the state_dict in any case.
         zero: whether W starts at zero, through the blocks or their left factors.

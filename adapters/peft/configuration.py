@@ -27,10 +27,10 @@ class TensorTrainConfig(PeftConfig):
     Args:
         format, basis_size, modes, rank, rank_pattern, d, raw_shape, shape_pattern, shape_mode, init, zero_core,
             frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as in
-            ``adapters.TensorTrainLoRAConfig``. No size is padded: a prime is not split, so one core has it whole. The
-            layer and the kind of matrix of a linear are read from its path, see ``adapters.peft.sites``; there are no
-            tasks, as PEFT has named adapters for them.
-        bias: "none", "dense" or "tt", the bias of the delta; not the biases of the base, which PEFT means by it.
+            ``adapters.TensorTrainLoRAConfig``. No size is padded: a prime is not split, so it stays in a single core.
+            The layer and the kind of matrix of a linear are read from its path, see ``adapters.peft.sites``; there are
+            no tasks, as PEFT has named adapters for them.
+        bias: "none", "dense" or "tt", the bias of the delta; in other methods of PEFT it selects biases of the base.
         target_modules: ends of the linears' paths, a pattern for whole paths, or "all-linear"; None for the
             feed-forward linears of a T5 and, in other architectures, for the targets of LoRA.
         exclude_modules: ends of paths, or a pattern, to leave out.
@@ -81,7 +81,7 @@ class TensorTrainConfig(PeftConfig):
     def to_adapter_config(self) -> TensorTrainLoRAConfig:
         """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules.
 
-        It is made once, and once again after a field has been set.
+        It is created once, and again after a field has been set.
         """
         return self._adapter_config
 
@@ -90,7 +90,7 @@ class TensorTrainConfig(PeftConfig):
         config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
         for key, word, value in (("modes", "task", config.modes), ("share_across", "tasks", config.share_across)):
             if word in (value or ()):
-                rule = f"takes no {word!r} in PEFT, where adapters have names"
+                rule = f"must not contain {word!r} in PEFT, where adapters have names"
                 config.refuse(key, rule, list(value), "leave it out, and add an adapter for each task")
         return config
 

@@ -68,7 +68,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
         )
     except ConfigurationError as error:
         raise CheckpointError(
-            f"A converted adapter is a valid TensorTrainConfig; got {directory}, which is not "
+            f"A converted adapter must be a valid TensorTrainConfig; got {directory}, which is not "
             f"({str(error).rstrip('.')}): train another adapter for PEFT."
         ) from None
     model = get_peft_model(base_without_weights(checkpoint.architecture, directory), described)
@@ -80,7 +80,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
 
 
 def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
-    """Convert a folder that our tuner beside a T5 saved in PEFT to one that ``adapters.load`` reads.
+    """Convert a folder of our PEFT tuner, trained on a T5, to one that ``adapters.load`` reads.
 
     Args:
         directory: one adapter, saved by ``save_pretrained``.
@@ -95,7 +95,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     described, tensors = read_tuner(directory)
     if described.modules_to_save:
         raise CheckpointError(
-            f"Deltas are converted, and no other modules; got modules_to_save={described.modules_to_save} in "
+            f"Only deltas are converted; got modules_to_save={described.modules_to_save} in "
             f"{directory}: merge, and save the whole model."
         )
     base = base or described.base_model_name_or_path
@@ -172,8 +172,8 @@ def _names(native: nn.Module, model: PeftModel) -> Iterator[tuple[str, str]]:
             peft_name = TensorTrainModel._remove_adapter_name_from_key(theirs[id(peft_one)], NAME)
             if pairs.setdefault(native_name, peft_name) != peft_name:
                 raise CheckpointError(
-                    f"Both folders share the same tensors; got {native_name}, which would be two in the other one: "
-                    "share cores across other linears."
+                    f"Both folders share the same tensors; got {native_name}, which would be two tensors in the other "
+                    "one: share cores across other linears."
                 )
     yield from pairs.items()
 

@@ -1,7 +1,7 @@
 """python -m adapters.peft.convert SOURCE DESTINATION [--base BASE]
 
 Convert a folder of adapters.save to one of PEFT, or a folder of our PEFT tuner to one of adapters.save. The
-adapter_config.json in SOURCE tells the direction. DESTINATION is a new or empty folder.
+adapter_config.json in SOURCE determines the direction. DESTINATION is a new or empty folder.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created as a whole."""
+"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created completely or
+not at all."""
 
 import os
 import tempfile
@@ -32,10 +33,10 @@ def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:
 
 
 def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``destination``, then move it into place.
+    """Let ``write`` fill a folder next to ``destination``, then move it into place.
 
     Raises:
-        CheckpointError: there is something at ``destination`` already.
+        CheckpointError: ``destination`` is neither new nor an empty folder.
     """
     destination = destination.resolve()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):

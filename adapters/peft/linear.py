@@ -65,11 +65,12 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
 
         Args:
             safe_merge: check that the merged weight is finite.
-            adapter_names: whose deltas, beside those that are merged already; None for the active adapters.
+            adapter_names: the adapters whose deltas are merged, besides those already merged; None for the active
+                adapters.
 
         Raises:
-            MergeError: ``safe_merge`` found infinities or NaN. The layer is as it was.
-            ValueError: a delta is not linear. The layer is as it was.
+            MergeError: ``safe_merge`` found infinities or NaN. The layer is unchanged.
+            ValueError: a delta is not linear. The layer is unchanged.
         """
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tt_lora_delta]
         if names:

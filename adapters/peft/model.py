@@ -30,7 +30,7 @@ from adapters.tensor_train.patterns import check_patterns
 from adapters.validation import ConfigurationError
 
 RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
-"""Parts of paths that PEFT and this tuner add to those of a base."""
+"""Parts that PEFT and this tuner add to the paths of a base model."""
 
 
 class TensorTrainModel(BaseTuner):
@@ -47,7 +47,7 @@ class TensorTrainModel(BaseTuner):
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
-        passed on, as a linear may have no tensor of its own; ``target_modules`` decides then.
+        passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
         """
         config, active = self.peft_config[adapter_name], self.active_adapters
         if config.to_adapter_config().shared_slots():
@@ -65,8 +65,8 @@ class TensorTrainModel(BaseTuner):
         """Merge in place, until ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
 
         Raises:
-            MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is as it
-                was.
+            MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is
+                unchanged.
         """
         self._check_mergeable(adapter_names, safe_merge)
         super().merge_adapter(adapter_names, safe_merge)
@@ -95,7 +95,7 @@ class TensorTrainModel(BaseTuner):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "Tensor-train deltas are added in saved folders; got a call of add_weighted_adapter: "
+            "Tensor-train deltas can be added only in saved folders; got a call of add_weighted_adapter: "
             "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
         )
 
@@ -115,7 +115,7 @@ class TensorTrainModel(BaseTuner):
             if kwargs.get(key) is not None:
                 raise ValueError(
                     f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a batch of their own."
+                    "call set_adapter and run the examples of each adapter as a separate batch."
                 )
         yield
 
@@ -130,7 +130,7 @@ class TensorTrainModel(BaseTuner):
             shifted = [name for name in (*layer.merged_adapters, *names) if layer.adds_missing_bias(name)]
             if unload and shifted:
                 raise MergeError(
-                    "A linear without a bias cannot be given one for good, as the model's configuration has none and "
+                    "A linear without a bias cannot get one permanently, as the model's configuration has none and "
                     f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
                     "keep the adapter, or train it with bias='none'."
                 )
@@ -195,6 +195,6 @@ def _check_name(name: str, paths: list[str]) -> None:
     """Check that no path has ``name`` as a part: PEFT drops the keys with another adapter's name when it saves one."""
     if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
         raise ConfigurationError(
-            "The name of an adapter has no dot and is no part of a path in the model, as PEFT tells the tensors of "
-            f"adapters apart by parts of their paths; got {name!r}: choose another name."
+            "The name of an adapter must have no dot and be no part of a path in the model, as PEFT tells the tensors "
+            f"of adapters apart by parts of their paths; got {name!r}: choose another name."
         )

@@ -5,8 +5,8 @@
                                  names in the model; metadata: format version and hash of adapter_config.json
     README.md                    a model card, which is never read (``adapters.saved.model_card``)
 
-The two files are replaced one after the other, so that a killed process may leave new tensors beside an old
-configuration: the hash tells. Loading compares hash, names, shapes and architecture before it changes the model.
+The two files are replaced one after the other, so a killed process may leave new tensors next to an old configuration;
+the hash detects this. Loading compares hash, names, shapes and architecture before it changes the model.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from adapters.saved.state import adapter_state_dict, check_tensors, load_tensors
 from adapters.validation import ConfigurationError
 
 METADATA_KEY = "adapter"
-"""The only key of the metadata: safetensors writes several in any order, and equal adapters are equal bytes."""
+"""The only key of the metadata: safetensors writes several in any order, and equal adapters must give equal bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Checkpoint:
 
 
 def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
-    """Write the adapters of ``model`` into ``directory`` (created if missing), each file whole or not at all.
+    """Write the adapters of ``model`` into ``directory`` (created if missing), each file completely or not at all.
 
     Args:
         model: a model with adapters; a merged one is saved unmerged.
@@ -113,7 +113,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     tensors, metadata = read_tensors(directory)
     if metadata.get(METADATA_KEY) != fingerprint(config):
         raise CheckpointError(
-            f"The two files of an adapter are saved together; got a {WEIGHTS_NAME} in {directory} that belongs to "
+            f"The two files of an adapter must be saved together; got {WEIGHTS_NAME} in {directory} that belongs to "
             f"another {CONFIG_NAME}: save the adapter again, or load an earlier checkpoint."
         )
     return Checkpoint(config["architecture"], adapters, tensors)
@@ -136,8 +136,8 @@ def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
     for key in dict.fromkeys([*saved, *present]):
         if saved.get(key) != present.get(key):
             raise CheckpointError(
-                f"An adapter fits the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} and "
-                f"{present.get(key)!r} in the model: load the base model it was trained on."
+                f"An adapter fits only the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} "
+                f"and {present.get(key)!r} in the model: load the base model it was trained on."
             )
 
 

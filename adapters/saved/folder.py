@@ -1,4 +1,4 @@
-"""The two files of a saved adapter: the only code that reads or writes them, and that tells whose they are.
+"""The two files of a saved adapter: the only code that reads or writes them, or determines who wrote them.
 
     adapter_config.json          a JSON object; PEFT's has "peft_type", that of ``adapters.save`` has "adapters"
     adapter_model.safetensors    tensors by name, and a string of metadata
@@ -8,7 +8,7 @@
     TUNER     our tuner in PEFT           base_model.model.encoder.block.0...wi.tt_lora_delta.linear.cores.0
     LORA      PEFT's LoRA                 base_model.model.encoder.block.0...wi.lora_A.weight
 
-Files are safetensors and JSON only: nothing is unpickled. Each is written whole or not at all.
+Files are safetensors and JSON only: nothing is unpickled. Each is written completely or not at all.
 """
 
 import json
@@ -60,21 +60,23 @@ def read_config(directory: Path, *kinds: FolderKind) -> dict[str, Any]:
     """Read adapter_config.json of a folder of one of ``kinds``, by default of any.
 
     Raises:
-        CheckpointError: the file is missing or holds no JSON object, a key is missing, or the format version or the
-            kind of folder is not supported.
+        CheckpointError: the file is missing or does not hold a JSON object, a key is missing, or the format version or
+            the kind of folder is not supported.
     """
     path = directory / CONFIG_NAME
     try:
         config = json.loads(path.read_bytes())
     except OSError as error:
         raise CheckpointError(
-            f"A saved adapter has a file {CONFIG_NAME}; got {_given(path, error)}: check the path."
+            f"A saved adapter must have a file {CONFIG_NAME}; got {_given(path, error)}: check the path."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{CONFIG_NAME} holds JSON; got {_given(path, error)}: save the adapter again.") from None
+        raise CheckpointError(
+            f"{CONFIG_NAME} must hold JSON; got {_given(path, error)}: save the adapter again."
+        ) from None
     if not isinstance(config, dict):
         raise CheckpointError(
-            f"{CONFIG_NAME} holds a JSON object; got a {type(config).__name__} in {path}: save the adapter again."
+            f"{CONFIG_NAME} must hold a JSON object; got a {type(config).__name__} in {path}: save the adapter again."
         )
     kind = folder_kind(config, directory)
     if kinds and kind not in kinds:
@@ -92,18 +94,18 @@ def folder_kind(config: Mapping[str, Any], directory: Path) -> FolderKind:
         missing = [key for key in NATIVE_KEYS if key not in config]
         if missing:
             raise CheckpointError(
-                f"{CONFIG_NAME} has the keys {', '.join(NATIVE_KEYS)}, or peft_type if PEFT wrote it; got a file "
+                f"{CONFIG_NAME} must have the keys {', '.join(NATIVE_KEYS)}, or peft_type if PEFT wrote it; got a file "
                 f"without {', '.join(missing)} in {directory}: save the adapter again."
             )
         if config["format_version"] != FORMAT_VERSION:
             raise CheckpointError(
-                f"This version of the library reads format_version {FORMAT_VERSION}; got "
+                f"This version of the library reads only format_version {FORMAT_VERSION}; got "
                 f"{config['format_version']!r} in {directory}: use the version that wrote it."
             )
         return FolderKind.NATIVE
     if method not in (FolderKind.TUNER.value, FolderKind.LORA.value):
         raise CheckpointError(
-            f"Of PEFT's methods {FolderKind.TUNER.value} and {FolderKind.LORA.value} are supported; got peft_type "
+            f"Of PEFT's methods only {FolderKind.TUNER.value} and {FolderKind.LORA.value} are supported; got peft_type "
             f"{method!r} in {directory}: load it with PeftModel.from_pretrained, or merge it into its base model."
         )
     return FolderKind(method)
@@ -113,7 +115,7 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read adapter_model.safetensors: the tensors by name, on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: the file is missing or no safetensors file.
+        CheckpointError: the file is missing or is not a safetensors file.
     """
     path = directory / WEIGHTS_NAME
     try:
@@ -122,11 +124,11 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except OSError as error:
         raise CheckpointError(
-            f"A saved adapter has a file {WEIGHTS_NAME}; got {_given(path, error)}: check the path."
+            f"A saved adapter must have a file {WEIGHTS_NAME}; got {_given(path, error)}: check the path."
         ) from None
     except SafetensorError as error:
         raise CheckpointError(
-            f"{WEIGHTS_NAME} is a safetensors file; got {_given(path, error)}: save the adapter again."
+            f"{WEIGHTS_NAME} must be a safetensors file; got {_given(path, error)}: save the adapter again."
         ) from None
 
 

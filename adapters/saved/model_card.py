@@ -1,6 +1,6 @@
 """The README.md of a saved adapter: a model card of huggingface_hub, made from the contents of the folder.
 
-    front matter    library_name, tags, and base_model if the base certainly came from the hub
+    front matter    library_name, tags, and base_model if the base is known to come from the hub
     text            kinds, parameter count, how to load
 
 The card ends with a mark. A README.md without the mark was written or edited by the user, and is never changed.
@@ -30,7 +30,7 @@ def write_model_card(model: nn.Module, directory: Path, parameters: int) -> None
     Args:
         model: the saved model.
         directory: the folder.
-        parameters: how many the folder holds.
+        parameters: their number in the folder.
     """
     path = directory / CARD_NAME
     if not path.exists() or _has_mark(path):

@@ -1,4 +1,4 @@
-"""Models without weights: what fits a base model is found out without its memory."""
+"""Models without weights, to check what fits a base model without allocating it."""
 
 import copy
 from pathlib import Path
@@ -32,7 +32,7 @@ def base_without_weights(architecture: dict[str, Any], directory: Path) -> nn.Mo
         find_sublayers(model)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"A folder is read without its model if the base is a T5; got the base {architecture!r} for {directory} "
+            f"A folder can be read without its model only for a T5; got the base {architecture!r} for {directory} "
             f"({str(error).rstrip('.')}): load the adapter into its model and use Deltas.of(model)."
         ) from error
     return model
@@ -59,7 +59,7 @@ def model_with_adapters(
             attach(skeleton, config, task)
     except ConfigurationError as error:
         raise CheckpointError(
-            f"A saved adapter fits the model that it is loaded into; got one in {directory} that does not "
+            f"A saved adapter must fit the model that it is loaded into; got one in {directory} that does not "
             f"({str(error).rstrip('.')}): load the base model it was trained on."
         ) from None
     return skeleton

@@ -40,12 +40,12 @@ def check_tensors(expected: dict[str, torch.Size], tensors: dict[str, Tensor], w
     for name in expected:
         if name not in tensors:
             raise CheckpointError(
-                f"A checkpoint holds every adapter tensor; got none for {name!r} in {where}: save it again."
+                f"A checkpoint must hold every adapter tensor; got none for {name!r} in {where}: save it again."
             )
     for name, tensor in tensors.items():
         if name not in expected:
             raise CheckpointError(
-                f"A checkpoint holds adapter tensors of this model only; got {name!r} in {where}: "
+                f"A checkpoint must hold adapter tensors of this model only; got {name!r} in {where}: "
                 f"{nearest_name(name, expected)}"
             )
         if tensor.shape != expected[name]:

@@ -59,7 +59,7 @@ class TensorTrainFields(AdapterConfig):
         init: the initialization of all cores but the zero one: "glorot", "he", "lecun", or the standard deviation that
             the matrix would have; in a tensor_train also "orthogonal" or "identity", a canonical form around the zero
             core.
-        zero_core: the core that starts at zero, so that the delta does; None for the last possible one.
+        zero_core: the core that starts at zero, so that the delta starts at zero; None for the last eligible one.
         frozen_cores: cores that keep their initial value.
         disabled_cores: cores fixed at the identity-like element.
         shared_cores: cores that several modules share; the other cores, and biases, are each module's own.
@@ -121,9 +121,9 @@ class TensorTrainFields(AdapterConfig):
 
     @property
     def core_at_zero(self) -> int:
-        """The core that starts at zero so that the delta does: ``zero_core``, or the last possible one.
+        """The core that starts at zero so that the delta does: ``zero_core``, or the last eligible one.
 
-        A core that tasks share is none of these: it may already be trained when the next task is added.
+        A core that tasks share is not eligible: it may already be trained when the next task is added.
         """
         return max(self._zero_candidates()) if self.zero_core is None else self.zero_core
 
@@ -171,7 +171,7 @@ class TensorTrainFields(AdapterConfig):
     def build_at_path(self, path: str, in_features: int, out_features: int) -> nn.Module:
         """Build the module of the place at ``path``, with its own rank and shape if a pattern matches.
 
-        A rank of its own does not change the shape: "cheapest" is chosen for the general rank.
+        The module's own rank does not change its shape: "cheapest" is chosen for the general rank.
         """
         return self.at(path).build(in_features, out_features, shape_rank=self.rank)
 

@@ -7,7 +7,7 @@
     shape_mode "cheapest"        ``t3nsor.cheapest_shape``       (96, 32, 1), (2, 1, 384)      6,656 parameters
     any other shape_mode         ``t3nsor.tt_shape``             (12, 16, 16), (8, 8, 12)      "ascending", 10,496
 
-All decisions about shapes are made here, those about "cheapest" included.
+All decisions about shapes are made here, including those about "cheapest".
 """
 
 import math
@@ -27,7 +27,7 @@ def resolve_shape_mode(config: Any) -> ShapeMode | None:
     """Return the shape mode of a configuration: its own or the default; None with an explicit ``raw_shape``.
 
     "cheapest" is the default of kinds that prefer it, for the layers on which it was measured (docs/performance.md):
-    trains of one rank, with two-sided cores of their own and no activation. The default is "ascending" otherwise.
+    trains of one rank, with unshared two-sided cores and no activation. The default is "ascending" otherwise.
     """
     if config.raw_shape is not None:
         if config.shape_mode is not None:
@@ -81,7 +81,7 @@ def check_factors(config: Any, factors: Sequence[int], size: int, side: str) -> 
     """Raise ConfigurationError unless the product of the factors of one side is that side's size."""
     if math.prod(factors) != size:
         given = f"{list(factors)} with product {math.prod(factors)}"
-        fix = f"{list(t3.factorize(size, len(factors)))} would do"
+        fix = f"use for example {list(t3.factorize(size, len(factors)))}"
         config.refuse("raw_shape", f"must have factors whose product is the {side} size {size}", given, fix)
 
 

@@ -5,7 +5,7 @@ r"""Patterns: ranks and shapes of single places, by the ends of their paths.
 
 A key is the end of a module's path after a dot, or a regular expression for it, by PEFT's rule: it matches if
 ``re.match(rf"(.*\.)?({key})$", path)`` does. Every key must match some place, and keys that match the same place must
-have equal values, because JSON objects have no order in which the first could win.
+have equal values, because the keys of a JSON object have no order that could decide between them.
 """
 
 import re

@@ -22,9 +22,9 @@
 Here r is a rank that every bond can use. A single rank is clipped at each bond as in the layers, in the counts too; the
 list [1, r] of lokr raises an error if r exceeds m_2 or n_2.
 
-QuanTA (arXiv:2406.00132) is not in this family: its operator is a product of matrices that act on two axes of the
-features each, with several matrices per axis, while in a chain each axis belongs to one core. As a chain its ranks
-would be products of the ranks of its factors, and it starts by subtracting a frozen copy of the operator.
+QuanTA (arXiv:2406.00132) is not in this family: its operator is a product of matrices that each act on two axes of the
+features, with several matrices per axis, while in a chain each axis belongs to one core. As a chain its ranks would be
+products of the ranks of its factors, and it starts by subtracting a frozen copy of the operator.
 """
 
 from collections.abc import Callable, Sequence

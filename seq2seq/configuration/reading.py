@@ -8,9 +8,9 @@
         "learning_rate": 0.001, "num_train_epochs": 20          training arguments of transformers, by their own names
     }
 
-On the command line ``key=value`` overrides a key, ``adapter.rank=4`` one inside, ``adapter[0].rank=4`` one of a list; a
-value is parsed as JSON if possible (4 is a number, true a boolean, null nothing, [1,2] a list), else it is a string.
-With a key ``sweep`` the file describes several runs, see ``seq2seq.configuration.sweep``.
+On the command line ``key=value`` overrides a key, ``adapter.rank=4`` a key inside an object, ``adapter[0].rank=4`` one
+inside a list; a value is parsed as JSON if possible (4, true, null, [1,2]), else it is a string. With a key ``sweep``
+the file describes several runs, see ``seq2seq.configuration.sweep``.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ PATHS = ("output_root", "adapter_path")
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a JSON file, apply ``key=value`` overrides, and check the whole.
+    """Read a JSON file, apply ``key=value`` overrides, and check the result.
 
     Raises:
         ConfigurationError: one sentence with the key, what was given and what is allowed.
@@ -62,11 +62,11 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
-            f"A run is described by JSON; {path} cannot be read ({error}): fix the syntax."
+            f"A run is described by JSON; got {path}, which cannot be read ({error}): fix the syntax."
         ) from None
     if not isinstance(values, dict):
         raise ConfigurationError(
-            f"A run is one JSON object; got a {type(values).__name__} in {path}: put it in braces."
+            f"A run must be one JSON object; got a {type(values).__name__} in {path}: put it in braces."
         )
     return override(values, overrides)
 
@@ -78,12 +78,14 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     except (OmegaConfBaseException, GrammarParseError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigurationError(
-            f"A run is described by plain JSON; a value cannot be read ({reason}): fix it."
+            f"A run is described by plain JSON; got a value that cannot be read ({reason}): fix it."
         ) from None
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigurationError(f"An override is key=value; got {text!r}: write for example learning_rate=0.001.")
+            raise ConfigurationError(
+                f"An override must be key=value; got {text!r}: write for example learning_rate=0.001."
+            )
         try:
             parsed = json.loads(value)
         except ValueError:
@@ -96,7 +98,7 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(
-                f"An override names a key of the configuration; got {text!r} ({reason}): check the key."
+                f"An override must name a key of the configuration; got {text!r} ({reason}): check the key."
             ) from None
     return OmegaConf.to_container(config, resolve=False)
 
@@ -109,7 +111,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     """
     if values.get("sweep") is not None:
         raise ConfigurationError(
-            "Key 'sweep' describes several runs, at the top of a file; got it in the configuration of one run: take it "
+            "Key 'sweep' belongs at the top level of a file; got it in the configuration of one run: take it "
             "out, or give the file to run_seq2seq.py."
         )
     values = {key: value for key, value in values.items() if key != "sweep"}
@@ -141,7 +143,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
 
 
 def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:
-    """Refuse a key of another workload, and say whose it is."""
+    """Refuse a key of another workload, and name that workload."""
     for name in WORKLOADS if unknown else ():
         others = ()
         with contextlib.suppress(ImportError):  # of a workload whose libraries are not installed
@@ -165,7 +167,7 @@ def _read(cls: type, values: Mapping[str, Any], where: str, paths: Collection[st
             if key in paths and given[key]:
                 given[key] = os.path.expanduser(given[key])
         elif field.default is field.default_factory is MISSING:
-            raise ConfigurationError(f"Key {key!r} of {where} has no default; got none: add it.")
+            raise ConfigurationError(f"Key {key!r} of {where} is required; got none: add it.")
     return cls(**given)
 
 
@@ -182,7 +184,9 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ConfigurationError(f"A key appears once in an object; got {repeated!r} more than once: remove one.")
+        raise ConfigurationError(
+            f"A key may appear only once in an object; got {repeated!r} more than once: remove one."
+        )
     return values
 
 

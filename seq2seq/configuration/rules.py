@@ -15,10 +15,10 @@ from seq2seq.workload import Workload
 
 _RESERVED = {
     "the folder is output_root/experiment_name": ("output_dir",),
-    "the run is called by experiment_name": ("run_name",),
+    "experiment_name names the run": ("run_name",),
     "an unfinished run resumes by itself": ("resume_from_checkpoint",),
     "a run stays in its folder": ("push_to_hub", "hub_token"),
-    "several processes share a run by DDP, started with torchrun": (
+    "several processes train a run with DDP, started with torchrun": (
         "deepspeed",
         "fsdp",
         "fsdp_config",
@@ -26,7 +26,7 @@ _RESERVED = {
         "parallelism_config",
     ),
     "torchrun sets it": ("local_rank",),
-    "metrics are those of a whole split": (
+    "metrics are computed over a whole split": (
         "prediction_loss_only",
         "batch_eval_metrics",
         "include_for_metrics",
@@ -34,7 +34,7 @@ _RESERVED = {
     ),
     "the workload decides which columns a batch has": ("label_names", "remove_unused_columns"),
     "it replaces the layers that adapters are attached to": ("use_liger_kernel", "liger_kernel_config"),
-    "wandb's project is wandb_project": ("project",),
+    "wandb_project names wandb's project": ("project",),
     "memory is pinned if there is a GPU": ("dataloader_pin_memory",),
     "a run can always be resumed": ("save_only_model",),
 }
@@ -97,16 +97,16 @@ def check_experiment(experiment: Experiment) -> None:
 
 
 def check_experiment_name(name: str) -> None:
-    """Refuse what cannot be the name of a run folder."""
+    """Refuse a value that cannot be the name of a run folder."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigurationError(
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
-            f"got {name!r}: choose such a name (the folder's place is output_root)."
+            f"got {name!r}: choose such a name (output_root sets its parent folder)."
         )
 
 
 def check_run(run: RunArguments) -> None:
-    """Refuse names and paths that cannot be."""
+    """Refuse invalid names and paths."""
     check_experiment_name(run.experiment_name)
     if run.adapter_path is not None and not os.path.isdir(run.adapter_path):
         refuse("adapter_path", "must name a directory", repr(run.adapter_path), "check the path", "the run")
@@ -115,18 +115,18 @@ def check_run(run: RunArguments) -> None:
 
 
 def check_ranges(experiment: Experiment) -> None:
-    """Refuse numeric keys that are out of range and names that are none of the known ones."""
+    """Refuse numeric keys that are out of range, and unknown names."""
     values = {**experiment.training, **vars(experiment.workload)}
     for key, (low, high) in {**RANGES, **experiment.workload.ranges}.items():
         value = values.get(key)
         if value is not None and not low <= value <= high:
             raise ConfigurationError(
-                f"Key {key!r} is at least {low:g} and at most {high:g}; got {value}: choose a number in between."
+                f"Key {key!r} must be at least {low:g} and at most {high:g}; got {value}: choose a number in between."
             )
     for key, known in CHOICES.items():
         value = values.get(key)
         if value is not None and value not in known:
-            raise ConfigurationError(f"Key {key!r} is a name; got {value!r}: {nearest_name(value, known)}")
+            raise ConfigurationError(f"Key {key!r} must be a known name; got {value!r}: {nearest_name(value, known)}")
     steps = values.get("max_steps")
     if steps is not None and steps < 1 and steps != -1:
         raise ConfigurationError(
@@ -135,15 +135,17 @@ def check_ranges(experiment: Experiment) -> None:
 
 
 def check_training(experiment: Experiment) -> None:
-    """Refuse training arguments that exclude each other, or that the run cannot serve."""
+    """Refuse training arguments that exclude each other, or that the run does not support."""
     training = experiment.training
     if not any(training[key] for key in ("do_train", "do_eval", "do_predict")):
-        raise ConfigurationError("One of do_train, do_eval and do_predict is true; got none: set one to true.")
+        raise ConfigurationError(
+            "At least one of do_train, do_eval and do_predict must be true; got none: set one to true."
+        )
     reported = training["report_to"]
     for name in [reported] if isinstance(reported, str) else reported or []:
         if name not in ("none", "tensorboard"):
             raise ConfigurationError(
-                f"Key 'report_to' is 'none' or 'tensorboard'; got {name!r}: for wandb set log_to_wandb to true."
+                f"Key 'report_to' must be 'none' or 'tensorboard'; got {name!r}: for wandb set log_to_wandb to true."
             )
     for key, split, needed in (
         ("do_train", "train", training["do_train"]),
@@ -155,13 +157,13 @@ def check_training(experiment: Experiment) -> None:
             check_has_split(experiment, key, split)
     if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
         raise ConfigurationError(
-            "Key 'save_strategy' is that of evaluation if load_best_model_at_end is true; got "
-            f"{training['save_strategy']!r} beside an eval_strategy of {training['eval_strategy']!r}: "
+            "Key 'save_strategy' must equal eval_strategy if load_best_model_at_end is true; got "
+            f"{training['save_strategy']!r} with an eval_strategy of {training['eval_strategy']!r}: "
             "set both to 'steps' or both to 'epoch'."
         )
     if training["load_best_model_at_end"] and training["eval_strategy"] == "no" and training["do_train"]:
         raise ConfigurationError(
-            "Key 'load_best_model_at_end' chooses by evaluation; got eval_strategy 'no': set it to 'steps' or 'epoch', "
+            "Key 'load_best_model_at_end' needs evaluation; got eval_strategy 'no': set it to 'steps' or 'epoch', "
             "or load_best_model_at_end to false."
         )
 
@@ -183,7 +185,7 @@ def check_metric(experiment: Experiment) -> None:
     known = {*experiment.workload.metric_names, "loss"}
     if chosen_by not in known:
         raise ConfigurationError(
-            f"Key 'metric_for_best_model' names a metric of {experiment.workload.task_label!r}; got {chosen_by!r}: "
+            f"Key 'metric_for_best_model' must name a metric of {experiment.workload.task_label!r}; got {chosen_by!r}: "
             f"{nearest_name(chosen_by, known)}"
         )
 
@@ -194,6 +196,6 @@ def check_adapters(experiment: Experiment) -> None:
     only_frozen = all(config.kind == "layer_norm" and not config.trainable for config in configs)
     if experiment.training["do_train"] and only_frozen:
         raise ConfigurationError(
-            f"Key 'adapter' leaves something to train; got {[config.kind for config in configs]}: add a kind, or set "
-            "do_train to false."
+            f"Key 'adapter' must leave something to train; got {[config.kind for config in configs]}: add a kind, or "
+            "set do_train to false."
         )

@@ -41,7 +41,8 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
     """The runs that JSON files describe; a file with a ``sweep`` describes its cells. Overrides apply to each.
 
     Raises:
-        ConfigurationError: one of the runs is refused, or two of them would share a folder, or one be inside another.
+        ConfigurationError: one of the runs is refused, two of them would share a folder, or one would be inside
+            another.
     """
     cells = []
     for path in paths:
@@ -66,13 +67,13 @@ def check_folders(cells: Sequence[Experiment]) -> None:
     for folder, runs in folders.items():
         if runs > 1:
             raise ConfigurationError(
-                f"Key 'experiment_name' names a folder for each run; {runs} runs would share {folder}: "
-                "give each file a name of its own."
+                f"Key 'experiment_name' must give each run its own folder; got {runs} runs that would share {folder}: "
+                "give each file its own name."
             )
         if folder.parent in folders:
             raise ConfigurationError(
-                f"Key 'experiment_name' of a sweep names a folder of runs; {folder.parent} would be a run itself: "
-                "give each file a name of its own."
+                f"Key 'experiment_name' of a sweep names a folder of runs; got {folder.parent}, which would be a run "
+                "itself: give each file its own name."
             )
 
 
@@ -103,7 +104,7 @@ def check_axes(axes: Any) -> None:
     """Refuse axes that are not lists of different alternatives, and keys that cannot vary."""
     if not isinstance(axes, dict) or not axes:
         raise ConfigurationError(
-            f"Key 'sweep' is an object of dotted keys with lists of alternatives; got {axes!r}: "
+            f"Key 'sweep' must be an object of dotted keys with lists of alternatives; got {axes!r}: "
             'write for example {"adapter.rank": [2, 4], "seed": [0, 1]}.'
         )
     for key, alternatives in axes.items():
@@ -113,14 +114,14 @@ def check_axes(axes: Any) -> None:
             )
         if not isinstance(alternatives, list) or not alternatives:
             raise ConfigurationError(
-                f"Key {key!r} of the sweep has a list of alternatives; got {alternatives!r}: "
+                f"Key {key!r} of the sweep must have a list of alternatives; got {alternatives!r}: "
                 f"write for example [{json.dumps(alternatives) if alternatives != [] else 1}]."
             )
         texts = [canonical(value) for value in alternatives]
         repeated = next((value for value, text in zip(alternatives, texts, strict=True) if texts.count(text) > 1), None)
         if len(set(texts)) < len(texts):
             raise ConfigurationError(
-                f"Key {key!r} of the sweep has each alternative once; got {repeated!r} twice: drop one."
+                f"Key {key!r} of the sweep must have each alternative once; got {repeated!r} twice: drop one."
             )
 
 

@@ -1,4 +1,4 @@
-"""Baselines: a result means something only above all of them.
+"""Baselines: a result is meaningful only if it beats all of them.
 
     frozen_backbone    the pretrained model without an adapter
     random_backbone    the same adapter trained in the same way in a backbone that was never trained
@@ -57,7 +57,7 @@ class Baselines(Extra):
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Measure what is asked for; what was measured before is kept."""
+        """Measure the requested baselines; those measured before are kept."""
         path = directory / FILE
         found = read_json(path) if path.is_file() else {}
         split = "test" if "test" in experiment.workload.splits else "validation"
@@ -91,7 +91,7 @@ def baselines_of(experiment: Experiment) -> dict[str, Baseline]:
 
 
 def frozen_backbone(experiment: Experiment, prepared: Prepared, split: str) -> dict[str, float]:
-    """The metrics of the pretrained model as it is."""
+    """The metrics of the pretrained model without adapters."""
     workload = experiment.workload
     without_adapters = replace(prepared, model=workload.load_model())
     return workload.evaluate(without_adapters, workload.make_trainer(without_adapters), split).metrics

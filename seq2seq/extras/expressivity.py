@@ -1,6 +1,6 @@
 """Expressivity: how far the model stretches a curve between two sources, before and after training.
 
-The key ``measure_expressivity`` measures while the run goes on, ``python -m seq2seq.expressivity`` measures finished
+The key ``measure_expressivity`` measures during the run, ``python -m seq2seq.expressivity`` measures finished
 runs. Both write expressivity.json and expressivity.png into the run folder; ``trajectories`` has the mathematics.
 """
 
@@ -134,7 +134,7 @@ def record(
 ) -> dict[str, Any]:
     """Write expressivity.json and expressivity.png into a run folder, and return what the first one holds.
 
-    A run that did not train has no ``before``; the one of an earlier record of the same curve stays.
+    A run that did not train has no ``before``; that of an earlier record of the same curve is kept.
     """
     path = directory / FILE
     if before is None and path.is_file():

@@ -50,8 +50,8 @@ class Ranks(Extra):
             given = "; ".join(f"{kind}: {reason}" for kind, reason in reasons)
             raise ConfigurationError(
                 "Key 'rank_schedule' needs a tt_lora, tt_single or tt_adapter of the format tensor_train whose cores "
-                f"are its own and all train; got {given or ', '.join(config.kind for config in configs)}: change the "
-                "adapter, or leave the schedule out."
+                f"are not shared and all train; got {given or ', '.join(config.kind for config in configs)}: change "
+                "the adapter, or leave the schedule out."
             )
         steps = experiment.training.get("max_steps", -1)
         if steps > 0:
@@ -59,8 +59,8 @@ class Ranks(Extra):
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if experiment.training["do_train"] and processes > 1:
             raise ConfigurationError(
-                "Key 'rank_schedule' belongs to a run of one process, because DDP reserves buffers for cores of one "
-                f"shape; got {processes} processes: start the run without torchrun."
+                "Key 'rank_schedule' needs a run of one process, because DDP reserves buffers for fixed "
+                f"shapes; got {processes} processes: start the run without torchrun."
             )
 
     def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:

@@ -102,7 +102,7 @@ To repeat this run, from the project root:
 
     python run_seq2seq.py {folder.config} overwrite=true
 
-| file | what |
+| file | contents |
 |---|---|
 | config.json | the resolved configuration |
 | metrics.json | every value above, and more |

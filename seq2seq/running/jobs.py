@@ -46,10 +46,10 @@ Run = Callable[[Experiment], dict[str, Any]]
 def check_jobs(jobs: int) -> None:
     """Check the option --jobs."""
     if jobs < 1:
-        raise ConfigurationError(f"Option --jobs is the number of runs at once, at least 1; got {jobs}: raise it.")
+        raise ConfigurationError(f"Option --jobs must be at least 1, the number of runs at once; got {jobs}: raise it.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
-            f"Option --jobs is 1 under torchrun, whose processes share each run; got {jobs}: leave it out."
+            f"Option --jobs must be 1 under torchrun, whose processes share each run; got {jobs}: leave it out."
         )
 
 
@@ -64,8 +64,8 @@ def check_cells(cells: Sequence[Experiment]) -> None:
         above = RunFolder(cell.run.directory.parent)
         if above.config.exists():
             raise ConfigurationError(
-                f"Key 'experiment_name' of a sweep names a folder of runs; {above.directory} is a run itself: "
-                "choose another name."
+                f"Key 'experiment_name' of a sweep names a folder of runs; got {above.directory}, which is a run "
+                "itself: choose another name."
             )
     checked = []
     with hide_dataset_bars():
@@ -117,7 +117,7 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
 
 
 def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
-    """Run one after the other in this process."""
+    """Run them one after the other in this process."""
     for cell in cells:
         started = time.perf_counter()
         try:

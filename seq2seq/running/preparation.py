@@ -23,7 +23,7 @@ def prepare(experiment: Experiment, trained: Path | None) -> Prepared:
         trained: the adapter of the run folder, which may not exist yet; a run that does not train starts from it.
 
     Raises:
-        ConfigurationError: one sentence about what does not fit.
+        ConfigurationError: one sentence about the mismatch.
     """
     check_tracking(experiment)
     arguments = experiment.training_arguments()

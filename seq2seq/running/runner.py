@@ -91,7 +91,7 @@ def train(prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin) -
 def evaluate(
     experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin, tracker: Tracker
 ) -> dict[str, dict[str, float | None]]:
-    """The metrics of each split that the run is asked for, null if not finite; its rows are written as predictions."""
+    """The metrics of each requested split, null if not finite; its rows are written as predictions."""
     metrics = {}
     for split, asked in (("validation", "do_eval"), ("test", "do_predict")):
         if experiment.training[asked] and split in experiment.workload.splits:
@@ -114,7 +114,7 @@ def write_parameters(prepared: Prepared, folder: RunFolder) -> None:
 def describe_result(
     experiment: Experiment, prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin, earlier: dict[str, Any]
 ) -> dict[str, Any]:
-    """What metrics.json holds besides new metrics and extras; an earlier result of the same adapter is added to."""
+    """The contents of metrics.json besides new metrics and extras; extends an earlier result of the same adapter."""
     weights = folder.adapter / adapters.WEIGHTS_NAME
     samples = experiment.workload.samples(prepared).values()
     return {

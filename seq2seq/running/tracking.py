@@ -1,4 +1,4 @@
-"""Tracking a run: wandb if asked for, otherwise nothing, behind the same methods.
+"""Tracking a run: wandb if requested, otherwise nothing, behind the same methods.
 
     tracker.log({"train/loss": 0.41}, step=20)
     tracker.log_image("curve", path)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a run reports to while it goes on."""
+    """What a run reports to as it progresses."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
         """Log values, at a training step if ``step`` is given."""

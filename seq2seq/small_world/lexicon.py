@@ -11,7 +11,7 @@ MEN = ("tom", "max", "ben", "paul", "john", "peter", "david", "oscar")
 WOMEN = ("anna", "mary", "lucy", "emma", "jane", "rosa", "nina", "clara")
 PEOPLE = MEN + WOMEN
 
-# kind -> its direct members; a member that is itself a key has members of its own.
+# kind -> its direct members; a member that is itself a key has its own members.
 TAXONOMY = {
     "person": (
         "farmer", "doctor", "physician", "teacher", "tutor", "sailor", "baker", "child", "kid", "thief", "robber",

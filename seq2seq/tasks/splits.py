@@ -35,8 +35,8 @@ def limit_rows(splits: DatasetDict, limits: Mapping[str, int | None], data_seed:
         rows = len(splits[split])
         if not 1 <= limit <= rows:
             raise ValueError(
-                f"The limit of split {split!r} is between 1 and {rows}, the number of its rows; got {limit}: choose a "
-                "value in that range, or null for all rows."
+                f"The limit of split {split!r} must be between 1 and {rows}, the number of its rows; got {limit}: "
+                "choose a value in that range, or null for all rows."
             )
         limited[split] = splits[split].select(np.random.default_rng(data_seed).permutation(rows)[:limit])
     return DatasetDict(limited)

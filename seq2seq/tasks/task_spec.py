@@ -29,7 +29,7 @@ def similarity_label(score: float | str) -> str:
     except (TypeError, ValueError):
         value = math.nan
     if not 0.0 <= value <= 5.0:
-        raise ValueError(f"A similarity score is a number in [0, 5]; got {score!r}: rescale the scores.")
+        raise ValueError(f"A similarity score must be a number in [0, 5]; got {score!r}: rescale the scores.")
     return f"{round(5 * value) / 5:.1f}"
 
 

@@ -51,7 +51,7 @@ def load_text_data(keys: TextKeys, arguments: Seq2SeqTrainingArguments) -> TextD
     """Rows, tokenizer and token ids of every task; writes nothing.
 
     Raises:
-        ConfigurationError: one sentence about what does not fit.
+        ConfigurationError: one sentence about the mismatch.
     """
     splits = {spec.name: load_rows(keys, spec) for spec in keys.specs}
     train_sampler = order_rows(keys, arguments, splits)
@@ -64,7 +64,7 @@ def load_text_data(keys: TextKeys, arguments: Seq2SeqTrainingArguments) -> TextD
 
 
 def load_rows(keys: TextKeys, spec: TaskSpec) -> DatasetDict:
-    """The splits of a task as texts, limited to the rows that the run takes."""
+    """The splits of a task as texts, limited to the rows that the run uses."""
     if keys.mixture is not None and keys.data_dir is not None and is_task_folder(keys.data_dir):
         raise ConfigurationError(
             "Key 'data_dir' of a mixture names a directory that holds a folder for each task; got "
@@ -95,7 +95,7 @@ def order_rows(
 def encode(keys: TextKeys, index: int, splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
     """The splits of the task of this index as token ids; refuses a tokenizer that does not know the words.
 
-    If each task has adapters of its own, a column ``task`` has the index.
+    If each task has its own adapters, a column ``task`` has the index.
     """
     encoded = DatasetDict()
     for split, rows in splits.items():

@@ -17,9 +17,9 @@ from seq2seq.workload import SPLITS, Workload
 RESERVED_ARGUMENTS = {
     "fp16": "T5 overflows in float16: use bf16",
     "fp16_full_eval": "T5 overflows in float16: use bf16_full_eval",
-    "generation_config": "answers are greedy, or of generation_num_beams beams",
+    "generation_config": "answers are decoded greedily, or with generation_num_beams beams",
     "generation_max_length": "answers have at most max_target_length tokens",
-    "predict_with_generate": "metrics are always those of generated texts",
+    "predict_with_generate": "metrics are always computed from generated texts",
 }
 
 
@@ -117,7 +117,7 @@ class TextKeys(Workload):
 
     @property
     def adapters_per_task(self) -> bool:
-        """Whether each task has adapters of its own."""
+        """Whether each task has its own adapters."""
         return self.mixture is not None and self.mixture.adapters == "per_task"
 
     @property

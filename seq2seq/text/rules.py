@@ -18,18 +18,18 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
 
 
 def check_task(keys: TextKeys) -> None:
-    """Refuse an unknown task, and anything but one of a task, a mixture and files."""
+    """Refuse an unknown task, and anything but exactly one of a task, a mixture and files."""
     if keys.task_name is not None:
         get_task(keys.task_name)
     if sum((keys.task_name is not None, keys.mixture is not None, bool(keys.files))) != 1:
         tasks = None if keys.mixture is None else list(keys.mixture.tasks)
         raise ConfigurationError(
-            "A run has one of task_name, mixture and your own files (train_file, validation_file, test_file); got "
+            "A run needs one of task_name, mixture and your own files (train_file, validation_file, test_file); got "
             f"task_name={keys.task_name!r}, a mixture of {tasks} and files {sorted(keys.files)}: give one."
         )
     if keys.files and keys.data_dir is not None:
         raise ConfigurationError(
-            f"Key 'data_dir' belongs to a task_name or a mixture; got {keys.data_dir!r} beside files: drop one."
+            f"Key 'data_dir' belongs to a task_name or a mixture; got {keys.data_dir!r} together with files: drop one."
         )
 
 
@@ -52,16 +52,16 @@ def check_paths(keys: TextKeys) -> None:
 
 
 def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
-    """Refuse training arguments that a mixture decides, and kinds that cannot be one for each task."""
+    """Refuse training arguments that a mixture decides, and kinds that cannot be attached for each task."""
     strategy = training.get("train_sampling_strategy", "random")
     if strategy != "random":
         raise ConfigurationError(
-            f"Key 'train_sampling_strategy' is 'random' in a mixture, which orders its rows itself; got "
+            f"Key 'train_sampling_strategy' must be 'random' in a mixture, which orders its rows itself; got "
             f"{strategy!r}: leave it out."
         )
     if keys.mixture.batches == "one_task" and training.get("auto_find_batch_size"):
         raise ConfigurationError(
-            "Key 'auto_find_batch_size' is false if batches are of one task, which fixes their size; got "
+            "Key 'auto_find_batch_size' must be false if batches are of one task, which fixes their size; got "
             "True: leave it out."
         )
     if not keys.adapters_per_task:
@@ -74,6 +74,6 @@ def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Ma
     for config in configs:
         if config.position == "weights":
             raise ConfigurationError(
-                "Key 'adapters' of the mixture is 'shared' if a kind trains the model's own weights, which all tasks "
-                f"share; got 'per_task' and the kind {config.kind!r}: drop the kind, or share the adapters."
+                "Key 'adapters' of the mixture must be 'shared' if a kind trains the model's own weights, which all "
+                f"tasks share; got 'per_task' and the kind {config.kind!r}: drop the kind, or share the adapters."
             )

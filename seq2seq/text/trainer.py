@@ -57,7 +57,7 @@ class TextTrainer(Seq2SeqTrainer):
 
 
 def make_trainer(prepared: Prepared, per_task: bool, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:
-    """The trainer on the training rows of all tasks; ``per_task`` if each task has adapters of its own."""
+    """The trainer on the training rows of all tasks; ``per_task`` if each task has its own adapters."""
     data: TextData = prepared.data
     encoded = {name: task.encoded for name, task in data.tasks.items()}
     validation = {name: splits["validation"] for name, splits in encoded.items() if "validation" in splits}

@@ -9,7 +9,7 @@ from adapters import name_clash
 
 def test_warning_names_the_other_package_and_its_version(monkeypatch):
     monkeypatch.setattr(name_clash, "version", {"adapters": "1.3.0"}.__getitem__)
-    with pytest.warns(UserWarning, match=r"adapter-hub's 1\.3\.0 beside this project's: uninstall it"):
+    with pytest.warns(UserWarning, match=r"adapter-hub's 1\.3\.0 in addition to this project's: uninstall it"):
         name_clash.warn_of_other_package()
 
 

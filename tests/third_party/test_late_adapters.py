@@ -64,7 +64,7 @@ def test_a_model_that_is_not_loaded_has_them_at_once():
 def test_a_checkpoint_with_some_of_their_tensors_is_refused(folder):
     tiny.adapted_model(folder / "base", LORA).save_pretrained(folder / "whole")
     config = T5Config.from_pretrained(folder / "whole", adapters=[LORA, {"kind": "tt_lora", "rank": 2}])
-    with pytest.raises(adapters.CheckpointError, match=r"holds every adapter tensor; got none for '.*tt_lora"):
+    with pytest.raises(adapters.CheckpointError, match=r"must hold every adapter tensor; got none for '.*tt_lora"):
         T5ForConditionalGeneration.from_pretrained(folder / "whole", config=config)
 
 

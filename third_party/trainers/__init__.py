@@ -4,7 +4,7 @@ exact_loss            n micro-batches give the gradient of one batch
 merged_evaluation     evaluation at the dense model's cost
 adapter_checkpoints   adapter tensors only; the newest complete checkpoint
 adapter_trainer       these three, with measured costs and a progress bar
-task_adapters         batches of several tasks, each with adapters of its own
+task_adapters         batches of several tasks, each with its own adapters
 seq2seq_trainer       all of it over transformers' Seq2SeqTrainer
 """
 

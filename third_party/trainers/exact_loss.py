@@ -18,7 +18,7 @@ IGNORED_LABEL = -100
 
 
 class ExactLossMixin:
-    """Mixin over transformers' ``Trainer``; a subclass defines ``summed_loss``, and ``count_items`` if need be."""
+    """Mixin over transformers' ``Trainer``; a subclass defines ``summed_loss``, and ``count_items`` if needed."""
 
     loss_is_scaled_for_ga = True
 

@@ -27,7 +27,7 @@ class MergedEvaluationMixin:
             return super().predict(*args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """transformers' own, without the rows that fill up the last batch of several processes."""
+        """Evaluate as transformers does, without the rows that pad the last batch of several processes."""
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
 

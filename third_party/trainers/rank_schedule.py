@@ -48,8 +48,8 @@ class RankScheduleCallback(TrainerCallback):
         """
         if args.world_size > 1:
             raise ValueError(
-                f"A rank_schedule belongs to a run of one process; this one has {args.world_size}, and DDP has "
-                "reserved its buffers for cores of one shape: start the run without torchrun."
+                f"A rank_schedule needs a run of one process; got {args.world_size} processes under DDP, which has "
+                "reserved its buffers for fixed shapes: start the run without torchrun."
             )
         self.schedule.check_steps(state.max_steps)
         self.schedule.check_budget(kwargs["model"])

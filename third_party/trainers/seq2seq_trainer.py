@@ -2,7 +2,7 @@
 
 loss          summed cross-entropy over the target tokens of the whole accumulated batch; T5's own forward ignores
               num_items_in_batch, so its mean is not exact
-tasks         the column ``task`` of a batch says whose adapters act on it
+tasks         the column ``task`` of a batch names the task whose adapters act on it
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Batches that say which task's adapters act on them, and the order of the rows of several tasks."""
+"""Batches that name the task whose adapters act on them, and the order of the rows of several tasks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +16,8 @@ class TaskAdaptersMixin:
     """Mixin before ``AdapterTrainerMixin``.
 
     Args:
-        task_names: tasks with adapters of their own. Rows have a column ``task``, the index of theirs in this sequence;
-            a batch has rows of one task, whose adapters act on it, in training and in evaluation.
+        task_names: tasks with their own adapters. Rows have a column ``task``, the index of their task in this
+            sequence; a batch has rows of one task, whose adapters act on it, in training and in evaluation.
         train_sampler: gives the order of the training rows instead of transformers' sampler; like that one it has a
             method ``set_epoch``, which is also called when a run resumes within an epoch.
     """
@@ -44,8 +44,8 @@ class TaskAdaptersMixin:
         found = [] if indices is None else sorted({self.task_names[index] for index in indices.tolist()})
         if len(found) != 1:
             raise ValueError(
-                f"A batch has rows of one task if adapters are attached by task; got rows of {found or 'no task'}: "
-                f"give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
+                "A batch must have rows of one task if adapters are attached by task; got rows of "
+                f"{found or 'no task'}: give each row a column {TASK_COLUMN!r} and order the rows with a train_sampler."
             )
         if adapters.attachments(self.model):
             adapters.set_active_task(self.model, found[0])

@@ -78,7 +78,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
             check_type(key, value, hints[key], f"adapter kind {self.kind!r}")
         if (start := self.options.get("init_lora_weights", True)) not in ZERO_START_NAMES:
             rule = "leaves the base model's weights as they are"
-            self.refuse("init_lora_weights", rule, repr(start), 'true or "gaussian" would do')
+            self.refuse("init_lora_weights", rule, repr(start), 'use true or "gaussian"')
         for key in ("target_modules", "exclude_modules"):
             if isinstance(pattern := self.options.get(key), str):
                 self._check_pattern(key, pattern)

@@ -1,6 +1,6 @@
 """The methods of PEFT that are supported as adapter kinds, and their supported keys.
 
-A type is not supported if it does not adapt layers by themselves, or needs PEFT's own model class around the forward. A
+A type is not supported if it does not adapt layers individually, or needs PEFT's own model class around the forward. A
 key is not supported if nothing here would read it, or if it would change the base model.
 """
 
@@ -18,7 +18,7 @@ UNSUPPORTED_TYPES = {
     ),
     "ADAPTION_PROMPT": 'puts prompts into Llama\'s attention: use {"kind": "prompt"}',
     "ADALORA": "needs a rank schedule and a loss term that the trainer does not have: use peft:LORA",
-    "XLORA": "mixes LoRA adapters that are trained already: use peft:LORA",
+    "XLORA": "mixes LoRA adapters that are already trained: use peft:LORA",
     "ADAMSS": "splits the weights by clustering them, which rounding changes: use peft:LORA",
     "FROD": "rebuilds the base's weights from a decomposition of them, which rounding changes: use peft:VERA",
     "POLY": "needs task ids in every forward: attach peft:LORA for each task",
@@ -45,7 +45,7 @@ UNSUPPORTED_KEYS = {
     "use_bdlora": "takes an object of PEFT, which JSON cannot represent",
     "alora_invocation_tokens": "needs the input's tokens in every layer",
 }
-"""PEFT's keys that are not supported, and why; neither are those ending with _config, which take objects of PEFT."""
+"""PEFT's keys that are not supported, and why; nor are those ending with _config, which take objects of PEFT."""
 
 STARTS = {
     "FOURIERFT": {"init_weights": True},
@@ -74,12 +74,12 @@ def config_class_of(peft_type: str) -> type:
     known = {member.value: config_class for member, config_class in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if peft_type in UNSUPPORTED_TYPES:
         raise ConfigurationError(
-            f"The kinds {FAMILY} adapt layers of the model by themselves; got {PREFIX + peft_type!r}, which "
+            f"The kinds {FAMILY} adapt layers of the model individually; got {PREFIX + peft_type!r}, which "
             f"{UNSUPPORTED_TYPES[peft_type]}."
         )
     if peft_type not in known:
         raise ConfigurationError(
-            f"The <TYPE> of a kind {FAMILY} is one of the installed PEFT; got {PREFIX + peft_type!r}: "
+            f"The <TYPE> of a kind {FAMILY} must be a type of the installed PEFT; got {PREFIX + peft_type!r}: "
             f"{nearest_name(peft_type, known.keys() - UNSUPPORTED_TYPES.keys())}"
         )
     return known[peft_type]

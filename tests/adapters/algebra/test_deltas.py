@@ -262,7 +262,7 @@ class TestOtherShapes:
 BIG = t3.TensorTrain([torch.ones(1, 7, 4, 1)])
 NOT_A_NUMBER = t3.TensorTrain([torch.full((1, 5, 4, 1), math.nan)])
 INVALID = {
-    "a bias of another size": (lambda x: Deltas({"c": BIG}, {"c": torch.ones(5)}), r"\(5,\) at c, where it is 7"),
+    "a bias of another size": (lambda x: Deltas({"c": BIG}, {"c": torch.ones(5)}), r"\(5,\) at c, whose out size is 7"),
     "a bias without a delta": (lambda x: Deltas({}, {"c": torch.ones(5)}), "give a delta of this size"),
     "not a number": (lambda x: Deltas({"c": NOT_A_NUMBER}), "finite values; got .* at c"),
     "a bias that is infinite": (

@@ -94,7 +94,7 @@ def test_by_default_the_base_is_the_one_named_in_the_folder(native, tiny_t5, log
         (
             [{"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "task", "out"], **QV}],
             None,
-            r"takes no 'task' in PEFT",
+            r"must not contain 'task' in PEFT",
         ),
         (
             [{"kind": "tt_lora", "rank": 2, "shared_cores": [0], "share_across": ["tasks"]}],
@@ -219,4 +219,4 @@ def test_the_command_runs_without_a_warning(tmp_path):
         check=False,
     )
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.startswith("A saved adapter has a file adapter_config.json; got no ")
+    assert run.stderr.startswith("A saved adapter must have a file adapter_config.json; got no ")

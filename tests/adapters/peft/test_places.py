@@ -112,7 +112,7 @@ def test_unsupported_module_raises_with_its_class(make, sentence):
     [({"modes": ["in", "task", "out"]}, "modes"), ({"shared_cores": [0], "share_across": ["tasks"]}, "share_across")],
 )
 def test_tasks_raise(fields, key):
-    with pytest.raises(ConfigurationError, match=f"Key '{key}'.*takes no 'task.* add an adapter for each task"):
+    with pytest.raises(ConfigurationError, match=f"Key '{key}'.*must not contain 'task.* add an adapter for each task"):
         TensorTrainConfig(**fields)
 
 

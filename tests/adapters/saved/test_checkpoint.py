@@ -106,7 +106,7 @@ def test_a_save_killed_between_the_two_files_is_detected(saved, tiny_t5, snapsho
     assert replaced == ["adapter_model.safetensors"]
     model = tiny_t5()
     before = snapshot(model)
-    with pytest.raises(CheckpointError, match="two files of an adapter are saved together"):
+    with pytest.raises(CheckpointError, match="two files of an adapter must be saved together"):
         adapters.load(model, folder)
     assert snapshot(model) == before
 
@@ -221,7 +221,7 @@ DAMAGE = {
         lambda folder: (folder / "adapter_model.safetensors").write_bytes(
             (folder / "adapter_model.safetensors").read_bytes()[:-100]
         ),
-        "is a safetensors file",
+        "must be a safetensors file",
     ),
 }
 

@@ -58,22 +58,22 @@ def truncate(folder):
 
 
 DAMAGE = {
-    "no folder": (FolderKind, shutil.rmtree, "has a file adapter_config.json; got no "),
-    "no configuration": (FolderKind, lambda f: (f / CONFIG).unlink(), "has a file adapter_config.json; got no "),
-    "no JSON": (FolderKind, lambda f: (f / CONFIG).write_text("{"), "holds JSON; got "),
-    "no text": (FolderKind, lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "holds JSON; got "),
-    "nested too deeply": (FolderKind, lambda f: (f / CONFIG).write_text("[" * 100_000), "holds JSON; got "),
+    "no folder": (FolderKind, shutil.rmtree, "must have a file adapter_config.json; got no "),
+    "no configuration": (FolderKind, lambda f: (f / CONFIG).unlink(), "must have a file adapter_config.json; got no "),
+    "no JSON": (FolderKind, lambda f: (f / CONFIG).write_text("{"), "must hold JSON; got "),
+    "no text": (FolderKind, lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "must hold JSON; got "),
+    "nested too deeply": (FolderKind, lambda f: (f / CONFIG).write_text("[" * 100_000), "must hold JSON; got "),
     "not an object": (FolderKind, lambda f: (f / CONFIG).write_text("[]"), "JSON object; got a list"),
     "no keys": (FolderKind, lambda f: (f / CONFIG).write_text("{}"), "without adapters, architecture, format_version"),
     "no architecture": ([NATIVE], without("architecture"), "without architecture in"),
     "no format version": ([NATIVE], without("format_version"), "without format_version in"),
-    "a future format": ([NATIVE], with_values(format_version=99), "reads format_version 1; got 99"),
+    "a future format": ([NATIVE], with_values(format_version=99), "reads only format_version 1; got 99"),
     "no method": ([TUNER, LORA], without("peft_type"), "or peft_type if PEFT wrote it; got "),
     "another method": ([TUNER, LORA], with_values(peft_type="LOHA"), "got peft_type 'LOHA'"),
-    "no weights": (FolderKind, lambda f: (f / WEIGHTS).unlink(), "has a file adapter_model.safetensors; got no "),
-    "half of the weights": (FolderKind, truncate, "is a safetensors file; got "),
-    "empty weights": (FolderKind, lambda f: (f / WEIGHTS).write_bytes(b""), "is a safetensors file; got "),
-    "a pickle": (FolderKind, lambda f: torch.save({}, f / WEIGHTS), "is a safetensors file; got "),
+    "no weights": (FolderKind, lambda f: (f / WEIGHTS).unlink(), "must have a file adapter_model.safetensors; got no "),
+    "half of the weights": (FolderKind, truncate, "must be a safetensors file; got "),
+    "empty weights": (FolderKind, lambda f: (f / WEIGHTS).write_bytes(b""), "must be a safetensors file; got "),
+    "a pickle": (FolderKind, lambda f: torch.save({}, f / WEIGHTS), "must be a safetensors file; got "),
 }
 ROWS = [
     pytest.param(kind, entry, damage, id=f"{entry}, {kind.name}, {damage}")

@@ -179,7 +179,7 @@ def test_two_files_of_one_name_are_refused(config_file, values, tmp_path, capsys
 def test_a_run_in_the_folder_of_a_sweep_beside_it_is_refused(first, config_file, values, tmp_path, capsys):
     (tmp_path / "sweep.json").write_text(json.dumps({**values, "sweep": {"seed": [0, 1]}}))
     files = [str(tmp_path / "sweep.json"), str(config_file)]
-    words = ["experiment_name", "colours would be a run itself"]
+    words = ["experiment_name", "colours, which would be a run itself"]
     assert_refused(files if first == "sweep" else files[::-1], words, tmp_path, capsys)
 
 
@@ -202,7 +202,7 @@ def test_a_number_of_jobs_that_cannot_be_is_refused(jobs, world, words, config_f
 
 
 def test_one_run_is_not_read_from_a_file_with_a_sweep(values):
-    with pytest.raises(ConfigurationError, match=r"'sweep' describes several runs"):
+    with pytest.raises(ConfigurationError, match=r"'sweep' belongs at the top level"):
         read_experiment({**values, "sweep": {"seed": [0, 1]}})
 
 

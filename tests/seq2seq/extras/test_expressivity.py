@@ -251,20 +251,25 @@ class TestCommand:
         (copied / "adapter").mkdir()
         (copied / "config.json").write_text("{")
         assert main([str(copied)]) == 2
-        assert "config.json cannot be read" in capsys.readouterr().err
+        assert "config.json, which cannot be read" in capsys.readouterr().err
 
     def test_an_adapter_that_cannot_be_read_is_a_sentence(self, copied, capsys):
         (copied / "adapter" / "adapter_model.safetensors").write_bytes(b"\x00")
         assert main([str(copied)]) == 1
-        assert re.search(r"^Failed: .*adapter_model.safetensors is a safetensors file", capsys.readouterr().err, re.M)
+        assert re.search(
+            r"^Failed: .*adapter_model.safetensors must be a safetensors file", capsys.readouterr().err, re.M
+        )
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
-            (["--curve", "arch"], "Option --curve is a name; got 'arch': .*arc"),
-            (["--chords", "0"], "Option --chords is at least 1; got 0"),
-            (["--out", "not/there/plot.png"], "Option --out names a file in a directory .* 'not/there/plot.png'"),
-            (["--out", "/"], "Option --out names a file in a directory .* '/'"),
+            (["--curve", "arch"], "Option --curve must be a known name; got 'arch': .*arc"),
+            (["--chords", "0"], "Option --chords must be at least 1; got 0"),
+            (
+                ["--out", "not/there/plot.png"],
+                "Option --out must name a file in an existing directory; got 'not/there/plot.png'",
+            ),
+            (["--out", "/"], "Option --out must name a file in an existing directory; got '/'"),
         ],
     )
     def test_bad_options_are_sentences(self, finished, options, sentence, capsys):

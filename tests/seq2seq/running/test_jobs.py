@@ -162,7 +162,7 @@ def test_the_check_prepares_what_differs_once_and_nothing_that_is_finished(value
 def test_a_folder_that_holds_another_run_is_refused(cells, stub):
     run_cells(cells[:1], run=stub.finish)
     other = replace(cells[0], training={**cells[0].training, "learning_rate": 0.5})
-    with pytest.raises(ConfigurationError, match=r"'learning_rate' is that of the run"):
+    with pytest.raises(ConfigurationError, match=r"'learning_rate' must equal that of the run"):
         check_cells([other])
 
 

@@ -115,7 +115,7 @@ def test_a_finished_run_is_kept(finished, caplog):
 def test_another_configuration_under_the_same_name_is_refused(finished):
     folder, _, values = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with pytest.raises(ConfigurationError, match=r"'learning_rate' is that of .*, 0.01; got 0.5: .* overwrite"):
+    with pytest.raises(ConfigurationError, match=r"'learning_rate' must equal that of .*, 0.01; got 0.5: .* overwrite"):
         run_experiment(read_experiment({**values, "learning_rate": 0.5}))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 

@@ -90,7 +90,7 @@ def check_base_is_whole(model: T5ForConditionalGeneration, missing: set[str], pa
     lost = missing - adapter_parameters(model).keys()
     if lost:
         raise OSError(
-            f"A checkpoint has every tensor of the base model; got {path}, which lacks {len(lost)}, first "
+            f"A checkpoint must have every tensor of the base model; got {path}, which lacks {len(lost)}, first "
             f"{min(lost)!r}: name a checkpoint whose config.json and tensors belong together."
         )
 
@@ -110,7 +110,7 @@ def start_missing_adapters(model: T5ForConditionalGeneration, missing: set[str],
                 lacking = own & missing or borrowed & missing
                 if lacking and own - missing:
                     raise OSError(
-                        f"A checkpoint has an adapter completely or not at all; got {path}, which lacks "
+                        f"A checkpoint must have an adapter completely or not at all; got {path}, which lacks "
                         f"{min(lacking)!r}: load it with the adapters it was saved with."
                     )
                 if lacking:
