@@ -1,6 +1,7 @@
 """Read rows from tsv, csv, jsonl, parquet and json files, one dictionary per row.
 
-- tsv follows GLUE: cells are separated by tabs, and quotation marks have no special meaning.
+- tsv follows GLUE: cells are separated by tabs, and quotation marks have no special meaning. Only a line feed, or a
+  carriage return and a line feed, ends a row; any other separator is part of a cell.
 - csv is the usual format: cells are separated by commas and may be quoted.
 - json is a list of objects, either at the top level or under the key "data".
 
@@ -9,6 +10,7 @@ for the missing ones; a row with too many has None everywhere, because its cells
 """
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -48,14 +50,26 @@ def read_rows(path: str | Path, header: Header = None) -> Iterator[Row]:
         ) from error
 
 
-def _read_table(path: Path, header: Header, **dialect: Any) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file, fieldnames=header, strict=True, **dialect):
-            yield dict.fromkeys(row.keys() - {None}) if None in row else row
+def _read_csv(path: Path, header: Header) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        yield from _rows(csv.reader(file, strict=True), header)
 
 
 def _read_tsv(path: Path, header: Header) -> Iterator[Row]:
-    return _read_table(path, header, delimiter="\t", quoting=csv.QUOTE_NONE)
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        lines = (line.removesuffix("\n").removesuffix("\r") for line in file)
+        yield from _rows((line.split("\t") for line in lines if line), header)
+
+
+def _rows(table: Iterator[list[str]], header: Header) -> Iterator[Row]:
+    """Yield the rows of a table as dictionaries; without ``header`` its first row has the names."""
+    rows = (cells for cells in table if cells)
+    names = header or next(rows, [])
+    for cells in rows:
+        if len(cells) > len(names):
+            yield dict.fromkeys(names)
+        else:
+            yield dict(itertools.zip_longest(names, cells))
 
 
 def _read_jsonl(path: Path, header: Header) -> Iterator[Row]:
@@ -79,7 +93,7 @@ def _read_parquet(path: Path, header: Header) -> Iterator[Row]:
 
 READERS: dict[str, Callable[[Path, Header], Iterator[Row]]] = {
     ".tsv": _read_tsv,
-    ".csv": _read_table,
+    ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".parquet": _read_parquet,

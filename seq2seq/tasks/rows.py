@@ -1,6 +1,14 @@
-"""Turn the raw rows of a task into examples: check the columns and count incomplete rows."""
+"""Turn the raw rows of a task into examples: check columns and cells, and count incomplete rows.
 
+a text, a number, true or false       the cell's text: "0.5", "true"
+null, NaN, an empty list              a missing cell; its row is skipped and counted
+a list of texts and numbers           several accepted answers, in the column of the target
+anything else                         refused, with the number of the row
+"""
+
+import math
 from collections.abc import Iterable
+from typing import Any
 
 from datasets import Dataset
 
@@ -23,7 +31,7 @@ def to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Datase
         ValueError: a column is missing, a row has another structure, or no row is complete.
     """
     examples, incomplete, needed = [], 0, spec.columns
-    for raw in rows:
+    for number, raw in enumerate(rows, 1):
         try:
             for row in spec.flatten(raw):
                 if missing := needed - row.keys():
@@ -31,10 +39,16 @@ def to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Datase
                         f"Rows need the columns {', '.join(sorted(needed))}; got {', '.join(row)} in {origin}, without "
                         f"{', '.join(sorted(missing))}: rename or add the columns."
                     )
-                if any(row[column] is None or row[column] == [] for column in needed):
+                if any(_is_missing(row[column]) for column in needed):
                     incomplete += 1
-                else:
-                    examples.append(spec.example(row))
+                    continue
+                cells = {column: _cell(row[column], column == spec.target) for column in spec.text_columns}
+                examples.append(spec.example({**row, **cells}))
+        except _CellError as error:
+            raise ValueError(
+                f"A cell holds text, a number, true or false, and that of a target also a list of them; got {error} in "
+                f"row {number} of {origin}: write it as text."
+            ) from None
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"Rows of task {spec.name!r} are nested as in the official files or flat as on the hub; got "
@@ -46,3 +60,22 @@ def to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> tuple[Datase
         for example in examples:
             example.setdefault("answers", [example["target"]])
     return Dataset.from_list(examples), incomplete
+
+
+class _CellError(Exception):
+    """A cell that is no text."""
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
+
+
+def _cell(value: Any, may_be_list: bool) -> Any:
+    """Return a cell as text or number, or a list of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float) and not _is_missing(value):
+        return value
+    if may_be_list and isinstance(value, list):
+        return [_cell(item, may_be_list=False) for item in value]
+    raise _CellError(repr(value))

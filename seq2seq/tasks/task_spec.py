@@ -65,6 +65,12 @@ class TaskSpec:
         templates = Formatter().parse(self.source + (self.group or ""))
         return frozenset({self.target, *(name.partition("[")[0] for _, name, _, _ in templates if name)})
 
+    @property
+    def text_columns(self) -> frozenset[str]:
+        """The columns whose cells become text: those of the source, and the target if it is free text."""
+        names = {name.partition("[")[0] for _, name, _, _ in Formatter().parse(self.source) if name}
+        return frozenset(names if self.labels is not None else {*names, self.target})
+
     def flatten(self, raw: Row) -> Iterable[Row]:
         """Return the flat rows of one raw row."""
         row = {self.rename.get(column, column): value for column, value in raw.items()}

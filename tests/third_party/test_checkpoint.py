@@ -1,10 +1,11 @@
 """Checkpoints of a training: adapter tensors only, the best one at the end, the last whole one."""
 
 import json
+import re
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adapters
 from tests.third_party import tiny
@@ -94,8 +95,42 @@ class TestCheckpoint:
         assert [path.name for path in tmp_path.iterdir()] == [f"checkpoint-{best}"]
 
 
+FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+)
+
+
+def write_checkpoint(path, state):
+    """A folder with the files of a checkpoint; trainer_state.json has this text, or is missing if it is None."""
+    path.mkdir()
+    config = {"adapters": [], "architecture": {}, "format_version": 1}
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"core": torch.ones(3)}, path / "adapter_model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"state": torch.arange(4.0)}, path / name)
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+
+
 class TestLastCompleteCheckpoint:
     STATE = json.dumps({"global_step": 1})
+
+    @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_damaged_file_passes_the_checkpoint_over_and_is_named(self, tmp_path, caplog, name, damage):
+        for step in (2, 4):
+            write_checkpoint(tmp_path / f"checkpoint-{step}", self.STATE)
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+        path = tmp_path / "checkpoint-4" / name
+        content = path.read_bytes()
+        path.unlink() if damage == "missing" else path.write_bytes(b"" if damage == "empty" else content[:-9])
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+        assert re.search(rf"checkpoint-4 is passed over: .*{re.escape(name)}", caplog.text)
 
     @pytest.mark.parametrize(
         ("found", "expected"),
@@ -113,9 +148,7 @@ class TestLastCompleteCheckpoint:
     )
     def test_is_the_newest_whole_one(self, tmp_path, found, expected):
         for name, state in found.items():
-            (tmp_path / name).mkdir()
-            if state is not None:
-                (tmp_path / name / "trainer_state.json").write_text(state)
+            write_checkpoint(tmp_path / name, state)
         assert last_complete_checkpoint(tmp_path) == (None if expected is None else tmp_path / expected)
 
     def test_of_a_folder_that_is_not_there_is_none(self, tmp_path):

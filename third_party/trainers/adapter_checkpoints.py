@@ -1,13 +1,17 @@
 """Checkpoints that hold adapter tensors only, in the format of ``adapters.save``, and the newest one to resume from."""
 
 import json
+import logging
+import zipfile
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 import adapters
+from adapters.saved.folder import CONFIG_NAME, read_config, read_tensors
 from third_party.trainers.rank_schedule import RankScheduleCallback
+
+logger = logging.getLogger(__name__)
 
 
 class AdapterCheckpointsMixin:
@@ -38,9 +42,33 @@ class AdapterCheckpointsMixin:
 
 
 def last_complete_checkpoint(directory: str | Path) -> Path | None:
-    """The newest checkpoint that was written completely, or None; a killed run may leave a newer, partial one."""
-    found = sorted(Path(directory).glob("checkpoint-*"), key=_step, reverse=True)
-    return next((path for path in found if _step(path) >= 0 and _is_complete(path)), None)
+    """The newest checkpoint whose files can all be read, or None; a warning names those that are passed over.
+
+    A killed run may leave a newer, partial checkpoint, and a full disk one with an empty file.
+    """
+    found = sorted((path for path in Path(directory).glob("checkpoint-*") if _step(path) >= 0), key=_step, reverse=True)
+    for path in found:
+        if (problem := unreadable_file(path)) is None:
+            return path
+        logger.warning("The checkpoint %s is passed over: %s cannot be read.", path, problem)
+    return None
+
+
+def unreadable_file(checkpoint: Path) -> str | None:
+    """The name of the first file of a checkpoint that is missing or damaged; None if all can be read.
+
+    Adapter tensors, the state of optimizer and scheduler, the random state of each process, trainer_state.json.
+    """
+    random_states = sorted(checkpoint.glob("rng_state*.pth")) or [checkpoint / "rng_state.pth"]
+    archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *random_states]
+    if not _is_state(checkpoint / "trainer_state.json"):
+        return "trainer_state.json"
+    try:
+        read_config(checkpoint)
+        read_tensors(checkpoint)
+    except adapters.CheckpointError:
+        return f"{CONFIG_NAME} or {adapters.WEIGHTS_NAME}"
+    return next((path.name for path in archives if not _is_archive(path)), None)
 
 
 def _step(path: Path) -> int:
@@ -48,11 +76,19 @@ def _step(path: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _is_complete(path: Path) -> bool:
-    """trainer_state.json is the last file of a checkpoint to be written."""
-    state: Any
+def _is_state(path: Path) -> bool:
+    """Whether a trainer_state.json, the last file of a checkpoint to be written, is complete."""
     try:
-        state = json.loads((path / "trainer_state.json").read_text())
+        state = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
     return isinstance(state, dict) and "global_step" in state
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file of torch.save is complete: a zip archive whose checksums are right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

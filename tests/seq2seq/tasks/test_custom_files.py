@@ -31,6 +31,48 @@ def test_custom_files_may_list_several_accepted_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cell", "text"), [(True, "true"), (False, "false"), (3, "3"), (0.5, "0.5"), ("true", "true"), ("NaN", "NaN")]
+)
+def test_a_cell_becomes_the_text_of_json(tmp_path, cell, text):
+    path = write(tmp_path / "mine.jsonl", jsonl({"source": cell, "target": cell}, {"source": "a", "target": [cell]}))
+    rows = load_files({"train": path})["train"]
+    assert (rows["source"][0], rows["target"][:], rows["answers"][1]) == (text, [text, text], [text])
+
+
+@pytest.mark.parametrize("column", ["source", "target"])
+@pytest.mark.parametrize("cell", ["null", "NaN", "[]"])
+def test_a_missing_cell_is_counted(tmp_path, column, cell):
+    row = {"source": '"a"', "target": '"b"', column: cell}
+    text = f'{{"source": {row["source"]}, "target": {row["target"]}}}\n{{"source": "c", "target": "d"}}\n'
+    with pytest.raises(ValueError, match=r"1 rows in .*mine\.jsonl that lack one"):
+        load_files({"train": write(tmp_path / "mine.jsonl", text)})
+
+
+def test_nan_in_parquet_is_a_missing_cell(tmp_path):
+    Dataset.from_dict({"source": ["a", "b"], "target": [1.5, float("nan")]}).to_parquet(tmp_path / "mine.parquet")
+    with pytest.raises(ValueError, match=r"1 rows in .*mine\.parquet that lack one"):
+        load_files({"train": tmp_path / "mine.parquet"})
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("target", '[null, "y"]'),
+        ("target", '[NaN, "y"]'),
+        ("target", '["x", ["y"]]'),
+        ("target", '{"text": "y"}'),
+        ("source", '["a", "b"]'),
+        ("source", '{"text": "a"}'),
+    ],
+)
+def test_a_cell_that_is_no_text_is_refused_with_its_row(tmp_path, column, cell):
+    row = {"source": '"a"', "target": '"b"', column: cell}
+    text = f'{{"source": "c", "target": "d"}}\n{{"source": {row["source"]}, "target": {row["target"]}}}\n'
+    with pytest.raises(ValueError, match=r"A cell holds text.* in row 2 of .*mine\.jsonl: write it as text"):
+        load_files({"train": write(tmp_path / "mine.jsonl", text)})
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         (

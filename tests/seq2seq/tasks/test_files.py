@@ -33,6 +33,20 @@ def test_every_text_format_gives_the_same_rows(tmp_path, name, text):
     assert list(read_rows(path)) == ROWS
 
 
+@pytest.mark.parametrize("separator", list("\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), ids=ascii)
+def test_only_a_line_feed_ends_a_row_of_a_tsv(tmp_path, separator):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(f"source\ttarget\r\nnot{separator}good\t0\nbad\t1\r\n".encode())
+    expected = [{"source": f"not{separator}good", "target": "0"}, {"source": "bad", "target": "1"}]
+    assert list(read_rows(path)) == expected
+
+
+def test_a_quoted_cell_of_a_csv_may_have_any_separator(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'source,target\r\n"a\rb\nc\r\nd",0\n')
+    assert list(read_rows(path)) == [{"source": "a\rb\nc\r\nd", "target": "0"}]
+
+
 def test_parquet_keeps_nesting_and_types(tmp_path):
     rows = [{"label": 1, "answers": {"text": ["x", "y"]}}, {"label": 0, "answers": {"text": []}}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
@@ -55,6 +69,7 @@ def test_a_row_of_the_wrong_length_has_none_for_unknown_cells(tmp_path):
         ("a.txt", b"x", "one of the suffixes .tsv, .csv, .jsonl, .json, .parquet"),
         ("missing.tsv", None, "must exist"),
         ("latin.tsv", "source\ttarget\nü\tx\n".encode("latin-1"), "UTF-8"),
+        ("a.csv", b"source,target\na\rb,0\n", "new-line character seen in unquoted field"),
         ("a.jsonl", b'{"source": 1}\n{"source"\n', "fix the file"),
         ("list.jsonl", b"[1, 2]\n", r"found the row \[1, 2\]"),
         ("a.json", b'{"source": "x"}', "an object with the keys source has no list under 'data'"),

@@ -272,3 +272,12 @@ def test_no_real_multirc_question_is_in_two_splits(tmp_path):
     splits = load_splits(TASKS["multirc"], data_dir=tmp_path)
     assert not set(splits["validation"]["group"]) & set(splits["test"]["group"])
     assert len(splits["validation"]) + len(splits["test"]) == 4848
+
+
+def test_a_label_that_is_nan_is_a_missing_cell(tmp_path, caplog):
+    for name in ("train", "validation"):
+        text = '{"sentence": "a", "label": NaN}\n' + '{"sentence": "b", "label": 1}\n' * 2
+        write(tmp_path / "CoLA" / f"{name}.jsonl", text)
+    splits = load_splits(TASKS["cola"], data_dir=tmp_path)
+    assert len(splits["train"]) == 2
+    assert "skipped 1 incomplete rows of split train" in caplog.text
