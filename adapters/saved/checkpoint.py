@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapters.base.architectures import architecture_values
+from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach, attachments
 from adapters.saved.folder import (
@@ -59,11 +60,11 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
     """Write the adapters of ``model`` into ``directory`` (created if missing), each file completely or not at all.
 
     Args:
-        model: a model with adapters; a merged one is saved unmerged.
+        model: a model with adapters; a merged or compiled one is saved as the original.
         directory: the folder.
         model_card: whether to write a README.md; checkpoints of a run in progress have none.
     """
-    directory = Path(directory)
+    model, directory = uncompiled(model), Path(directory)
     config = {
         "format_version": FORMAT_VERSION,
         "architecture": architecture_values(model.config),
@@ -76,13 +77,16 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
 
 
 def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
-    """Load adapters that ``save`` wrote into ``model``, and attach them first if the model has none.
+    """Load adapters that ``save`` wrote into ``model``, which may be compiled, and attach them first if it has none.
+
+    Returns:
+        The same model.
 
     Raises:
         CheckpointError: files are missing or unreadable or were not saved together, the base model's architecture
             differs, other adapters are attached, or names or shapes of tensors differ. The model is unchanged.
     """
-    directory = Path(directory)
+    given, model, directory = model, uncompiled(model), Path(directory)
     checkpoint = read_checkpoint(directory)
     check_architecture(model, checkpoint.architecture, directory)
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
@@ -99,7 +103,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
         for task, config in checkpoint.adapters:
             attach(model, config, task)
     load_tensors(model, checkpoint.tensors)
-    return model
+    return given
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base.controller import AdapterController
+from adapters.compiled import uncompiled
 from adapters.freezing import adapter_parameters
 from adapters.merging import is_merged, merge, unmerge
 from adapters.saved.folder import CheckpointError
@@ -12,6 +13,7 @@ from adapters.validation import nearest_name
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint, detached: those of all adapters and the trainable ones of the base."""
+    model = uncompiled(model)
     own = adapter_parameters(model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -88,6 +88,17 @@ def test_equal_adapters_are_equal_bytes_merged_or_not(saved, tmp_path, descripti
         assert (tmp_path / "merged" / name).read_bytes() == expected
 
 
+@pytest.mark.parametrize("description", STORED.values(), ids=STORED)
+def test_a_compiled_model_saves_and_loads_as_its_original(saved, tiny_t5, tmp_path, logits, description):
+    model, folder = saved(description)
+    adapters.save(torch.compile(model, backend="eager"), tmp_path / "compiled")
+    for name in FILES:
+        assert (tmp_path / "compiled" / name).read_bytes() == (folder / name).read_bytes()
+    compiled = torch.compile(tiny_t5(), backend="eager")
+    assert adapters.load(compiled, folder) is compiled
+    assert torch.equal(logits(compiled._orig_mod), logits(model))
+
+
 def test_a_save_killed_between_the_two_files_is_detected(saved, tiny_t5, snapshot, monkeypatch):
     """Same names and shapes, another scaling: without the fingerprint it would load with wrong results."""
     _, folder = saved()
