@@ -57,6 +57,8 @@ class AdaptedLayerNorm(Mergeable, *NORM_CLASSES):
             return y if self.bias is None else y + self.bias
         adapter = self.active_adapter()
         y = self.norm_class.forward(self, x) if adapter is None else adapter(x)
+        if self.weight.dtype in (torch.float16, torch.bfloat16):
+            y = y.to(self.weight.dtype)  # as T5's own norm does, whose x may be float32: transformers keeps wo there
         for controller in self.shift.values():
             if controller.active is not None:
                 y = y + controller(x).to(y.dtype)  # (..., dim) + (dim,)

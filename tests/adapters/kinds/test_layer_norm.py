@@ -6,6 +6,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
+from third_party.models.t5 import T5ForConditionalGeneration
 
 D, EPS = 24, 1e-6
 
@@ -145,6 +146,21 @@ def test_the_later_configuration_of_a_norm_wins(tiny_t5):
     model = adapters.attach(tiny_t5(), [{"kind": "layer_norm"}, last])
     assert not model.encoder.final_layer_norm.weight.requires_grad
     assert model.encoder.block[0].layer[0].layer_norm.weight.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["tt_layer_norm", "scale_norm"])
+def test_a_model_loaded_in_16_bits_runs_with_replaced_norms(tiny_t5, tmp_path, logits, kind, dtype):
+    """transformers keeps T5's wo in float32, so that the norms get a float32 input and give one of 16 bits."""
+    tiny_t5().save_pretrained(tmp_path)
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype)
+    before = logits(model)
+    adapters.attach(model, {"kind": kind})
+    after = logits(model)
+    assert after.dtype == before.dtype
+    assert torch.isfinite(after).all()
+    if kind == "tt_layer_norm":
+        assert (after - before).float().abs().max() < 0.05 * before.float().abs().max()
 
 
 def test_a_replaced_norm_keeps_its_weight_class_and_name(tiny_t5):
