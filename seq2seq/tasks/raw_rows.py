@@ -1,9 +1,12 @@
 """Flatten the raw rows of tasks with their own structure: nested passages, word positions, several accepted answers."""
 
+import logging
 import re
 from collections.abc import Iterable
 
 from seq2seq.tasks.files import Row
+
+logger = logging.getLogger(__name__)
 
 
 def answers_per_question(row: Row) -> Iterable[Row]:
@@ -25,15 +28,33 @@ def answers_per_question(row: Row) -> Iterable[Row]:
 
 
 def mark_spans(row: Row) -> Iterable[Row]:
-    """WSC: enclose the noun in # and the pronoun in *; positions count words, as in SuperGLUE's files."""
+    """Mark WSC's noun with # and its pronoun with *; positions count words, as in SuperGLUE's files.
+
+    If the words at a position are not those of the span, as in one row of the official validation set, the nearest
+    occurrence of the span is marked; if there is none, a warning says so and the position stands.
+    """
     flat = {**row, **row.get("target", {})}
     words = flat["text"].split(" ")
+    marked = list(words)
     for span, mark in (("span1", "#"), ("span2", "*")):
-        first = flat[f"{span}_index"]
-        last = first + len(flat[f"{span}_text"].split()) - 1
-        words[first] = mark + words[first]
-        words[last] = words[last] + mark
-    return [{**flat, "text": " ".join(words)}]
+        first, last = _find(words, flat[f"{span}_text"].split(), flat[f"{span}_index"])
+        marked[first] = mark + marked[first]
+        marked[last] = marked[last] + mark
+    return [{**flat, "text": " ".join(marked)}]
+
+
+def _find(words: list[str], span: list[str], index: int) -> tuple[int, int]:
+    """Return the positions of the first and the last word of the occurrence of ``span`` nearest to ``index``."""
+    found = [k for k in range(len(words)) if _bare(words[k : k + len(span)]) == _bare(span)]
+    if not found:
+        logger.warning("The span %r of WSC is not in the text %r.", " ".join(span), " ".join(words))
+    first = min(found, key=lambda k: abs(k - index), default=index)
+    return first, first + len(span) - 1
+
+
+def _bare(words: list[str]) -> list[str]:
+    """Return words without case and without punctuation around them."""
+    return [re.sub(r"^\W+|\W+$", "", word).casefold() for word in words]
 
 
 def entailed_is_true(row: Row) -> Iterable[Row]:

@@ -74,6 +74,16 @@ PAIR_TEXT = "sentence1: A b. sentence2: C d."
             "False",
         ),
         (
+            "wsc",  # the position of the pronoun is one word early, as in a row of the official validation set
+            {
+                "text": "Use it as Ann, who saw it, does",
+                "target": {"span1_text": "Ann", "span1_index": 3, "span2_text": "it", "span2_index": 5},
+                "label": 1,
+            },
+            "wsc text: Use it as #Ann,# who saw *it,* does",
+            "True",
+        ),
+        (
             "squad",
             {"question": "A?", "context": "B", "answers": {"text": ["b", "B c"], "answer_start": [0, 1]}},
             "squad question: A? context: B",
@@ -259,3 +269,10 @@ def test_real_files_have_their_published_rows_and_labels(task, file, rows, count
     assert set(targets) <= set(spec.labels)
     if counts is not None:
         assert {label: targets.count(label) for label in spec.labels} == counts
+
+
+def test_a_span_of_wsc_that_is_not_in_the_text_is_reported(caplog):
+    row = {"text": "A b", "span1_text": "A", "span1_index": 0, "span2_text": "c", "span2_index": 1, "label": 0}
+    (flat,) = TASKS["wsc"].flatten(row)
+    assert flat["text"] == "#A# *b*"
+    assert "The span 'c' of WSC is not in the text 'A b'" in caplog.text
