@@ -135,7 +135,7 @@ class Experiment:
             **self.training,
         }
 
-    def training_arguments(self, **overrides: Any) -> TrainingArguments:
+    def training_arguments(self) -> TrainingArguments:
         """The ``TrainingArguments`` of this run.
 
         Raises:
@@ -149,7 +149,6 @@ class Experiment:
             # without an accelerator, several processes find each other only if told that they are on a CPU
             "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),
             **self.workload.training_arguments(),
-            **overrides,
         }
         try:
             return self.workload.arguments_class(**values)

@@ -19,7 +19,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def finite_values(entry: dict[str, float]) -> dict[str, float | None]:
-    """The numeric values of an entry, as valid JSON: null for one that is not finite."""
-    return {
-        key: value if math.isfinite(value) else None for key, value in entry.items() if isinstance(value, int | float)
-    }
+def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON has them: Python's floats, and null for what is not finite."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,8 +20,9 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.run_folder import finite_values, read_json, write_json
+from seq2seq.run_folder import finite_metrics, read_json, write_json
 from seq2seq.workload import Baseline, Prepared
+from third_party.trainers import AdapterTrainerMixin
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Baselines(Extra):
             if name not in known:
                 refuse("baselines", "names baselines of the workload", repr(name), nearest_name(name, known), WHERE)
             if known[name].unsupported is not None:
-                refuse("baselines", f"has no {name} here", list(self.baselines), known[name].unsupported, WHERE)
+                fix = f"leave it out, because {known[name].unsupported}"
+                refuse("baselines", f"has no {name} here", list(self.baselines), fix, WHERE)
         if len(set(self.baselines)) < len(self.baselines):
             refuse("baselines", "names each baseline once", list(self.baselines), "drop the repeated one", WHERE)
         splits = experiment.workload.splits
@@ -64,7 +66,7 @@ class Baselines(Extra):
         for name in self.baselines:
             if name not in found:
                 logger.info("Measuring the baseline %s.", name)
-                found[name] = finite_values(baselines_of(experiment)[name].measure(prepared, split))
+                found[name] = finite_metrics(baselines_of(experiment)[name].measure(prepared, split))
                 if prepared.is_main_process:
                     write_json(path, found)
         return {"baselines": earlier.get("baselines", {}) | {name: found[name] for name in self.baselines}}
@@ -105,13 +107,18 @@ def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> d
     set_seed(arguments.seed)
     untrained = replace(prepared, model=experiment.attach(workload.load_model(random=True)), arguments=arguments)
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(None)]
-    checkpoints = Path(arguments.output_dir).with_name("random_backbone")  # one folder for all processes
-    arguments.output_dir = str(checkpoints)
+    arguments.output_dir = str(Path(arguments.output_dir).with_name("random_backbone"))  # one for all processes
     trainer = workload.make_trainer(untrained, callbacks)
-    try:
-        trainer.train()
-        return workload.evaluate(untrained, trainer, split).metrics
-    finally:
-        trainer.accelerator.wait_for_everyone()
-        if prepared.is_main_process:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+    remove_together(trainer)  # a killed run leaves its checkpoints, which would be rotated with the new ones
+    trainer.train()
+    metrics = workload.evaluate(untrained, trainer, split).metrics
+    remove_together(trainer)
+    return metrics
+
+
+def remove_together(trainer: AdapterTrainerMixin) -> None:
+    """Remove the trainer's folder, while no other process reads or writes it."""
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapters.tables import render_table
 from seq2seq.experiment import Experiment
-from seq2seq.run_folder import RunFolder, finite_values, write_json, write_text
+from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
 
 
 def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:
@@ -76,13 +76,18 @@ def draw_curve(path: Path, history: list[dict[str, float]]) -> None:
     figure.savefig(path, dpi=150)
 
 
+def numeric_values(entry: dict[str, Any]) -> dict[str, float | None]:
+    """The numbers logged at a step, as JSON has them: null for one that is not finite."""
+    return finite_metrics({key: value for key, value in entry.items() if isinstance(value, int | float)})
+
+
 def write_report(
     experiment: Experiment, folder: RunFolder, result: dict[str, Any], history: list[dict[str, float]]
 ) -> None:
     """Write curve.png and history.json, if the run trained, and README.md."""
     trained = any("loss" in entry for entry in history)
     if trained:
-        write_json(folder.history, [finite_values(entry) for entry in history])
+        write_json(folder.history, [numeric_values(entry) for entry in history])
         draw_curve(folder.curve, history)
     rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(experiment, result))
     sections = [part.page_section(folder.directory, result) for part in (*experiment.extras, experiment.workload)]

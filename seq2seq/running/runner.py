@@ -17,7 +17,7 @@ import adapters
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
-from seq2seq.run_folder import RunFolder, finite_values, write_json
+from seq2seq.run_folder import RunFolder, finite_metrics, write_json
 from seq2seq.running.preparation import prepare
 from seq2seq.running.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.workload import Prepared
@@ -96,7 +96,7 @@ def evaluate(
     for split, asked in (("validation", "do_eval"), ("test", "do_predict")):
         if experiment.training[asked] and split in experiment.workload.splits:
             values, rows = experiment.workload.evaluate(prepared, trainer, split)
-            metrics[split] = finite_values(values)
+            metrics[split] = finite_metrics(values)
             tracker.log({f"{split}/{name}": value for name, value in values.items()})
             if prepared.is_main_process:
                 for name, records in rows.items():

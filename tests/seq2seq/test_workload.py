@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
@@ -111,6 +112,18 @@ def test_a_diverged_run_ends_with_null_metrics(values, tmp_path):
     stored = json.loads((tmp_path / "outputs" / "slope" / "metrics.json").read_text())["metrics"]["test"]
     assert stored == result["metrics"]["test"] == {"mse": None, "average_metrics": None}
     assert "| test mse | not finite |" in (tmp_path / "outputs" / "slope" / "README.md").read_text()
+
+
+def test_metrics_of_numpy_are_kept(values, monkeypatch):
+    evaluate = VectorWorkload.evaluate
+
+    def in_float32(self, prepared, trainer, split):
+        metrics, rows = evaluate(self, prepared, trainer, split)
+        return {name: np.float32(value) for name, value in metrics.items()}, rows
+
+    monkeypatch.setattr(VectorWorkload, "evaluate", in_float32)
+    result = run_experiment(read_experiment({**values, "num_train_epochs": 1, "baselines": []}))
+    assert {type(value) for value in result["metrics"]["test"].values()} == {float}
 
 
 def test_rows_may_have_columns_that_the_model_does_not_take(values, monkeypatch):
