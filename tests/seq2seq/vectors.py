@@ -50,7 +50,7 @@ class VectorTrainer(AdapterTrainerMixin, Trainer):
     unit = "vectors"
 
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        outputs = model(inputs["x"])
+        outputs = model(**inputs)
         errors = outputs.logits - inputs["labels"]  # (batch,)
         return errors.square().sum(), outputs
 

@@ -112,6 +112,16 @@ def test_a_finished_run_is_kept(finished, caplog):
     assert "finished and kept" in caplog.text
 
 
+def test_a_run_folder_without_the_key_workload_is_one_of_text(values, tmp_path, caplog):
+    result = run_experiment(read_experiment({**values, "num_train_epochs": 1, "max_train_samples": 16}))
+    config = tmp_path / "outputs" / "colours" / "config.json"
+    older = {key: value for key, value in json.loads(config.read_text()).items() if key != "workload"}
+    config.write_text(json.dumps(older))
+    again = run_experiment(read_experiment({**values, "num_train_epochs": 1, "max_train_samples": 16}))
+    assert again == result
+    assert "is finished and kept" in caplog.text
+
+
 def test_another_configuration_under_the_same_name_is_refused(finished):
     folder, _, values = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
