@@ -20,7 +20,7 @@ def refusing(key: str, given: object) -> Iterator[None]:
         raise
     except LIBRARY_ERRORS as error:
         raise ConfigurationError(
-            f"Key {key!r} is refused by a library; got {str(given)!r}: {as_sentence(error)}"
+            f"Key {key!r} has a value that cannot be used; got {str(given)!r}: {as_sentence(error)}"
         ) from error
 
 

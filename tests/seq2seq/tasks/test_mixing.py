@@ -313,7 +313,7 @@ def test_a_limit_above_the_rows_of_a_task_raises_an_error_with_its_name(values, 
     small.write_text("".join(small.read_text().splitlines(keepends=True)[:11]))
     values |= {"data_dir": str(tmp_path / "tasks")}
     assert len(sources({**values, "max_train_samples": 10}, "world_similarity")) == 10
-    with pytest.raises(ConfigurationError, match=r"'max_train_samples' was given '11 of task world_similarity'.* 10"):
+    with pytest.raises(ConfigurationError, match=r"'max_train_samples' .*; got '11 of task world_similarity': .* 10"):
         sources({**values, "max_train_samples": 11})
 
 
