@@ -17,7 +17,6 @@ status is then 1.
 
 import argparse
 import logging
-import os
 import sys
 
 
@@ -37,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     from adapters import CheckpointError, ConfigurationError, MergeError
     from seq2seq.configuration.sweep import load_cells
     from seq2seq.report import result_table
+    from seq2seq.run_lock import is_main_process
     from seq2seq.running.jobs import check_cells, check_jobs, run_cells
     from seq2seq.running.outcomes import cells_table
     from seq2seq.running.runner import run_experiment
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # the rest goes to the run's log
     logging.basicConfig(handlers=[screen], format="%(message)s")
-    main_process = int(os.environ.get("RANK", "0")) == 0
     try:
         check_jobs(options.jobs)
         cells = load_cells([options.config, *more_configs], overrides)
@@ -54,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if len(cells) > 1:
             check_cells(cells)
             outcomes = run_cells(cells, options.jobs)
-            if main_process:
+            if is_main_process():
                 print(cells_table(outcomes))
             return int(any(outcome.state == "failed" for outcome in outcomes))
         result = run_experiment(cells[0])
@@ -69,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         torch.set_flush_denormal(False)
-    if main_process:
+    if is_main_process():
         print(result_table(cells[0], result))
     return 0
 

@@ -34,6 +34,7 @@ setup(
         "accelerate>=1.1",
         "datasets>=4",
         "evaluate>=0.4.4",
+        "filelock>=4.1",  # before it, a process that waits empties the file that names the owner
         "huggingface_hub>=1",
         "jinja2>=3.1",
         "matplotlib>=3.9",

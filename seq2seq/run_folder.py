@@ -55,14 +55,18 @@ class RunFolder:
         self.log = directory / "log.txt"
         self.checkpoints = directory / "checkpoints"
 
-    def check(self, experiment: Experiment) -> None:
-        """Refuse a folder that cannot be created, or that holds something else; writes nothing."""
+    def check_writable(self, experiment: Experiment) -> None:
+        """Refuse a folder that cannot be created; writes nothing."""
         there = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ConfigurationError(
                 f"Key 'output_root' must name a writable directory; got {experiment.run.output_root!r}, and {there} "
                 "is not writable: choose another one."
             )
+
+    def check(self, experiment: Experiment) -> None:
+        """Refuse a folder that cannot be created, or that holds something else; writes nothing."""
+        self.check_writable(experiment)
         if not self.directory.exists() or (self.directory.is_dir() and not any(self.directory.iterdir())):
             return
         if not self._is_run():

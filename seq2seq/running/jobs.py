@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from adapters import ConfigurationError
 from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, read_json
+from seq2seq.run_lock import FolderInUseError, is_main_process, lock_path, owned, sentence_of_use
 from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, sentence_of, sentence_of_status, write_failure
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
@@ -39,6 +40,9 @@ CHECKED_BY_READING = ("experiment_name", "output_root", "seed", "learning_rate")
 
 STOP_TIMEOUT = 20.0
 """Seconds in which a worker has to stop."""
+
+IN_USE = 3
+"""Exit status of a worker whose run folder another process uses."""
 
 Run = Callable[[Experiment], dict[str, Any]]
 
@@ -60,6 +64,9 @@ def check_cells(cells: Sequence[Experiment]) -> None:
         ConfigurationError: the first of them that is refused.
     """
     for cell in cells:
+        if is_main_process() and lock_path(cell.run.directory).exists():
+            with owned(cell.run.directory):
+                pass  # no other process runs it
         RunFolder(cell.run.directory).check(cell)
         above = RunFolder(cell.run.directory.parent)
         if above.config.exists():
@@ -105,7 +112,7 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
             waiting.append(cell)
     several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
     finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run)
-    hidden = int(os.environ.get("RANK", "0")) > 0
+    hidden = not is_main_process()
     bar = tqdm(total=len(cells), initial=len(outcomes), desc="runs", dynamic_ncols=True, disable=hidden)
     with contextlib.closing(finished), bar:
         for outcome in finished:
@@ -124,7 +131,7 @@ def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
             result = run(cell)
         except Exception as error:
             traceback.print_exc()
-            if int(os.environ.get("RANK", "0")) == 0:
+            if is_main_process():
                 write_failure(cell, sentence_of(error))
             yield Outcome(cell, "failed", None, sentence_of(error), time.perf_counter() - started)
         else:
@@ -165,7 +172,7 @@ def stop(workers: Sequence[multiprocessing.Process]) -> None:
 
 
 def work(cell: Experiment, threads: int, run: Run) -> None:
-    """Execute one run in a worker: output goes to its log, a failure to failure.json; exit status 0 or 1."""
+    """Execute one run in a worker: output goes to its log, a failure to failure.json; exits with 0, 1 or ``IN_USE``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     signal.signal(signal.SIGTERM, interrupted)
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -174,10 +181,13 @@ def work(cell: Experiment, threads: int, run: Run) -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
-        output_to_log(cell)
-        run(replace(cell, training={**cell.training, "disable_tqdm": True}))
+        with owned(cell.run.directory):
+            output_to_log(cell)
+            run(replace(cell, training={**cell.training, "disable_tqdm": True}))
     except KeyboardInterrupt:
         sys.exit(130)
+    except FolderInUseError:
+        sys.exit(IN_USE)
     except Exception as error:
         if not isinstance(error, EXPECTED_ERRORS):
             traceback.print_exc()
@@ -211,6 +221,8 @@ def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
     folder = RunFolder(cell.run.directory)
     if status == 0:
         return Outcome(cell, "finished", folder.read_result(), "", seconds)
+    if status == IN_USE:
+        return Outcome(cell, "failed", None, sentence_of_use(folder.directory), seconds)
     if folder.failure.is_file():
         sentence = read_json(folder.failure)["sentence"]
     else:

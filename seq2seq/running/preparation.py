@@ -3,13 +3,14 @@
 import logging
 from pathlib import Path
 
-from transformers import Trainer, set_seed
+from transformers import set_seed
 
 import adapters
 from adapters import ConfigurationError
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.running.tracking import check_tracking
+from seq2seq.running.trial import check_by_trial
 from seq2seq.workload import Prepared
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,9 @@ def prepare(experiment: Experiment, trained: Path | None) -> Prepared:
     data = experiment.workload.load_data(arguments)
     set_seed(arguments.seed)
     model = experiment.attach(experiment.workload.load_model())
-    with refusing("optim", experiment.training.get("optim")):
-        Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     prepared = Prepared(model, data, arguments)
     start_adapters(experiment, prepared, trained)
+    check_by_trial(experiment, prepared)
     for extra in experiment.extras:
         extra.check_prepared(experiment, prepared)
     return prepared

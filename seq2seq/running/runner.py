@@ -18,6 +18,7 @@ from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json
+from seq2seq.run_lock import is_main_process, owned
 from seq2seq.running.preparation import prepare
 from seq2seq.running.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.workload import Prepared
@@ -33,10 +34,16 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
     """Run what the configuration asks for and return its result; a finished run is read from its folder.
 
     Raises:
-        ConfigurationError: the configuration was refused, and nothing written.
+        ConfigurationError: the configuration was refused, or another process uses the folder; nothing was written.
         adapters.MergeError: training diverged, so that there is nothing finite to evaluate.
     """
     folder = RunFolder(experiment.run.directory)
+    folder.check_writable(experiment)
+    with owned(folder.directory) if is_main_process() else contextlib.nullcontext():
+        return _run_owned(experiment, folder)
+
+
+def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     folder.check(experiment)
     if folder.is_finished(experiment):
         logger.warning("The run in %s is finished and kept; set overwrite=true to do it again.", folder.directory)
