@@ -17,24 +17,6 @@ from adapters import AdapterConfig, ConfigurationError
 from seq2seq.errors import as_sentence, refusing
 from seq2seq.workload import Prepared, Workload
 
-TRAINING_DEFAULTS: dict[str, Any] = {
-    "seed": 42,
-    "do_train": True,
-    "do_eval": True,
-    "do_predict": True,
-    "learning_rate": 1e-3,  # adapters need more than the 5e-5 of full fine-tuning
-    "per_device_train_batch_size": 32,
-    "per_device_eval_batch_size": 128,
-    "eval_strategy": "epoch",
-    "save_strategy": "epoch",
-    "save_total_limit": 2,  # the best and the newest
-    "logging_steps": 20,
-    "logging_first_step": True,  # log step 1 too
-    "load_best_model_at_end": True,
-    "metric_for_best_model": "average_metrics",
-    "report_to": "none",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunArguments:

@@ -9,7 +9,7 @@
         log.txt              what was logged                      and the files of its extras
 
 An unfinished run of the same configuration resumes; a finished one is kept, and can be extended (by another split or
-baseline). A run of another configuration is refused. ``overwrite`` puts a finished or different run aside, as
+baseline). A run of another configuration is refused once there is something to lose. ``overwrite`` puts a finished or different run aside, as
 <experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
@@ -75,7 +75,7 @@ class RunFolder:
                 "choose another name."
             )
         key = self._differing_key(experiment)
-        if key is not None and not experiment.run.overwrite:
+        if key is not None and self._has_progress() and not experiment.run.overwrite:
             before, now = read_json(self.config).get(key), _plain(experiment).get(key)
             raise ConfigurationError(
                 f"Key {key!r} must equal that of the run in {self.directory}, {before!r}; got {now!r}: "
@@ -100,7 +100,7 @@ class RunFolder:
             else:
                 self.directory.rename(self.replaced)
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not self.config.is_file():
+        if not self.config.is_file() or self._differing_key(experiment):
             write_json(self.config, experiment.to_dict())
         self.failure.unlink(missing_ok=True)
 
@@ -157,6 +157,10 @@ class RunFolder:
         except (OSError, ValueError):
             return False
         return isinstance(config, dict) and config.get("experiment_name") == self.directory.name
+
+    def _has_progress(self) -> bool:
+        """Whether there is a checkpoint, an adapter or a result, which another configuration must not continue."""
+        return self.metrics.is_file() or self.adapter.is_dir() or any(self.checkpoints.glob("checkpoint-*"))
 
     def _differing_key(self, experiment: Experiment) -> str | None:
         """The first key on which the result depends and that differs from the folder's configuration."""

@@ -26,10 +26,11 @@ from adapters.base.places import PLACES
 from adapters.injection import HOSTS
 from adapters.tensor_train.modes import Mode
 from adapters.tensor_train.published import PUBLISHED
+from seq2seq.configuration.defaults import TRAINING_DEFAULTS
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
-from seq2seq.experiment import TRAINING_DEFAULTS, RunArguments
+from seq2seq.experiment import RunArguments
 from seq2seq.extras import EXTRAS
 from seq2seq.tasks import metric_classes
 from seq2seq.tasks import registry as tasks

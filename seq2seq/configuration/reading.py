@@ -25,10 +25,13 @@ from typing import Any, Literal, get_args, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
-from adapters import ConfigurationError, as_configs
+from adapters import AdapterConfig, ConfigurationError, as_configs
+from adapters.saved.checkpoint import read_checkpoint
 from adapters.validation import check_keys, check_type
-from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments
-from seq2seq.experiment import TRAINING_DEFAULTS, Experiment, RunArguments
+from seq2seq.configuration.defaults import with_training_defaults
+from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments, check_run
+from seq2seq.errors import refusing
+from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.extras import EXTRAS
 from seq2seq.workload import DEFAULT_WORKLOAD, WORKLOADS, Workload, workload_class
 
@@ -128,18 +131,27 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
 
     run = _read(RunArguments, values, "the run", PATHS)
     task = _read(workload, values, f"the workload {workload.name!r}", workload.paths)
-    defaults = TRAINING_DEFAULTS | {"do_predict": "test" in task.splits}
     training = {
         key: check_type(key, value, _plain_type(arguments[key]), "the training arguments")
-        for key, value in {**defaults, **values}.items()
+        for key, value in with_training_defaults(values, run, task).items()
         if key in arguments
     }
-    adapter = values.get("adapter")
-    configs = tuple(as_configs({"kind": "none"} if adapter is None else adapter))
+    configs = tuple(as_configs(values["adapter"]) if values.get("adapter") is not None else default_adapters(run))
     extras = tuple(_read(extra, values, "the run") for extra in EXTRAS)
     experiment = Experiment(run, task, extras, configs, training)
     check_experiment(experiment)
     return experiment
+
+
+def default_adapters(run: RunArguments) -> Sequence[AdapterConfig]:
+    """The adapters of a run that names none: those of its ``adapter_path``, else the kind ``none``."""
+    check_run(run)
+    if run.adapter_path is None:
+        return as_configs({"kind": "none"})
+    with refusing("adapter_path", run.adapter_path):
+        saved = read_checkpoint(Path(run.adapter_path)).adapters
+    first_task = saved[0][0] if saved else None  # adapters by task have the same configurations
+    return [config for task, config in saved if task == first_task]
 
 
 def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:

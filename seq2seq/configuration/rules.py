@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters import ConfigurationError
+from adapters.saved.folder import CONFIG_NAME
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.workload import Workload
@@ -40,6 +41,9 @@ _RESERVED = {
 }
 RESERVED_ARGUMENTS = {key: reason for reason, keys in _RESERVED.items() for key in keys}
 """Training arguments that every run sets itself, each with the reason; ``Workload.reserved_arguments`` are others."""
+
+LONGEST_NAME = 200
+"""Characters of an experiment's name."""
 
 RESERVED_PREFIXES = {"hub_": "a run stays in its folder", "trackio_": "a run stays in its folder"}
 
@@ -111,6 +115,11 @@ def check_experiment_name(name: str) -> None:
             "Key 'experiment_name' is the name of a folder, of letters, digits, '.', '_' and '-'; "
             f"got {name!r}: choose such a name (output_root sets its parent folder)."
         )
+    if len(name) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"Key 'experiment_name' must have at most {LONGEST_NAME} characters, as file systems allow 255 with what "
+            f"a run adds; got {len(name)}: shorten it."
+        )
 
 
 def check_run(run: RunArguments) -> None:
@@ -118,6 +127,11 @@ def check_run(run: RunArguments) -> None:
     check_experiment_name(run.experiment_name)
     if run.adapter_path is not None and not os.path.isdir(run.adapter_path):
         refuse("adapter_path", "must name a directory", repr(run.adapter_path), "check the path", "the run")
+    if run.adapter_path is not None:
+        inside = os.path.join(run.adapter_path, "adapter")
+        if os.path.isfile(os.path.join(inside, CONFIG_NAME)):
+            given = f"{run.adapter_path!r}, a run folder"
+            refuse("adapter_path", "names the folder of an adapter", given, f"write {inside}", "the run")
     if os.path.isfile(run.output_root):
         refuse("output_root", "must name a directory", f"{run.output_root!r}, a file", "choose another", "the run")
 

@@ -4,13 +4,15 @@ baselines       what the result has to be compared with
 expressivity    trajectory lengths before and after training
 ranks           ranks that change while the model trains
 memory          bytes by layer
+early_stopping  training that ends when validation no longer improves
 """
 
 from seq2seq.experiment import Extra
 from seq2seq.extras.baselines import Baselines
+from seq2seq.extras.early_stopping import EarlyStopping
 from seq2seq.extras.expressivity import Expressivity
 from seq2seq.extras.memory import Memory
 from seq2seq.extras.ranks import Ranks
 
-EXTRAS: tuple[type[Extra], ...] = (Baselines, Expressivity, Ranks, Memory)
+EXTRAS: tuple[type[Extra], ...] = (Baselines, Expressivity, Ranks, Memory, EarlyStopping)
 """Every extra, in the order of the run's table and page."""

@@ -90,6 +90,8 @@ def train(prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin) -
     checkpoint = last_complete_checkpoint(folder.checkpoints)
     if checkpoint is not None:
         logger.warning("Resuming from %s.", checkpoint)
+    if trainer.eval_dataset is None:
+        logger.warning("No checkpoint is chosen, as there are no validation rows: the last step's adapter is kept.")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if prepared.is_main_process:
         adapters.save(prepared.model, folder.adapter)

@@ -151,5 +151,14 @@ class TestLastCompleteCheckpoint:
             write_checkpoint(tmp_path / name, state)
         assert last_complete_checkpoint(tmp_path) == (None if expected is None else tmp_path / expected)
 
+    def test_if_none_is_left_of_those_that_were_whole_the_folder_to_delete_is_named(self, tmp_path):
+        write_checkpoint(tmp_path / "checkpoint-2", None)
+        write_checkpoint(tmp_path / "checkpoint-4", self.STATE)
+        (tmp_path / "checkpoint-4" / "optimizer.pt").unlink()
+        with pytest.raises(
+            adapters.CheckpointError, match=f"got {tmp_path}, in which none is left: delete that folder"
+        ):
+            last_complete_checkpoint(tmp_path)
+
     def test_of_a_folder_that_is_not_there_is_none(self, tmp_path):
         assert last_complete_checkpoint(tmp_path / "nowhere") is None

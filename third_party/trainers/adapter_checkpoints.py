@@ -45,12 +45,20 @@ def last_complete_checkpoint(directory: str | Path) -> Path | None:
     """The newest checkpoint whose files can all be read, or None; a warning names those that are passed over.
 
     A killed run may leave a newer, partial checkpoint, and a full disk one with an empty file.
+
+    Raises:
+        CheckpointError: no checkpoint can be read, and one of them was complete: starting again would lose its steps.
     """
     found = sorted((path for path in Path(directory).glob("checkpoint-*") if _step(path) >= 0), key=_step, reverse=True)
     for path in found:
         if (problem := unreadable_file(path)) is None:
             return path
         logger.warning("The checkpoint %s is passed over: %s cannot be read.", path, problem)
+    if any(_is_state(path / "trainer_state.json") for path in found):
+        raise adapters.CheckpointError(
+            f"A run resumes from a checkpoint whose files can all be read; got {directory}, in which none is left: "
+            "delete that folder to train from the start."
+        )
     return None
 
 

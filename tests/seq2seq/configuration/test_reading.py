@@ -6,8 +6,8 @@ import pytest
 
 from adapters import AdapterConfig
 from seq2seq import PROJECT
+from seq2seq.configuration.defaults import TRAINING_DEFAULTS
 from seq2seq.configuration.reading import load_experiment, override, read_experiment
-from seq2seq.experiment import TRAINING_DEFAULTS
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):
