@@ -9,8 +9,8 @@
         log.txt              what was logged                      and the files of its extras
 
 An unfinished run of the same configuration resumes; a finished one is kept, and can be extended (by another split or
-baseline). A run of another configuration is refused once there is something to lose. ``overwrite`` puts a finished or different run aside, as
-<experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
+baseline). Another configuration is refused once there is a checkpoint. ``overwrite`` puts a finished or different run
+aside, as <experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
 import contextlib
@@ -29,11 +29,16 @@ from adapters.saved.files import replace_file
 from seq2seq.experiment import Experiment
 from seq2seq.workload import DEFAULT_WORKLOAD
 
+logger = logging.getLogger(__name__)
+
 EXTENDING_KEYS = ("do_train", "do_eval", "do_predict", "adapter_path")
 """Keys that may differ when a finished run is extended; those of extras that do not change training are others."""
 
 TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
 """Keys on which the result does not depend."""
+
+WRITTEN = (".json", ".jsonl", ".md", ".txt", ".png", ".pdf", ".svg", ".tex")
+"""Suffixes of the files that a run writes."""
 
 FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
@@ -74,6 +79,7 @@ class RunFolder:
                 f"Key 'experiment_name' must name a run folder; got {self.directory}, which is something else: "
                 "choose another name."
             )
+        self._check_kinds_of_files()
         key = self._differing_key(experiment)
         if key is not None and self._has_progress() and not experiment.run.overwrite:
             before, now = read_json(self.config).get(key), _plain(experiment).get(key)
@@ -119,7 +125,7 @@ class RunFolder:
         try:
             result = read_json(self.metrics)
             reason = None if isinstance(result, dict) and "metrics" in result else "it is not a result"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = str(error)
         if reason is not None:
             raise ConfigurationError(
@@ -154,9 +160,20 @@ class RunFolder:
         """Whether config.json is that of a run of this name."""
         try:
             config = read_json(self.config)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         return isinstance(config, dict) and config.get("experiment_name") == self.directory.name
+
+    def _check_kinds_of_files(self) -> None:
+        """Refuse a directory where the run would write a file, and the reverse."""
+        for path in self.directory.iterdir():
+            wants_directory = path in (self.adapter, self.checkpoints)
+            if path.is_file() if wants_directory else path.is_dir() and path.suffix in WRITTEN:
+                wanted, given = ("directory", "file") if wants_directory else ("file", "directory")
+                raise ConfigurationError(
+                    f"A run writes a {wanted} {path.name} into its folder; got a {given} of that name in "
+                    f"{self.directory}: move it away."
+                )
 
     def _has_progress(self) -> bool:
         """Whether there is a checkpoint, an adapter or a result, which another configuration must not continue."""
@@ -176,6 +193,21 @@ def _plain(experiment: Experiment) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_earlier(path: Path, kind: type) -> Any:
+    """What an earlier start of the run wrote, of this type; if it is missing or damaged, an empty one."""
+    if not path.exists():
+        return kind()
+    try:
+        value = read_json(path)
+        reason = None if isinstance(value, kind) else f"it is no {kind.__name__}"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    if reason is not None:
+        logger.warning("%s cannot be read (%s): what it held is missing, or is measured again.", path, reason)
+        return kind()
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

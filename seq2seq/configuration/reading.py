@@ -39,6 +39,10 @@ PATHS = ("output_root", "adapter_path")
 """Keys of every run in which ~ is the home directory."""
 
 
+DEEPEST = 16
+TOO_DEEP = f"Lists and objects of a configuration are nested at most {DEEPEST} deep; got {{}}: flatten it."
+
+
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a JSON file, apply ``key=value`` overrides, and check the result.
 
@@ -61,7 +65,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
@@ -76,6 +80,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
 
 def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """``values`` with each ``dotted.key=value`` set; ``sweep.dotted.key=[...]`` sets an axis of the sweep."""
+    check_depth(values)
     try:
         config = OmegaConf.create(values)
     except (OmegaConfBaseException, GrammarParseError) as error:
@@ -93,6 +98,9 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             parsed = json.loads(value)
         except ValueError:
             parsed = value
+        except RecursionError:
+            raise ConfigurationError(TOO_DEEP.format(f"the value of {key!r}")) from None
+        check_depth(parsed)
         try:
             if key.startswith("sweep."):  # the rest is one key, dots included
                 config.sweep = {**(config.get("sweep") or {}), key.removeprefix("sweep."): parsed}
@@ -104,6 +112,16 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
                 f"An override must name a key of the configuration; got {text!r} ({reason}): check the key."
             ) from None
     return OmegaConf.to_container(config, resolve=False)
+
+
+def check_depth(values: Any) -> None:
+    """Refuse lists and objects nested deeper than any key is."""
+    layer, depth = [values], 0
+    while layer := [value for value in layer if isinstance(value, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ConfigurationError(TOO_DEEP.format("more"))
+        layer = [inner for value in layer for inner in (value.values() if isinstance(value, dict) else value)]
 
 
 def read_experiment(values: dict[str, Any]) -> Experiment:

@@ -20,7 +20,7 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.run_folder import finite_metrics, read_json, write_json
+from seq2seq.run_folder import finite_metrics, read_earlier, write_json
 from seq2seq.workload import Baseline, Prepared
 from third_party.trainers import AdapterTrainerMixin
 
@@ -61,7 +61,7 @@ class Baselines(Extra):
     ) -> dict[str, Any]:
         """Measure the requested baselines; those measured before are kept."""
         path = directory / FILE
-        found = read_json(path) if path.is_file() else {}
+        found = read_earlier(path, dict)
         split = "test" if "test" in experiment.workload.splits else "validation"
         for name in self.baselines:
             if name not in found:

@@ -16,7 +16,7 @@ from adapters.tables import render_table
 from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.extras.trajectories import CHORDS, Pair, t5_trajectory
-from seq2seq.run_folder import read_json, write_json
+from seq2seq.run_folder import read_earlier, write_json
 from seq2seq.workload import Prepared
 
 FILE, PLOT = "expressivity.json", "expressivity.png"
@@ -137,9 +137,9 @@ def record(
     A run that did not train has no ``before``; that of an earlier record of the same curve is kept.
     """
     path = directory / FILE
-    if before is None and path.is_file():
-        earlier = read_json(path)
-        before = earlier["before"] if (earlier["curve"], earlier["chords"]) == (curve, chords) else None
+    if before is None:
+        earlier = read_earlier(path, dict)
+        before = earlier.get("before") if (earlier.get("curve"), earlier.get("chords")) == (curve, chords) else None
     measured = {"curve": curve, "chords": chords, "pairs_per_task": PAIRS, "before": before, "after": after}
     write_json(path, measured)
     draw_expressivity(directory / PLOT, {"": measured})

@@ -17,7 +17,7 @@ from adapters.tables import render_table
 from adapters.tensor_train.fields import TensorTrainFields
 from seq2seq.drawing import legend_below, new_figure, save, styles_of
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.run_folder import read_json
+from seq2seq.run_folder import read_earlier
 from seq2seq.workload import Prepared
 from third_party.trainers import RankScheduleCallback
 
@@ -90,8 +90,7 @@ class Ranks(Extra):
         return f"![ranks by step]({PLOT})\n\n```\n{rank_table(history)}\n```\n\n"
 
     def _history(self, directory: Path) -> list[dict[str, Any]]:
-        path = directory / FILE
-        return read_json(path) if path.is_file() else []
+        return read_earlier(directory / FILE, list)
 
 
 def all_ranks(entry: Entry) -> list[int]:

@@ -91,7 +91,7 @@ def is_run(path: Path) -> bool:
     """Whether a config.json belongs to a run, rather than to a model or a replaced run."""
     try:
         config = read_json(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return path.with_name("metrics.json").is_file()  # reported as a broken run
     return isinstance(config, dict) and config.get("experiment_name") == path.parent.name
 
@@ -101,7 +101,7 @@ def read_run(directory: Path, root: Path) -> Run:
     folder, name = RunFolder(directory), directory.relative_to(root).as_posix()
     try:
         config = read_json(folder.config)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Run(name, "broken", {}, f"config.json cannot be read: {error}.")
     if folder.metrics.is_file():
         try:
@@ -110,13 +110,13 @@ def read_run(directory: Path, root: Path) -> Run:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the top level"
             return Run(name, "broken", config, f"metrics.json cannot be read at {place}: {first['msg']}.")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return Run(name, "broken", config, f"metrics.json cannot be read: {error}.")
         return Run(name, "finished", config, "", result, read_history(folder.history))
     if folder.failure.is_file():
         try:
             sentence = str(read_json(folder.failure)["sentence"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             sentence = "failure.json cannot be read."
         return Run(name, "failed", config, sentence)
     return Run(name, "running", config, "Neither metrics.json nor failure.json exists yet.")
@@ -126,7 +126,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     """Read the logged values by step; an empty list if the file is missing (the run did not train) or broken."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     finite = [

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from adapters import ConfigurationError
 from seq2seq.experiment import Experiment
-from seq2seq.run_folder import RunFolder, read_json
+from seq2seq.run_folder import RunFolder, read_earlier
 from seq2seq.run_lock import FolderInUseError, is_main_process, lock_path, owned, sentence_of_use
 from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, sentence_of, sentence_of_status, write_failure
 from seq2seq.running.preparation import prepare
@@ -224,7 +224,7 @@ def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
     if status == IN_USE:
         return Outcome(cell, "failed", None, sentence_of_use(folder.directory), seconds)
     if folder.failure.is_file():
-        sentence = read_json(folder.failure)["sentence"]
+        sentence = read_earlier(folder.failure, dict).get("sentence", sentence_of_status(status))
     else:
         sentence = sentence_of_status(status)
         write_failure(cell, sentence)

@@ -155,9 +155,7 @@ class TestLastCompleteCheckpoint:
         write_checkpoint(tmp_path / "checkpoint-2", None)
         write_checkpoint(tmp_path / "checkpoint-4", self.STATE)
         (tmp_path / "checkpoint-4" / "optimizer.pt").unlink()
-        with pytest.raises(
-            adapters.CheckpointError, match=f"got {tmp_path}, in which none is left: delete that folder"
-        ):
+        with pytest.raises(adapters.CheckpointError, match=f"got {tmp_path}, .* none is left: delete that folder"):
             last_complete_checkpoint(tmp_path)
 
     def test_of_a_folder_that_is_not_there_is_none(self, tmp_path):

@@ -57,8 +57,11 @@ class RankScheduleCallback(TrainerCallback):
         if not state.global_step:
             self.history = []
         elif self.path is not None and self.path.is_file():
-            entries = json.loads(self.path.read_text())
-            self.history = [entry for entry in entries if entry["step"] <= state.global_step]
+            try:
+                entries = json.loads(self.path.read_text())
+                self.history = [entry for entry in entries if entry["step"] <= state.global_step]
+            except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+                logger.warning("%s cannot be read (%r): the history of ranks starts again.", self.path, error)
         if not self.history:
             self._note(kwargs["model"], state.global_step, 0.0)
 

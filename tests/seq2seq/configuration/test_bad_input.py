@@ -18,9 +18,19 @@ def mixed(**values):
     return {**files, "mixture": {"tasks": PAIR, **values}}
 
 
+def nested(depth):
+    """A list in a list, and so on."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 # (what is set in an otherwise right configuration, words that the sentence must have)
 CASES = {
     "unknown key": ({"learning_rat": 0.1}, ["learning_rat", "learning_rate"]),
+    "name longer than file systems allow": ({"experiment_name": "n" * 300}, ["experiment_name", "200", "300"]),
+    "value nested too deep": ({"train_file": nested(200)}, ["nested", "16"]),
     "unknown run key": ({"experiment_nam": "x"}, ["experiment_nam", "experiment_name"]),
     "key of old transformers": ({"evaluation_strategy": "epoch"}, ["evaluation_strategy", "eval_strategy"]),
     "string for a number": (
@@ -67,7 +77,7 @@ CASES = {
     "wandb in report_to": ({"report_to": "wandb"}, ["report_to", "wandb", "log_to_wandb"]),
     "strategies that exclude each other": ({"save_strategy": "steps"}, ["save_strategy", "'steps'", "'epoch'"]),
     "best model without evaluation": (
-        {"eval_strategy": "no", "save_strategy": "no"},
+        {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": True},
         ["load_best_model_at_end", "eval_strategy"],
     ),
     "nothing to do": ({"do_train": False, "do_eval": False, "do_predict": False}, ["do_train", "do_predict"]),
@@ -262,3 +272,18 @@ def assert_refused(arguments: list[str], words: list[str], directory: Path, caps
     assert sentence.endswith(".")
     assert [word for word in words if word not in sentence] == []
     assert sorted(directory.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["[" * 2000 + "]" * 2000, '{"a":' * 2000 + "1" + "}" * 2000], ids=["lists", "objects"])
+def test_json_nested_2000_deep_is_refused_in_a_file_and_in_an_override(text, config_file, tmp_path, capsys):
+    path = tmp_path / "deep.json"
+    path.write_text(f'{{"experiment_name": "deep", "adapter": {text}}}')
+    for arguments in (
+        [str(path)],
+        [str(config_file), f"adapter={text}"],
+        [str(config_file), f"sweep.adapter=[{text}]"],
+    ):
+        assert main(arguments) == 2
+        *_, sentence = capsys.readouterr().err.strip().splitlines()
+        assert sentence.startswith("Refused: ")
+        assert len(sentence) < 400

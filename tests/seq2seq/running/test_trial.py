@@ -62,7 +62,8 @@ def test_a_training_argument_that_cannot_be_used_is_refused_in_one_sentence(case
     path.write_text(json.dumps({**values, **arguments}))
     assert main([str(path)]) == 2
     *_, sentence = capsys.readouterr().err.strip().splitlines()
-    assert sentence.startswith("Refused: ") and sentence.endswith(".")
+    assert sentence.startswith("Refused: ")
+    assert sentence.endswith(".")
     assert all(word in sentence for word in words), sentence
     assert not (tmp_path / "outputs").exists()
 
