@@ -31,11 +31,9 @@ def test_small_halves_the_validation_set():
 
 
 @settings(max_examples=50)
-@given(
-    st.permutations("ab").flatmap(lambda two: st.lists(st.sampled_from("abcdefg"), max_size=38).map(two.__add__)),
-    st.integers(0, 2**32),
-)
-def test_no_group_is_in_both_halves(groups, data_seed):
+@given(st.lists(st.sampled_from("abcdefg"), max_size=38), st.integers(0, 2**32))
+def test_no_group_is_in_both_halves(more, data_seed):
+    groups = ["b", *more, "a"]
     parts = {"train": rows_of("train", 1), "validation": rows_of("validation", len(groups), groups)}
     made = make("small", parts, data_seed)
     group_of = {f"validation {i}": group for i, group in enumerate(groups)}
