@@ -19,8 +19,10 @@ import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +142,12 @@ class RunFolder:
         write_text(self.directory / f"predictions_{split}.jsonl", text)
 
     @contextlib.contextmanager
-    def logging(self) -> Iterator[None]:
-        """Write what the project logs in the body, and warnings of others, to the run's log."""
+    def logging(self, held: MemoryHandler) -> Iterator[None]:
+        """Write the ``held`` records to the run's log, then what the project logs in the body and warnings of others."""
         handler = logging.FileHandler(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        held.setTarget(handler)
+        held.flush()
         levels = {name: logging.getLogger(name).level for name in FLOORS}
         for name in FLOORS:
             logging.getLogger(name).setLevel(logging.INFO)
@@ -185,6 +189,17 @@ class RunFolder:
         free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
         keys = sorted({*before, *now} - {*EXTENDING_KEYS, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
+
+
+@contextlib.contextmanager
+def held_records() -> Iterator[MemoryHandler]:
+    """Hold what is logged in the body, before there is a run folder, for ``RunFolder.logging``."""
+    held = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+    logging.getLogger().addHandler(held)
+    try:
+        yield held
+    finally:
+        logging.getLogger().removeHandler(held)
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import adapters
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
-from seq2seq.run_folder import RunFolder, finite_metrics, write_json
+from seq2seq.run_folder import RunFolder, finite_metrics, held_records, write_json
 from seq2seq.run_lock import is_main_process, owned
 from seq2seq.running.preparation import prepare
 from seq2seq.running.tracking import Tracker, TrackingCallback, log_report, make_tracker
@@ -48,13 +48,14 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     if folder.is_finished(experiment):
         logger.warning("The run in %s is finished and kept; set overwrite=true to do it again.", folder.directory)
         return folder.read_result()
-    prepared = prepare(experiment, folder.adapter)
+    with held_records() as held:
+        prepared = prepare(experiment, folder.adapter)
     with prepared.arguments.main_process_first(desc="opening the run folder"):
         if prepared.is_main_process:
             with refusing("output_root", experiment.run.output_root):
                 folder.open(experiment)
     tracker = make_tracker(experiment, folder.directory, prepared.is_main_process)
-    with folder.logging() if prepared.is_main_process else contextlib.nullcontext():
+    with folder.logging(held) if prepared.is_main_process else contextlib.nullcontext():
         try:
             return _run(experiment, prepared, folder, tracker)
         finally:

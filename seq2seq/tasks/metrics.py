@@ -4,13 +4,14 @@ The metrics themselves are in `seq2seq.tasks.metric_classes`. Besides them, `com
 that are not a label as `invalid` and flags constant predictions as `constant_predictions` = 1.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
 from seq2seq.tasks.metric_classes import INVALID, METRICS
-from seq2seq.tasks.task_spec import TaskSpec
+from seq2seq.tasks.task_spec import TaskSpec, number_of
 
 
 def compute_metrics(
@@ -29,30 +30,31 @@ def compute_metrics(
 
     Returns:
         One entry per metric of the task, `average_metrics` (their mean), `constant_predictions` (1 if all predictions
-        are equal, else 0) and, for tasks with labels, `invalid` (the share of texts that are not a label).
+        are equal, else 0) and, for tasks with labels or numbers, `invalid` (the share of texts that are none).
 
     Raises:
         ValueError: no texts, unequal lengths, missing groups, or a reference that is not a label.
     """
     _check_lengths(predictions, references, groups)
     parsed = [spec.parse(text) for text in predictions]
-    columns = {"predictions": parsed, "references": references, "groups": groups}
-    if spec.labels is None:
-        columns["references"] = [[answers] if isinstance(answers, str) else list(answers) for answers in references]
-    else:
-        invalid = float("nan") if spec.is_similarity else INVALID
-        columns["predictions"] = [invalid if prediction is None else prediction for prediction in parsed]
-        columns["references"] = [_parse_reference(spec, text) for text in references]
-
+    views = {
+        "class": lambda: (_classes(spec, predictions), _classes(spec, references)),
+        "number": lambda: (_numbers(spec, predictions), _numbers(spec, references)),
+        "text": lambda: ([text.strip() for text in predictions], _accepted(references)),
+    }
+    if spec.labels is not None or spec.is_number:
+        _check_references(spec, references)
     results: dict[str, float] = {}
     for name in spec.metrics:
         metric = METRICS[name]()
-        if "groups" in metric.inputs and groups is None:
+        if metric.needs_groups and groups is None:
             raise ValueError(f"Metric {name!r} is computed per question; got no groups: pass the column 'group'.")
-        results |= metric.compute(**{column: columns[column] for column in metric.inputs})
+        predicted, expected = views[metric.compares]()
+        columns = {"groups": groups} if metric.needs_groups else {}
+        results |= metric.compute(predictions=predicted, references=expected, **columns)
     results["average_metrics"] = float(np.mean(list(results.values())))
     results["constant_predictions"] = float(len(set(parsed)) == 1)
-    if spec.labels is not None:
+    if spec.labels is not None or spec.is_number:
         results["invalid"] = parsed.count(None) / len(parsed)
     return results
 
@@ -89,11 +91,26 @@ def _check_lengths(predictions: Sequence, references: Sequence, groups: Sequence
         raise ValueError(f"Metrics compare equal numbers of texts, at least one; got {given}: pass whole splits.")
 
 
-def _parse_reference(spec: TaskSpec, text: str) -> int | float | str:
-    parsed = spec.parse(text)
-    if parsed is None:
-        raise ValueError(
-            f"References of task {spec.name!r} are among its labels {', '.join(spec.labels)}; got {text!r}: "
-            "use the column 'target' of load_splits."
-        )
-    return parsed
+def _check_references(spec: TaskSpec, references: Sequence[str] | Sequence[Sequence[str]]) -> None:
+    for answers in _accepted(references):
+        for text in answers:
+            if spec.parse(text) is None:
+                allowed = f"among its labels {', '.join(spec.labels)}" if spec.labels else "numbers"
+                raise ValueError(
+                    f"References of task {spec.name!r} are {allowed}; got {text!r}: use the column 'target' of "
+                    "load_splits."
+                )
+
+
+def _accepted(references: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[answers] if isinstance(answers, str) else list(answers) for answers in references]
+
+
+def _classes(spec: TaskSpec, texts: Sequence[str]) -> list[int]:
+    return [spec.labels.index(text.strip()) if text.strip() in spec.labels else INVALID for text in texts]
+
+
+def _numbers(spec: TaskSpec, texts: Sequence[str]) -> list[float]:
+    """The numbers that texts spell; NaN for what is none, or is not one of the labels."""
+    numbers = [None if spec.parse(text) is None else number_of(text) for text in texts]
+    return [math.nan if number is None else number for number in numbers]

@@ -37,7 +37,7 @@ def mark_spans(row: Row) -> Iterable[Row]:
     words = flat["text"].split(" ")
     marked = list(words)
     for span, mark in (("span1", "#"), ("span2", "*")):
-        first, last = _find(words, flat[f"{span}_text"].split(), flat[f"{span}_index"])
+        first, last = _find(words, flat[f"{span}_text"].split(), int(flat[f"{span}_index"]))
         marked[first] = mark + marked[first]
         marked[last] = marked[last] + mark
     return [{**flat, "text": " ".join(marked)}]
@@ -74,6 +74,9 @@ def queries_of_passage(row: Row) -> Iterable[Row]:
         entities = [text[span["start"] : span["end"] + 1] for span in sorted(spans, key=lambda span: span["start"])]
         queries = [(qa["query"], [answer["text"] for answer in qa.get("answers", [])]) for qa in row["qas"]]
     else:
+        for column in ("entities", "answers"):
+            if isinstance(row[column], str):  # as in a csv file
+                raise TypeError(f"{column!r} is a list, got text")
         text, entities = row["passage"], row["entities"]
         queries = [(row["query"], list(row["answers"]))]
     passage = re.sub(r"\n@highlight\n", ". ", re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", text))

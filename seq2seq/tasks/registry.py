@@ -1,13 +1,16 @@
-"""The registry `TASKS`: the template, labels, metrics and split policy of each task; a new task is one more entry.
+"""The registry `TASKS`: the template, labels, metrics and split policy of each built-in task; a new one is one more
+entry. Tasks can also be described without code, see `seq2seq.tasks.described`.
 
 Templates and label strings follow the text-to-text format of Raffel et al. 2020 (appendix D); metrics and splits follow
 Karimi Mahabadi et al. 2021 (Compacter).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from adapters import ConfigurationError
 from adapters.validation import nearest_name
+from seq2seq.tasks.described import installed_names, installed_task
 from seq2seq.tasks.raw_rows import answer_texts, answers_per_question, entailed_is_true, mark_spans, queries_of_passage
 from seq2seq.tasks.task_spec import SIMILARITY_LABELS, TaskSpec
 
@@ -152,7 +155,7 @@ _ALL = (
     _super_glue(
         "record",
         source="record query: {query} entities: {entities} passage: {passage}",
-        target="answers",
+        target="{answers}",
         metrics=("squad_f1", "squad_exact_match"),  # ReCoRD's own are the same functions (Zhang et al. 2018)
         split="large",
         folder="ReCoRD",
@@ -162,7 +165,7 @@ _ALL = (
     TaskSpec(
         name="squad",
         source="squad question: {question} context: {context}",
-        target="answers",
+        target="{answers}",
         metrics=("squad_f1", "squad_exact_match"),
         split="large",
         hub=("rajpurkar/squad", "plain_text"),
@@ -198,7 +201,7 @@ _ALL = (
     _world(
         "similarity",
         source="world_similarity sentence1: {sentence1} sentence2: {sentence2}",
-        target="score",
+        target="{score}",
         labels=SIMILARITY_LABELS,
         metrics=("spearman",),
     ),
@@ -206,18 +209,30 @@ _ALL = (
 
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 
-CUSTOM_FILES = TaskSpec(name="own_files", source="{source}", target="target", metrics=("exact_match",), split="given")
+CUSTOM_FILES = TaskSpec(name="own_files", source="{source}", target="{target}", metrics=("exact_match",), split="given")
 """The task of user-defined files with the columns `source` and `target`: any text to any text."""
 
 
-def get_task(name: str) -> TaskSpec:
-    """Return the task of that name.
+def get_task(name: str, described: Mapping[str, TaskSpec] | None = None, key: str = "task_name") -> TaskSpec:
+    """Return the task of that name: described in the configuration, built in, or offered by an installed package.
+
+    Args:
+        name: the task.
+        described: the tasks of the configuration's key ``tasks``.
+        key: what the message says if there is none.
 
     Raises:
         ConfigurationError: no such task; the message suggests the nearest name and lists all of them.
     """
+    described = described or {}
+    if name in described:
+        return described[name]
     if name in TASKS:
         return TASKS[name]
+    installed = installed_names()
+    if name in installed:
+        return installed_task(name)
+    known = {*described, *TASKS, *installed}
     raise ConfigurationError(
-        f"Key 'task_name' names a task, or is left out for your own files; got {name!r}: {nearest_name(name, TASKS)}"
+        f"Key {key!r} names a task, or is left out for your own files; got {name!r}: {nearest_name(name, known)}"
     )

@@ -3,20 +3,22 @@
     load_splits(get_task("rte"), data_dir="/data/glue")       a registered task
     load_files({"train": "a.tsv", "validation": "b.jsonl"})   your own files with the columns source and target
 
-A task is looked up in the directory, then in the cache, then on the hub; the first source that has it is used.
+A task of user-defined files has its rows there. Any other is looked up in the directory, then in the cache, then on the
+hub; the first source that has it is used.
 """
 
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 
 from seq2seq import PROJECT
-from seq2seq.tasks.files import READERS, Row, read_rows
+from seq2seq.tasks.files import READERS, Header, Row, list_rows, read_rows
 from seq2seq.tasks.hub import hub_error
 from seq2seq.tasks.registry import CUSTOM_FILES
 from seq2seq.tasks.rows import to_dataset
@@ -45,20 +47,49 @@ def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed
         data_seed: decides which labelled rows become validation and which test.
 
     Returns:
-        Splits with the columns `source` and `target`, plus, if the task has them, `answers` (a list of all accepted
-        answers) and `group` (the question that a row belongs to; no question is in two splits).
+        Splits with the columns `source`, `target` and `row` (the number of the row in its file, from 1), plus, if the
+        task has them, `answers` (a list of all accepted answers) and `group` (the question that a row belongs to; no
+        question is in two splits).
 
     Raises:
         ValueError: no source has the data, or the rows do not belong to the task.
     """
+    if spec.files:
+        return _load_described(spec)
     needed, make_splits = SPLIT_POLICIES[spec.split]
     rows = _rows_from_directory(spec, data_dir, needed) or _rows_from_cache_or_hub(spec, data_dir)
     parts = {}
     for split in needed:
         parts[split], incomplete = to_dataset(spec, rows[split], f"split {split!r} of task {spec.name!r}")
         if incomplete:
-            logger.warning("%s: skipped %d incomplete rows of split %s.", spec.name, incomplete, split)
+            numbers = list_rows(incomplete)
+            logger.warning(
+                "%s: skipped %d incomplete rows of split %s (%s).", spec.name, len(incomplete), split, numbers
+            )
+        _warn_of_empty(spec, parts[split], f"split {split}")
     return DatasetDict(make_splits(parts, data_seed))
+
+
+def _load_described(spec: TaskSpec) -> DatasetDict:
+    """The splits of a task of user-defined files, whose rows must be complete."""
+    splits = {}
+    for split, path in spec.files.items():
+        splits[split], incomplete = to_dataset(spec, read_rows(path), str(Path(path).absolute()))
+        if incomplete:
+            raise ValueError(
+                f"Each row has the columns {', '.join(sorted(spec.columns))}; got {len(incomplete)} rows in {path} "
+                f"that lack one or have too many cells ({list_rows(incomplete)}): complete or remove them."
+            )
+        _warn_of_empty(spec, splits[split], str(path))
+    return DatasetDict(splits)
+
+
+def _warn_of_empty(spec: TaskSpec, rows: Dataset, origin: str) -> None:
+    for column in ("source", "target"):
+        empty = [row for row, text in zip(rows["row"], rows[column], strict=True) if not text.strip()]
+        if empty:
+            numbers = list_rows(empty)
+            logger.warning("%s: %d %ss of %s are empty (%s).", spec.name, len(empty), column, origin, numbers)
 
 
 def is_task_folder(directory: str | Path) -> bool:
@@ -75,15 +106,7 @@ def load_files(files: Mapping[str, str | Path]) -> DatasetDict:
     Raises:
         ValueError: a file is missing, unreadable or empty, or lacks a column or a cell.
     """
-    splits = {}
-    for split, path in files.items():
-        splits[split], incomplete = to_dataset(CUSTOM_FILES, read_rows(path), str(Path(path).absolute()))
-        if incomplete:
-            raise ValueError(
-                f"Each row has a source and a target; got {incomplete} rows in {path} that lack one or have too many "
-                "cells: complete or remove them."
-            )
-    return DatasetDict(splits)
+    return load_splits(replace(CUSTOM_FILES, files={split: str(path) for split, path in files.items()}))
 
 
 def _rows_from_directory(
@@ -99,7 +122,7 @@ def _rows_from_directory(
                     f"Task {spec.name!r} needs the splits {', '.join(needed)}; got {folder} without "
                     f"{', '.join(missing)}: add {names} ({', '.join(READERS)})."
                 )
-            return {split: _chain(paths, spec.header) for split, paths in files.items()}
+            return {split: _chain(paths, spec.file_header) for split, paths in files.items()}
     return None
 
 
@@ -124,7 +147,7 @@ def _split_files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def _chain(paths: list[Path], header: tuple[str, ...] | None) -> Iterator[Row]:
+def _chain(paths: list[Path], header: Header | None) -> Iterator[Row]:
     for path in paths:
         yield from read_rows(path, header)
 

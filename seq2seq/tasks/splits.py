@@ -50,6 +50,12 @@ def _halve_validation(parts: Parts, data_seed: int) -> Parts:
     labelled = parts["validation"]
     groups = labelled["group"][:] if "group" in labelled.column_names else list(range(len(labelled)))
     keys = list(dict.fromkeys(groups))
+    if len(keys) < 2:
+        unit = "questions" if "group" in labelled.column_names else "rows"
+        raise ValueError(
+            f"A small task needs two or more labelled {unit} for validation, half of which become its test set; got "
+            f"{len(keys)}: add some, or describe the task with a file for each split under the key 'tasks'."
+        )
     order = np.random.default_rng(data_seed).permutation(len(keys))
     first_half = {keys[index] for index in order[: len(keys) // 2]}
     return {

@@ -10,26 +10,33 @@ The tasks themselves, with their templates, are in `seq2seq.tasks.registry`.
 """
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
 
-from seq2seq.tasks.files import Row
+import numpy as np
+
+from seq2seq.tasks.files import Header, Row
 
 SIMILARITY_LABELS = tuple(f"{step / 5:.1f}" for step in range(26))
 """The 26 labels of a similarity task: "0.0", "0.2", ..., "5.0"."""
 
 
-def similarity_label(score: float | str) -> str:
-    """Round a score in [0, 5] to its label, round(5 * score) / 5 with one decimal (Raffel et al. 2020, section 2.4)."""
+def similarity_label(score: float | str, where: str = "a row") -> str:
+    """Round a score in [0, 5] to its label, round(5 * score) / 5 with one decimal (Raffel et al. 2020, section 2.4).
+
+    Raises:
+        ValueError: it is not such a score; the message says ``where`` it is.
+    """
     try:
         value = float(score)
     except (TypeError, ValueError):
         value = math.nan
     if not 0.0 <= value <= 5.0:
-        raise ValueError(f"A similarity score must be a number in [0, 5]; got {score!r}: rescale the scores.")
+        raise ValueError(
+            f"A similarity score must be a number in [0, 5]; got {score!r} in {where}: rescale the scores."
+        )
     return f"{round(5 * value) / 5:.1f}"
 
 
@@ -37,15 +44,19 @@ def similarity_label(score: float | str) -> str:
 class TaskSpec:
     """A text-to-text task.
 
-    `labels` are the possible answers in the order of the data set's class indices; None means free text.
+    `labels` are the possible answers in the order of the data set's class indices; None means free text, or a number.
+    Templates have columns of the flat row in braces; free text of a single column may be a list of accepted answers.
     """
 
     name: str
-    source: str  # the template, over the flat row's columns
+    source: str  # template of the model's input
     metrics: tuple[str, ...]  # keys of seq2seq.tasks.metric_classes.METRICS
     labels: tuple[str, ...] | None = None
-    target: str = "label"  # the column of the answer; a list holds all accepted answers
+    label_of: Mapping[str, str] | None = None  # cell of the target -> label; by default its name or class index
+    is_number: bool = False  # whether an answer without labels is a number
+    target: str = "{label}"  # template of the answer
     split: str = "small"  # key of seq2seq.tasks.splits.SPLIT_POLICIES
+    files: Mapping[str, str] = field(default_factory=dict)  # split -> path, for tasks of user-defined files
     hub: tuple[str, str] | None = None  # repository and configuration
     folder: str = ""  # the task's folder in the official download
     data_dir: str | None = None  # parent of the folder relative to the project's root, for the project's own tasks
@@ -56,66 +67,118 @@ class TaskSpec:
 
     @property
     def is_similarity(self) -> bool:
-        """Whether the answers are scores, which are compared by correlation."""
+        """Whether the answers are the labels of a similarity task, which are numbers."""
         return self.labels == SIMILARITY_LABELS
+
+    @property
+    def target_column(self) -> str | None:
+        """The column of the answer, if the target is a single one."""
+        names = columns_of(self.target)
+        return next(iter(names)) if self.target in {f"{{{name}}}" for name in names} else None
+
+    @property
+    def list_column(self) -> str | None:
+        """The column whose cells may be lists of accepted answers: a target of free text."""
+        return self.target_column if self.labels is None and not self.is_number else None
+
+    @property
+    def file_header(self) -> Header | None:
+        """How to read a tsv or csv file whose header line is optional."""
+        return None if self.header is None else Header(self.header, self.columns)
 
     @property
     def columns(self) -> frozenset[str]:
         """The columns a flat row must have."""
-        templates = Formatter().parse(self.source + (self.group or ""))
-        return frozenset({self.target, *(name.partition("[")[0] for _, name, _, _ in templates if name)})
+        return columns_of(self.source) | columns_of(self.target) | columns_of(self.group or "")
 
     @property
     def text_columns(self) -> frozenset[str]:
-        """The columns whose cells become text: those of the source, and the target if it is free text."""
-        names = {name.partition("[")[0] for _, name, _, _ in Formatter().parse(self.source) if name}
-        return frozenset(names if self.labels is not None else {*names, self.target})
+        """The columns whose cells become text: those of the source, and of a target that is not given by a label."""
+        names = columns_of(self.target)
+        return columns_of(self.source) | (names if self.labels is None else names - {self.target_column})
 
     def flatten(self, raw: Row) -> Iterable[Row]:
         """Return the flat rows of one raw row."""
         row = {self.rename.get(column, column): value for column, value in raw.items()}
         return self.unpack(row) if self.unpack else [row]
 
-    def example(self, row: Row) -> dict[str, Any]:
+    def example(self, row: Row, where: str = "a row") -> dict[str, Any]:
         """Make an example of a flat row: `source`, `target`, and `answers` and `group` if the task has them.
 
         Raises:
-            ValueError: the answer is not one of the task's labels.
+            ValueError: the answer is not one of the task's labels; the message says ``where`` it is.
         """
-        example = {"source": self.source.format_map(row).strip(), "target": self.target_of(row)}
-        if isinstance(row[self.target], list):
-            example["answers"] = [str(answer) for answer in row[self.target]]
+        example = {"source": self.source.format_map(row).strip(), "target": self.target_of(row, where)}
+        answers = row[self.list_column] if self.list_column is not None else None
+        if isinstance(answers, list):
+            example["answers"] = [str(answer) for answer in answers]
         if self.group is not None:
             example["group"] = self.group.format_map(row)
         return example
 
-    def target_of(self, row: Row) -> str:
-        """Return the target text of a flat row, whose answer is a label or its class index, a score, or free text."""
-        answer = row[self.target]
-        if isinstance(answer, list):
-            answer = answer[0]
-        if self.labels is None:
-            return str(answer)
+    def target_of(self, row: Row, where: str = "a row") -> str:
+        """Return the target text of a flat row, whose answer is a label or its class index, a number, or free text."""
+        answer = self.target.format_map(row) if self.target_column is None else row[self.target_column]
         if self.is_similarity:
-            return similarity_label(answer)
-        if answer in self.labels:
-            return answer
-        try:
-            index = int(answer) if isinstance(answer, str) else operator.index(answer)
-        except (TypeError, ValueError):
-            index = -1
-        if not 0 <= index < len(self.labels):
-            raise ValueError(
-                f"Task {self.name!r} has the labels {', '.join(self.labels)}, given by name or by index from 0; got "
-                f"{answer!r} in a row: use files with labels (GLUE's official test files have none)."
-            )
-        return self.labels[index]
+            return similarity_label(answer, where)
+        if self.labels is not None:
+            return self._label_of(answer, where)
+        text = str(answer[0] if isinstance(answer, list) else answer)
+        if self.is_number and number_of(text) is None:
+            raise ValueError(f"The answers of task {self.name!r} are numbers; got {answer!r} in {where}: correct it.")
+        return text
 
     def parse(self, text: str) -> int | float | str | None:
-        """Parse a generated text into a class index, a score or free text; None if it is not one of the labels."""
+        """Parse a generated text into a class index, a number or free text; None if it is not a label or number."""
         answer = text.strip()
         if self.labels is None:
-            return answer
+            return number_of(answer) if self.is_number else answer
         if answer not in self.labels:
             return None
         return float(answer) if self.is_similarity else self.labels.index(answer)
+
+    def _label_of(self, answer: Any, where: str) -> str:
+        text = cell_text(answer)
+        if self.label_of is not None:
+            if text in self.label_of:
+                return self.label_of[text]
+            raise ValueError(
+                f"The labels of task {self.name!r} are given for the cells {', '.join(map(repr, self.label_of))}; got "
+                f"{answer!r} in {where}: add it to the labels, or correct the row."
+            )
+        by_name = [label for label in self.labels if text == label] or [
+            label for label in self.labels if text.casefold() == label.casefold()
+        ]
+        if len(by_name) == 1:
+            return by_name[0]
+        index = {"false": "0", "true": "1"}.get(text, text)
+        if index.isdecimal() and int(index) < len(self.labels):
+            return self.labels[int(index)]
+        hint = " (GLUE's official test files have none)" if self.hub else ""
+        raise ValueError(
+            f"Task {self.name!r} has the labels {', '.join(self.labels)}, given by name or by index from 0; got "
+            f"{answer!r} in {where}: use files with labels{hint}."
+        )
+
+
+def columns_of(template: str) -> frozenset[str]:
+    """The columns that a template names."""
+    return frozenset(name.partition("[")[0] for _, name, _, _ in Formatter().parse(template) if name)
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text, spelled as in JSON: "true", "1", and "1" for the float 1.0, which tables make of integers."""
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def number_of(text: str) -> float | None:
+    """The finite number that a text spells, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -10,12 +10,13 @@ from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 from adapters import ConfigurationError
 from seq2seq.errors import refusing
 from seq2seq.tasks.mixing import MixtureSampler
-from seq2seq.tasks.sources import is_task_folder, load_files, load_splits
+from seq2seq.tasks.sources import is_task_folder, load_splits
 from seq2seq.tasks.splits import limit_rows
 from seq2seq.tasks.task_spec import TaskSpec
 from seq2seq.text.backbone import load_tokenizer
 from seq2seq.text.encoding import tokenize
 from seq2seq.text.keys import TextKeys
+from seq2seq.text.round_trip import check_labels, report_free_text
 from third_party.trainers import TASK_COLUMN
 
 MAX_UNKNOWN = 0.3
@@ -24,11 +25,12 @@ MAX_UNKNOWN = 0.3
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task with its splits, as texts and as token ids."""
+    """A task with its splits, as texts and as token ids, and the targets that the tokenizer changes."""
 
     spec: TaskSpec
     splits: DatasetDict
     encoded: DatasetDict
+    unwritable: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,12 @@ def load_text_data(keys: TextKeys, arguments: Seq2SeqTrainingArguments) -> TextD
     splits = {spec.name: load_rows(keys, spec) for spec in keys.specs}
     train_sampler = order_rows(keys, arguments, splits)
     tokenizer = load_tokenizer(keys.model_location)
-    tasks = {
-        spec.name: TaskData(spec, splits[spec.name], encode(keys, index, splits[spec.name], tokenizer))
-        for index, spec in enumerate(keys.specs)
-    }
+    tasks = {}
+    for index, spec in enumerate(keys.specs):
+        check_labels(spec, tokenizer, keys.model_name_or_path, keys.max_target_length)
+        rows = splits[spec.name]
+        encoded = encode(keys, index, rows, tokenizer)
+        tasks[spec.name] = TaskData(spec, rows, encoded, report_free_text(spec, rows, tokenizer))
     return TextData(tasks, tokenizer, train_sampler)
 
 
@@ -70,10 +74,14 @@ def load_rows(keys: TextKeys, spec: TaskSpec) -> DatasetDict:
             "Key 'data_dir' of a mixture names a directory that holds a folder for each task; got "
             f"{keys.data_dir!r}, which holds rows itself: give the directory above it."
         )
-    files = keys.files
-    key = "train_file, validation_file or test_file" if files else "task_name"
-    with refusing(key, ", ".join(files.values()) or spec.name):
-        splits = load_files(files) if files else load_splits(spec, data_dir=keys.data_dir, data_seed=keys.data_seed)
+    key = "task_name" if keys.mixture is None else "mixture.tasks"
+    if keys.files:
+        key = "train_file, validation_file or test_file"
+    elif spec.name in keys.described:
+        key = f"tasks.{spec.name}"
+    with refusing(key, ", ".join(spec.files.values()) or spec.name):
+        splits = load_splits(spec, data_dir=keys.data_dir, data_seed=keys.data_seed)
+        splits = DatasetDict({split: splits[split] for split in keys.splits})
     for split in splits:
         limit = getattr(keys, f"max_{split}_samples")
         with refusing(f"max_{split}_samples", f"{limit} of task {spec.name}"):
@@ -99,7 +107,8 @@ def encode(keys: TextKeys, index: int, splits: DatasetDict, tokenizer: PreTraine
     """
     encoded = DatasetDict()
     for split, rows in splits.items():
-        ids, _ = tokenize(rows, tokenizer, keys.max_source_length, keys.max_target_length)
+        name = f"{keys.specs[index].name}, split {split}"
+        ids, _ = tokenize(rows, tokenizer, keys.max_source_length, keys.max_target_length, name)
         encoded[split] = ids.select_columns(["input_ids", "labels"])
         if keys.adapters_per_task:
             encoded[split] = encoded[split].add_column(TASK_COLUMN, [index] * len(ids))

@@ -1,13 +1,14 @@
 """The JSON keys of the workload ``text``, and what follows from them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from transformers import Seq2SeqTrainingArguments
 
 from seq2seq import PROJECT
+from seq2seq.tasks.described import DescribedTasks
 from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.registry import CUSTOM_FILES, get_task
@@ -22,6 +23,9 @@ RESERVED_ARGUMENTS = {
     "predict_with_generate": "metrics are always computed from generated texts",
 }
 
+FILE_KEYS = {split: f"{split}_file" for split in SPLITS}
+"""The keys of your own files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextKeys(Workload):
@@ -30,7 +34,9 @@ class TextKeys(Workload):
     Args:
         model_name_or_path: a directory, or a name that transformers finds in its cache or on the hub.
         dtype: dtype of the frozen weights; adapters are float32 in either.
-        task_name: a task of ``seq2seq.tasks.registry``; None for a mixture or for your own files.
+        task_name: a task of ``seq2seq.tasks.registry``, of ``tasks`` or of an installed package; None for a mixture or
+            for your own files.
+        tasks: your own tasks by name, see ``seq2seq.tasks.described``.
         mixture: several tasks at once, see ``seq2seq.tasks.mixing``.
         data_dir: directory with the task's files, or with a folder for each task of a mixture; None for the project's
             own tasks, the cache or the hub.
@@ -43,9 +49,8 @@ class TextKeys(Workload):
     name = "text"
     arguments_class = Seq2SeqTrainingArguments
     reserved_arguments = RESERVED_ARGUMENTS
-    paths = ("model_name_or_path", "data_dir", "train_file", "validation_file", "test_file")
-    split_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
-    flags = ("average_metrics", "constant_predictions", "invalid")
+    paths = ("model_name_or_path", "data_dir", *FILE_KEYS.values())
+    flags = ("average_metrics", "constant_predictions", "invalid", "unwritable")
     seeds = ("data_seed",)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "data_seed": (0, 2**32 - 1),
@@ -60,6 +65,7 @@ class TextKeys(Workload):
     model_name_or_path: str = "assets/small_world/backbone"
     dtype: Literal["float32", "bfloat16"] = "float32"
     task_name: str | None = None
+    tasks: DescribedTasks | None = None
     mixture: Mixture | None = None
     data_dir: str | None = None
     data_seed: int = 42
@@ -82,7 +88,15 @@ class TextKeys(Workload):
     @property
     def specs(self) -> list[TaskSpec]:
         """The tasks."""
-        return [get_task(name) for name in self.task_names] or [CUSTOM_FILES]
+        key = "task_name" if self.mixture is None else "mixture.tasks"
+        found = [get_task(name, self.described, key) for name in self.task_names]
+        found = found or [replace(CUSTOM_FILES, files=self.files)]
+        return [replace(spec, files={split: located(path) for split, path in spec.files.items()}) for spec in found]
+
+    @property
+    def described(self) -> dict[str, TaskSpec]:
+        """Your own tasks by name."""
+        return {} if self.tasks is None else self.tasks.specs
 
     @property
     def task_label(self) -> str:
@@ -95,20 +109,25 @@ class TextKeys(Workload):
     @property
     def model_location(self) -> str:
         """A directory here or in the project as an absolute path, else the name as it is."""
-        for path in (Path(self.model_name_or_path), PROJECT / self.model_name_or_path):
-            if path.is_dir():
-                return str(path.absolute())
-        return self.model_name_or_path
+        return located(self.model_name_or_path)
 
     @property
     def files(self) -> dict[str, str]:
         """Your own files by split."""
-        given = {split: getattr(self, key) for split, key in self.split_keys.items()}
+        given = {split: getattr(self, key) for split, key in FILE_KEYS.items()}
         return {split: path for split, path in given.items() if path is not None}
 
     @property
     def splits(self) -> Sequence[str]:
-        return tuple(self.files) or SPLITS
+        """The splits that all tasks have."""
+        return tuple(split for split in SPLITS if all(split in (spec.files or SPLITS) for spec in self.specs))
+
+    @property
+    def split_keys(self) -> Mapping[str, str]:
+        if not self.task_names:
+            return FILE_KEYS
+        lacking = [(split, spec) for split in SPLITS for spec in self.specs if spec.files and split not in spec.files]
+        return {split: f"tasks.{spec.name}.files.{split}" for split, spec in lacking}
 
     @property
     def metric_names(self) -> Collection[str]:
@@ -123,3 +142,9 @@ class TextKeys(Workload):
     @property
     def adapter_tasks(self) -> Sequence[str | None]:
         return self.task_names if self.adapters_per_task else (None,)
+
+
+def located(path: str) -> str:
+    """A path that exists here or in the project as an absolute one, else as it is."""
+    found = next((there for there in (Path(path), PROJECT / path) if there.exists()), None)
+    return path if found is None else str(found.absolute())

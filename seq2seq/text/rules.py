@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
-from seq2seq.tasks.registry import get_task
-from seq2seq.text.keys import TextKeys
+from seq2seq.tasks.registry import TASKS
+from seq2seq.text.keys import FILE_KEYS, TextKeys
 
 
 def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
@@ -19,27 +19,34 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
 
 def check_task(keys: TextKeys) -> None:
     """Refuse an unknown task, and anything but exactly one of a task, a mixture and files."""
-    if keys.task_name is not None:
-        get_task(keys.task_name)
+    for name in keys.described:
+        if name in TASKS:
+            raise ConfigurationError(
+                f"Key 'tasks' describes new tasks; got {name!r}, the name of a built-in one: choose another name."
+            )
     if sum((keys.task_name is not None, keys.mixture is not None, bool(keys.files))) != 1:
         tasks = None if keys.mixture is None else list(keys.mixture.tasks)
         raise ConfigurationError(
             "A run needs one of task_name, mixture and your own files (train_file, validation_file, test_file); got "
-            f"task_name={keys.task_name!r}, a mixture of {tasks} and files {sorted(keys.files)}: give one."
+            f"task_name={keys.task_name!r}, a mixture of {tasks} and files {sorted(keys.files)}: give one"
+            + (f", such as task_name={next(iter(keys.described))!r}." if keys.described else ".")
         )
-    if keys.files and keys.data_dir is not None:
+    if all(spec.files for spec in keys.specs) and keys.data_dir is not None:
         raise ConfigurationError(
-            f"Key 'data_dir' belongs to a task_name or a mixture; got {keys.data_dir!r} together with files: drop one."
+            "Key 'data_dir' belongs to a task_name or a mixture whose files are looked up; got "
+            f"{keys.data_dir!r} together with files: drop one."
         )
 
 
 def check_paths(keys: TextKeys) -> None:
     """Refuse files and directories that do not exist."""
-    for split, key in keys.split_keys.items():
-        if split in keys.files and not os.path.isfile(keys.files[split]):
-            raise ConfigurationError(
-                f"Key {key!r} names a file; got {keys.files[split]!r}, which does not exist: check the path."
-            )
+    for spec in keys.specs:
+        for split, path in spec.files.items():
+            if not os.path.isfile(path):
+                key = f"tasks.{spec.name}.files.{split}" if keys.task_names else FILE_KEYS[split]
+                raise ConfigurationError(
+                    f"Key {key!r} names a file; got {path!r}, which does not exist: check the path."
+                )
     if keys.data_dir is not None and not os.path.isdir(keys.data_dir):
         raise ConfigurationError(
             f"Key 'data_dir' names a directory; got {keys.data_dir!r}, which does not exist: check the path."

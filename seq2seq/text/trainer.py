@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from datasets import concatenate_datasets
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, TrainerCallback
+from transformers import DataCollatorForSeq2Seq, TrainerCallback
 
 import adapters
 from seq2seq.tasks.metrics import average_over_tasks, split_metrics
 from seq2seq.text.data import TextData
+from seq2seq.text.encoding import decode
 from seq2seq.workload import Evaluation, Prepared
 from third_party.trainers import Seq2SeqTrainer
 
@@ -44,9 +44,17 @@ class TextTrainer(Seq2SeqTrainer):
     def score(self, split: str) -> Evaluation:
         """Metrics of the generated texts of a split, without the loss; source, target and prediction of each row."""
         metrics, texts = self.answer(split)
-        for values in metrics.values():
+        for name, values in metrics.items():
             del values["loss"]
+            values |= self._unwritable(name, split)
         return Evaluation(average_over_tasks(metrics), {name: self._rows(name, split, texts[name]) for name in texts})
+
+    def _unwritable(self, name: str, split: str) -> dict[str, float]:
+        """The share of a split's targets that the tokenizer cannot write, if there are any."""
+        task = self.data.tasks[name]
+        targets = task.splits[split]["target"][:]
+        count = sum(target in task.unwritable for target in targets)
+        return {"unwritable": count / len(targets)} if count else {}
 
     def _rows(self, name: str, split: str, texts: list[str]) -> list[dict[str, str]]:
         rows = self.data.tasks[name].splits[split]
@@ -74,8 +82,3 @@ def make_trainer(prepared: Prepared, per_task: bool, callbacks: Sequence[Trainer
         train_sampler=data.train_sampler,
         callbacks=list(callbacks),
     )
-
-
-def decode(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:
-    """Texts of generated token ids (rows, length), padded with -100."""
-    return tokenizer.batch_decode(np.where(ids < 0, tokenizer.pad_token_id, ids), skip_special_tokens=True)

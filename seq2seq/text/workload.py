@@ -1,8 +1,9 @@
 """The workload ``text``: text in, text out, by a T5 that generates its answers (Raffel et al. 2020, arXiv:1910.10683).
 
 keys        the JSON keys                 data, encoding      texts, and the token ids made of them
-rules       which keys fit each other     trainer             training, and metrics of generated texts
-backbone    T5 and its tokenizer          baselines           what needs no neural network
+rules       which keys fit each other     round_trip          targets that the tokenizer cannot write
+backbone    T5 and its tokenizer          trainer             training, and metrics of generated texts
+baselines   what needs no neural network
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,13 +51,14 @@ class TextWorkload(TextKeys):
         return prepared.data.samples()
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
-        """The share of answers that are not labels, if there are any."""
+        """The shares of answers that are not labels and of targets that cannot be written, if there are any."""
         rows = []
+        shares = {"invalid": "answers that are not labels", "unwritable": "targets that the tokenizer cannot write"}
         for split, metrics in result["metrics"].items():
             for name, value in metrics.items():
                 task, _, flag = name.rpartition("/")
-                if flag == "invalid" and value:
-                    rows.append([" ".join(filter(None, (split, task, "answers that are not labels"))), f"{value:.2%}"])
+                if flag in shares and value:
+                    rows.append([" ".join(filter(None, (split, task, shares[flag]))), f"{value:.2%}"])
         return rows
 
     def baselines(self) -> Mapping[str, Baseline]:

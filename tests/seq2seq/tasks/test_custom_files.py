@@ -21,7 +21,10 @@ def test_custom_files_in_every_format(tmp_path, suffix):
         rows.to_csv(path, sep="\t" if suffix == "tsv" else ",", index=False)
     splits = load_files({"train": path, "validation": str(path)})
     assert list(splits) == ["train", "validation"]
-    assert splits["validation"].to_list() == [{"source": "a b", "target": "x"}, {"source": "c", "target": "y z"}]
+    assert splits["validation"].to_list() == [
+        {"source": "a b", "target": "x", "row": 1},
+        {"source": "c", "target": "y z", "row": 2},
+    ]
 
 
 def test_custom_files_may_list_several_accepted_answers(tmp_path):

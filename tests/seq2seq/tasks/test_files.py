@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from seq2seq.tasks.files import read_rows
+from seq2seq.tasks.files import Header, read_rows
 
 ROWS = [{"source": 'a "b, c', "target": "NA"}, {"source": "ünd\u2028", "target": "null"}]
 
@@ -55,7 +55,7 @@ def test_parquet_keeps_nesting_and_types(tmp_path):
 
 def test_with_a_header_the_first_line_is_a_row(tmp_path):
     path = write(tmp_path / "a.tsv", "gj04\t1\n")
-    assert list(read_rows(path, header=("origin", "label"))) == [{"origin": "gj04", "label": "1"}]
+    assert list(read_rows(path, Header(("origin", "label"), {"label"}))) == [{"origin": "gj04", "label": "1"}]
 
 
 def test_a_row_of_the_wrong_length_has_none_for_unknown_cells(tmp_path):

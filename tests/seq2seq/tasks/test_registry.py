@@ -264,7 +264,7 @@ def test_an_unknown_task_suggests_the_nearest_name(name, nearest):
 )
 def test_real_files_have_their_published_rows_and_labels(task, file, rows, counts):
     spec = get_task(task)
-    targets = [spec.target_of(row) for raw in read_rows(REAL / file, spec.header) for row in spec.flatten(raw)]
+    targets = [spec.target_of(row) for raw in read_rows(REAL / file, spec.file_header) for row in spec.flatten(raw)]
     assert len(targets) == rows
     assert set(targets) <= set(spec.labels)
     if counts is not None:

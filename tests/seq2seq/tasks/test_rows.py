@@ -134,12 +134,17 @@ LAYOUTS = [
 ]
 
 
+def with_another_row(text):
+    """The last row again, of another question, as a validation set needs a row in each half."""
+    return text + text.splitlines()[-1].replace('"idx": 0', '"idx": 1') + "\n"
+
+
 @pytest.mark.parametrize(("task", "pattern", "names", "text", "target"), LAYOUTS, ids=[row[0] for row in LAYOUTS])
 @pytest.mark.parametrize("inside", [False, True], ids=["directory of the folder", "the folder itself"])
 def test_official_layouts(tmp_path, monkeypatch, task, pattern, names, text, target, inside):
     monkeypatch.setattr("seq2seq.tasks.splits.HELD_OUT_ROWS", 0)
     for name in names.split():
-        path = write(tmp_path / pattern.format(name), text)
+        path = write(tmp_path / pattern.format(name), text if pattern.endswith(".json") else with_another_row(text))
     splits = load_splits(get_task(task), data_dir=path.parent if inside else tmp_path)
     assert list(splits) == ["train", "validation", "test"]
     assert splits["train"]["target"][0] == target
@@ -175,7 +180,11 @@ def test_squad_rows_keep_all_accepted_answers(tmp_path, monkeypatch):
     for name in ("train", "validation"):
         write(tmp_path / "SQuAD" / f"{name}.jsonl", jsonl(row, row))
     splits = load_splits(TASKS["squad"], data_dir=tmp_path)
-    assert splits["test"][0] == {"source": "squad question: Q? context: C", "target": "b c", "answers": ["b c", "c"]}
+    assert splits["test"].remove_columns("row")[0] == {
+        "source": "squad question: Q? context: C",
+        "target": "b c",
+        "answers": ["b c", "c"],
+    }
 
 
 def test_a_query_without_answers_is_skipped_and_counted(tmp_path, monkeypatch, caplog):
@@ -189,11 +198,11 @@ def test_a_query_without_answers_is_skipped_and_counted(tmp_path, monkeypatch, c
 
 
 def test_incomplete_rows_are_skipped_and_counted(tmp_path, caplog):
-    header = ("sentence1", "sentence2", "label")
+    header, whole = ("sentence1", "sentence2", "label"), ("A", "B", "entailment")
     for name in ("train", "dev"):
-        write(tmp_path / "RTE" / f"{name}.tsv", tsv(header, ("A", "B", "entailment"), ("A", "B"), ("A", "B", "C", "D")))
-    assert len(load_splits(TASKS["rte"], data_dir=tmp_path)["train"]) == 1
-    assert "skipped 2 incomplete rows of split train" in caplog.text
+        write(tmp_path / "RTE" / f"{name}.tsv", tsv(header, whole, ("A", "B"), whole, (*whole, "D")))
+    assert load_splits(TASKS["rte"], data_dir=tmp_path)["train"]["row"][:] == [1, 3]
+    assert "skipped 2 incomplete rows of split train (rows 2 and 4)" in caplog.text
 
 
 @pytest.mark.parametrize(

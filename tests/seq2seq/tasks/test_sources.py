@@ -33,7 +33,7 @@ def test_the_cache_is_read_without_network(tmp_path):
     )
     info.write_to_directory(str(folder))
     splits = load_splits(TASKS["rte"], data_dir=tmp_path)
-    assert splits["train"][1] == {"source": "rte sentence1: train sentence2: B", "target": "not_entailment"}
+    assert splits["train"][1] == {"source": "rte sentence1: train sentence2: B", "target": "not_entailment", "row": 2}
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_the_hub_is_queried_after_the_cache_and_never_as_a_local_path(hub):
 
 def test_a_directory_takes_precedence_over_cache_and_hub(hub, tmp_path):
     for name in ("train", "dev"):
-        write(tmp_path / "RTE" / f"{name}.tsv", "sentence1\tsentence2\tlabel\nA\tB\tentailment\n")
+        write(tmp_path / "RTE" / f"{name}.tsv", "sentence1\tsentence2\tlabel\n" + "A\tB\tentailment\n" * 2)
     load_splits(TASKS["rte"], data_dir=tmp_path)
     assert hub == []
 

@@ -31,8 +31,9 @@ def test_small_halves_the_validation_set():
 
 
 @settings(max_examples=50)
-@given(st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=40), st.integers(0, 2**32))
-def test_no_group_is_in_both_halves(groups, data_seed):
+@given(st.lists(st.sampled_from("abcdefg"), max_size=38), st.integers(0, 2**32))
+def test_no_group_is_in_both_halves(more, data_seed):
+    groups = ["b", *more, "a"]
     parts = {"train": rows_of("train", 1), "validation": rows_of("validation", len(groups), groups)}
     made = make("small", parts, data_seed)
     group_of = {f"validation {i}": group for i, group in enumerate(groups)}
@@ -40,6 +41,13 @@ def test_no_group_is_in_both_halves(groups, data_seed):
     assert not validation & test
     assert len(validation) == len(set(groups)) // 2
     assert sorted([*made["validation"], *made["test"]]) == sorted(group_of)
+
+
+@pytest.mark.parametrize(("groups", "unit"), [(None, "rows"), (["a"] * 3, "questions")])
+def test_a_validation_set_that_cannot_be_halved_raises_an_error(groups, unit):
+    labelled = rows_of("validation", 3, groups) if groups else rows_of("validation", 1)
+    with pytest.raises(ValueError, match=f"two or more labelled {unit} for validation.*got 1: add some"):
+        make("small", {"train": rows_of("train", 1), "validation": labelled})
 
 
 def test_large_takes_validation_rows_from_the_training_set(monkeypatch):
