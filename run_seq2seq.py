@@ -5,6 +5,7 @@
     python run_seq2seq.py configs/quickstart.json "sweep.adapter.rank=[2,4,8]" "sweep.seed=[0,1,2]" --jobs 2
     python run_seq2seq.py configs/demo/*.json --jobs 4
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
+    python run_seq2seq.py predict outputs/quickstart rows.tsv
 
 Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
 last line has the key, what was given and how to fix it, and nothing was written. A run that was stopped or killed
@@ -22,41 +23,22 @@ import sys
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a JSON file")
-    parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
-    options = parser.parse_intermixed_args(arguments)
-    more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
-    overrides = [text for text in options.more if text not in more_configs]
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = None if arguments[:1] == ["predict"] else read_options(arguments)
 
     import torch
     import transformers
 
     from adapters import CheckpointError, ConfigurationError, MergeError
-    from seq2seq.configuration.sweep import load_cells
-    from seq2seq.report import result_table
-    from seq2seq.run_lock import is_main_process
-    from seq2seq.running.jobs import check_cells, check_jobs, run_cells
-    from seq2seq.running.outcomes import cells_table
-    from seq2seq.running.runner import run_experiment
 
     transformers.utils.logging.disable_progress_bar()
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # the rest goes to the run's log
     logging.basicConfig(handlers=[screen], format="%(message)s")
     try:
-        check_jobs(options.jobs)
-        cells = load_cells([options.config, *more_configs], overrides)
         # values below 1e-38, as in a diverging model, slow a CPU down a hundredfold
         torch.set_flush_denormal(True)
-        if len(cells) > 1:
-            check_cells(cells)
-            outcomes = run_cells(cells, options.jobs)
-            if is_main_process():
-                print(cells_table(outcomes))
-            return int(any(outcome.state == "failed" for outcome in outcomes))
-        result = run_experiment(cells[0])
+        return predict(arguments[1:]) if options is None else run(options)
     except ConfigurationError as refusal:
         print(f"Refused: {refusal}", file=sys.stderr)
         return 2
@@ -68,9 +50,47 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         torch.set_flush_denormal(False)
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """The configuration files, overrides and options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="a JSON file")
+    parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
+    return parser.parse_intermixed_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one experiment or several, and print the table of the result."""
+    from seq2seq.configuration.sweep import load_cells
+    from seq2seq.report import result_table
+    from seq2seq.run_lock import is_main_process
+    from seq2seq.running.jobs import check_cells, check_jobs, run_cells
+    from seq2seq.running.outcomes import cells_table
+    from seq2seq.running.runner import run_experiment
+
+    more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
+    overrides = [text for text in options.more if text not in more_configs]
+    check_jobs(options.jobs)
+    cells = load_cells([options.config, *more_configs], overrides)
+    if len(cells) > 1:
+        check_cells(cells)
+        outcomes = run_cells(cells, options.jobs)
+        if is_main_process():
+            print(cells_table(outcomes))
+        return int(any(outcome.state == "failed" for outcome in outcomes))
+    result = run_experiment(cells[0])
     if is_main_process():
         print(result_table(cells[0], result))
     return 0
+
+
+def predict(arguments: list[str]) -> int:
+    """Predict the rows of a file with a finished run; see ``seq2seq.running.predicting``."""
+    from seq2seq.running.predicting import main
+
+    return main(arguments)
 
 
 if __name__ == "__main__":

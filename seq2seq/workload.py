@@ -149,6 +149,24 @@ class Workload(ABC):
             ConfigurationError: rows are missing or do not fit. Nothing has been written.
         """
 
+    def load_file(self, path: Path, task: str | None, arguments: TrainingArguments) -> Any:
+        """The rows of a file to predict, as ``prepared.data`` with the split ``test``; their targets may be missing.
+
+        If they are, ``evaluate`` returns no metrics.
+
+        Args:
+            path: the file.
+            task: which task of a run of several they belong to; None for the only one.
+            arguments: those of the run.
+
+        Raises:
+            ConfigurationError: the workload predicts no files, or the rows do not fit.
+        """
+        raise ConfigurationError(
+            f"A file can be predicted if the run's workload reads one; got the workload {self.name!r}: start a run "
+            "with do_predict."
+        )
+
     @abstractmethod
     def load_model(self, random: bool = False) -> nn.Module:
         """The base model without adapters; ``random`` for one of the same architecture that was never trained."""

@@ -125,10 +125,21 @@ def check_depth(values: Any) -> None:
 
 
 def read_experiment(values: dict[str, Any]) -> Experiment:
-    """Check a configuration key by key.
+    """Check a configuration key by key, then how keys fit each other.
 
     Raises:
         ConfigurationError: a key is unknown or missing, a value does not fit, or keys exclude each other.
+    """
+    experiment = read_keys(values)
+    check_experiment(experiment)
+    return experiment
+
+
+def read_keys(values: dict[str, Any]) -> Experiment:
+    """Check a configuration key by key; files that it names may be missing.
+
+    Raises:
+        ConfigurationError: a key is unknown or missing, or a value is not of its type.
     """
     if values.get("sweep") is not None:
         raise ConfigurationError(
@@ -156,9 +167,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     }
     configs = tuple(as_configs(values["adapter"]) if values.get("adapter") is not None else default_adapters(run))
     extras = tuple(_read(extra, values, "the run") for extra in EXTRAS)
-    experiment = Experiment(run, task, extras, configs, training)
-    check_experiment(experiment)
-    return experiment
+    return Experiment(run, task, extras, configs, training)
 
 
 def default_adapters(run: RunArguments) -> Sequence[AdapterConfig]:

@@ -59,7 +59,8 @@ def _bare(words: list[str]) -> list[str]:
 
 def entailed_is_true(row: Row) -> Iterable[Row]:
     """World entailment: map entailment to "true" and not_entailment to "false"."""
-    return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(row["label"], row["label"])}]
+    label = row.get("label")
+    return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(label, label)}]
 
 
 def queries_of_passage(row: Row) -> Iterable[Row]:
@@ -75,10 +76,10 @@ def queries_of_passage(row: Row) -> Iterable[Row]:
         queries = [(qa["query"], [answer["text"] for answer in qa.get("answers", [])]) for qa in row["qas"]]
     else:
         for column in ("entities", "answers"):
-            if isinstance(row[column], str):  # as in a csv file
+            if isinstance(row.get(column), str):  # as in a csv file
                 raise TypeError(f"{column!r} is a list, got text")
         text, entities = row["passage"], row["entities"]
-        queries = [(row["query"], list(row["answers"]))]
+        queries = [(row["query"], list(row.get("answers") or []))]
     passage = re.sub(r"\n@highlight\n", ". ", re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", text))
     named = ", ".join(dict.fromkeys(entities))
     return [
@@ -90,12 +91,12 @@ def queries_of_passage(row: Row) -> Iterable[Row]:
 def answer_texts(row: Row) -> Iterable[Row]:
     """SQuAD: keep the accepted answers without their positions; an official article gives one row per question."""
     if "paragraphs" not in row:
-        return [{**row, "answers": list(row["answers"]["text"])}]
+        return [{**row, "answers": list(row["answers"]["text"])} if row.get("answers") else row]
     return [
         {
             "question": question["question"],
             "context": paragraph["context"],
-            "answers": [answer["text"] for answer in question["answers"]],
+            "answers": [answer["text"] for answer in question.get("answers", [])],
         }
         for paragraph in row["paragraphs"]
         for question in paragraph["qas"]

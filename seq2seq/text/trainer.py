@@ -29,7 +29,7 @@ class TextTrainer(Seq2SeqTrainer):
                 adapters.set_active_task(self.model, name)  # before the merge, so that it merges this task's adapters
             output = self.predict(task.encoded[split])
             texts[name] = decode(self.data.tokenizer, output.predictions)
-            metrics[name] = split_metrics(task.spec, texts[name], task.splits[split])
+            metrics[name] = split_metrics(task.spec, texts[name], task.splits[split]) if task.spec.metrics else {}
             metrics[name]["loss"] = output.metrics["test_loss"]
         return metrics, texts
 
@@ -47,7 +47,8 @@ class TextTrainer(Seq2SeqTrainer):
         for name, values in metrics.items():
             del values["loss"]
             values |= self._unwritable(name, split)
-        return Evaluation(average_over_tasks(metrics), {name: self._rows(name, split, texts[name]) for name in texts})
+        average = average_over_tasks(metrics) if all(metrics.values()) else {}
+        return Evaluation(average, {name: self._rows(name, split, texts[name]) for name in texts})
 
     def _unwritable(self, name: str, split: str) -> dict[str, float]:
         """The share of a split's targets that the tokenizer cannot write, if there are any."""
@@ -57,11 +58,10 @@ class TextTrainer(Seq2SeqTrainer):
         return {"unwritable": count / len(targets)} if count else {}
 
     def _rows(self, name: str, split: str, texts: list[str]) -> list[dict[str, str]]:
-        rows = self.data.tasks[name].splits[split]
-        return [
-            {"source": source, "target": target, "prediction": text}
-            for source, target, text in zip(rows["source"], rows["target"], texts, strict=True)
-        ]
+        task = self.data.tasks[name]
+        columns = ["source", "target"] if task.spec.metrics else ["source"]  # without targets there are no metrics
+        rows = task.splits[split].select_columns(columns)
+        return [{**row, "prediction": text} for row, text in zip(rows, texts, strict=True)]
 
 
 def make_trainer(prepared: Prepared, per_task: bool, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:

@@ -3,11 +3,12 @@
 keys        the JSON keys                 data, encoding      texts, and the token ids made of them
 rules       which keys fit each other     round_trip          targets that the tokenizer cannot write
 backbone    T5 and its tokenizer          trainer             training, and metrics of generated texts
-baselines   what needs no neural network
+baselines   what needs no neural network  prediction          rows of a file, with or without targets
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -19,6 +20,7 @@ from seq2seq.text.backbone import load_backbone
 from seq2seq.text.baselines import text_baselines
 from seq2seq.text.data import TextData, load_text_data
 from seq2seq.text.keys import TextKeys
+from seq2seq.text.prediction import load_file
 from seq2seq.text.rules import check_text
 from seq2seq.text.trainer import TextTrainer, make_trainer
 from seq2seq.workload import Baseline, Evaluation, Prepared
@@ -37,6 +39,9 @@ class TextWorkload(TextKeys):
 
     def load_data(self, arguments: Seq2SeqTrainingArguments) -> TextData:
         return load_text_data(self, arguments)
+
+    def load_file(self, path: Path, task: str | None, arguments: Seq2SeqTrainingArguments) -> TextData:
+        return load_file(self, path, task)
 
     def load_model(self, random: bool = False) -> nn.Module:
         return load_backbone(self.model_location, self.dtype, random)
