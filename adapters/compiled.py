@@ -1,7 +1,7 @@
 """Compiled models: torch.compile(module) puts ``_orig_mod.`` before the paths of its modules and parameters.
 
-    torch.compile(model)           a wrapper around the model          _orig_mod.encoder.block.0...
-    compiled_in_place(model)       the model, compiled as it was       encoder.block.0...
+torch.compile(model)           a wrapper around the model          _orig_mod.encoder.block.0...
+compiled_in_place(model)       the model, compiled as it was       encoder.block.0...
 """
 
 from torch import nn
@@ -23,7 +23,8 @@ def compiled_in_place(model: nn.Module) -> nn.Module:
     """Remove the wrappers of ``torch.compile`` from a model and its parts, which stay compiled with their options.
 
     Returns:
-        The model without wrappers: compiled as by ``model.compile()``, which changes no path.
+        The model without wrappers: compiled as by ``model.compile()``, which changes no path (and compiles nothing in
+        modules of torch's own classes).
     """
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):

@@ -1,7 +1,7 @@
 """The base class of the tuner's layers: their Parameters are in one module for each adapter.
 
-    enabled     the Parameters that train are those that ``set_adapter`` and ``set_requires_grad`` chose
-    disabled    none trains; which ones will train again is remembered, and the same two methods change it
+enabled     the Parameters that train are those that ``set_adapter`` and ``set_requires_grad`` chose
+disabled    none trains; which ones will train again is remembered, and the same two methods change it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,6 +46,7 @@ def freeze_when_disabled(module: Switched, disabled: bool) -> None:
         f"{layer}.{name}": parameter
         for layer in module.adapter_layer_names
         for name, parameter in attrgetter(layer)(module).named_parameters()
+        if parameter.is_leaf  # only leaves can be frozen; FSDP has others
     }
     remembered = vars(module).get(REMEMBERED)
     if disabled and remembered is None:

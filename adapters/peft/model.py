@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from adapters.base.architectures import ARCHITECTURES
 from adapters.base.kept_base import MergeError, check_linear_adapter
-from adapters.base.linear_layers import check_linear, features
+from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import OWNER, drop_owner, plan, share_in
-from adapters.saved.folder import CheckpointError
+from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 from adapters.validation import ConfigurationError, nearest_name
 
@@ -129,8 +129,8 @@ class TensorTrainModel(BaseTuner):
         self._check_mergeable(adapter_names, safe_merge, unload=True)
         if lost := self._active_besides(adapter_names):
             warnings.warn(
-                f"A plain model has the adapters that are merged; got adapter_names={list(adapter_names)} while {lost} "
-                "are active too, which it is without: name them too if they should act.",
+                f"The plain model keeps merged adapters only; got adapter_names={list(adapter_names)} with the active "
+                f"adapters {lost} besides, which are lost: name them too, or make only the merged ones active.",
                 stacklevel=2,
             )
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
@@ -158,15 +158,18 @@ class TensorTrainModel(BaseTuner):
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         """Switch adapters on or off; what trains when they are on again is what trained before."""
         for module in self._switched():
+            if not enabled:
+                freeze_when_disabled(module, True)
             if module.disable_adapters == enabled:
-                freeze_when_disabled(module, not enabled)
                 module.enable_adapters(enabled)
+            if enabled:
+                freeze_when_disabled(module, False)
 
     def _switched(self) -> list[Switched]:
         return [module for module in self.model.modules() if isinstance(module, Switched)]
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
-        plain = super()._unload_and_optionally_merge(*args, **kwargs)
+        plain = compiled_in_place(super()._unload_and_optionally_merge(*args, **kwargs))
         drop_owner(plain, whole=True)
         return plain
 
@@ -225,7 +228,8 @@ class TensorTrainModel(BaseTuner):
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
-            check_selection(peft_config, modules, default)
+            linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
+            check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
         deltas = {}
@@ -292,8 +296,9 @@ class TensorTrainModel(BaseTuner):
         for key in found:
             if DELTA in key and key not in known:
                 raise CheckpointError(
-                    f"An adapter loads into the linears that it was trained on; got a delta at {key.partition(DELTA)[0]} "
-                    f"({len(found.keys() - known)} tensors have no place): load it into its own base model."
+                    "An adapter loads into the linears that it was trained on; got a delta at "
+                    f"{key.partition(DELTA)[0].removeprefix(PEFT_PREFIX)}, which the model does not have: load it into "
+                    "its own base model."
                 )
         return found
 
