@@ -26,6 +26,9 @@ MATRIX_RANK = 16
 LAYER_SHAPE_MODES = (*SHAPE_MODES, "cheapest")
 """The values of a layer's `shape_mode`."""
 
+DELTA_SHAPE_MODE = "cheapest"
+"""The default `shape_mode` of a train beside a frozen weight, where it was measured (docs/performance.md)."""
+
 
 class ShapeCost(NamedTuple):
     """A shape, its multiply-adds per token and direction, its parameters, and the largest matrix rank of W."""

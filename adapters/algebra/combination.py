@@ -1,19 +1,39 @@
-"""combine and compare: sums and differences of saved adapters, given and written as folders."""
+"""combine and compare: sums and differences of saved adapters, given and written as folders.
+
+Deltas of one linear can be added core by core if they have the same raw shape. Adapters of different ranks often have
+different ones, as the default shape depends on the rank; the sum of any two is exact in the form B A:
+
+    shape             form of sum_i w_i x_i                        limited ranks
+    None              that of the adapters, which must agree       TT-rounding
+    "low_rank"        B (out, r) and A (r, in), matrix ranks add   truncated SVD
+    "first"           the raw shapes of the first adapter          TT-SVD
+    [[...], [...]]    this raw shape                               TT-SVD
+
+Without a limit the sum is exact, at the smallest ranks that hold it to ``EXACT`` of its norm for the last two.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from adapters.algebra.deltas import Deltas
 from adapters.algebra.folders import Directory, check_one_base, check_one_task
 from adapters.algebra.report import ApproximationReport
 from adapters.algebra.vectors import linear_combination
 from adapters.tables import render_table
+from adapters.validation import check_type, nearest_name, refuse
+from t3nsor.shapes import RawShape
+
+FIRST, LOW_RANK = "first", "low_rank"
+EXACT = 1e-12
+Shape = Literal["first", "low_rank"] | Sequence[Sequence[int]]
 
 
 def combine(
     directories: Sequence[Directory],
     weights: Sequence[float] | None = None,
     *,
+    shape: Shape | None = None,
     max_rank: int | Sequence[int] | None = None,
     rel_tol: float | None = None,
     task: str | None = None,
@@ -24,6 +44,9 @@ def combine(
     Args:
         directories: folders that ``Deltas.read`` supports.
         weights: w_i, not normalised: (1, -1) is a difference; None for the mean.
+        shape: the form of the sum, as above: "low_rank", "first" or a raw shape ((m_1..m_d), (n_1..n_d)), swapped for
+            linears of swapped sizes; with one, site modes are written as a delta for each linear. None keeps the raw
+            shapes, which must agree.
         max_rank, rel_tol: see ``Deltas.round``; by default the sum is exact, and ranks add.
         task: whose modules are read, see ``Deltas.read``. They are written for all tasks.
         output: the new folder; it may be one of ``directories``.
@@ -34,15 +57,33 @@ def combine(
     Raises:
         CheckpointError: a folder cannot be read, holds modules other than deltas of linears or modules for several
             tasks, or two name different bases. Nothing is written.
-        ValueError: weights are invalid, or deltas of one linear differ in size or raw shape. Nothing is written.
+        ValueError: weights or the shape are invalid, or deltas of one linear differ in size, or in raw shape without
+            ``shape``. Nothing is written.
     """
+    shape = _checked(shape)
     adapters = [Deltas.read(directory, task) for directory in directories]
     check_one_task(directories)
     check_one_base(directories)
+    if shape is not None:
+        adapters = [deltas.per_linear() for deltas in adapters]
+    raw_shape = {path: train.raw_shape for deltas in reversed(adapters) for path, train in deltas.items()}
+    if shape is not None:
+        adapters = [deltas.to_low_rank() for deltas in adapters]
     total = Deltas.mean(adapters) if weights is None else linear_combination(adapters, weights)
-    rounded, report = total.round(max_rank, rel_tol)
+    if shape in (None, LOW_RANK):
+        rounded, report = total.round(max_rank, rel_tol)
+    else:
+        rel_tol = EXACT if max_rank is None and rel_tol is None else rel_tol
+        rounded, report = total.reshaped(raw_shape if shape == FIRST else shape, max_rank=max_rank, rel_tol=rel_tol)
     rounded.write(output, like=directories[0])
     return report
+
+
+def _checked(shape: Shape | None) -> Shape | None:
+    if isinstance(shape, str) and shape not in (FIRST, LOW_RANK):
+        fix = f"{nearest_name(shape, (FIRST, LOW_RANK))} A raw shape is for example [[12, 16, 16], [8, 8, 12]]"
+        refuse("shape", "must be a name or a raw shape", repr(shape), fix, "combine")
+    return shape if shape is None or isinstance(shape, str) else check_type("shape", shape, RawShape, "combine")
 
 
 @dataclass(frozen=True)

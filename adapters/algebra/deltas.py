@@ -9,7 +9,7 @@ Cores are float64 in memory and float32 in a folder. Sums and differences of suc
 Ilharco et al. 2022 (arXiv:2212.04089).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +22,7 @@ from adapters.algebra.lora import write_lora
 from adapters.algebra.report import Approximation, ApproximationReport
 from adapters.algebra.vectors import DeltaVector
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from t3nsor.shapes import RawShape
 
 
 class Deltas(DeltaVector):
@@ -102,7 +103,7 @@ class Deltas(DeltaVector):
 
     def reshaped(
         self,
-        raw_shape: Sequence[Sequence[int]] | None = None,
+        raw_shape: Sequence[Sequence[int]] | Mapping[str, RawShape] | None = None,
         d: int | None = None,
         shape_mode: str | None = None,
         max_rank: int | Sequence[int] | None = None,
@@ -111,13 +112,16 @@ class Deltas(DeltaVector):
         """Return deltas with other factors by the TT-SVD of each dense delta, and the error.
 
         Args:
-            raw_shape, d, shape_mode: see the fields of tt_lora; linears of swapped sizes use the swapped raw_shape.
+            raw_shape, d, shape_mode: see the fields of tt_lora; linears of swapped sizes use the swapped raw_shape. Or
+                a raw shape for each path.
             max_rank, rel_tol: see ``t3nsor.tt_svd``, for each linear.
 
         Raises:
             ConfigurationError: the shape does not fit a linear.
         """
         self._check_per_linear("A raw shape is that of one linear")
+        if isinstance(raw_shape, Mapping):
+            return self._decomposed({path: raw_shape[path] for path in self}, max_rank, rel_tol)
         config = TensorTrainLoRAConfig(
             raw_shape=None if raw_shape is None else tuple(map(tuple, raw_shape)),
             d=d,
@@ -125,15 +129,20 @@ class Deltas(DeltaVector):
             rank=max_rank if isinstance(max_rank, int) else TensorTrainLoRAConfig.rank,
         )
         shapes = {path: chosen_shape(config, *train.shape) for path, train in self.items()}
-        return self._approximated(
-            {path: t3.tt_svd(train.full(), shapes[path], max_rank, rel_tol) for path, train in self.items()}
-        )
+        return self._decomposed(shapes, max_rank, rel_tol)
 
     def __repr__(self) -> str:
         ranks = max((max(train.ranks) for train in self.values()), default=0)
         if self.sites is not None:
             return f"Deltas(one tensor for {len(self.sites.indices)} linears, ranks up to {ranks})"
         return f"Deltas({len(self)} linears, {len(self.biases)} biases, ranks up to {ranks})"
+
+    def _decomposed(
+        self, shapes: Mapping[str, RawShape], max_rank: int | Sequence[int] | None, rel_tol: float | None
+    ) -> tuple["Deltas", ApproximationReport]:
+        return self._approximated(
+            {path: t3.tt_svd(train.full(), shapes[path], max_rank, rel_tol) for path, train in self.items()}
+        )
 
     def _approximated(self, trains: dict[str, t3.TensorTrain]) -> tuple["Deltas", ApproximationReport]:
         report = ApproximationReport({path: Approximation.of(self[path], trains[path]) for path in self})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import t3nsor as t3
 from adapters.algebra.sites import Sites, sites_of, stacked
 from adapters.base.adapted_linear import AdaptedLinear
-from adapters.compiled import uncompiled
+from adapters.compiled import original_path, uncompiled
 from adapters.injection import attachments
 from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
 from adapters.saved.folder import PEFT_PREFIX
@@ -109,19 +109,21 @@ def _sum(path: str, a: t3.TensorTrain, b: t3.TensorTrain) -> t3.TensorTrain:
     if a.raw_shape != b.raw_shape:
         raise ConfigurationError(
             f"Several adapters of one linear must have the same raw shape to be summed; got {a.raw_shape} and "
-            f"{b.raw_shape} at {path}: give both the same raw_shape, or save them separately."
+            f"{b.raw_shape} at {path}: give both the same raw_shape, or save each and add them by "
+            'adapters.combine(folders, shape="low_rank", output=...).'
         )
     return a + b
 
 
 def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
-    """Yield the path of each linear with an active delta, and the delta's module."""
-    for path, module in model.named_modules():
+    """Yield the path of each linear with an active or merged delta, and the delta's module."""
+    for compiled_path, module in model.named_modules():
+        path = original_path(compiled_path)
         if isinstance(module, AdaptedLinear):
             for controller in module.beside.values():
                 if controller.active is not None:
                     yield path, controller.active
         elif hasattr(module, "tt_lora_delta") and not module.disable_adapters:
-            for name in module.active_adapters:
+            for name in dict.fromkeys([*module.merged_adapters, *module.active_adapters]):
                 if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainDelta):
                     yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adapters.compiled import original_path
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError, FolderKind, folder_kind, read_tensors, write_files
 from adapters.saved.model_card import remove_model_card
 
@@ -22,7 +23,7 @@ def read_by_path(directory: Path, kind: FolderKind) -> dict[str, dict[str, Tenso
     """
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in read_tensors(directory)[0].items():
-        path, is_delta, rest = name.removeprefix(PEFT_PREFIX).partition(MARKS[kind])
+        path, is_delta, rest = original_path(name).removeprefix(PEFT_PREFIX).partition(MARKS[kind])
         if not is_delta:
             raise CheckpointError(
                 f"Algebra supports deltas of linears only; got {name!r} in {directory}: save the adapter without the "

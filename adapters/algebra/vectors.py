@@ -70,8 +70,8 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
             if a.raw_shape != b.raw_shape:
                 raise ValueError(
                     f"Deltas of one linear must have the same raw shape to be added; got {a.raw_shape} and "
-                    f"{b.raw_shape} at {path}: convert one with reshaped(raw_shape=...), with an error, or both with "
-                    "to_low_rank(), exactly."
+                    f"{b.raw_shape} at {path}: convert both with to_low_rank(), exactly, or one with "
+                    'reshaped(raw_shape=...); combine does it with shape="low_rank" or shape="first".'
                 )
             trains[path] = a + b
         biases = {**other.biases, **self.biases}
@@ -158,7 +158,7 @@ class DeltaVector(Mapping[str, t3.TensorTrain]):
         if self.sites != other.sites:
             raise ValueError(
                 f"Tensors for the whole model must have the same sites to be added or compared; got {self} and "
-                f"{other}: use per_linear() of both."
+                f'{other}: use per_linear() of both; combine does it with shape="low_rank".'
             )
         pairs = [(path, self[path], other[path]) for path in self if path in other]
         for path, a, b in pairs:

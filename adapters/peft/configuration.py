@@ -6,7 +6,7 @@ chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules``
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,17 @@ from peft import PeftConfig, PeftType
 
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.card import extend_card
+from adapters.peft.selection import WHERE, check_values
+from adapters.validation import refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
+INSTEAD = {
+    "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
+    "layers": "use layers_to_transform",
+    "sublayers": r"write target_modules as a pattern for whole paths, such as '.*\.SelfAttention\.[qv]'",
+}
+"""What PEFT has in place of fields of the kind tt_lora that this configuration lacks."""
 
 
 @dataclass
@@ -37,6 +45,9 @@ class TensorTrainConfig(PeftConfig):
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
         modules_to_save: modules that train as a whole and are saved too, such as a new classification head.
+        kind, stacks, layers, sublayers: not stored; keys of a description ``{"kind": "tt_lora", ...}``, such as one of
+            ``adapters.published``, which can be given as ``TensorTrainConfig(**description)``. PEFT has other fields
+            for the last three, so they are refused unless they are None.
 
     Raises:
         ConfigurationError: a tensor-train field has a value that does not fit.
@@ -66,9 +77,23 @@ class TensorTrainConfig(PeftConfig):
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
     modules_to_save: list[str] | None = None
+    kind: InitVar[str] = METHOD
+    stacks: InitVar[Any] = None
+    layers: InitVar[Any] = None
+    sublayers: InitVar[Any] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, kind: str, stacks: Any, layers: Any, sublayers: Any) -> None:
         super().__post_init__()
+        if kind != METHOD:
+            refuse(
+                "kind", f"must be {METHOD!r}, the kind of this tuner", repr(kind), "use adapters.attach for it", WHERE
+            )
+        for key, value in {"stacks": stacks, "layers": layers, "sublayers": sublayers}.items():
+            if value is not None:
+                refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
+        check_values(self)
+        if self.modules_to_save is not None:
+            self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())
         checked = self.to_adapter_config().to_dict()
         for name in self._tensor_train_fields():

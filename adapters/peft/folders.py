@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from adapters.base.architectures import architecture_values
+from adapters.compiled import original_path
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.saved.folder import CONFIG_NAME, CheckpointError, FolderKind, read_config, read_tensors
 
@@ -29,7 +30,7 @@ def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:
             f"{CONFIG_NAME} holds a valid TensorTrainConfig; got another one in {directory} "
             f"({str(error).rstrip('.')}): save the adapter again."
         ) from None
-    return config, read_tensors(directory)[0]
+    return config, {original_path(name): tensor for name, tensor in read_tensors(directory)[0].items()}
 
 
 def create_folder(destination: Path, write: Callable[[Path], object]) -> None:

@@ -1,12 +1,12 @@
 """A linear of the base with one TT delta for each PEFT adapter.
 
-    y = W x + b + sum over the active adapters of s (T x + c)        x (..., in) -> y (..., out)
+    y = W x + b + sum over the active and the merged adapters of s (T x + c)        x (..., in) -> y (..., out)
 
     base_layer       the linear as it was: W (out, in) and b (out,), frozen; a Conv1D stores W transposed
     tt_lora_delta    {adapter name: TensorTrainDelta}, float32 for any dtype of the base
 
-While merged, the base layer holds W + sum of s T and b + sum of s c; unmerging puts the kept W and b back
-(``adapters.base.kept_base``), so it is exact in every dtype.
+While some are merged, the base layer holds W + sum of s T and b + sum of s c of these, and the other active ones act
+beside it; unmerging puts the kept W and b back (``adapters.base.kept_base``), so it is exact in every dtype.
 """
 
 from collections.abc import Sequence
@@ -106,8 +106,9 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters:
             self.unmerge()
-        acting = [] if self.disable_adapters or self.merged else self.active_adapters
-        deltas = [self.tt_lora_delta[name] for name in acting if name in self.tt_lora_delta]
+        acting = [] if self.disable_adapters else self.active_adapters
+        beside = [name for name in acting if name in self.tt_lora_delta and name not in self.merged_adapters]
+        deltas = [self.tt_lora_delta[name] for name in beside]
         base = self.base_layer
         if args or kwargs or not self._is_plain() or not any(delta.fuses for delta in deltas):
             return add_deltas(base(x, *args, **kwargs), x, deltas)

@@ -4,12 +4,14 @@
     keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
     keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
     what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
+    torch.compile(model)            compiled in place, so that these names are the same
 
 PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so
 the three methods where PEFT acts on it are overridden.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,20 +19,24 @@ import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from adapters.base.architectures import ARCHITECTURES
 from adapters.base.kept_base import MergeError, check_linear_adapter
-from adapters.base.linear_layers import check_linear, features
+from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
-from adapters.peft.layer import TensorTrainPeftLayer
+from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.selection import check_selection
 from adapters.peft.shared import OWNER, drop_owner, plan, share_in
+from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
-from adapters.validation import ConfigurationError
+from adapters.validation import ConfigurationError, nearest_name
 
 RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
 """Parts that PEFT and this tuner add to the paths of a base model."""
+DELTA = ".tt_lora_delta."
 
 
 class TensorTrainModel(BaseTuner):
@@ -43,28 +49,66 @@ class TensorTrainModel(BaseTuner):
         **{name: list(entry.feed_forward().linears) for entry in ARCHITECTURES for name in entry.model_types},
     }
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Hold the model itself if it is a compiled one, which stays compiled; see ``compiled_in_place``."""
+        super().__setattr__(name, compiled_in_place(value) if name == "model" else value)
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
         passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
         """
-        config, active = self.peft_config[adapter_name], self.active_adapters
+        model, config, active = compiled_in_place(model), self.peft_config[adapter_name], self.active_adapters
         if config.to_adapter_config().shared_slots():
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make adapters active, and trainable unless ``inference_mode``; merged ones are unmerged first.
+
+        Raises:
+            ConfigurationError: the model has no adapter of such a name.
+        """
+        self._check_names(adapter_name)
+        with as_when_enabled(self._switched()):
+            super().set_adapter(adapter_name, inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Freeze adapters or let them train.
+
+        Raises:
+            ConfigurationError: the model has no adapter of such a name.
+        """
+        self._check_names(adapter_names)
+        with as_when_enabled(self._switched()):
+            super().set_requires_grad(adapter_names, requires_grad)
+
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove one adapter, with the Parameters that its deltas share."""
+        """Remove one adapter, with the Parameters that its deltas share; what else is frozen stays frozen."""
+        trainable = {parameter for parameter in self.parameters() if parameter.requires_grad}
+        stay_active = [name for name in self.active_adapters if name != adapter_name]
         super().delete_adapter(adapter_name)
         drop_owner(self.model)
+        if stay_active:
+            for parameter in self.parameters():
+                parameter.requires_grad_(parameter in trainable)
+        else:
+            self.set_requires_grad([n for n in self.active_adapters if self.peft_config[n].inference_mode], False)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Merge in place, until ``unmerge_adapter``; see ``TensorTrainPeftLinear.merge``.
 
+        Active adapters that are not merged go on acting, and training, beside the merged weight.
+
+        Args:
+            adapter_names: those to merge; None for the active ones.
+            safe_merge: check that the merged weights are finite.
+
         Raises:
+            ConfigurationError: the model has no adapter of such a name.
             MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is
                 unchanged.
         """
@@ -76,11 +120,19 @@ class TensorTrainModel(BaseTuner):
     ) -> nn.Module:
         """The base model with the deltas in its weights; raises as ``merge_adapter``.
 
+        A warning names the active adapters that are not in ``adapter_names``, as the plain model is without them.
+
         Raises:
             MergeError: also for a delta with a bias beside a linear without one. The model's configuration has no bias
                 there, so the plain model would lose it when it is saved and loaded.
         """
         self._check_mergeable(adapter_names, safe_merge, unload=True)
+        if lost := self._active_besides(adapter_names):
+            warnings.warn(
+                f"The plain model keeps merged adapters only; got adapter_names={list(adapter_names)} with the active "
+                f"adapters {lost} besides, which are lost: name them too, or make only the merged ones active.",
+                stacklevel=2,
+            )
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
@@ -103,8 +155,21 @@ class TensorTrainModel(BaseTuner):
         """Switch the deltas off, their biases included, so that the model computes what the base does."""
         self._enable_adapter_layers(enabled=False)
 
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        """Switch adapters on or off; what trains when they are on again is what trained before."""
+        for module in self._switched():
+            if not enabled:
+                freeze_when_disabled(module, True)
+            if module.disable_adapters == enabled:
+                module.enable_adapters(enabled)
+            if enabled:
+                freeze_when_disabled(module, False)
+
+    def _switched(self) -> list[Switched]:
+        return [module for module in self.model.modules() if isinstance(module, Switched)]
+
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
-        plain = super()._unload_and_optionally_merge(*args, **kwargs)
+        plain = compiled_in_place(super()._unload_and_optionally_merge(*args, **kwargs))
         drop_owner(plain, whole=True)
         return plain
 
@@ -119,7 +184,27 @@ class TensorTrainModel(BaseTuner):
                 )
         yield
 
+    def _check_names(self, names: str | Sequence[str]) -> None:
+        for name in [names] if isinstance(names, str) else names:
+            if name not in self.peft_config:
+                raise ConfigurationError(
+                    f"An adapter is chosen by its name; got {name!r}: {nearest_name(name, self.peft_config)}"
+                )
+
+    def _active_besides(self, names: Sequence[str] | None) -> list[str]:
+        """Return the active adapters that are neither merged nor named."""
+        lost = set()
+        for layer in self.model.modules():
+            if names is not None and isinstance(layer, TensorTrainPeftLinear) and not layer.disable_adapters:
+                lost |= (set(layer.active_adapters) & set(layer.tt_lora_delta)) - {*layer.merged_adapters, *names}
+        return sorted(lost)
+
     def _check_mergeable(self, adapter_names: list[str] | None, safe_merge: bool, unload: bool = False) -> None:
+        if isinstance(adapter_names, str):
+            raise TypeError(
+                f"adapter_names should be a list of strings, got {adapter_names!r}: write [{adapter_names!r}]."
+            )
+        self._check_names(adapter_names or ())
         for path, layer in self.model.named_modules():
             if not isinstance(layer, TensorTrainPeftLinear):
                 continue
@@ -138,13 +223,18 @@ class TensorTrainModel(BaseTuner):
                 layer.merged_tensors(names, safe_merge=True)
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
-        """Check that the configuration fits all targets before the first of them is replaced."""
+        """Check that the configuration fits the model before the first of its targets is replaced."""
+        adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
+        modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
+        if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
+            default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
+            linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
+            check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
-        adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         deltas = {}
-        for path, module in model.named_modules():
-            if path and not path.startswith(adapted) and self._check_target_module_exists(peft_config, path):
+        for path, module in modules.items():
+            if self._check_target_module_exists(peft_config, path):
                 base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
                 check_linear(base, path)
                 with torch.device("meta"):
@@ -187,8 +277,30 @@ class TensorTrainModel(BaseTuner):
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        head, found, tail = key.partition(f".tt_lora_delta.{adapter_name}.")
-        return f"{head}.tt_lora_delta.{tail}" if found else super()._remove_adapter_name_from_key(key, adapter_name)
+        """The name in a file; that of the original module if a part of the model has been compiled since."""
+        head, found, tail = original_path(key).partition(f".tt_lora_delta.{adapter_name}.")
+        return f"{head}.tt_lora_delta.{tail}" if found else super()._remove_adapter_name_from_key(head, adapter_name)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The tensors of a file under their names in the model.
+
+        Raises:
+            CheckpointError: the model has no place for one of them.
+        """
+        named = {original_path(key) if DELTA in key else key: tensor for key, tensor in state_dict.items()}
+        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, named)
+        known = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+        for key in found:
+            if DELTA in key and key not in known:
+                raise CheckpointError(
+                    "An adapter loads into the linears that it was trained on; got a delta at "
+                    f"{key.partition(DELTA)[0].removeprefix(PEFT_PREFIX)}, which the model does not have: load it into "
+                    "its own base model."
+                )
+        return found
 
 
 def _check_name(name: str, paths: list[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import t3nsor as t3
 from adapters.tensor_train.modes import RawShape, all_two_sided, shape_of_modes
+from t3nsor.cheap_shapes import DELTA_SHAPE_MODE
 from t3nsor.cheap_shapes import layer_shape as shape_by_mode
 
 ShapeMode = Literal["ascending", "descending", "mixed", "reversed_out", "in_only", "out_only", "cheapest"]
@@ -43,7 +44,7 @@ def resolve_shape_mode(config: Any) -> ShapeMode | None:
         return config.shape_mode
     own_cores = config.format == "tensor_train" and not (config.shared_cores or config.disabled_cores)
     measured = two_sided and own_cores and isinstance(config.rank, int) and config.core_activation is None
-    return "cheapest" if config.prefers_cheapest_shape and measured else "ascending"
+    return DELTA_SHAPE_MODE if config.prefers_cheapest_shape and measured else "ascending"
 
 
 def layer_shape(

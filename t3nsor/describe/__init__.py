@@ -1,7 +1,8 @@
 """The size and cost of a tensor network in place of a dense matrix, for choosing shapes and ranks.
 
-    print(t3.describe(t3.TTLinear(768, 3072, d=3, tt_rank=8, device="meta")))     one layer, without allocating memory
-    python -m t3nsor.describe 768 3072 --rank 4 8 --d 2 3                         a table with a row for each choice
+    layer = t3.TTLinear(768, 3072, d=3, tt_rank=8, shape_mode="cheapest", device="meta")
+    print(t3.describe(layer))                                  one layer, without allocating memory: 6,656 parameters
+    python -m t3nsor.describe 768 3072 --rank 4 8 --d 2 3      a table with a row for each choice, by default "cheapest"
 
 W (M, N) from cores (r_{k-1}, m_k, n_k, r_k):  parameters = sum_k r_{k-1} m_k n_k r_k,  compression = M N / parameters.
 Costs are those of the product without a bias, per token, that is per vector of length N; work that depends on the cores

@@ -1,9 +1,10 @@
 """Print a table of choices for one linear layer, a row for each number of cores, rank and shape mode.
 
     python -m t3nsor.describe 768 3072
-    python -m t3nsor.describe 768 3072 --d 2 3 4 --rank 4 8 16 --shape-mode ascending mixed --tokens 4096
+    python -m t3nsor.describe 768 3072 --d 2 3 4 --rank 4 8 16 --shape-mode cheapest ascending --tokens 4096
 
-Flops are per token of a batch, by the strategy that the cost model expects to be the fastest.
+The default shape mode is that of a delta beside a frozen weight; `TTLinear` in place of a weight has "ascending". Flops
+are per token of a batch, by the strategy that the cost model expects to be the fastest.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from ..cheap_shapes import LAYER_SHAPE_MODES
+from ..cheap_shapes import DELTA_SHAPE_MODE, LAYER_SHAPE_MODES
 from ..linear import TTLinear
 from . import Description, by, describe
 
@@ -25,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out_features", type=int)
     parser.add_argument("--d", type=int, nargs="+", default=[2, 3, 4], help="how many cores")
     parser.add_argument("--rank", type=int, nargs="+", default=[2, 4, 8, 16], help="ranks, clipped at each bond")
-    parser.add_argument("--shape-mode", nargs="+", default=["ascending"], choices=LAYER_SHAPE_MODES, metavar="MODE")
+    parser.add_argument(
+        "--shape-mode", nargs="+", default=[DELTA_SHAPE_MODE], choices=LAYER_SHAPE_MODES, metavar="MODE"
+    )
     parser.add_argument("--tokens", type=int, default=1024, help="vectors in a batch")
     options = parser.parse_args(arguments)
     try:

@@ -104,7 +104,7 @@ class TestInjection:
     @pytest.mark.parametrize(
         ("fields", "error", "sentence"),
         [
-            ({"target_modules": ["nowhere"]}, NoMatchingPeftModuleError, "nowhere"),
+            ({"target_modules": ["nowhere"]}, ConfigurationError, "got 'nowhere': known are k, lm_head, o"),
             ({"target_modules": ["wi", "layer_norm"]}, TypeError, "got a T5LayerNorm at encoder"),
             (
                 {"raw_shape": [[2, 3, 4], [2, 2, 4]], "target_modules": ["wi", "q"]},
