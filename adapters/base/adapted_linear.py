@@ -35,6 +35,11 @@ class AdaptedLinear(Mergeable, nn.Linear):
         self.after = nn.ModuleDict()
         self.train(linear.training)
 
+    def plain(self) -> nn.Linear:
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        linear.weight, linear.bias = self.weight, self.bias
+        return linear
+
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         base = super().base_at(model, path, config)

@@ -26,6 +26,14 @@ class Mergeable(KeptBase):
             model.set_submodule(path, base)
         return base
 
+    def plain(self) -> nn.Module:
+        """A module of the base's own class with the Parameters that are here now."""
+        raise NotImplementedError
+
+    def uninstall(self, model: nn.Module, path: str) -> None:
+        """Put ``plain`` at ``path``, where this host is, in its place: the opposite of ``install``."""
+        model.set_submodule(path, self.plain().train(self.training))
+
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         """The module with the weight at ``path``, already adapted or not.

@@ -127,7 +127,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     check_keys(values, known, "the configuration")
 
     run = _read(RunArguments, values, "the run", PATHS)
-    task = _read(workload, values, f"the workload {workload.name!r}", workload.paths)
+    task = read_workload({**values, "workload": workload.name})
     defaults = TRAINING_DEFAULTS | {"do_predict": "test" in task.splits}
     training = {
         key: check_type(key, value, _plain_type(arguments[key]), "the training arguments")
@@ -140,6 +140,12 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     experiment = Experiment(run, task, extras, configs, training)
     check_experiment(experiment)
     return experiment
+
+
+def read_workload(values: Mapping[str, Any]) -> Workload:
+    """The workload of a configuration, each key of it checked by itself only, so that its data need not exist."""
+    workload = workload_class(values.get("workload", DEFAULT_WORKLOAD))
+    return _read(workload, values, f"the workload {workload.name!r}", workload.paths)
 
 
 def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None:
