@@ -119,10 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(
-            f"Refused: An export needs a writable destination; got {options.destination} ({error}): choose another one.",
-            file=sys.stderr,
-        )
+        given = f"{options.destination} ({error})"
+        print(f"Refused: An export needs a writable destination; got {given}: choose another one.", file=sys.stderr)
         return 2
     print(options.destination)
     return 0

@@ -31,11 +31,10 @@ PLAIN = {
         {"kind": "tt_layer_norm", "sublayers": ["self_attention", "final"]},
         {"kind": "lm_head"},
     ],
-} | {
-    name: LINEAR[name]
-    for name in ("scale_norm", "tt_layer_norm", "layer_norm", "lm_head", "intrinsic_said", "shared", "patterns")
-    + ("principal", "composed", "tensor_basis", "cp", "one_tensor")
 }
+WITHOUT_BIAS = ["scale_norm", "tt_layer_norm", "layer_norm", "lm_head", "intrinsic_said", "shared", "patterns"]
+WITHOUT_BIAS += ["principal", "composed", "tensor_basis", "cp", "one_tensor"]
+PLAIN |= {name: LINEAR[name] for name in WITHOUT_BIAS}
 WITH_BIAS = {name: LINEAR[name] for name in ("tt_lora", "tt_lora_attention", "bitfit", "tensor_ring")} | {
     "after": {"kind": "tt_single", "rank": 2, "bias": "dense"},
     "norms alone": {"kind": "bitfit", "lm_head": False, "layers": [0], "stacks": ["decoder"]},
@@ -61,7 +60,7 @@ def check_plain(model, like):
     for module in model.modules():
         assert not type(module).__module__.startswith("adapters")
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._state_dict_hooks, module._backward_hooks)
-        assert not any(hooks) and not module._forward_pre_hooks_with_kwargs
+        assert not any((*hooks, module._forward_pre_hooks_with_kwargs))
         assert not {"adapter_attachments", "freezing_report", "save_pretrained"} & set(vars(module))
     assert list(model.state_dict()) == list(like.state_dict())
     trains = {name: parameter.requires_grad for name, parameter in like.named_parameters()}

@@ -137,7 +137,8 @@ def test_refused_and_nothing_is_written(case, run, by_task, backbone, tmp_path, 
     given = [text.format(**names) for text in (source, destination, *more)]
     assert export.main(given) == 2
     refusal = capsys.readouterr().err
-    assert refusal.startswith("Refused: ") and refusal.count("\n") == 1
+    assert refusal.startswith("Refused: ")
+    assert refusal.count("\n") == 1
     assert words in refusal
     assert files(tmp_path) == before
 
