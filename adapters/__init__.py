@@ -8,6 +8,7 @@ adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 adapters.merge_and_unload(model)                           a plain model of transformers, to be saved by save_pretrained
 """
 
+from adapters.acting import check_acts
 from adapters.active_task import set_active_task
 from adapters.adaptive_ranks import RankChange, RankReport, RankSchedule, adapt_ranks, fit_ranks, orthogonalize
 from adapters.algebra import Approximation, ApproximationReport, Comparison, Deltas, combine, compare
@@ -117,6 +118,7 @@ __all__ = [
     "as_configs",
     "attach",
     "attachments",
+    "check_acts",
     "combine",
     "compare",
     "fit_ranks",

@@ -21,6 +21,7 @@ from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_fro
 from adapters.base.linear_layers import features
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
+from adapters.base.weight_readers import weight_reader
 
 
 class AdaptedLinear(Mergeable, nn.Linear):
@@ -43,6 +44,9 @@ class AdaptedLinear(Mergeable, nn.Linear):
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         base = super().base_at(model, path, config)
+        if (reader := weight_reader(model, path)) is not None:
+            reads, fix = reader
+            config.refuse("kind", "adapts linears that their parents call", f"{path}, whose weight {reads}", fix)
         if type(base) not in (nn.Linear, cls):
             given = f"a {type(base).__name__} at {path}"
             config.refuse("kind", "adapts plain nn.Linear modules", given, "load the model without quantisation")

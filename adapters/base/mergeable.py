@@ -72,6 +72,14 @@ class Mergeable(KeptBase):
         """The adapters here, with their paths below this module."""
         return [(name, module) for name, module in self.named_modules() if isinstance(module, AdapterController)]
 
+    @property
+    def acting(self) -> list[str]:
+        if self.is_merged:
+            return []
+        return [
+            path.rpartition(".")[2] for path, controller in self.named_controllers() if controller.active is not None
+        ]
+
     def train(self, mode: bool = True) -> nn.Module:
         if mode:
             self.restore_base()

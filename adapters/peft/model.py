@@ -22,6 +22,7 @@ from torch import nn
 from adapters.base.architectures import ARCHITECTURES
 from adapters.base.kept_base import MergeError, check_linear_adapter
 from adapters.base.linear_layers import check_linear, features
+from adapters.base.weight_readers import check_is_called
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.linear import TensorTrainPeftLinear
@@ -146,6 +147,7 @@ class TensorTrainModel(BaseTuner):
         for path, module in model.named_modules():
             if path and not path.startswith(adapted) and self._check_target_module_exists(peft_config, path):
                 base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
+                check_is_called(model, path)
                 check_linear(base, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
