@@ -5,11 +5,11 @@
 
 Two passes find the second form, without a permanent hook:
 
-1. Every pass is watched by a hook for all modules. An adapted module is suspicious if it was not called although its
-   parent was. Adapters that are merged, or inactive as those of other tasks, are not expected to be called; neither are
-   modules whose parent was not called, such as an expert without a token or a decoder that is not used.
-2. Only if there are any, the pass is repeated and its operations are watched for one that has the weight of a
-   suspicious module as an argument. One that is found is refused; the others are branches that were not taken.
+1. A hook for all modules notes which are called. Adapters that are merged, or inactive as those of other tasks, are not
+   expected to be.
+2. Only if an adapted module was not called, the pass is repeated and its operations are watched for one that has the
+   weight of such a module as an argument. One that is found is refused. The others are rightly unused: an expert without
+   a token, a decoder if only the encoder runs, a branch that was not taken.
 """
 
 import contextlib
@@ -82,13 +82,12 @@ class WatchedPass:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "WatchedPass":
-        if any(host.acting for host in self.model.modules() if isinstance(host, KeptBase)):
-            # a hook on a module itself can change what its parents do: the fast path of torch's encoder layer looks
-            hook = register_module_forward_pre_hook(lambda module, _: self.called.add(module))
-            self._stack.callback(hook.remove)
-            self._stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)  # that it is called twice
+        # a hook on a module itself can change what its parent does: the fast path of torch's encoder layer looks for one
+        hook = register_module_forward_pre_hook(lambda module, _: self.called.add(module))
+        self._stack.callback(hook.remove)
+        self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+        self._stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)  # that its wrapper calls the hook too
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -98,53 +97,39 @@ class WatchedPass:
         """The paths that ``check_acts`` returns; raises as it does.
 
         Args:
-            repeat: runs the same pass once more, which happens only if a module is suspicious.
+            repeat: runs the same pass once more, which happens only if an adapted module was not called.
         """
-        suspicious = self._suspicious()
-        if not suspicious:
+        idle = {
+            path: module
+            for path, module in self.model.named_modules()
+            if isinstance(module, KeptBase) and module.acting and module not in self.called
+        }
+        if not idle:
             return []
         with random_numbers_kept(), torch.compiler.set_stance("force_eager"):
-            read = self._read_weights(suspicious, repeat)
+            read = self._read_weights(idle, repeat)
         if read:
-            names = ", ".join(f"{path} ({', '.join(suspicious[path].acting)})" for path in read)
+            names = ", ".join(f"{path} ({', '.join(idle[path].acting)})" for path in read)
             raise ConfigurationError(
                 f"An adapted module must be called for its adapters to act; got a forward pass that reads the weights "
                 f"of {names} without calling them, so that they have no effect: leave these modules out, or merge."
             )
-        return [path for path in suspicious if not isinstance(self._parent(path), CONTAINERS)]
+        return [path for path in idle if self._is_in_use(self.model.get_submodule(path.rpartition(".")[0]))]
 
-    def _suspicious(self) -> dict[str, KeptBase]:
-        """Adapted modules by path that were not called although the module that holds them was."""
-        return {
-            path: module
-            for path, module in self.model.named_modules()
-            if isinstance(module, KeptBase)
-            and module.acting
-            and module not in self.called
-            and self._holder(path) in self.called
-        }
+    def _is_in_use(self, parent: nn.Module) -> bool:
+        """Whether the pass went through this module; one without a forward, such as a list of experts, does not count."""
+        return not isinstance(parent, CONTAINERS) and not self.called.isdisjoint(parent.modules())
 
-    def _parent(self, path: str) -> nn.Module:
-        return self.model.get_submodule(path.rpartition(".")[0])
-
-    def _holder(self, path: str) -> nn.Module:
-        """The nearest module above that has a forward."""
-        while path:
-            path = path.rpartition(".")[0]
-            if not isinstance(module := self.model.get_submodule(path), CONTAINERS):
-                break
-        return module
-
-    def _read_weights(self, suspicious: dict[str, KeptBase], repeat: Callable[[], Any]) -> list[str]:
+    def _read_weights(self, idle: dict[str, KeptBase], repeat: Callable[[], Any]) -> list[str]:
         """Paths of the modules whose weight is an argument of an operation in the repeated pass.
 
         A weight that a called module holds too, such as an embedding tied to the head, does not count.
         """
-        own = {id(module.base_module()): path for path, module in suspicious.items()}
+        own = {id(module.base_module()): path for path, module in idle.items()}
         elsewhere = {id(p) for m in self.called if id(m) not in own for p in m.parameters(recurse=False)}
         paths = {
             id(parameter): path
-            for path, module in suspicious.items()
+            for path, module in idle.items()
             for parameter in module.base_module().parameters(recurse=False)
             if id(parameter) not in elsewhere
         }

@@ -133,6 +133,13 @@ def test_a_weight_that_is_read_is_refused_by_name(name, form):
         assert adapters.check_acts(model.train(), batch()) == []
 
 
+def test_a_weight_that_the_base_itself_reads_is_refused():
+    model = peft.get_peft_model(ReadsInEvaluation(), TensorTrainConfig(target_modules=["proj"], rank=2))
+    assert adapters.check_acts(model, batch()) == []
+    with pytest.raises(adapters.ConfigurationError, match=r"weights of base_model\.model\.proj \(default\)"):
+        adapters.check_acts(model.eval(), batch())
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_the_fast_path_of_an_encoder_layer_is_found_although_hooks_would_switch_it_off(batch_first):
     layer = nn.TransformerEncoderLayer(D, 2, 16, dropout=0.0, batch_first=batch_first)
