@@ -8,8 +8,8 @@ Two passes find the second form, without a permanent hook:
 1. A hook for all modules notes which are called. Adapters that are merged, or inactive as those of other tasks, are not
    expected to be.
 2. Only if an adapted module was not called, the pass is repeated and its operations are watched for one that has the
-   weight of such a module as an argument. One that is found is refused. The others are rightly unused: an expert without
-   a token, a decoder if only the encoder runs, a branch that was not taken.
+   weight of such a module as an argument. One that is found is refused. The others are rightly unused: an expert
+   without a token, a decoder if only the encoder runs, a branch that was not taken.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ class WatchedPass:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "WatchedPass":
-        # a hook on a module itself can change what its parent does: the fast path of torch's encoder layer looks for one
+        # not a hook on the module itself, which torch's encoder layer sees and then calls its linears
         hook = register_module_forward_pre_hook(lambda module, _: self.called.add(module))
         self._stack.callback(hook.remove)
         self._stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -117,7 +117,7 @@ class WatchedPass:
         return [path for path in idle if self._is_in_use(self.model.get_submodule(path.rpartition(".")[0]))]
 
     def _is_in_use(self, parent: nn.Module) -> bool:
-        """Whether the pass went through this module; one without a forward, such as a list of experts, does not count."""
+        """Whether the pass went through this module; a list, as of experts, has no forward and does not count."""
         return not isinstance(parent, CONTAINERS) and not self.called.isdisjoint(parent.modules())
 
     def _read_weights(self, idle: dict[str, KeptBase], repeat: Callable[[], Any]) -> list[str]:
