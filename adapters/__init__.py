@@ -5,8 +5,10 @@ adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, retur
 print(adapters.summary(model))                             trainable parameters by group and layer
 with adapters.merged(model): ...                           evaluate at the cost of the base model
 adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
+adapters.merge_and_unload(model)                           a plain model of transformers, to be saved by save_pretrained
 """
 
+from adapters.acting import check_acts
 from adapters.active_task import set_active_task
 from adapters.adaptive_ranks import RankChange, RankReport, RankSchedule, adapt_ranks, fit_ranks, orthogonalize
 from adapters.algebra import Approximation, ApproximationReport, Comparison, Deltas, combine, compare
@@ -54,6 +56,7 @@ from adapters.saved.state import adapter_state_dict
 from adapters.summary import Summary, summary
 from adapters.tensor_train.parameter_counts import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
+from adapters.unloading import merge_and_unload
 from adapters.validation import ConfigurationError
 
 warn_of_other_package()
@@ -115,6 +118,7 @@ __all__ = [
     "as_configs",
     "attach",
     "attachments",
+    "check_acts",
     "combine",
     "compare",
     "fit_ranks",
@@ -123,6 +127,7 @@ __all__ = [
     "is_merged",
     "load",
     "merge",
+    "merge_and_unload",
     "merged",
     "orthogonalize",
     "published",

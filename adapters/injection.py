@@ -25,6 +25,7 @@ from adapters.base.sublayers import find_sublayers
 from adapters.configuration import AdapterConfig
 from adapters.freezing import freeze, weight_rules
 from adapters.merging import non_linear_adapters, unmerge
+from adapters.save_pretrained import refuse_save_pretrained
 from adapters.validation import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     share(model, shared)
     model.adapter_attachments = [*attachments(model), *(attachment for attachment, _ in planned)]
     freeze(model)
+    refuse_save_pretrained(model)
     for note in filter(None, (attachment.config.note(model) for attachment, _ in planned)):
         logger.info(note)
     if names := non_linear_adapters(model):

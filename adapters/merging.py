@@ -10,9 +10,9 @@ Unmerging puts the kept base tensors back (``adapters.base.kept_base``), so it i
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
-from adapters.base.kept_base import check_finite, check_linear_adapter
+from adapters.base.kept_base import MergeError, check_finite, check_linear_adapter
 from adapters.base.mergeable import Mergeable
 
 
@@ -53,17 +53,40 @@ def merge(model: nn.Module) -> None:
     """Write the active adapters into the dense weights. Merging a merged model changes nothing.
 
     Raises:
-        MergeError: an active adapter is not linear, or a merged weight would not be finite. The model is unchanged.
+        MergeError: an active adapter is not linear, a merged weight would not be finite, or it is tied to another one.
+            The model is unchanged.
     """
+    for _, module, weights in merged_tensors(model):
+        module.replace_base(weights)
+
+
+def merged_tensors(model: nn.Module) -> list[tuple[str, Mergeable, dict[str, Tensor]]]:
+    """The hosts with their paths, and the tensors that ``merge`` puts into each; raises as it does."""
     for path, adapter in _active_and_not_linear(model):
         check_linear_adapter(adapter, path)
     planned = []
     for path, module in adapted_modules(model):
         weights = module.merged_weights()
         check_finite(weights.values(), f"at {path}")
-        planned.append((module, weights))
-    for module, weights in planned:
-        module.replace_base(weights)
+        planned.append((path, module, weights))
+    _check_untied(model, planned)
+    return planned
+
+
+def _check_untied(model: nn.Module, planned: list[tuple[str, Mergeable, dict[str, Tensor]]]) -> None:
+    """Check that no other module would get a merged weight too, because it holds the same Parameter."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    for path, module, weights in planned:
+        for name in weights:
+            tied = names.get(getattr(module, name), [])
+            if len(tied) > 1:
+                other = next(other for other in tied if other != f"{path}.{name}")
+                raise MergeError(
+                    f"A merged weight belongs to one module alone; got {path}.{name}, which is tied to {other}: "
+                    "evaluate it unmerged, or untie the two before adapters are attached."
+                )
 
 
 def unmerge(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ are plain functions of their arguments, so that copies and replicas of the model
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +39,13 @@ class AdaptedInput(Mergeable):
             if decoder is not None:
                 decoder.register_forward_pre_hook(lengthen_encoder_mask, with_kwargs=True)
         return stack.adapted_input
+
+    def uninstall(self, model: nn.Module, path: str) -> None:
+        """Remove this host, which is at ``path`` inside its stack, and both hooks."""
+        stack = model.get_submodule(path.rpartition(".")[0])
+        del stack.adapted_input
+        for module in model.modules():
+            _remove_pre_hooks(module, (lengthen_input, lengthen_encoder_mask))
 
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
@@ -98,3 +106,10 @@ def lengthened(mask: Tensor, count: int) -> Tensor:
             "pass the padding mask."
         )
     return torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
+
+
+def _remove_pre_hooks(module: nn.Module, hooks: tuple[Callable[..., Any], ...]) -> None:
+    """Remove these functions from the module's hooks; a copied model has them without the handles."""
+    for number in [number for number, hook in module._forward_pre_hooks.items() if hook in hooks]:
+        del module._forward_pre_hooks[number]
+        module._forward_pre_hooks_with_kwargs.pop(number, None)

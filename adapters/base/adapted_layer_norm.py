@@ -26,6 +26,11 @@ class AdaptedLayerNorm(Mergeable, *NORM_CLASSES):
         self.shift = nn.ModuleDict()
         self.train(norm.training)
 
+    def plain(self) -> nn.Module:
+        norm = self.norm_class(len(self.weight), self.variance_epsilon)
+        norm.weight = self.weight
+        return norm
+
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         base = super().base_at(model, path, config)

@@ -21,6 +21,7 @@ from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_fro
 from adapters.base.linear_layers import features
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
+from adapters.base.weight_readers import weight_reader
 
 
 class AdaptedLinear(Mergeable, nn.Linear):
@@ -35,9 +36,17 @@ class AdaptedLinear(Mergeable, nn.Linear):
         self.after = nn.ModuleDict()
         self.train(linear.training)
 
+    def plain(self) -> nn.Linear:
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        linear.weight, linear.bias = self.weight, self.bias
+        return linear
+
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         base = super().base_at(model, path, config)
+        if (reader := weight_reader(model, path)) is not None:
+            reads, fix = reader
+            config.refuse("kind", "adapts linears that their parents call", f"{path}, whose weight {reads}", fix)
         if type(base) not in (nn.Linear, cls):
             given = f"a {type(base).__name__} at {path}"
             config.refuse("kind", "adapts plain nn.Linear modules", given, "load the model without quantisation")

@@ -29,6 +29,11 @@ class KeptBase(nn.Module):
     def is_merged(self) -> bool:
         return self._kept is not None
 
+    @property
+    def acting(self) -> list[str]:
+        """Names of the adapters that add to the base only if this module is called: active, and not merged."""
+        raise NotImplementedError
+
     def base_tensor(self, name: str) -> Tensor | None:
         """The tensor of the base, merged or not; None for a missing bias."""
         if self._kept is not None and name in self._kept:

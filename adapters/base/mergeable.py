@@ -26,6 +26,14 @@ class Mergeable(KeptBase):
             model.set_submodule(path, base)
         return base
 
+    def plain(self) -> nn.Module:
+        """A module of the base's own class with the Parameters that are here now."""
+        raise NotImplementedError
+
+    def uninstall(self, model: nn.Module, path: str) -> None:
+        """Put ``plain`` at ``path``, where this host is, in its place: the opposite of ``install``."""
+        model.set_submodule(path, self.plain().train(self.training))
+
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
         """The module with the weight at ``path``, already adapted or not.
@@ -63,6 +71,14 @@ class Mergeable(KeptBase):
     def named_controllers(self) -> list[tuple[str, AdapterController]]:
         """The adapters here, with their paths below this module."""
         return [(name, module) for name, module in self.named_modules() if isinstance(module, AdapterController)]
+
+    @property
+    def acting(self) -> list[str]:
+        if self.is_merged:
+            return []
+        return [
+            path.rpartition(".")[2] for path, controller in self.named_controllers() if controller.active is not None
+        ]
 
     def train(self, mode: bool = True) -> nn.Module:
         if mode:

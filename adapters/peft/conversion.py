@@ -21,12 +21,12 @@ from adapters.base.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.folders import base_architecture, create_folder, read_tuner
+from adapters.peft.folders import base_architecture, read_tuner
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
 from adapters.peft.placement import placement, target_modules
 from adapters.saved.checkpoint import read_checkpoint, save
-from adapters.saved.folder import CheckpointError
+from adapters.saved.folder import CheckpointError, create_folder
 from adapters.saved.skeleton import base_without_weights
 from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
@@ -96,7 +96,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     if described.modules_to_save:
         raise CheckpointError(
             f"Only deltas are converted; got modules_to_save={described.modules_to_save} in "
-            f"{directory}: merge, and save the whole model."
+            f"{directory}: load it with PEFT, call merge_and_unload of the PeftModel and save the plain model."
         )
     base = base or described.base_model_name_or_path
     architecture = base_architecture(base, directory)
@@ -131,8 +131,8 @@ def _only_tt_lora(adapters: list[tuple[str | None, Any]], directory: Path) -> Te
     if [(task, type(config)) for task, config in adapters] != [(None, TensorTrainLoRAConfig)]:
         raise CheckpointError(
             "A folder of PEFT holds one adapter of the kind tt_lora, for all tasks; got "
-            f"{[(config.kind, task) for task, config in adapters]} in {directory}: save that one alone, or merge and "
-            "save the model."
+            f"{[(config.kind, task) for task, config in adapters]} in {directory}: save that one alone, or "
+            "make a plain model by adapters.merge_and_unload and save that."
         )
     return adapters[0][1]
 

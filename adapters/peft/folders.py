@@ -1,9 +1,5 @@
-"""The folders of a conversion: one of our PEFT tuner, that of the base model, and the new one, created completely or
-not at all."""
+"""The folders that a conversion reads: one of our PEFT tuner, and that of the base model."""
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +27,6 @@ def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:
             f"({str(error).rstrip('.')}): save the adapter again."
         ) from None
     return config, {original_path(name): tensor for name, tensor in read_tensors(directory)[0].items()}
-
-
-def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder next to ``destination``, then move it into place.
-
-    Raises:
-        CheckpointError: ``destination`` is neither new nor an empty folder.
-    """
-    destination = destination.resolve()
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(
-            f"A conversion writes to a new or empty folder; got {destination}, which is neither: choose another one."
-        )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent) as beside:
-        folder = Path(beside) / destination.name
-        folder.mkdir()
-        write(folder)
-        os.replace(folder, destination)
 
 
 def base_architecture(base: str | None, directory: Path) -> dict[str, Any]:

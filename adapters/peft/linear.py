@@ -114,6 +114,11 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
             return add_deltas(base(x, *args, **kwargs), x, deltas)
         return linear_with_deltas(x, as_out_in(base, base.weight), base.bias, deltas)
 
+    @property
+    def acting(self) -> list[str]:
+        names = [] if self.disable_adapters else self.active_adapters
+        return [name for name in names if name in self.tt_lora_delta and name not in self.merged_adapters]
+
     def _is_plain(self) -> bool:
         """Whether the base computes W x + b and nothing else: no subclass, no hooks."""
         return type(self.base_layer) in LINEAR_CLASSES and not is_hooked(self.base_layer)

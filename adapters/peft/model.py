@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from adapters.base.architectures import ARCHITECTURES
 from adapters.base.kept_base import MergeError, check_linear_adapter
 from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
@@ -236,6 +237,7 @@ class TensorTrainModel(BaseTuner):
         for path, module in modules.items():
             if self._check_target_module_exists(peft_config, path):
                 base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
+                check_is_called(model, path)
                 check_linear(base, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))

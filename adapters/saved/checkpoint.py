@@ -1,6 +1,7 @@
 """save and load: the adapters of a model in a folder, without the base weights.
 
-    adapter_config.json          format_version, architecture (of the base model), adapters (task and config of each)
+    adapter_config.json          format_version, architecture (of the base model), adapters (task and config of each),
+                                 base_weights (a sample of the frozen ones, see ``adapters.saved.base_weights``)
     adapter_model.safetensors    tensors of the adapters, and trainable ones of the base such as layer norms, by their
                                  names in the model; metadata: format version and hash of adapter_config.json
     README.md                    a model card, which is never read (``adapters.saved.model_card``)
@@ -22,6 +23,7 @@ from adapters.base.architectures import architecture_values
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach, attachments
+from adapters.saved.base_weights import KEY, base_sample, warn_of_other_base
 from adapters.saved.folder import (
     CONFIG_NAME,
     FORMAT_VERSION,
@@ -49,11 +51,14 @@ class Checkpoint:
         architecture: the keys of the base model's configuration that an adapter depends on.
         adapters: task and configuration of each, in the order in which they were attached.
         tensors: by their names in the model.
+        base_weights: a sample of the base model's frozen weights; None in folders of earlier versions, and of
+            adapters that were made without their base.
     """
 
     architecture: Any
     adapters: list[tuple[str | None, AdapterConfig]]
     tensors: dict[str, Tensor]
+    base_weights: Any = None
 
 
 def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
@@ -70,6 +75,8 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
         "architecture": architecture_values(model.config),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
+    if (sample := base_sample(model)) is not None:
+        config[KEY] = sample
     tensors = adapter_state_dict(model)
     write_files(directory, config, tensors, {METADATA_KEY: fingerprint(config)})
     if model_card:
@@ -78,6 +85,8 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
 
 def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
     """Load adapters that ``save`` wrote into ``model``, which may be compiled, and attach them first if it has none.
+
+    A warning is logged if the base has other weights than that of the saved adapters.
 
     Returns:
         The same model.
@@ -103,6 +112,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
         for task, config in checkpoint.adapters:
             attach(model, config, task)
     load_tensors(model, checkpoint.tensors)
+    warn_of_other_base(model, checkpoint.base_weights, directory)
     return given
 
 
@@ -120,7 +130,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             f"The two files of an adapter must be saved together; got {WEIGHTS_NAME} in {directory} that belongs to "
             f"another {CONFIG_NAME}: save the adapter again, or load an earlier checkpoint."
         )
-    return Checkpoint(config["architecture"], adapters, tensors)
+    return Checkpoint(config["architecture"], adapters, tensors, config.get(KEY))
 
 
 def fingerprint(config: dict[str, Any]) -> str:

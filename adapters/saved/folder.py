@@ -13,7 +13,9 @@ Files are safetensors and JSON only: nothing is unpickled. Each is written compl
 
 import json
 import math
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,30 @@ def write_files(
     replace_file(directory / WEIGHTS_NAME, lambda path: save_file(stored, path, metadata=metadata))
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     replace_file(directory / CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def check_is_new(destination: Path) -> None:
+    """Raise CheckpointError unless ``destination`` is a path without a file, or an empty folder."""
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise CheckpointError(
+            f"The destination must be a new or empty folder; got {destination}, which is neither: choose another one."
+        )
+
+
+def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a folder next to ``destination``, then move it into place, so that it is complete or absent.
+
+    Raises:
+        CheckpointError: ``destination`` is neither new nor an empty folder.
+    """
+    destination = destination.resolve()
+    check_is_new(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent) as beside:
+        folder = Path(beside) / destination.name
+        folder.mkdir()
+        write(folder)
+        os.replace(folder, destination)
 
 
 def _given(path: Path, error: Exception) -> str:

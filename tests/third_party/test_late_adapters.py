@@ -32,11 +32,10 @@ def logits(model):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
-def test_a_whole_model_carries_them_also_where_it_was_merged(folder, adapter, caplog):
+def test_a_whole_model_carries_them(folder, adapter, caplog):
     model = tiny.adapted_model(folder / "base", adapter)
     tiny.randomize(model, 0.1)
     expected = logits(model)
-    adapters.merge(model)
     model.save_pretrained(folder / "whole")
     torch.manual_seed(9)
     caplog.clear()

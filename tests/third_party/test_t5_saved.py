@@ -53,12 +53,14 @@ def test_shared_core_has_one_owner_in_the_file(bases, tmp_path):
     assert len([name for name in names if name.endswith("cores.1")]) == 8  # two linears in each of four blocks
 
 
-def test_model_saved_while_merged_is_unmerged(bases, tmp_path):
+def test_merged_model_is_refused_and_saved_unmerged_has_the_weights_of_the_base(bases, tmp_path):
     model = tiny.adapted_model(bases["relu"], [tiny.LORA, {"kind": "tt_layer_norm"}])
     tiny.randomize(model)
     before = t5_models.logits(model)
-    with adapters.merged(model):
-        model.save_pretrained(tmp_path)
+    with adapters.merged(model), pytest.raises(adapters.ConfigurationError, match=r"adapters\.merge_and_unload\("):
+        model.save_pretrained(tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    model.save_pretrained(tmp_path)
     assert torch.equal(t5_models.logits(T5ForConditionalGeneration.from_pretrained(tmp_path)), before)
     with (
         safe_open(tmp_path / "model.safetensors", "pt") as saved,

@@ -1,4 +1,4 @@
-"""What every trainer of adapters has: the three mixins, costs that are measured, and a progress bar that shows them.
+"""What every trainer of adapters has: the four mixins, costs that are measured, and a progress bar that shows them.
 
 class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
     def summed_loss(self, model, inputs): ...
@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from third_party.trainers.acting_check import ActingCheckMixin
 from third_party.trainers.adapter_checkpoints import AdapterCheckpointsMixin
 from third_party.trainers.exact_loss import ExactLossMixin
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 from third_party.trainers.merged_evaluation import MergedEvaluationMixin
 
 
-class AdapterTrainerMixin(ExactLossMixin, MergedEvaluationMixin, AdapterCheckpointsMixin):
+class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixin, AdapterCheckpointsMixin):
     """Mixin before transformers' ``Trainer`` or a subclass of it; takes the same arguments.
 
     Raises:

@@ -1,8 +1,9 @@
 """The costs of a training run: step time, throughput, peak memory, memory by layer; and a progress bar with them.
 
 Step times are wall-clock seconds of whole optimisation steps (all micro-batches and the update), without evaluation and
-checkpoints in between. The first step, which allocates and may compile, is left out of the median. Activations are
-measured after the forward pass of the second micro-batch, when memory peaks; the other memory after the first update.
+checkpoints in between. The first step, which allocates, is left out of the median, and with torch.compile the second,
+which compiles: the first batch is checked uncompiled (``adapters.acting``). Activations are measured after the forward
+pass of the second micro-batch, when memory peaks; the other memory after the first update.
 """
 
 import contextlib
@@ -98,8 +99,8 @@ class MeasurementCallback(TrainerCallback):
         self.total_counted += self._step_counted
 
     def median_step_seconds(self) -> float | None:
-        """The median over all steps but the first; None before the first."""
-        counted = self.step_seconds[1:] or self.step_seconds
+        """The median over all steps but the first, or the first two if they compile; None before the first."""
+        counted = self.step_seconds[2 if self.compiled else 1 :] or self.step_seconds
         return statistics.median(counted) if counted else None
 
     def inputs_per_second(self) -> float | None:

@@ -45,6 +45,11 @@ class T5Config(TransformersT5Config):
             values = {**values, "tie_word_embeddings": False}
         return super().from_dict(values, **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers; the configuration of a T5 without adapters is that of a plain one."""
+        values = super().to_dict()
+        return values if self.adapters else {key: value for key, value in values.items() if key != "adapters"}
+
     def attachments(self) -> list[tuple[str | None, AdapterConfig]]:
         """The adapters as pairs of a task (None: all tasks) and a configuration."""
         entries = self.adapters or []

@@ -74,7 +74,17 @@ class T5ForConditionalGeneration(TransformersT5):
         return (model, info) if with_info else model
 
     def save_pretrained(self, directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, unmerged, with the attached adapters in config.json."""
+        """As in transformers, unmerged, with the attached adapters in config.json; only this class loads them.
+
+        Raises:
+            adapters.ConfigurationError: the adapters are merged. Nothing is written.
+        """
+        if adapters.is_merged(self):
+            raise adapters.ConfigurationError(
+                f"A T5 with adapters is saved unmerged, for this class to load; got a merged one for {directory}: call "
+                "adapters.unmerge(model) first, save the adapters alone by adapters.save(model, folder), or make a "
+                "plain model by adapters.merge_and_unload(model) and save that."
+            )
         self.config.adapters = [attachment.to_dict() for attachment in adapters.attachments(self)] or None
         if any(attachment.config.reads_weights for attachment in adapters.attachments(self)):
             kwargs.setdefault("state_dict", state_dict_without_repetition(self))

@@ -1,0 +1,130 @@
+"""Export a trained adapter as a plain model of transformers.
+
+    python -m seq2seq.export outputs/quickstart exported                                the run's base and its adapter
+    python -m seq2seq.export outputs/quickstart/adapter exported --base path/to/t5      a folder of adapters.save
+    python -m seq2seq.export outputs/mixture exported --task rte                        of adapters by task, one task's
+
+The new folder has the base model with the adapter merged into its weights, in safetensors, and the tokenizer if the
+base has one; AutoModelForSeq2SeqLM.from_pretrained loads it without this project. It is written completely or not at
+all. Exit status 2: refused, and nothing was written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import transformers
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
+
+import adapters
+from adapters import CheckpointError, ConfigurationError, MergeError
+from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_folder, read_config
+from seq2seq.configuration.reading import load_values, read_keys
+from seq2seq.errors import refusing
+from seq2seq.run_folder import RunFolder
+from seq2seq.tasks.hub import model_is_on_hub
+
+VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
+"""Files of which a tokenizer has at least one; without any, transformers would make an empty tokenizer."""
+
+
+def export(source: Path, destination: Path, base: str | None = None, task: str | None = None) -> None:
+    """Write the base model of a run or an adapter, with the adapter merged into its weights, as a plain folder.
+
+    Args:
+        source: a run folder, or a folder of ``adapters.save`` such as a checkpoint.
+        destination: a new or empty folder.
+        base: path or name of the base model; by default that of the run.
+        task: the task whose adapters are merged, if there are adapters by task.
+
+    Raises:
+        ConfigurationError, CheckpointError, MergeError: one sentence about the reason. Nothing is written.
+    """
+    check_is_new(destination)
+    model, folder = _base_and_adapter(source, base)
+    model = adapters.merge_and_unload(adapters.load(model, folder), task)
+    with refusing("base", model.name_or_path):
+        tokenizer = _tokenizer(model.name_or_path)
+
+    def write(new: Path) -> None:
+        model.save_pretrained(new)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(new)
+
+    create_folder(destination, write)
+
+
+def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
+    """The base model, loaded, and the folder of the adapter."""
+    run = RunFolder(source)
+    is_adapter = (source / CONFIG_NAME).is_file()
+    if not is_adapter and not run.config.is_file():
+        raise ConfigurationError(
+            f"An export is made of a run folder or of a folder of adapters.save; got {source}, which has neither "
+            f"{run.config.name} nor {CONFIG_NAME}: check the path."
+        )
+    folder = source if is_adapter else run.adapter
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"An export is made of a run that has finished training; got {source}, which has no folder "
+            f"{folder.name!r}: finish the run, or export one of its checkpoints and give --base."
+        )
+    read_config(folder, FolderKind.NATIVE)
+    if base is not None:
+        return _load_base(base), folder
+    if is_adapter:
+        raise ConfigurationError(
+            f"An adapter is exported with its base model, which its folder does not name; got {source} alone: give "
+            "--base, or export the run folder."
+        )
+    return read_keys(load_values(run.config)).workload.load_model(), folder
+
+
+def _load_base(base: str) -> PreTrainedModel:
+    with refusing("base", base):
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            base, local_files_only=_only_local(base), use_safetensors=True, trust_remote_code=False
+        )
+
+
+def _tokenizer(base: str) -> object | None:
+    """The tokenizer of the base model, or None if it has none."""
+    local = {"local_files_only": _only_local(base)}
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    if not any(cached_file(base, name, **local, **quiet) for name in VOCABULARIES):
+        return None
+    return AutoTokenizer.from_pretrained(base, trust_remote_code=False, **local)
+
+
+def _only_local(base: str) -> bool:
+    return Path(base).is_dir() or not model_is_on_hub(base)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seq2seq.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="a run folder, or a folder of adapters.save")
+    parser.add_argument("destination", type=Path, help="a new or empty folder")
+    parser.add_argument("--base", help="path or name of the base model; by default that of the run")
+    parser.add_argument("--task", help="the task whose adapters are merged, if each task has its own")
+    options = parser.parse_args(arguments)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        export(options.source, options.destination, options.base, options.task)
+    except (ConfigurationError, CheckpointError, MergeError) as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        given = f"{options.destination} ({error})"
+        print(f"Refused: An export needs a writable destination; got {given}: choose another one.", file=sys.stderr)
+        return 2
+    print(options.destination)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
