@@ -133,7 +133,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def logging(self, held: MemoryHandler) -> Iterator[None]:
-        """Write the ``held`` records to the run's log, then what the project logs in the body and warnings of others."""
+        """Write the ``held`` records to the run's log, then what the project logs in the body, and others' warnings."""
         handler = logging.FileHandler(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         held.setTarget(handler)

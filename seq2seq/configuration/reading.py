@@ -27,10 +27,14 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from adapters import ConfigurationError, as_configs
 from adapters.validation import check_keys, check_type
+from seq2seq.configuration.misplaced import check_misplaced
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments
 from seq2seq.experiment import TRAINING_DEFAULTS, Experiment, RunArguments
 from seq2seq.extras import EXTRAS
 from seq2seq.workload import DEFAULT_WORKLOAD, WORKLOADS, Workload, workload_class
+
+MAX_DEPTH = 20
+"""Levels of lists and objects in a configuration."""
 
 PATHS = ("output_root", "adapter_path")
 """Keys of every run in which ~ is the home directory."""
@@ -58,7 +62,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
@@ -73,6 +77,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
 
 def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """``values`` with each ``dotted.key=value`` set; ``sweep.dotted.key=[...]`` sets an axis of the sweep."""
+    check_depth(values)
     try:
         config = OmegaConf.create(values)
     except (OmegaConfBaseException, GrammarParseError) as error:
@@ -88,8 +93,9 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             )
         try:
             parsed = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = value
+        check_depth(parsed)
         try:
             if key.startswith("sweep."):  # the rest is one key, dots included
                 config.sweep = {**(config.get("sweep") or {}), key.removeprefix("sweep."): parsed}
@@ -101,6 +107,22 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
                 f"An override must name a key of the configuration; got {text!r} ({reason}): check the key."
             ) from None
     return OmegaConf.to_container(config, resolve=False)
+
+
+def check_depth(values: Any) -> None:
+    """Refuse JSON that is nested deeper than any key's value; readers of it would exceed Python's recursion limit."""
+    level = [values]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ConfigurationError(
+            f"A run is described by JSON nested at most {MAX_DEPTH} deep; got more: check its brackets."
+        )
 
 
 def read_experiment(values: dict[str, Any]) -> Experiment:
@@ -124,6 +146,7 @@ def read_experiment(values: dict[str, Any]) -> Experiment:
     reserved = {*RESERVED_ARGUMENTS, *workload.reserved_arguments}
     known = {*own, "adapter", *(arguments.keys() - reserved)}
     check_whose_keys(values.keys() - known, workload)
+    check_misplaced(values, known, workload)
     check_keys(values, known, "the configuration")
 
     run = _read(RunArguments, values, "the run", PATHS)
