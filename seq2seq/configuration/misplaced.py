@@ -50,7 +50,8 @@ def _check_above(key: str, value: Any, places: Mapping[str, tuple[Collection[str
         given = next((kind for _, kind in places.values() if kind), None)
         raise ConfigurationError(
             f"Key {key!r} belongs to an adapter of kind {' or '.join(kinds)}; got it at the top level of the "
-            f"configuration with {f'the kind {given!r}' if given else 'no adapter'}: set adapter.kind and adapter.{key}."
+            f"configuration with {f'the kind {given!r}' if given else 'no adapter'}: set adapter.kind and "
+            f"adapter.{key}."
         )
 
 
