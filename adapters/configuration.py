@@ -16,6 +16,7 @@ from torch import nn
 from adapters.base.places import PLACES, Place
 from adapters.base.sharing import Scope
 from adapters.base.sublayers import Sublayer
+from adapters.kind_names import suggest_kind
 from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name, refuse
 
 Stack = Literal["encoder", "decoder"]
@@ -125,10 +126,11 @@ class AdapterConfig:
         family, colon, _ = str(kind).partition(":")
         cls = AdapterConfig.kinds.get(f"{family}:<TYPE>" if colon else kind) if isinstance(kind, str) else None
         if cls is None:
-            raise ConfigurationError(
-                f"Key 'kind' of an adapter must name an adapter kind; got {kind!r}: "
-                f"{nearest_name(kind if isinstance(kind, str) else '', AdapterConfig.kinds)}"
-            )
+            name = kind if isinstance(kind, str) else ""
+            meant = suggest_kind(name, AdapterConfig.kinds)
+            fix = nearest_name("" if meant else name, AdapterConfig.kinds)
+            fix = f"did you mean {meant}? {fix[0].upper()}{fix[1:]}" if meant else fix
+            raise ConfigurationError(f"Key 'kind' of an adapter must name an adapter kind; got {kind!r}: {fix}")
         return cls.from_fields(kind, values)
 
     @classmethod

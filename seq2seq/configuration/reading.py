@@ -29,18 +29,15 @@ from adapters import AdapterConfig, ConfigurationError, as_configs
 from adapters.saved.checkpoint import read_checkpoint
 from adapters.validation import check_keys, check_type
 from seq2seq.configuration.defaults import with_training_defaults
+from seq2seq.configuration.misplaced import check_misplaced
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments, check_run
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.extras import EXTRAS
 from seq2seq.workload import DEFAULT_WORKLOAD, WORKLOADS, Workload, workload_class
 
-PATHS = ("output_root", "adapter_path")
-"""Keys of every run in which ~ is the home directory."""
-
-
 DEEPEST = 16
-TOO_DEEP = f"Lists and objects of a configuration are nested at most {DEEPEST} deep; got {{}}: flatten it."
+TOO_DEEP = f"The JSON of a configuration is nested at most {DEEPEST} deep; got {{}}: check its brackets."
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -156,6 +153,7 @@ def read_keys(values: dict[str, Any]) -> Experiment:
     reserved = {*RESERVED_ARGUMENTS, *workload.reserved_arguments}
     known = {*own, "adapter", *(arguments.keys() - reserved)}
     check_whose_keys(values.keys() - known, workload)
+    check_misplaced(values, known, workload)
     check_keys(values, known, "the configuration")
 
     run = _read(RunArguments, values, "the run", PATHS)

@@ -20,7 +20,6 @@ object of this form, with absolute paths, or a ``TaskSpec``.
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
@@ -180,11 +179,8 @@ class DescribedTask:
             self._refuse("group", rule, f"{self.group!r} with {', '.join(self.metrics)}", "set both or neither")
 
 
-@dataclass(frozen=True)
-class DescribedTasks:
+class DescribedTasks(dict[str, DescribedTask]):
     """The tasks of a configuration's key ``tasks``, by name."""
-
-    tasks: Mapping[str, DescribedTask]
 
     @classmethod
     def from_dict(cls, values: Any) -> "DescribedTasks":
@@ -203,12 +199,12 @@ class DescribedTasks:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, which ``from_dict`` reads back."""
-        return {name: task.to_dict() for name, task in self.tasks.items()}
+        return {name: task.to_dict() for name, task in self.items()}
 
     @property
     def specs(self) -> dict[str, TaskSpec]:
         """The tasks by name."""
-        return {name: task.spec for name, task in self.tasks.items()}
+        return {name: task.spec for name, task in self.items()}
 
 
 def installed_names() -> list[str]:
@@ -231,7 +227,7 @@ def installed_task(name: str) -> TaskSpec:
         if isinstance(found, dict):
             return DescribedTask.from_dict(name, found).spec
         if not isinstance(found, TaskSpec):
-            raise TypeError(f"it is a {type(found).__name__}")
+            raise TypeError(f"its type is {type(found).__name__}")
         return replace(found, name=name)
     except Exception as error:  # whatever the package's own code raises
         raise ConfigurationError(

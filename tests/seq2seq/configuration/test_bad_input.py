@@ -18,19 +18,25 @@ def mixed(**values):
     return {**files, "mixture": {"tasks": PAIR, **values}}
 
 
-def nested(depth):
-    """A list in a list, and so on."""
-    value = []
-    for _ in range(depth):
-        value = [value]
-    return value
+OWN = {
+    "files": {split: f"assets/small_world/tasks/sentiment/{split}.tsv" for split in ("train", "validation", "test")},
+    "source": "{sentence}",
+    "target": "{label}",
+    "labels": ["red", "blue"],
+    "metrics": ["accuracy"],
+}
+
+
+def own_task(**values):
+    """What makes a right configuration one of a described task, but for its task_name."""
+    files = dict.fromkeys(("train_file", "validation_file", "test_file"))
+    return {**files, "tasks": {"mine": {**OWN, **values}}}
 
 
 # (what is set in an otherwise right configuration, words that the sentence must have)
 CASES = {
     "unknown key": ({"learning_rat": 0.1}, ["learning_rat", "learning_rate"]),
     "name longer than file systems allow": ({"experiment_name": "n" * 300}, ["experiment_name", "200", "300"]),
-    "value nested too deep": ({"train_file": nested(200)}, ["nested", "16"]),
     "unknown run key": ({"experiment_nam": "x"}, ["experiment_nam", "experiment_name"]),
     "key of old transformers": ({"evaluation_strategy": "epoch"}, ["evaluation_strategy", "eval_strategy"]),
     "string for a number": (
@@ -200,6 +206,62 @@ CASES = {
         {**mixed(weights=dict(zip(PAIR, (1, 1000), strict=True)), batches="one_task"), "max_train_samples": 20},
         ["weights", "world_sentiment", "16 rows"],
     ),
+    "field of the adapter at the top": ({"rank": 4}, ["'rank'", "'adapter'", "adapter.rank=4"]),
+    "truth value of the adapter at the top": (
+        {"adapter": [LORA, {"kind": "tt_layer_norm"}], "scaling": 2},
+        ["'scaling'", "adapter[0].scaling=2"],
+    ),
+    "field of PEFT's at the top": (
+        {"adapter": {"kind": "peft:LORA"}, "lora_alpha": 16},
+        ["'lora_alpha'", "adapter.lora_alpha=16"],
+    ),
+    "field of another kind at the top": (
+        {"adapter": {"kind": "bitfit"}, "reduction_factor": 4},
+        ["'reduction_factor'", "bottleneck", "'bitfit'", "adapter.kind"],
+    ),
+    "field of an adapter that is not given": ({"adapter": None, "rank": 4}, ["'rank'", "tt_lora", "no adapter"]),
+    "key of the run in the adapter": ({"adapter": {**LORA, "learning_rate": 1}}, ["'learning_rate'", "top level"]),
+    "key of the run in a list of adapters": ({"adapter": [LORA, {**LORA, "seed": 1}]}, ["'seed'", "adapter[1]"]),
+    "key of the mixture at the top": ({**mixed(), "weights": "equal"}, ["'weights'", "mixture.weights=equal"]),
+    "key of the run in the mixture": (mixed(data_dir="x"), ["'data_dir'", "mixture", "top level"]),
+    "adapters for adapter": ({"adapters": LORA, "adapter": None}, ["'adapters'", "did you mean 'adapter'"]),
+    "kind of PEFT": ({"adapter": {"kind": "lora"}}, ["'lora'", "peft:LORA"]),
+    "own task without a name": (own_task(), ["task_name", "'mine'"]),
+    "own task named as a built-in one": (
+        {**own_task(), "tasks": {"rte": OWN}, "task_name": "rte"},
+        ["'rte'", "built-in"],
+    ),
+    "own task with another's name": ({**own_task(), "task_name": "mne"}, ["task_name", "'mne'", "did you mean 'mine'"]),
+    "own task with an unknown key": (
+        {**own_task(label=["no", "yes"]), "task_name": "mine"},
+        ["'label'", "did you mean 'labels'"],
+    ),
+    "own task without its file": (
+        {**own_task(files={**OWN["files"], "test": "/nowhere.tsv"}), "task_name": "mine"},
+        ["tasks.mine.files.test", "/nowhere.tsv"],
+    ),
+    "own task without rows to train on": (
+        {**own_task(files={"test": OWN["files"]["test"]}), "task_name": "mine"},
+        ["do_train", "tasks.mine.files.train"],
+    ),
+    "own task without a column": (
+        {**own_task(source="{text}"), "task_name": "mine"},
+        ["tasks.mine", "row 1 of", "sentence", "without text"],
+    ),
+    "own task with a cell that is no label": (
+        {**own_task(labels={"0": "no", "2": "yes"}), "task_name": "mine"},
+        ["tasks.mine", "'1' in row ", "'0', '2'"],
+    ),
+    "own task and a data directory": ({**own_task(), "task_name": "mine", "data_dir": "/tmp"}, ["data_dir", "/tmp"]),
+    "own tasks as a list": ({**own_task(), "tasks": [OWN]}, ["'tasks'", "object"]),
+    "labels that the tokenizer cannot write": (
+        {**own_task(labels=["red", "{blue}"]), "task_name": "mine"},
+        ["model_name_or_path", "'mine'", "'{blue}'"],
+    ),
+    "weights whose sum overflows": (
+        mixed(weights=dict(zip(PAIR, (1e308, 1e-308), strict=True))),
+        ["weights", "0.00%", "world_similarity"],
+    ),
     "nothing trains": ({"adapter": {"kind": "layer_norm", "trainable": False}}, ["adapter", "train"]),
 }
 
@@ -216,6 +278,9 @@ OVERRIDES = {
     "no equals sign": ("learning_rate", ["learning_rate", "key=value"]),
     "unknown key": ("learnin_rate=1", ["learnin_rate", "learning_rate"]),
     "unknown field of the adapter": ("adapter.rnk=4", ["rnk", "rank"]),
+    "field of the adapter": ("rank=4", ["'rank'", "adapter.rank=4"]),
+    "kind of PEFT": ("adapter.kind=LoRA", ["'LoRA'", "peft:LORA"]),
+    "deep nesting": ("adapter=" + "[" * 300 + "]" * 300, ["deep"]),
     "wrong type": ("seed=many", ["seed", "many"]),
     "index of an adapter that is no list": ("adapter[3].rank=2", ["'3'", "tt_lora"]),
 }
@@ -232,6 +297,8 @@ FILES = {
     "empty": ("", ["JSON"]),
     "no JSON": ("{'a': 1}", ["JSON"]),
     "a list": ("[]", ["object", "list"]),
+    "deep nesting": ('{"a": ' * 2000 + "1" + "}" * 2000, ["JSON"]),
+    "nesting that JSON can read": ('{"a": ' * 300 + "1" + "}" * 300, ["JSON", "deep"]),
     "a key twice": ('{"seed": 1, "seed": 2}', ["seed", "more than once"]),
     "no name": ("{}", ["experiment_name"]),
 }

@@ -96,3 +96,11 @@ def test_a_cell_that_is_no_text_is_refused_with_its_row(tmp_path, column, cell):
 def test_invalid_custom_files_raise_an_error(tmp_path, name, text, message):
     with pytest.raises(ValueError, match=message):
         load_files({"train": write(tmp_path / name, text)})
+
+
+def test_empty_texts_are_named_by_their_rows(tmp_path, caplog):
+    rows = [{"source": "a", "target": "b"}, {"source": " ", "target": "b"}, *[{"source": "a", "target": ""}] * 7]
+    assert len(load_files({"train": write(tmp_path / "mine.jsonl", jsonl(*rows))})["train"]) == 9
+    assert "own_files: 1 sources of" in caplog.text
+    assert "mine.jsonl are empty (row 2)." in caplog.text
+    assert "mine.jsonl are empty (rows 3, 4, 5, 6, 7 and 2 more)." in caplog.text

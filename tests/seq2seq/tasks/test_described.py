@@ -214,7 +214,7 @@ def test_the_json_form_reads_back(values):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A function of a module's code, which installs it as a package whose tasks are theirs, twin and broken."""
+    """A function of a module's code, which installs it as a package whose tasks are theirs and rte."""
 
     def install(code: str) -> None:
         write(tmp_path / "their_tasks.py", code)
@@ -247,7 +247,12 @@ def test_an_installed_package_offers_tasks(package, code):
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [("", "no attribute|TASK"), ("TASK = 3", "it is a int"), ("1 / 0", "division"), ("TASK = {}", "'files'.*required")],
+    [
+        ("", "no attribute|TASK"),
+        ("TASK = 3", "its type is int"),
+        ("1 / 0", "division"),
+        ("TASK = {}", "'files'.*required"),
+    ],
 )
 def test_an_installed_task_that_cannot_be_used_is_refused(package, code, reason):
     package(code)

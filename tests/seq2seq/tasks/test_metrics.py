@@ -101,6 +101,31 @@ def test_text_that_is_not_a_label_is_wrong_and_counted(task, predictions, refere
     assert {name: results[name] for name in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "answer", "rouge1", "rouge2", "rouge_l"),  # computed by rouge-score 0.1.2, without stemming
+    [
+        ("the cat sat on the mat", "the cat was on the mat", 5 / 6, 3 / 5, 5 / 6),
+        ("On the mat, the cat sat!", "the cat sat on the mat", 1, 4 / 5, 1 / 2),
+        ("a", "a b", 2 / 3, 0, 2 / 3),
+        ("a_b c-d's", "a b cd s", 2 / 3, 2 / 7, 2 / 3),
+        ("the the the", "the cat the", 2 / 3, 0, 2 / 3),
+        ("nothing", "else here", 0, 0, 0),
+        ("one two three four", "four three two one", 1, 0, 1 / 4),
+        ("police killed the gunman", "the gunman kill police 12.5", 3 / 5, 1 / 4, 2 / 5),
+    ],
+)
+def test_rouge_equals_googles(prediction, answer, rouge1, rouge2, rouge_l):
+    spec = TaskSpec(name="t", source="", metrics=("rouge1", "rouge2", "rougeL"))
+    results = compute_metrics(spec, [prediction], [[answer, "of no use"]])
+    assert [results[name] for name in spec.metrics] == pytest.approx([rouge1, rouge2, rouge_l])
+
+
+@pytest.mark.parametrize("text", ["word", "Übung 学习", "!?", ""])
+def test_rouge_of_equal_texts_is_one(text):
+    spec = TaskSpec(name="t", source="", metrics=("rouge1", "rouge2", "rougeL"))
+    assert compute_metrics(spec, [text], [text])["average_metrics"] == 1.0
+
+
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([*SIMILARITY_LABELS, "no label"]), min_size=2, max_size=12), st.data())
 def test_an_invalid_score_never_makes_a_correlation_undefined(predictions, data):
