@@ -116,13 +116,14 @@ class Extra:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked configuration; ``training`` has transformers' arguments by keyword."""
+    """A checked configuration; ``training`` has transformers' arguments by keyword, ``sweep`` the name of a cell's."""
 
     run: RunArguments
     workload: Workload
     extras: tuple[Extra, ...]
     adapters: tuple[AdapterConfig, ...]
     training: dict[str, Any] = field(default_factory=dict)
+    sweep: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as JSON, which ``read_experiment`` reads back; without ``overwrite``."""
@@ -145,6 +146,7 @@ class Experiment:
             **self.training,
             "output_dir": str(self.run.directory / "checkpoints"),
             "data_seed": self.training["seed"],  # the seed of the order of rows
+            "report_to": "none",  # the run has its own trackers
             "dataloader_pin_memory": torch.cuda.is_available(),
             # without an accelerator, several processes find each other only if told that they are on a CPU
             "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),
