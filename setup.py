@@ -1,5 +1,6 @@
-"""Installs the library: `pip install -e .`, with extras for what is optional."""
+"""Installs the library: `pip install .`, with extras for what is optional."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -19,17 +20,29 @@ DEVELOP = [
     "tensorly>=0.9",
 ]
 
+ROOT = Path(__file__).resolve().parent
+PROJECT_FOLDERS = {"assets": ["small_world/**/*"], "configs": ["**/*.json"]}
+"""Folders of the project that a wheel has as seq2seq/<folder>, and the files in them."""
+
 setup(
     name="tensorized-adapters",
-    version="0.1.0",
+    version=runpy.run_path(str(ROOT / "t3nsor" / "version.py"))["__version__"],
     description="Small tensor networks trained inside a frozen transformer, merged into its weights for evaluation",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
-    package_data={"seq2seq.report": ["templates/*.jinja"]},
+    packages=[
+        *find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
+        *(f"seq2seq.{folder}" for folder in PROJECT_FOLDERS),
+    ],
+    package_dir={f"seq2seq.{folder}": folder for folder in PROJECT_FOLDERS},
+    package_data={
+        "seq2seq.report": ["templates/*.jinja"],
+        **{f"seq2seq.{folder}": files for folder, files in PROJECT_FOLDERS.items()},
+    },
     py_modules=["run_seq2seq"],
+    entry_points={"console_scripts": ["seq2seq-run = run_seq2seq:main"]},
     install_requires=[
         "accelerate>=1.1",
         "datasets>=4",

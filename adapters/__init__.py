@@ -55,6 +55,7 @@ from adapters.summary import Summary, summary
 from adapters.tensor_train.parameter_counts import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
 from adapters.validation import ConfigurationError
+from t3nsor.version import __version__
 
 warn_of_other_package()
 
@@ -109,6 +110,7 @@ __all__ = [
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
+    "__version__",
     "adapt_ranks",
     "adapted_modules",
     "adapter_state_dict",

@@ -116,14 +116,19 @@ class Extra:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked configuration; ``training`` has transformers' arguments by keyword, ``sweep`` the name of a cell's."""
+    """A checked configuration.
+
+    Args:
+        training: transformers' training arguments by keyword.
+        sweep: the experiment_name of the sweep that the run is a cell of, for trackers; a cell is an ordinary run.
+    """
 
     run: RunArguments
     workload: Workload
     extras: tuple[Extra, ...]
     adapters: tuple[AdapterConfig, ...]
     training: dict[str, Any] = field(default_factory=dict)
-    sweep: str | None = None
+    sweep: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as JSON, which ``read_experiment`` reads back; without ``overwrite``."""
