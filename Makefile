@@ -59,5 +59,5 @@ $(VENV)-newest/complete: RESOLUTION := highest
 $(VENV)-lowest/complete $(VENV)-newest/complete: requirements.lock setup.py
 	$(CREATE)
 	$(PIP) install -q uv
-	$(@D)/bin/uv pip install -q --python $(@D) --resolution $(RESOLUTION) "$(TORCH)" -e ".[develop]"
+	$(@D)/bin/uv pip install -q --compile-bytecode --python $(@D) --resolution $(RESOLUTION) "$(TORCH)" -e ".[develop]"
 	@touch $@

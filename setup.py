@@ -7,12 +7,12 @@ from setuptools import find_packages, setup
 
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
-PEFT = ["peft>=0.21"]  # before it, its own calls let frozen cores train and fail on low_cpu_mem_usage
+PEFT = ["peft>=0.21.2"]  # earlier ones let frozen cores train, or call a method that transformers' T5 no longer has
 BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 DEVELOP = [
     "hypothesis>=6.100",
-    "psutil>=5.9",
+    "psutil>=7",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
@@ -47,21 +47,21 @@ setup(
         "accelerate>=1.1",
         "datasets>=4",
         "evaluate>=0.4.4",
-        "huggingface_hub>=1",
+        "huggingface_hub>=1.31",
         "jinja2>=3.1",
-        "matplotlib>=3.9",
+        "matplotlib>=3.10.7",
         "numpy>=1.26",
         "omegaconf>=2.3",
-        "pandas>=2.2",
+        "pandas>=2.2.1",
         "protobuf>=4.25",
         "pydantic>=2.9",
-        "rich>=13",
-        "safetensors>=0.4.5",
+        "rich>=13.8",
+        "safetensors>=0.8",
         "scikit-learn>=1.5",
         "scipy>=1.14",
         "sentencepiece>=0.2",
         "torch>=2.6",
-        "tqdm>=4.66",
+        "tqdm>=4.66.3",
         "transformers>=5.20,<6",  # Trainer.loss_is_scaled_for_ga, on which exact accumulation rests, came with 5.20
     ],
     extras_require={
