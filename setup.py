@@ -50,9 +50,9 @@ setup(
         "huggingface_hub>=1.31",
         "jinja2>=3.1",
         "matplotlib>=3.10.7",
-        "numpy>=1.26",
+        "numpy>=2",  # the newest pyarrow, on which datasets rests, needs it
         "omegaconf>=2.3",
-        "pandas>=2.2.1",
+        "pandas>=2.2.2",
         "protobuf>=4.25",
         "pydantic>=2.9",
         "rich>=13.8",

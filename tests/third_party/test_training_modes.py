@@ -40,9 +40,7 @@ class TestWaysOfTraining:
         norms = [[e["grad_norm"] for e in t.state.log_history if "grad_norm" in e] for t in (checkpointed, plain)]
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
-    @pytest.mark.skipif(
-        CHECKPOINTING == "gradient_checkpointing", reason="it is the only name before transformers 5.23"
-    )
+    @pytest.mark.skipif(CHECKPOINTING == "gradient_checkpointing", reason="the only name before transformers 5.23")
     def test_gradient_checkpointing_is_the_older_name(self, bases, tmp_path):
         with pytest.warns(FutureWarning, match="activation_checkpointing"):
             trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, gradient_checkpointing=True)
