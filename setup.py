@@ -44,7 +44,7 @@ setup(
     py_modules=["run_seq2seq"],
     entry_points={"console_scripts": ["seq2seq-run = run_seq2seq:main"]},
     install_requires=[
-        "accelerate>=1.1",
+        "accelerate>=1.2",
         "datasets>=4",
         "evaluate>=0.4.4",
         "huggingface_hub>=1.31",
