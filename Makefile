@@ -2,7 +2,8 @@
 # make test         runs the whole test suite
 # make test-lowest  runs the fast tests with the lowest versions that setup.py allows
 # make test-newest  runs them with the newest
-# The first two create the environment in .venv on first use, the others theirs in .venv-lowest and .venv-newest.
+# make docs         builds the documentation as a site, with an API reference from the docstrings
+# Each creates its environment on first use: .venv, or .venv-lowest and .venv-newest.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ CPU_BUILDS := https://download.pytorch.org/whl/cpu
 # Threads that wait for each other sleep instead of spinning: on a machine with other work that is several times as fast.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart test test-fast test-lowest test-newest lint clean
+.PHONY: quickstart test test-fast test-lowest test-newest docs lint clean
 
 quickstart: $(VENV)/complete
 	$(VENV)/bin/python run_seq2seq.py configs/quickstart.json
@@ -29,6 +30,10 @@ test-fast: $(VENV)/complete
 
 test-lowest test-newest: test-%: $(VENV)-%/complete
 	$(PYTEST) -m "not slow"
+
+docs: $(VENV)/complete
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "The documentation is in build/site/index.html."
 
 lint: $(VENV)/complete
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

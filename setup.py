@@ -9,6 +9,7 @@ WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
 PEFT = ["peft>=0.21.2"]  # earlier ones let frozen cores train, or call a method that transformers' T5 no longer has
 BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 DEVELOP = [
     "hypothesis>=6.100",
@@ -70,6 +71,7 @@ setup(
         "peft": PEFT,
         "benchmark": BENCHMARK,
         "notebook": NOTEBOOK,
-        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DEVELOP],
+        "docs": DOCS,
+        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *DEVELOP],
     },
 )
