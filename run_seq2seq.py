@@ -6,6 +6,10 @@
     python run_seq2seq.py configs/demo/*.json --jobs 4
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
     python run_seq2seq.py predict outputs/quickstart rows.tsv
+    python run_seq2seq.py --list
+
+Installed by pip, the command is ``seq2seq-run``, and files of the project's configs/ are found by name from any
+directory: seq2seq-run quickstart.
 
 Everything is written to <output_root>/<experiment_name>/. Exit status 2 means that the configuration was refused: the
 last line has the key, what was given and how to fix it, and nothing was written. A run that was stopped or killed
@@ -52,12 +56,23 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_flush_denormal(False)
 
 
+class ListNames(argparse.Action):
+    """Print what a configuration can name, and exit."""
+
+    def __call__(self, parser, *_) -> None:
+        from seq2seq.listing import list_names
+
+        print(list_names())
+        parser.exit()
+
+
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """The configuration files, overrides and options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a JSON file")
     parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
+    parser.add_argument("--list", nargs=0, action=ListNames, help="print kinds, formats, tasks and workloads")
     return parser.parse_intermixed_args(arguments)
 
 

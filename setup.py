@@ -1,17 +1,19 @@
-"""Installs the library: `pip install -e .`, with extras for what is optional."""
+"""Installs the library: `pip install .`, with extras for what is optional."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
-PEFT = ["peft>=0.21"]  # before it, its own calls let frozen cores train and fail on low_cpu_mem_usage
+PEFT = ["peft>=0.21.2"]  # earlier ones let frozen cores train, or call a method that transformers' T5 no longer has
 BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 DEVELOP = [
     "hypothesis>=6.100",
-    "psutil>=5.9",
+    "psutil>=7",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
@@ -19,37 +21,49 @@ DEVELOP = [
     "tensorly>=0.9",
 ]
 
+ROOT = Path(__file__).resolve().parent
+PROJECT_FOLDERS = {"assets": ["small_world/**/*"], "configs": ["**/*.json"]}
+"""Folders of the project that a wheel has as seq2seq/<folder>, and the files in them."""
+
 setup(
     name="tensorized-adapters",
-    version="0.1.0",
+    version=runpy.run_path(str(ROOT / "t3nsor" / "version.py"))["__version__"],
     description="Small tensor networks trained inside a frozen transformer, merged into its weights for evaluation",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
-    package_data={"seq2seq.report": ["templates/*.jinja"]},
+    packages=[
+        *find_packages(include=["t3nsor*", "adapters*", "third_party*", "seq2seq*"]),
+        *(f"seq2seq.{folder}" for folder in PROJECT_FOLDERS),
+    ],
+    package_dir={f"seq2seq.{folder}": folder for folder in PROJECT_FOLDERS},
+    package_data={
+        "seq2seq.report": ["templates/*.jinja"],
+        **{f"seq2seq.{folder}": files for folder, files in PROJECT_FOLDERS.items()},
+    },
     py_modules=["run_seq2seq"],
+    entry_points={"console_scripts": ["seq2seq-run = run_seq2seq:main"]},
     install_requires=[
-        "accelerate>=1.1",
+        "accelerate>=1.2",
         "datasets>=4",
         "evaluate>=0.4.4",
         "filelock>=4.1",  # before it, a process that waits empties the file that names the owner
-        "huggingface_hub>=1",
+        "huggingface_hub>=1.31",
         "jinja2>=3.1",
-        "matplotlib>=3.9",
-        "numpy>=1.26",
+        "matplotlib>=3.10.7",
+        "numpy>=2",  # the newest pyarrow, on which datasets rests, needs it
         "omegaconf>=2.3",
-        "pandas>=2.2",
+        "pandas>=2.2.2",
         "protobuf>=4.25",
         "pydantic>=2.9",
-        "rich>=13",
-        "safetensors>=0.4.5",
+        "rich>=13.8",
+        "safetensors>=0.8",
         "scikit-learn>=1.5",
         "scipy>=1.14",
         "sentencepiece>=0.2",
         "torch>=2.6",
-        "tqdm>=4.66",
+        "tqdm>=4.66.3",
         "transformers>=5.20,<6",  # Trainer.loss_is_scaled_for_ga, on which exact accumulation rests, came with 5.20
     ],
     extras_require={
@@ -58,6 +72,7 @@ setup(
         "peft": PEFT,
         "benchmark": BENCHMARK,
         "notebook": NOTEBOOK,
-        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DEVELOP],
+        "docs": DOCS,
+        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *DEVELOP],
     },
 )

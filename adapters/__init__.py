@@ -58,6 +58,7 @@ from adapters.tensor_train.parameter_counts import Sizes
 from adapters.tensor_train.published import PUBLISHED, PublishedMethod, published
 from adapters.unloading import merge_and_unload
 from adapters.validation import ConfigurationError
+from t3nsor.version import __version__
 
 warn_of_other_package()
 
@@ -112,6 +113,7 @@ __all__ = [
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
+    "__version__",
     "adapt_ranks",
     "adapted_modules",
     "adapter_state_dict",

@@ -2,5 +2,7 @@
 
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-"""The folder of the project."""
+_PACKAGE = Path(__file__).resolve().parent
+
+PROJECT = _PACKAGE if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent
+"""The folder that holds assets/ and configs/: the project's, or this package where it is installed from a wheel."""

@@ -98,13 +98,19 @@ class Extra:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked configuration; ``training`` has transformers' arguments by keyword."""
+    """A checked configuration.
+
+    Args:
+        training: transformers' training arguments by keyword.
+        sweep: the experiment_name of the sweep that the run is a cell of, for trackers; a cell is an ordinary run.
+    """
 
     run: RunArguments
     workload: Workload
     extras: tuple[Extra, ...]
     adapters: tuple[AdapterConfig, ...]
     training: dict[str, Any] = field(default_factory=dict)
+    sweep: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as JSON, which ``read_experiment`` reads back; without ``overwrite``."""
@@ -127,6 +133,7 @@ class Experiment:
             **self.training,
             "output_dir": str(self.run.directory / "checkpoints"),
             "data_seed": self.training["seed"],  # the seed of the order of rows
+            "report_to": "none",  # the run has its own trackers
             "dataloader_pin_memory": torch.cuda.is_available(),
             # without an accelerator, several processes find each other only if told that they are on a CPU
             "use_cpu": self.training.get("use_cpu", False) or not torch.accelerator.is_available(),

@@ -7,6 +7,7 @@
         README.md            the run on one page                  history.json      the values of that curve
         checkpoints/         what an unfinished run resumes from  failure.json      why a run of several ended early
         log.txt              what was logged                      and the files of its extras
+        wandb.json           what wandb knows the run by          tensorboard/      event files
 
 An unfinished run of the same configuration resumes; a finished one is kept, and can be extended (by another split or
 baseline). Another configuration is refused once there is a checkpoint. ``overwrite`` puts a finished or different run
@@ -60,6 +61,8 @@ class RunFolder:
         self.history = directory / "history.json"
         self.readme = directory / "README.md"
         self.log = directory / "log.txt"
+        self.wandb = directory / "wandb.json"
+        self.tensorboard = directory / "tensorboard"
         self.checkpoints = directory / "checkpoints"
 
     def check_writable(self, experiment: Experiment) -> None:

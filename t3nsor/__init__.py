@@ -24,6 +24,7 @@ from .tensor_basis import TensorBasis, TensorBasisFormat
 from .tensor_ring import TensorRing
 from .tensor_train import TensorTrain
 from .tucker import Tucker
+from .version import __version__
 
 __all__ = [
     "FORMATS",
@@ -39,6 +40,7 @@ __all__ = [
     "TensorRing",
     "TensorTrain",
     "Tucker",
+    "__version__",
     "cheapest_shape",
     "const_initializer",
     "describe",

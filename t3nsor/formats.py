@@ -21,6 +21,7 @@ FORMATS: dict[str, type[TensorNetwork]] = {
     "cp": CanonicalPolyadic,
     "tucker": Tucker,
 }
+"""The formats by name."""
 
 
 class Format(Protocol):

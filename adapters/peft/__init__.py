@@ -1,10 +1,10 @@
 """A PEFT tuner for tensor-train deltas, on any architecture that PEFT adapts.
 
-from peft import get_peft_model
-from adapters.peft import TensorTrainConfig            registers the method TT_LORA
-model = get_peft_model(model, TensorTrainConfig(rank=4, target_modules=["q_proj", "v_proj"]))
-model.save_pretrained("out")                           adapter tensors only
-model = model.merge_and_unload()                       export: a plain model without adapters
+    from peft import get_peft_model
+    from adapters.peft import TensorTrainConfig            registers the method TT_LORA
+    model = get_peft_model(model, TensorTrainConfig(rank=4, target_modules=["q_proj", "v_proj"]))
+    model.save_pretrained("out")                           adapter tensors only
+    model = model.merge_and_unload()                       export: a plain model without adapters
 
 ``to_peft`` converts a folder of ``adapters.save`` to one of PEFT, and ``from_peft`` converts it back.
 

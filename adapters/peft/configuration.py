@@ -33,11 +33,11 @@ class TensorTrainConfig(PeftConfig):
     """A TT delta beside linears, for ``peft.get_peft_model``.
 
     Args:
-        format, basis_size, modes, rank, rank_pattern, d, raw_shape, shape_pattern, shape_mode, init, zero_core,
-            frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as in
+        format, basis_size, modes, rank, rank_pattern, d, raw_shape, shape_pattern, shape_mode, init, zero_core: as in
             ``adapters.TensorTrainLoRAConfig``. No size is padded: a prime is not split, so it stays in a single core.
             The layer and the kind of matrix of a linear are read from its path, see ``adapters.peft.sites``; there are
             no tasks, as PEFT has named adapters for them.
+        frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as there.
         bias: "none", "dense" or "tt", the bias of the delta; in other methods of PEFT it selects biases of the base.
         target_modules: ends of the linears' paths, a pattern for whole paths, or "all-linear"; None for the
             feed-forward linears of a T5 and, in other architectures, for the targets of LoRA.

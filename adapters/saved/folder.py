@@ -28,6 +28,7 @@ from adapters.saved.files import replace_file
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+"""The file of an adapter's tensors in its folder."""
 FORMAT_VERSION = 1
 NATIVE_KEYS = ("adapters", "architecture", "format_version")
 PEFT_PREFIX = "base_model.model."

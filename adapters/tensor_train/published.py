@@ -213,3 +213,4 @@ PUBLISHED: dict[str, PublishedMethod] = {
         "the coefficients of one core zero",
     ),
 }
+"""Published methods by name."""

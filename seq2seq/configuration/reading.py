@@ -27,7 +27,8 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from adapters import AdapterConfig, ConfigurationError, as_configs
 from adapters.saved.checkpoint import read_checkpoint
-from adapters.validation import check_keys, check_type
+from adapters.validation import check_keys, check_type, nearest_name
+from seq2seq import PROJECT
 from seq2seq.configuration.defaults import with_training_defaults
 from seq2seq.configuration.misplaced import check_misplaced
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS, check_experiment, check_reserved_arguments, check_run
@@ -35,6 +36,9 @@ from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.extras import EXTRAS
 from seq2seq.workload import DEFAULT_WORKLOAD, WORKLOADS, Workload, workload_class
+
+PATHS = ("output_root", "adapter_path")
+"""Keys of every run in which ~ is the home directory."""
 
 DEEPEST = 16
 TOO_DEEP = f"The JSON of a configuration is nested at most {DEEPEST} deep; got {{}}: check its brackets."
@@ -55,11 +59,7 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     Raises:
         ConfigurationError: the file does not exist or has no JSON object, or an override does not match it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigurationError(
-            f"A run is described by a JSON file; got {str(path)!r}, which is not a file: check the path."
-        )
+    path = find_file(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
     except (ValueError, OSError, RecursionError) as error:
@@ -73,6 +73,23 @@ def load_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
             f"A run must be one JSON object; got a {type(values).__name__} in {path}: put it in braces."
         )
     return override(values, overrides)
+
+
+def find_file(path: str | Path) -> Path:
+    """The file itself, or the one that ships with the project: "configs/quickstart.json", "quickstart", "demo/bitfit".
+
+    Raises:
+        ConfigurationError: neither exists.
+    """
+    configs = PROJECT / "configs"
+    for candidate in (Path(path), PROJECT / path, configs / f"{path}.json"):
+        if candidate.is_file():
+            return candidate
+    names = [str(file.relative_to(configs).with_suffix("")) for file in sorted(configs.rglob("*.json"))]
+    raise ConfigurationError(
+        f"A run is described by a JSON file; got {str(path)!r}, which is not a file: check the path, or name one that "
+        f"ships with the project: {nearest_name(str(path), names)}"
+    )
 
 
 def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
                 raise ConfigurationError(
                     f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: {fix}."
                 )
-        cells += [read_experiment(cell) for cell in expand(values)]
+        sweep = values.get("experiment_name") if values.get("sweep") else None
+        cells += [replace(read_experiment(cell), sweep=sweep) for cell in expand(values)]
     check_folders(cells)
     return cells
 

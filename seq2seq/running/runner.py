@@ -54,7 +54,7 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         if prepared.is_main_process:
             with refusing("output_root", experiment.run.output_root):
                 folder.open(experiment)
-    tracker = make_tracker(experiment, folder.directory, prepared.is_main_process)
+    tracker = make_tracker(experiment, folder, prepared.is_main_process)
     with folder.logging(held) if prepared.is_main_process else contextlib.nullcontext():
         try:
             return _run(experiment, prepared, folder, tracker)
@@ -64,7 +64,8 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
 
 def _run(experiment: Experiment, prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(folder.directory)]
-    trainer = experiment.workload.make_trainer(prepared, [*callbacks, TrackingCallback(tracker)])
+    trainer = experiment.workload.make_trainer(prepared, callbacks)
+    trainer.add_callback(TrackingCallback(tracker, trainer.measurement))
     logger.info("%s", adapters.summary(prepared.model))
     before = [None] * len(experiment.extras)
     if experiment.training["do_train"]:

@@ -1,95 +1,47 @@
-"""Tracking a run: wandb if requested, otherwise nothing, behind the same methods.
+"""Tracking a run: which trackers the configuration asks for, and what they are told.
 
-    tracker.log({"train/loss": 0.41}, step=20)
-    tracker.log_image("curve", path)
-    tracker.log_table("memory_by_layer", ["layer", "bytes"], [["encoder 0", 4096]])
-    tracker.finish()
+    train/loss, train/learning_rate, ...            what the trainer logs, by step
+    validation/loss, validation/<metric>            evaluations while it trains; last, that of the chosen checkpoint
+    test/<metric>
+    parameters/trainable_parameters                 by step, as ranks may change
+    costs/step_seconds_median, costs/peak_memory_bytes, costs/tokens_per_second
 
-wandb is imported only when it is used. WANDB_MODE=offline needs neither network nor account.
+The names after ``parameters/`` and ``costs/`` are those of metrics.json.
 """
 
 import importlib.util
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
+import adapters
 from adapters import ConfigurationError
+from adapters.validation import nearest_name
 from seq2seq.experiment import Experiment, Extra
+from seq2seq.report.collect import read_history
 from seq2seq.run_folder import RunFolder
+from seq2seq.running.trackers import TensorboardTracker, Tracker, Trackers, WandbTracker
+from third_party.trainers.measurement import MeasurementCallback
 
 logger = logging.getLogger(__name__)
 
-
-class Tracker(Protocol):
-    """What a run reports to as it progresses."""
-
-    def log(self, values: dict[str, float], step: int | None = None) -> None:
-        """Log values, at a training step if ``step`` is given."""
-
-    def log_image(self, name: str, path: Path) -> None:
-        """Log a picture."""
-
-    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table."""
-
-    def finish(self) -> None:
-        """Close the record."""
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
+WITHOUT_ACCOUNT = ("offline", "disabled", "dryrun")
 
 
-class NullTracker:
-    """Logs nothing."""
-
-    def log(self, values: dict[str, float], step: int | None = None) -> None:
-        pass
-
-    def log_image(self, name: str, path: Path) -> None:
-        pass
-
-    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-
-class WandbTracker:
-    """One wandb run, whose config holds the main settings of the experiment."""
-
-    def __init__(self, experiment: Experiment, directory: Path) -> None:
-        import wandb
-
-        run = experiment.run
-        self.run = wandb.init(
-            project=run.wandb_project, name=run.experiment_name, dir=str(directory), config=main_settings(experiment)
-        )
-
-    def log(self, values: dict[str, float], step: int | None = None) -> None:
-        self.run.log(values, step=step)
-
-    def log_image(self, name: str, path: Path) -> None:
-        import wandb
-
-        self.run.log({name: wandb.Image(str(path))})
-
-    def log_table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        import wandb
-
-        self.run.log({name: wandb.Table(columns=list(header), data=[list(row) for row in rows])})
-
-    def finish(self) -> None:
-        self.run.finish()
-
-
-def make_tracker(experiment: Experiment, directory: Path, main_process: bool) -> Tracker:
-    """The tracker that the configuration asks for; only the main process has one."""
+def make_tracker(experiment: Experiment, folder: RunFolder, main_process: bool) -> Trackers:
+    """The trackers that the configuration asks for; only the main process has any."""
+    trackers: list[Tracker] = []
     if experiment.run.log_to_wandb and main_process:
-        return WandbTracker(experiment, directory)
-    return NullTracker()
+        trackers.append(WandbTracker(experiment, folder, main_settings(experiment)))
+    if "tensorboard" in (experiment.training["report_to"] or []) and main_process:
+        step = int(max((entry["step"] for entry in read_history(folder.history)), default=0))
+        trackers.append(TensorboardTracker(folder.tensorboard, main_settings(experiment), step))
+    return Trackers(trackers)
 
 
 def log_report(tracker: Tracker, folder: RunFolder, result: dict[str, Any], extras: Iterable[Extra]) -> None:
@@ -122,7 +74,19 @@ def check_tracking(experiment: Experiment) -> None:
         raise ConfigurationError(
             "Key 'log_to_wandb' needs wandb; got an environment without it: pip install wandb, or set it to false."
         ) from None
-    if os.environ.get("WANDB_MODE") not in ("offline", "disabled") and not wandb.login(prompt=False):
+    try:
+        wandb.Settings(project=experiment.run.wandb_project)
+    except wandb.Error as error:
+        raise ConfigurationError(
+            f"Key 'wandb_project' must be a name that wandb allows; got {experiment.run.wandb_project!r} ({error}): "
+            "choose another."
+        ) from None
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode not in WANDB_MODES:
+        raise ConfigurationError(
+            f"WANDB_MODE must be a mode of wandb's; got {mode!r}: {nearest_name(mode, WANDB_MODES)}"
+        )
+    if mode not in WITHOUT_ACCOUNT and not wandb.login(prompt=False):
         raise ConfigurationError(
             "Key 'log_to_wandb' needs a wandb account; got none that is logged in: run `wandb login`, or set "
             "WANDB_MODE=offline."
@@ -149,10 +113,14 @@ def main_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 class TrackingCallback(TrainerCallback):
-    """Passes the trainer's values on to a tracker and to the log."""
+    """Passes the trainer's values, the trainable parameters and the costs on to a tracker; the first to the log too."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, measurement: MeasurementCallback) -> None:
         self.tracker = tracker
+        self.measurement = measurement
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.tracker.start(state.global_step)
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -160,5 +128,9 @@ class TrackingCallback(TrainerCallback):
             f"validation/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
             for name, value in values.items()
         }
-        self.tracker.log(renamed, step=state.global_step)
         logger.info("step %d: %s", state.global_step, json.dumps(renamed))
+        if not any(name.startswith("validation/") for name in renamed):
+            renamed["parameters/trainable_parameters"] = adapters.summary(kwargs["model"]).total.trainable
+            costs = self.measurement.scalars()
+            renamed |= {f"costs/{name}": cost for name, cost in costs.items() if cost is not None}
+        self.tracker.log(renamed, step=state.global_step)

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from seq2seq import PROJECT
 from seq2seq.small_world import grammar, lexicon
 from seq2seq.small_world.events import Event, NounPhrase, World
 from seq2seq.small_world.opinions import attitude, quality
 from seq2seq.small_world.slips import SWAPS
 
-TASKS = Path(__file__).resolve().parents[2] / "assets" / "small_world" / "tasks"
+TASKS = PROJECT / "assets" / "small_world" / "tasks"
 SPLITS = {"train": 2400, "validation": 500, "test": 500}
 
 

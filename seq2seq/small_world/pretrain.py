@@ -22,11 +22,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration, T5Tokenizer
 
+from seq2seq import PROJECT
 from seq2seq.small_world.datasets import DATA_SETS, rows
 from seq2seq.small_world.events import World
 from seq2seq.small_world.skills import BROAD, LESSONS, SKILLS, Lesson, Pair, mixture
 
-BACKBONE = Path(__file__).resolve().parents[2] / "assets" / "small_world" / "backbone"
+BACKBONE = PROJECT / "assets" / "small_world" / "backbone"
 Batch = dict[str, torch.Tensor]
 
 BATCH_SIZE = 64

@@ -9,6 +9,7 @@ from torch import nn
 
 import adapters
 from adapters import AdaptedLayerNorm, AdaptedLinear, ConfigurationError
+from tests.versions import checkpoint_activations
 
 
 def places(model, cls=AdaptedLinear):
@@ -347,7 +348,7 @@ def test_bf16_autocast_gives_gradients_to_the_same_parameters(tiny_t5, batch, tr
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_t5, batch, trained, adapter_per_mechanism, use_reentrant):
     model = trained(adapters.attach(tiny_t5().train(), adapter_per_mechanism))
     exact = trainable_gradients(model, batch)
-    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    checkpoint_activations(model, {"use_reentrant": use_reentrant})
     model.enable_input_require_grads()
     model.config.use_cache = False
     repeated = trainable_gradients(model, batch)

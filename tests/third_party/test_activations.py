@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tests.third_party import tiny
+from tests.versions import checkpoint_activations
 from third_party.trainers.activations import begins_layer, saved_activations
 
 
@@ -139,7 +140,7 @@ def test_without_gradients_nothing_is_kept(bases, batch):
 def test_under_gradient_checkpointing_a_block_keeps_its_inputs(bases, batch, reentrant):
     model = tiny.adapted_model(bases["relu"], None).train()
     _, whole = measured(model, batch)
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_activations(model, {"use_reentrant": reentrant})
     loss, layers = measured(model, batch)
     loss.backward()  # computes the blocks again, which counts nothing
     source = batch["input_ids"].numel() * tiny.SIZES["d_model"] * 4

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.third_party import tiny
+from tests.versions import CHECKPOINTING
 from third_party.trainers import AdapterTrainerMixin, MeasurementCallback, ProgressLineCallback, Seq2SeqTrainer
 from third_party.trainers.activations import saved_activations
 from third_party.trainers.measurement import memory_by_layer, peak_memory_bytes, tensor_bytes
@@ -156,7 +157,7 @@ class TestActivations:
 
     def test_checkpointed_activations_take_less_and_change_no_loss(self, bases, tmp_path):
         plain, checkpointed = (
-            tiny.make_trainer(bases["relu"], tmp_path, max_steps=2, activation_checkpointing=on) for on in (False, True)
+            tiny.make_trainer(bases["relu"], tmp_path, max_steps=2, **{CHECKPOINTING: on}) for on in (False, True)
         )
         for trainer in (plain, checkpointed):
             trainer.train()

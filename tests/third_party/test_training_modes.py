@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.third_party import tiny
+from tests.versions import CHECKPOINTING
 
 NEEDS_COMPILER = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler"
@@ -18,15 +19,13 @@ class TestWaysOfTraining:
     @pytest.mark.parametrize("reentrant", [False, True])
     @pytest.mark.parametrize("adapter", [tiny.LORA, tiny.NOT_LINEAR, {"kind": "tt_layer_norm"}])
     def test_checkpointed_activations_change_nothing(self, bases, tmp_path, adapter, reentrant):
-        """Under either of its names: transformers calls gradient_checkpointing activation_checkpointing by now."""
         plain = tiny.make_trainer(bases["relu"], tmp_path, adapter, max_steps=2)
         checkpointed = tiny.make_trainer(
             bases["relu"],
             tmp_path,
             adapter,
             max_steps=2,
-            activation_checkpointing=True,
-            activation_checkpointing_kwargs={"use_reentrant": reentrant},
+            **{CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": reentrant}},
         )
         assert checkpointed.args.gradient_checkpointing
         forwards = []
@@ -41,6 +40,7 @@ class TestWaysOfTraining:
         norms = [[e["grad_norm"] for e in t.state.log_history if "grad_norm" in e] for t in (checkpointed, plain)]
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
+    @pytest.mark.skipif(CHECKPOINTING == "gradient_checkpointing", reason="the only name before transformers 5.23")
     def test_gradient_checkpointing_is_the_older_name(self, bases, tmp_path):
         with pytest.warns(FutureWarning, match="activation_checkpointing"):
             trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, gradient_checkpointing=True)

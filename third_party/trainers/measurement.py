@@ -136,13 +136,19 @@ class MeasurementCallback(TrainerCallback):
             for layer in dict.fromkeys([*self.layers, *(measured or ())])
         }
 
+    def scalars(self) -> dict[str, float | None]:
+        """The costs that are one number, so far; None for what is not measured yet."""
+        return {
+            "step_seconds_median": self.median_step_seconds(),
+            "tokens_per_second": self.inputs_per_second(),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "steps_measured": len(self.step_seconds),
-            "step_seconds_median": self.median_step_seconds(),
-            "tokens_per_second": self.inputs_per_second(),
+            **self.scalars(),
             "unit": self.unit,
-            "peak_memory_bytes": peak_memory_bytes(),
             "memory_by_layer": self.memory_by_layer(),
             "activations_not_measured": self.activations_not_measured(),
         }

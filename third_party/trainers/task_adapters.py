@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerState
 import adapters
 
 TASK_COLUMN = "task"
+"""The column that names the task of a row."""
 
 
 class TaskAdaptersMixin:

@@ -27,6 +27,7 @@ from tests.adapters.peft.tiny import (
     trainable,
     vit,
 )
+from tests.versions import checkpoint_activations
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -139,7 +140,7 @@ class TestTraining:
         for checkpointed in (False, True):
             model = make(setting).train()
             if checkpointed:
-                model.base_model.model.activation_checkpointing_enable()
+                checkpoint_activations(model.base_model.model)
             model(input_ids=torch.arange(1, 9).reshape(2, 4), labels=torch.arange(1, 9).reshape(2, 4)).loss.backward()
             grads.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
         assert grads[0].keys() == grads[1].keys() != set()

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from adapters import AdapterConfig
+from adapters import AdapterConfig, ConfigurationError
 from seq2seq import PROJECT
 from seq2seq.configuration.defaults import TRAINING_DEFAULTS
-from seq2seq.configuration.reading import load_experiment, override, read_experiment
+from seq2seq.configuration.reading import find_file, load_experiment, override, read_experiment
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):
@@ -84,3 +84,25 @@ def test_the_seed_orders_the_rows_that_the_seed_of_the_data_takes(values):
     experiment = read_experiment({**values, "data_seed": 7, "seed": 3})
     arguments = experiment.training_arguments()
     assert (experiment.workload.data_seed, arguments.data_seed, arguments.seed) == (7, 3, 3)
+
+
+SHIPPED = ["configs/quickstart.json", "quickstart", "configs/demo/bitfit.json", "demo/bitfit"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_file_of_the_project_is_found_from_any_directory(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_file(name) == PROJECT / "configs" / f"{name.removeprefix('configs/').removesuffix('.json')}.json"
+
+
+def test_a_file_here_is_preferred_to_one_of_the_project(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    config_file.rename(tmp_path / "configs/quickstart.json")
+    assert load_experiment("configs/quickstart.json").run.experiment_name == "colours"
+
+
+def test_a_file_that_does_not_exist_is_refused_with_the_nearest_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"got 'quickstrat', which is not a file: .*did you mean 'quickstart'"):
+        find_file("quickstrat")
