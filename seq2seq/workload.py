@@ -96,6 +96,9 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
+    notes: ClassVar[Mapping[str, str]] = {}
+    """What a footnote says about results for which one of the flags is 1; the first flag that is 1 decides."""
+
     seeds: ClassVar[tuple[str, ...]] = ()
     """Numeric keys whose value cannot be wrong within its range, such as seeds: runs that differ in them alone are
     checked once."""
