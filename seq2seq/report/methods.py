@@ -71,8 +71,10 @@ class Group:
         return [name for name in self.metrics.get(task, {}) if name not in (*workload_of(self.settings).flags, "loss")]
 
     def note(self, task: str) -> str | None:
-        """What a footnote says about a task's result if a flag is 1 in every run; None if there is nothing to say."""
+        """What a footnote says about a task's result of 0 with a flag that is 1 in every run; None for nothing."""
         values = self.metrics.get(task, {})
+        if any(values.get("average_metrics", ())):
+            return None
         notes = workload_of(self.settings).notes
         return next((note for flag, note in notes.items() if values.get(flag) and min(values[flag]) == 1), None)
 

@@ -6,27 +6,12 @@ metric_name      "Spearman", "mean of F1 and accuracy"
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
 from seq2seq.data_names import SPLIT_WORD
 from seq2seq.report.settings import differing_keys
-
-METRIC_NAMES = {
-    "f1": "F1",
-    "f1a": "F1 over answers",
-    "macro_f1": "macro F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "bleu": "BLEU",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-}
-"""Metrics whose names are more than their keys without underscores."""
 
 SETTING_NAMES = {
     "activation": "{}",
@@ -57,14 +42,6 @@ CORES = {"shared_cores": "shared", "frozen_cores": "frozen", "disabled_cores": "
 
 UNNAMED_KEYS = ("rank", "max_train_samples")
 """Keys whose values are shown elsewhere: in the kind's name, in the table's heading."""
-
-
-def metric_name(metrics: Iterable[str]) -> str:
-    """The name of a task's result: of its metric, or of the mean of several; "metric" if they are not known."""
-    names = [METRIC_NAMES.get(metric, metric.replace("_", " ")) for metric in metrics]
-    if len(names) < 2:
-        return names[0] if names else "metric"
-    return f"mean of {', '.join(names[:-1])} and {names[-1]}"
 
 
 def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:

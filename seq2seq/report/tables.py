@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from seq2seq.metric_names import mean_name
 from seq2seq.report.collect import Run
+from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import COSTS, Method
-from seq2seq.report.names import metric_name
 from seq2seq.report.paired import paired_difference, reference_of
 
 RATIOS = ("trainable_parameters", "adapter_bytes", "step_ms", "peak_memory_mib")
 """The COSTS that are compared with full fine-tuning."""
 
 DASH = "–"
-MARKS = "†‡§¶"
-"""Footnote marks, in the order of use."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,6 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     notes: dict[str, str] = field(default_factory=dict)
-
-
-class Footnotes:
-    """Gives each note a mark of its own; equal notes have one."""
-
-    def __init__(self) -> None:
-        self.marks: dict[str, str] = {}
-
-    def mark(self, note: str | None) -> str:
-        """The mark of a note; empty for none."""
-        return "" if note is None else self.marks.setdefault(note, MARKS[len(self.marks) % len(MARKS)])
-
-    @property
-    def by_mark(self) -> dict[str, str]:
-        return {mark: note for note, mark in self.marks.items()}
 
 
 def tasks_of(methods: Iterable[Method]) -> list[str]:
@@ -178,7 +162,7 @@ def difference_table(methods: Sequence[Method], reference: str | None = None) ->
 def task_metric(methods: Sequence[Method], task: str) -> str:
     """The name of a task's metric."""
     known = (method.groups[task].metric_names(task) for method in methods if task in method.groups)
-    return metric_name(next(known, []))
+    return mean_name(next(known, []))
 
 
 def mean_ratio(method: Method, cost: str, methods: Sequence[Method]) -> float | None:

@@ -1,24 +1,9 @@
-"""What methods, settings and metrics are called."""
+"""What methods and their settings are called."""
 
 import pytest
 
-from seq2seq.report.names import describe_cores, describe_setting, method_labels, metric_name
+from seq2seq.report.names import describe_cores, describe_setting, method_labels
 from tests.seq2seq.report.situations import adapter
-
-
-@pytest.mark.parametrize(
-    ("metrics", "name"),
-    [
-        (["spearman"], "Spearman"),
-        (["accuracy"], "accuracy"),
-        (["exact_match"], "exact match"),
-        (["f1", "accuracy"], "mean of F1 and accuracy"),
-        (["rouge1", "rouge2", "rougeL"], "mean of ROUGE-1, ROUGE-2 and ROUGE-L"),
-        ([], "metric"),
-    ],
-)
-def test_a_result_has_the_name_of_its_metrics(metrics, name):
-    assert metric_name(metrics) == name
 
 
 @pytest.mark.parametrize(
