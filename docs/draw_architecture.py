@@ -121,15 +121,16 @@ def draw_tt_matrix(axes):
 
 
 def main() -> None:
-    figure = Figure(figsize=(11.5, 5.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11.5, 6.1), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     draw_sublayer(left)
     draw_tt_matrix(right)
     for axes in (left, right):
         axes.set_aspect("equal")
         axes.axis("off")
+    figure.get_layout_engine().set(rect=(0.005, 0.07, 0.99, 0.91))
     for colour, name, x in ((FROZEN, "frozen", 0.36), (TRAINED, "trained", 0.43)):
-        figure.text(x, 0.015, f" {name} ", fontsize=9, color=INK, bbox={"fc": colour, "ec": INK, "lw": 0.8, "pad": 2.5})
+        figure.text(x, 0.035, f" {name} ", fontsize=9, color=INK, bbox={"fc": colour, "ec": INK, "lw": 0.8, "pad": 2.5})
     figure.savefig(Path(__file__).with_name("architecture.png"), dpi=130)
 
 

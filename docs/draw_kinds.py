@@ -233,8 +233,8 @@ def main() -> None:
             spine.set_color("#c3ccd5")
     for colour, name, x in ((FROZEN, "frozen", 0.40), (TRAINED, "trained", 0.47), (TRAINED, "trained, shared", 0.545)):
         style = {"fc": colour, "ec": INK, "lw": 0.8, "pad": 2.5, "ls": "--" if "shared" in name else "-"}
-        figure.text(x, 0.006, f" {name} ", fontsize=9, color=INK, bbox=style)
-    figure.get_layout_engine().set(rect=(0, 0.025, 1, 0.975))
+        figure.text(x, 0.014, f" {name} ", fontsize=9, color=INK, bbox=style)
+    figure.get_layout_engine().set(rect=(0.005, 0.035, 0.99, 0.955))
     figure.savefig(Path(__file__).with_name("kinds.png"), dpi=120)
 
 

@@ -122,7 +122,7 @@ def draw_relatives(axes):
 
 def main() -> None:
     figure = Figure(figsize=(11.5, 6.6), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(h_pad=0.08, hspace=0.06)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.06)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
     for axes, draw in zip(top.subplots(1, 3), (draw_matrix, draw_tensor, draw_train), strict=True):
         draw(axes)

@@ -1,7 +1,8 @@
 """What plots have in common: size, colours, a legend below, files that are written completely or not at all."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,38 +36,96 @@ def new_figure(height: float) -> Any:
     return figure
 
 
-def draw_layers(axes: Any, layers: Mapping[str, Mapping[str, int | None]]) -> dict[str, Any]:
-    """Draw a stacked bar in MiB for each layer and return the bars by part.
+def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
+    """Create ``count`` axes, in two columns if there are several."""
+    columns = min(count, 2)
+    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False, **kwargs).flat)
+    for unused in axes[count:]:
+        unused.remove()
+    return axes[:count]
+
+
+def draw_layers(
+    figure: Any, by_run: Mapping[str, Mapping[str, Mapping[str, int | None]]], styles: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Draw memory in MiB by layer, each part on a scale of its own: bars for one run, lines for several.
 
     Args:
-        layers: bytes by layer and part; None for what was not measured.
+        by_run: for each run, bytes by layer and part; None for what was not measured.
+        styles: matplotlib's keywords for the line of each run.
+
+    Returns:
+        The lines by run; empty for one run.
     """
-    drawn, left = {}, np.zeros(len(layers))
-    for part, colour in PARTS.items():
-        sizes = np.array([(row.get(part) or 0) / 2**20 for row in layers.values()])
-        if sizes.any():
-            drawn[part] = axes.barh(list(layers), sizes, left=left, color=colour, height=0.8)
-            left += sizes
-    axes.invert_yaxis()
-    axes.tick_params(labelsize=8, labelbottom=True)
-    axes.set_xlabel("MiB", fontsize=8)
-    axes.grid(alpha=0.25, axis="x")
+    layers = list(dict.fromkeys(layer for one in by_run.values() for layer in one))
+    places, drawn = np.arange(len(layers)), {}
+    for axes, (part, colour) in zip(figure.subplots(1, len(PARTS), sharey=True), PARTS.items(), strict=True):
+        sizes = {
+            run: np.array([np.nan if one.get(layer, {}).get(part) is None else one[layer][part] for layer in layers])
+            for run, one in by_run.items()
+        }
+        known = {run: values / 2**20 for run, values in sizes.items() if not np.isnan(values).all()}
+        for run, values in known.items():
+            if len(by_run) == 1:
+                axes.barh(places, values, color=colour, height=0.8)
+            else:
+                (drawn[run],) = axes.plot(values, places, linewidth=0.9, **styles[run])
+        positive = [value for values in known.values() for value in values if value > 0]
+        if len(by_run) > 1 and positive and max(positive) > 30 * min(positive):
+            decades = range(math.floor(math.log10(min(positive))), math.floor(math.log10(max(positive))) + 1)
+            axes.set_xscale("symlog", linthresh=10.0 ** decades[0], linscale=0.7)
+            axes.set_xticks([0, *(10.0**decade for decade in decades[:: -(-len(decades) // 3)])])
+            axes.set_xticks([], minor=True)
+        else:
+            axes.set_xlim(0, 1.08 * max(positive) if positive else 1)
+            axes.xaxis.get_major_locator().set_params(nbins=4)
+        total = f"{np.nansum(next(iter(known.values()))):,.3g} MiB" if len(by_run) == 1 and known else ""
+        axes.set_title(f"{part}\n{total}".strip() if known else f"{part}\nnot measured", fontsize=9)
+        axes.set_xlabel("MiB", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.25, axis="x")
+    axes.set_yticks(places, layers)
+    axes.set_ylim(len(layers) - 0.4, -0.6)
     return drawn
 
 
-def legend_below(figure: Any, drawn: dict[str, Any]) -> None:
-    """Draw one legend for all lines below the panels."""
+def legend_below(figure: Any, drawn: Mapping[str, Any], columns: int | None = None) -> None:
+    """Draw one legend for all lines below the panels, where it covers nothing."""
     figure.legend(
         list(drawn.values()),
         list(drawn),
         loc="outside lower center",
-        ncols=3,
+        ncols=columns or legend_columns(drawn),
         fontsize=8,
         frameon=False,
         handlelength=3,
     )
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a PNG completely or not at all."""
-    replace_file(path, lambda partial: figure.savefig(partial, format="png"))
+def legend_columns(labels: Iterable[str]) -> int:
+    """The number of columns in which these labels fit into the width of a page."""
+    labels = list(labels)
+    longest = max(map(len, labels), default=1)
+    return max(1, min(4, len(labels), int(WIDTH / (0.065 * longest + 0.65))))
+
+
+def legend_height(labels: Collection[str], columns: int | None = None) -> float:
+    """Inches that a legend of these labels adds to a figure."""
+    return 0.2 * -(-len(labels) // (columns or legend_columns(labels))) + 0.1
+
+
+def save(figure: Any, path: Path, *formats: str) -> None:
+    """Write a picture completely or not at all: the PNG at ``path``, and other formats such as "pdf" beside it."""
+    import matplotlib
+
+    settings = {"pdf.fonttype": 42, "svg.hashsalt": path.stem}  # fonts that journals accept; equal bytes every time
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # everything is in its place, which takes longer to find than to draw
+    with matplotlib.rc_context(settings):
+        for form in ("png", *formats):
+            replace_file(
+                path.with_suffix(f".{form}"),
+                lambda partial, form=form: figure.savefig(partial, format=form, metadata=undated.get(form)),
+            )

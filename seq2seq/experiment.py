@@ -84,7 +84,7 @@ class Extra:
         return True
 
     def table_rows(self, experiment: "Experiment", result: Mapping[str, Any]) -> list[list[str]]:
-        """Rows of the result's table: name and value."""
+        """Rows of the result's table: name and value, and optionally a footnote about the value."""
         return []
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:

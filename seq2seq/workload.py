@@ -96,6 +96,9 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
+    notes: ClassVar[Mapping[str, str]] = {}
+    """What a footnote says about a result of 0 if one of the flags is 1; the first flag that is 1 decides."""
+
     seeds: ClassVar[tuple[str, ...]] = ()
     """Numeric keys whose value cannot be wrong within its range, such as seeds: runs that differ in them alone are
     checked once."""
@@ -188,7 +191,7 @@ class Workload(ABC):
         return {}
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
-        """More rows of the result's table: name and value."""
+        """More rows of the result's table: name and value, and optionally a footnote about the value."""
         return []
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
@@ -203,6 +206,14 @@ class Workload(ABC):
             for name, value in metrics.items()
             if name.rpartition("/")[2] not in self.flags or (several and name == "average_metrics")
         }
+
+    def note(self, metrics: Mapping[str, float | None], name: str) -> str | None:
+        """What a footnote says about a metric of ``headline`` that is 0; None if there is nothing to say."""
+        if metrics.get(name) != 0:
+            return None
+        task = name.rpartition("/")[0]
+        flags = {flag: metrics.get(f"{task}/{flag}" if task else flag) for flag in self.notes}
+        return next((self.notes[flag] for flag, value in flags.items() if value == 1), None)
 
 
 WORKLOADS: dict[str, str | type[Workload]] = {

@@ -20,6 +20,7 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
+from seq2seq.metric_names import metric_name
 from seq2seq.run_folder import finite_metrics, read_earlier, write_json
 from seq2seq.workload import Baseline, Prepared
 from third_party.trainers import AdapterTrainerMixin
@@ -78,8 +79,10 @@ class Baselines(Extra):
         labels = {name: baseline.label for name, baseline in baselines_of(experiment).items()}
         rows = []
         for name, metrics in result.get("baselines", {}).items():
-            headline = ", ".join(f"{key} {value}" for key, value in experiment.workload.headline(metrics).items())
-            rows.append([f"  {labels.get(name, name)}", headline])
+            headline = experiment.workload.headline(metrics)
+            values = ", ".join(f"{metric_name(key)} {value}" for key, value in headline.items())
+            notes = {note for key in headline if (note := experiment.workload.note(metrics, key)) is not None}
+            rows.append([f"  {labels.get(name, name)}", values, *sorted(notes)[:1]])
         return rows
 
 
@@ -109,6 +112,7 @@ def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> d
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(None)]
     arguments.output_dir = str(Path(arguments.output_dir).with_name("random_backbone"))  # one for all processes
     trainer = workload.make_trainer(untrained, callbacks)
+    trainer.label_progress("baseline, random backbone")
     remove_together(trainer)  # a killed run leaves its checkpoints, which would be rotated with the new ones
     trainer.train()
     metrics = workload.evaluate(untrained, trainer, split).metrics

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
-from seq2seq.drawing import PARTS, draw_layers, legend_below, new_figure, save
+from seq2seq.drawing import PARTS, draw_layers, new_figure, save
 from seq2seq.experiment import Extra
 
 PLOT = "memory.png"
@@ -27,7 +27,8 @@ class Memory(Extra):
         draw_memory(directory / PLOT, layers)
         missing = result["costs"].get("activations_not_measured")
         note = f"\nActivations were not measured: {missing}.\n" if missing else ""
-        return f"```\n{memory_table(layers)}\n```\n{note}\n![memory by layer]({PLOT})\n"
+        sums = memory_note(layers, result["costs"].get("peak_memory_bytes"))
+        return f"```\n{memory_table(layers)}\n```\n\n{sums}{note}\n![memory by layer]({PLOT})\n\n"
 
     def tables(self, result: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
         layers = layers_of(result)
@@ -55,8 +56,19 @@ def memory_table(layers: Layers) -> str:
 
 
 def draw_memory(path: Path, layers: Layers) -> None:
-    """A stacked bar for each layer, in MiB."""
+    """A bar for each layer in MiB, each part on a scale of its own."""
     figure = new_figure(0.24 * len(layers) + 1.3)
-    drawn = draw_layers(figure.add_subplot(), layers)
-    legend_below(figure, drawn)
+    draw_layers(figure, {"": layers}, {})
     save(figure, path)
+
+
+def memory_note(layers: Layers, peak: int | None) -> str:
+    """A paragraph about the sum of the table, beside peak memory in bytes."""
+    whole = sum(size or 0 for row in layers.values() for size in row.values())
+    measured = "" if peak is None else f" of {peak / 2**20:,.0f} MiB"
+    return (
+        f"Together these tensors are {whole / 2**20:,.1f} MiB: the weights, gradients and optimizer state after the "
+        "first update, and what a forward pass saves for the backward pass. Peak memory"
+        f"{measured} is more: on a CPU all that the process has used (Python, PyTorch and other libraries, the data, "
+        "intermediate results, generation), on a GPU all that was allocated at once.\n"
+    )

@@ -6,7 +6,9 @@ failed       failure.json exists                   running   neither: the run is
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -69,11 +71,15 @@ class Run:
         return PurePosixPath(self.name).parent.name or None
 
 
-def collect_runs(root: Path) -> list[Run]:
-    """Read every run folder below ``root``, ordered by path.
+def collect_runs(root: Path, patterns: Sequence[str] = ()) -> list[Run]:
+    """Read the run folders below ``root``, ordered by path.
+
+    Args:
+        root: a directory.
+        patterns: such as "tt_*", for the path of a run below ``root``, its folder or one around it; none for all runs.
 
     Raises:
-        ConfigurationError: ``root`` is not a directory, or contains no runs.
+        ConfigurationError: ``root`` is not a directory, contains no runs, or a pattern matches none of them.
     """
     if not root.is_dir():
         raise ConfigurationError(
@@ -84,7 +90,19 @@ def collect_runs(root: Path) -> list[Run]:
         raise ConfigurationError(
             f"A report needs at least one run folder; got none below {str(root)!r}: start a run with run_seq2seq.py."
         )
-    return runs
+    for pattern in patterns:
+        if not any(matches(run.name, pattern) for run in runs):
+            raise ConfigurationError(
+                f"Option --runs has patterns of run folders; got {pattern!r}, which matches none of the {len(runs)} "
+                f"below {str(root)!r}, such as {runs[0].name!r}: quote it, and check it against their paths."
+            )
+    return [run for run in runs if not patterns or any(matches(run.name, pattern) for pattern in patterns)]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern matches the path of a run, its folder, or a folder around it."""
+    path = PurePosixPath(name)
+    return any(fnmatchcase(text, pattern) for text in (name, path.name, *map(str, path.parents), *path.parts))
 
 
 def is_run(path: Path) -> bool:

@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
+LINE_MARGIN = 4
+
 Point = tuple[float, float]
 
 
 def place_labels(
-    axes: Any, points: Sequence[Point], labels: Sequence[str], lines: Sequence[tuple[Point, Point]] = ()
+    axes: Any,
+    points: Sequence[Point],
+    labels: Sequence[str],
+    colours: Sequence[str],
+    lines: Sequence[tuple[Point, Point]] = (),
 ) -> None:
-    """Write each label near its point, with a line to it, where it overlaps no point or label and few ``lines``."""
+    """Write each label near its point, with a coloured line to it, where it overlaps no other one and few ``lines``."""
     from matplotlib.patheffects import withStroke
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
@@ -25,7 +31,7 @@ def place_labels(
     frame = axes.get_window_extent(renderer)
     centres = axes.transData.transform(points)
     occupied = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres]
-    occupied += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
+    occupied += [Bbox(axes.transData.transform(ends)).padded(LINE_MARGIN) for ends in lines]
     if axes.get_legend() is not None:
         occupied.append(axes.get_legend().get_window_extent(renderer))
     for index in np.argsort(centres[:, 1], kind="stable"):
@@ -36,7 +42,7 @@ def place_labels(
             textcoords="offset pixels",
             fontsize=7.5,
             path_effects=[withStroke(linewidth=2, foreground="white")],
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2},
+            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "color": colours[index], "shrinkA": 0, "shrinkB": 2},
         )
         size = Text.get_window_extent(text, renderer).size  # of the text alone, without the line to the point
         boxes = {

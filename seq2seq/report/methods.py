@@ -4,32 +4,29 @@
     method    groups with the same backbone, adapter and number of training rows on different tasks: one table row
 
 Settings that vary between tasks (a longer target, another learning rate) do not split a method. If groups on the same
-task differ in a setting, the setting distinguishes methods and appears in their names. A method whose runs are all the
-runs of one sweep has the name of the sweep.
+task differ in a setting, the setting distinguishes methods and appears in their names. Of several sweeps, a method
+whose runs are all the runs of one of them has the name of that sweep. Your own files are a task of their own: runs are
+compared if their results were measured on the same file.
 """
 
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.extras import EXTRAS
+from seq2seq.data_names import data_set_names
 from seq2seq.report.collect import Result, Run
-from seq2seq.run_folder import TRACKING_KEYS
-from seq2seq.workload import DEFAULT_WORKLOAD
-
-IGNORED_KEYS = {
-    *("experiment_name", "seed", "do_eval", "do_predict", *TRACKING_KEYS),
-    *(field.name for extra in EXTRAS if not extra.changes_training for field in fields(extra)),
-}
-"""Keys in which the runs of a group may differ."""
-
-METHOD_KEYS = ("workload", "model", "model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
-"""Keys that always distinguish methods, besides those of the adapter."""
-
-SHORT_NAMES = {"max_train_samples": "n", "learning_rate": "lr"}
+from seq2seq.report.names import method_labels
+from seq2seq.report.settings import (
+    canonical_json,
+    differing_keys,
+    measured_file,
+    method_settings,
+    settings_of,
+    split_of,
+    workload_of,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,25 @@ class Group:
         values = self.metrics.get(task, {}).get(metric)
         return Score.of(values) if values else None
 
+    def by_seed(self, task: str) -> dict[int, float]:
+        """average_metrics of a task by seed; the mean if several runs have one seed."""
+        found = defaultdict(list)
+        for run, value in zip(self.runs, self.metrics.get(task, {}).get("average_metrics", []), strict=False):
+            found[run.seed].append(value)
+        return {seed: statistics.fmean(values) for seed, values in found.items()}
+
+    def metric_names(self, task: str) -> list[str]:
+        """The metrics of a task of which average_metrics is the mean."""
+        return [name for name in self.metrics.get(task, {}) if name not in (*workload_of(self.settings).flags, "loss")]
+
+    def note(self, task: str) -> str | None:
+        """What a footnote says about a task's result of 0 with a flag that is 1 in every run; None for nothing."""
+        values = self.metrics.get(task, {})
+        if any(values.get("average_metrics", ())):
+            return None
+        notes = workload_of(self.settings).notes
+        return next((note for flag, note in notes.items() if values.get(flag) and min(values[flag]) == 1), None)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -86,18 +102,21 @@ class Method:
         """average_metrics of a task; None if no run is finished."""
         return self.groups[task].score(task) if task in self.groups else None
 
-    def average(self) -> Score | None:
-        """The mean over the tasks; its deviation is that of the per-seed means over the tasks."""
-        scores = [score for score in map(self.score, self.groups) if score is not None]
+    def average(self, tasks: Collection[str] | None = None) -> Score | None:
+        """The mean over some tasks, or all; its deviation is that of the per-seed means over the tasks."""
+        tasks = self.groups if tasks is None else tasks
+        scores = [score for score in map(self.score, tasks) if score is not None]
         if not scores:
             return None
-        by_seed = defaultdict(list)
-        for task, group in self.groups.items():
-            for run, value in zip(group.runs, group.metrics[task].get("average_metrics", []), strict=False):
-                by_seed[run.seed].append(value)
-        complete = [statistics.fmean(values) for values in by_seed.values() if len(values) == len(self.groups)]
+        complete = list(self.by_seed(tasks).values())
         std = statistics.stdev(complete) if len(complete) > 1 else None
         return Score(statistics.fmean(score.mean for score in scores), std, len(complete))
+
+    def by_seed(self, tasks: Collection[str]) -> dict[int, float]:
+        """The mean of average_metrics over some tasks, for each seed with which all of them were run."""
+        found = [self.groups[task].by_seed(task) if task in self.groups else {} for task in tasks]
+        seeds = sorted(set.intersection(*(set(values) for values in found))) if found else []
+        return {seed: statistics.fmean(values[seed] for values in found) for seed in seeds}
 
     def mean(self, cost: str, tasks: Iterable[str] | None = None) -> float | None:
         """The mean over runs of one of COSTS, on some tasks or on all; None if no run has it."""
@@ -112,25 +131,30 @@ COSTS = {
     "share": lambda result: result.parameters.share,
     "adapter_bytes": lambda result: result.adapter_bytes,
     "step_ms": lambda result: _scaled(result.costs and result.costs.step_seconds_median, 1000),
+    "training_tensors_mib": lambda result: _scaled(result.costs and _sum_of(result.costs.memory_by_layer), 2**-20),
     "peak_memory_mib": lambda result: _scaled(result.costs and result.costs.peak_memory_bytes, 2**-20),
 }
-"""Measurements of a run besides its metrics: parameters, bytes on disk, milliseconds per step, peak memory in MiB."""
+"""Measurements of a run besides its metrics: parameters, bytes on disk, milliseconds per step, memory in MiB.
+
+``training_tensors_mib`` is the sum of memory by layer, ``peak_memory_mib`` what the process (or the GPU) used at most.
+"""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
+def _sum_of(layers: dict[str, dict[str, int | None]] | None) -> int | None:
+    sizes = [size for row in (layers or {}).values() for size in row.values()]
+    return None if not sizes or None in sizes else sum(sizes)
+
+
 def methods_of(runs: Sequence[Run]) -> list[Method]:
     """Aggregate finished runs into methods: those with more tasks first, then by decreasing average."""
     bases = defaultdict(list)
     for group in groups_of(runs):
-        method_settings = {
-            key: value
-            for key, value in group.settings.items()
-            if key.startswith("adapter.") or key.startswith("adapter[") or key.partition(".")[0] in METHOD_KEYS
-        }
-        bases[canonical_json(method_settings)].append((method_settings, group))
+        settings = method_settings(group.settings)
+        bases[canonical_json(settings)].append((settings, group))
 
     rows: dict[str, tuple[dict[str, Any], dict[str, Group]]] = {}
     for members in bases.values():
@@ -139,17 +163,17 @@ def methods_of(runs: Sequence[Run]) -> list[Method]:
             for task in group.metrics:
                 by_task[task].append(group.settings)
         distinguishing = {key for settings in by_task.values() for key in differing_keys(settings)}
-        for method_settings, group in members:
-            settings = method_settings | {
-                key: group.settings[key] for key in sorted(distinguishing) if key in group.settings
-            }
-            _, groups = rows.setdefault(canonical_json(settings), (settings, {}))
+        for settings, group in members:
+            extended = settings | {key: group.settings[key] for key in sorted(distinguishing) if key in group.settings}
+            _, groups = rows.setdefault(canonical_json(extended), (extended, {}))
             groups |= dict.fromkeys(group.metrics, group)
 
     descriptions = method_labels([settings for settings, _ in rows.values()])
     sweeps = [common_sweep(groups.values()) for _, groups in rows.values()]
+    several = len({*sweeps}) > 1
+    tasks = {task for _, groups in rows.values() for task in groups}
     labels = [
-        sweep if sweep and sweeps.count(sweep) == 1 else description
+        sweep if several and sweep and sweep not in tasks and sweeps.count(sweep) == 1 else description
         for sweep, description in zip(sweeps, descriptions, strict=True)
     ]
     methods = [
@@ -178,16 +202,17 @@ def _sort_key(method: Method) -> tuple[str, int, float, str]:
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
     """Group finished runs; metrics are those of the test split, or of the validation split if there is no test."""
+    names = task_names(runs)
     grouped = defaultdict(list)
     for run in runs:
         if run.state == "finished":
-            grouped[canonical_json(settings_of(run))].append(run)
+            grouped[names[run.name], canonical_json(settings_of(run))].append(run)
     groups = []
-    for members in grouped.values():
+    for (task, _), members in grouped.items():
         members.sort(key=lambda run: (run.seed, run.name))
-        splits = [split for split in ("test", "validation") if all(split in run.result.metrics for run in members)]
-        if splits:
-            metrics = [metrics_by_task(run.result, splits[0]) for run in members]
+        split = split_of(members)
+        if split is not None:
+            metrics = [metrics_by_task(run.result, split, task) for run in members]
             collected = {
                 task: {
                     name: [values[task][name] for values in metrics]
@@ -196,91 +221,27 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
                 }
                 for task in metrics[0]
             }
-            groups.append(Group(settings_of(members[0]), tuple(members), splits[0], collected))
+            groups.append(Group(settings_of(members[0]), tuple(members), split, collected))
     return groups
 
 
-def metrics_by_task(result: Result, split: str) -> dict[str, dict[str, float | None]]:
+def task_names(runs: Sequence[Run]) -> dict[str, str]:
+    """The task of each finished run, by the run's name.
+
+    A data set of your own files is called as the run says. If the run says nothing, files on which results were
+    measured have one name each.
+    """
+    finished = [run for run in runs if run.state == "finished"]
+    files = {run.name: measured_file(run) for run in finished if not run.config.get("data_name")}
+    by_file = data_set_names({file for file in files.values() if file})
+    return {run.name: by_file.get(files.get(run.name), run.result.task) for run in finished}
+
+
+def metrics_by_task(result: Result, split: str, task: str) -> dict[str, dict[str, float | None]]:
     """Return the metrics of a split by task; those of a mixture are named <task>/<metric>."""
     by_task = defaultdict(dict)
     for name, value in result.metrics[split].items():
-        task, slash, metric = name.partition("/")
+        one, slash, metric = name.partition("/")
         if slash:
-            by_task[task][metric] = value
-    return dict(by_task) or {result.task: result.metrics[split]}
-
-
-def settings_of(run: Run) -> dict[str, Any]:
-    """Flatten the configuration to dotted keys, without null values and the keys that may differ within a group."""
-    config = {"workload": DEFAULT_WORKLOAD, **run.config}
-    if "model_name_or_path" not in config and run.result is not None:
-        config["model"] = run.result.model
-    return {
-        key: value
-        for key, value in flatten(config).items()
-        if value is not None and key.partition(".")[0] not in IGNORED_KEYS
-    }
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested objects to dotted keys; a list of several objects to key[0], key[1], a list of one to key."""
-    found = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-            for index, part in enumerate(value):
-                found |= flatten(part, f"{prefix}{key}." if len(value) == 1 else f"{prefix}{key}[{index}].")
-        else:
-            found[prefix + key] = value
-    return found
-
-
-def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the keys in which some of these settings differ, in order."""
-    keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if len({canonical_json(one.get(key)) for one in settings}) > 1]
-
-
-def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Name each method by its kinds and ranks, plus the settings that distinguish methods with equal names."""
-    same_name = defaultdict(list)
-    for one in settings:
-        same_name[one.get("model_name_or_path"), short_label(one)].append(one)
-    labels = []
-    for one in settings:
-        short = short_label(one)
-        keys = differing_keys(same_name[one.get("model_name_or_path"), short])
-        settings_text = [
-            f"{short_key(key)}={compact(one[key])}" for key in keys if key in one and not key.endswith(".rank")
-        ]
-        labels.append(", ".join([short, *settings_text]))
-    return labels
-
-
-def short_label(settings: dict[str, Any]) -> str:
-    """Format kinds and ranks, for example "tt_lora r4 + layer_norm"."""
-    parts = []
-    for key, kind in settings.items():
-        if key.startswith("adapter") and key.endswith("kind"):
-            rank = settings.get(key.removesuffix("kind") + "rank")
-            name = "full fine-tuning" if kind == "none" else kind
-            parts.append(name if rank is None else f"{name} r{compact(rank)}")
-    mixed = ["in a mixture"] if any(key.startswith("mixture.") for key in settings) else []
-    return " ".join([" + ".join(parts), *mixed])
-
-
-def short_key(key: str) -> str:
-    return SHORT_NAMES.get(key, key.split(".")[-1])
-
-
-def compact(value: Any) -> str:
-    """Format a value in few characters."""
-    if isinstance(value, list):
-        return "-".join(compact(part) for part in value) or "none"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def canonical_json(value: Any) -> str:
-    """Serialize to JSON with sorted keys, so that equal values give equal strings."""
-    return json.dumps(value, sort_keys=True)
+            by_task[one][metric] = value
+    return dict(by_task) or {task: result.metrics[split]}

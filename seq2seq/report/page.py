@@ -1,11 +1,13 @@
-"""Write the report of many runs: report.md, index.html, results.csv, runs.csv and the plots in one directory.
+"""Write the report of many runs: report.md, index.html, results.tex, results.csv, runs.csv and the plots in one folder.
 
 index.html is self-contained: styles and plots are embedded, nothing is loaded. Clicking a column header sorts a table.
 """
 
 import base64
 import math
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,9 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
 from seq2seq.report.collect import STATES, Run, collect_runs
+from seq2seq.report.latex import latex_table
 from seq2seq.report.methods import Method, methods_of
-from seq2seq.report.plots import PLOTS, draw_low_resource
-from seq2seq.report.tables import method_cells, results_frame, runs_frame
+from seq2seq.report.paired import check_reference
+from seq2seq.report.plots import FORMATS, PLOTS, draw_low_resource
+from seq2seq.report.tables import Table, difference_table, method_table, results_frame, runs_frame
 from seq2seq.run_folder import write_text
 
 PAGES = {"report.md": "report.md.jinja", "index.html": "index.html.jinja"}
@@ -34,64 +38,65 @@ TEMPLATES.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: its title, its file, and the content of the file for a page that embeds it."""
+    """A plot: its title, the name of its files, and the content of the PNG for a page that embeds it."""
 
     title: str
-    file: str
+    name: str
     base64: str
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of text: its title, header and rows."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
 class Section:
-    """The part of a page about one backbone: a table for each number of training rows, and plots."""
+    """The part of a page about one backbone: tables for each number of training rows, and plots."""
 
     model: str
     tables: list[Table]
     plots: list[Plot]
 
 
-def write_comparison(root: Path, out: Path) -> str:
-    """Write the report of all runs below ``root`` into ``out`` and return a one-line summary.
+def write_comparison(root: Path, out: Path, patterns: Sequence[str] = (), reference: str | None = None) -> str:
+    """Write the report of the runs below ``root`` into ``out`` and return a one-line summary.
+
+    Args:
+        root: a directory that contains run folders at any depth.
+        out: the directory of the report.
+        patterns: which runs, such as "tt_*"; all of them if there are none.
+        reference: the name of the method that others are compared with; None for the best one.
 
     Raises:
-        ConfigurationError: there is no run below ``root``, or ``out`` cannot be written to.
+        ConfigurationError: there is no such run or reference, or ``out`` cannot be written to.
     """
-    runs = collect_runs(root)
+    runs = collect_runs(root, patterns)
     methods = methods_of(runs)
+    check_reference(methods, reference)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"Option --out is a directory; got {str(out)!r}, which cannot be created ({error}): choose another."
         ) from None
-    replace_file(out / "results.csv", lambda path: results_frame(methods).to_csv(path, index=False))
+    replace_file(out / "results.csv", lambda path: results_frame(methods, reference).to_csv(path, index=False))
     replace_file(out / "runs.csv", lambda path: runs_frame(runs, methods).to_csv(path, index=False))
     by_model = [(model, list(members)) for model, members in groupby(methods, key=lambda method: method.model)]
     sections = []
     for number, (model, members) in enumerate(by_model):
-        tables = [
-            Table(
-                "All training rows" if rows is None else f"{rows} training rows per task",
-                *method_cells([method for method in members if method.train_rows == rows], methods),
-            )
-            for rows in row_limits(members)
-        ]
-        sections.append(Section(model, tables, draw_plots(out, members, f"_{number}" if number else "")))
+        tables = []
+        for limit in row_limits(members):
+            title = "All training rows" if limit is None else f"{limit:,} training rows per task"
+            compared = [method for method in members if method.train_rows == limit]
+            tables += [method_table(title, compared, methods), difference_table(compared, reference)]
+        plots = draw_plots(out, members, f"_{number}" if number else "")
+        sections.append(Section(model, [table for table in tables if table is not None], plots))
+    tables = [latex_table(section.model, table) for section in sections for table in section.tables]
+    write_text(out / "results.tex", "\n".join(tables))
     counts = Counter(run.state for run in runs)
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    command = ["python", "-m", "seq2seq.report", root.as_posix(), "--out", out.as_posix()]
+    command += ["--runs", *patterns] if patterns else []
+    command += ["--reference", reference] if reference else []
     for file, template in PAGES.items():
         page = TEMPLATES.get_template(template).render(
-            root=root.as_posix(),
-            out=out.as_posix(),
+            command=shlex.join(command),
             summary=summary,
             sections=sections,
             runs=runs_table(runs, methods),
@@ -115,9 +120,10 @@ def draw_plots(out: Path, methods: list[Method], suffix: str) -> list[Plot]:
     for name, (title, draw) in PLOTS.items():
         path = out / f"{name}{suffix}.png"
         if draw(path, methods if draw is draw_low_resource else compared):
-            plots.append(Plot(title, path.name, base64.b64encode(path.read_bytes()).decode()))
+            plots.append(Plot(title, path.stem, base64.b64encode(path.read_bytes()).decode()))
         else:
-            path.unlink(missing_ok=True)
+            for form in ("png", *FORMATS):
+                path.with_suffix(f".{form}").unlink(missing_ok=True)
     return plots
 
 

@@ -1,14 +1,13 @@
-"""The plots of a comparison, each a PNG at page width.
+"""The plots of a comparison, each a PNG at page width, with a PDF and an SVG beside it.
 
-    draw_metric_by_parameters    metric against trainable parameters (log), the Pareto front, a label at each point
+    draw_metric_by_parameters    metric against trainable parameters, see ``scatter``
     draw_learning_curves         validation metric by step: mean over seeds with a band of one standard deviation
     draw_low_resource            metric against the number of training rows (log), with standard deviations
     draw_memory                  memory by layer: parameters, gradients, optimizer state, activations
 
-Each method has its own colour and line style.
+``styles`` has the colour, marker and line style of a method.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,87 +15,50 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.drawing import COLOURS, draw_layers, legend_below, new_figure, save, styles_of
-from seq2seq.report.labels import place_labels
-from seq2seq.report.methods import Group, Method, Score, canonical_json, method_labels
-from seq2seq.report.pareto_front import pareto_front
-from seq2seq.report.tables import tasks_of
+from seq2seq.drawing import draw_layers, legend_below, legend_height, new_figure, panels, save
+from seq2seq.report.methods import Group, Method, Score
+from seq2seq.report.names import method_labels
+from seq2seq.report.scatter import FORMATS, draw_metric_by_parameters
+from seq2seq.report.settings import canonical_json
+from seq2seq.report.styles import method_styles
+from seq2seq.report.tables import task_metric, tasks_of
 
-MAX_PANELS = 12
-"""Maximum number of methods in the plot of memory by layer; the best ones are drawn."""
-MAX_CURVES = len(COLOURS)
-"""Maximum number of methods in the plot of learning curves, so that each has its own colour."""
-
-
-def panels(figure: Any, count: int, **kwargs: Any) -> list[Any]:
-    """Create ``count`` axes, in two columns if there are several."""
-    columns = min(count, 2)
-    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False, **kwargs).flat)
-    for unused in axes[count:]:
-        unused.remove()
-    return axes[:count]
-
-
-def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
-    """Draw the average over the tasks of each method evaluated on all of them; return False if there is none."""
-    tasks = tasks_of(methods)
-    drawn = [(method, method.average()) for method in methods if all(method.score(task) for task in tasks)]
-    if not drawn:
-        return False
-    points = [(method.mean("trainable_parameters"), score.mean) for method, score in drawn]
-    figure = new_figure(5.5)
-    axes = figure.add_subplot()
-    axes.set_xscale("log")
-    for (x, y), (_, score) in zip(points, drawn, strict=True):
-        axes.errorbar(x, y, yerr=score.std, fmt="o", color=COLOURS[0], markersize=5, capsize=2, elinewidth=0.8)
-    front = [points[index] for index in pareto_front(points)]
-    axes.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1.2, zorder=1, label="Pareto front")
-    axes.set(
-        xlabel="trainable parameters",
-        ylabel="average_metrics" if len(tasks) == 1 else f"average_metrics, mean of {len(tasks)} tasks",
-        title=tasks[0] if len(tasks) == 1 else None,
-    )
-    axes.margins(x=0.12, y=0.12)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
-    corners = [(x, y) for (_, y), (x, _) in itertools.pairwise(front)]
-    lines = [
-        *itertools.pairwise([point for pair in zip(front, [*corners, None], strict=True) for point in pair if point])
-    ]
-    bars = [
-        ((x, y - score.std), (x, y + score.std)) for (x, y), (_, score) in zip(points, drawn, strict=True) if score.std
-    ]
-    place_labels(axes, points, [method.label for method, _ in drawn], [*lines, *bars])
-    save(figure, path)
-    return True
+MAX_CURVES = 10
+"""Maximum number of methods in the plots of learning curves and of memory; the best ones are drawn."""
 
 
 def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
     """Draw a panel per task with the best methods; return False if no run logged a validation metric."""
     methods = methods[:MAX_CURVES]
-    curves = defaultdict(list)
+    curves, metrics = defaultdict(dict), {}
     for method in methods:
         seen = set()
         for task, group in method.groups.items():
             curve = mean_curve(group)
             if curve is not None and id(group) not in seen:
                 name = task if len(group.metrics) == 1 else "mixture"
-                curves[name].append((method.label, curve))
+                curves[name][method.label] = curve
+                metrics[name] = task_metric(methods, task) if len(group.metrics) == 1 else "mean metric"
                 seen.add(id(group))
     if not curves:
         return False
-    styles = styles_of([method.label for method in methods])
-    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.17 * (len(methods) // 3 + 1))
+    styles = method_styles([(method.label, method.settings) for method in methods])
+    figure = new_figure(3.6 * -(-len(curves) // 2) + legend_height(styles))
     drawn = {}
     for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
-        for label, (steps, mean, std) in lines:
-            (drawn[label],) = axes.plot(steps, mean, linewidth=1.5, **styles[label])
-            axes.fill_between(steps, mean - std, mean + std, color=styles[label]["color"], alpha=0.15, linewidth=0)
-        axes.set(title=task, xlabel="step", ylabel="validation average_metrics")
+        for label, (steps, mean, std) in lines.items():
+            few = 1 if len(steps) <= 12 else -(-len(steps) // 12)
+            (drawn[label],) = axes.plot(steps, mean, linewidth=1.5, markevery=few, **styles[label])
+            if len(steps) > 1:
+                axes.fill_between(steps, mean - std, mean + std, color=styles[label]["color"], alpha=0.15, linewidth=0)
+            else:
+                axes.errorbar(steps, mean, std, color=styles[label]["color"], capsize=3, elinewidth=0.9)
+        axes.set(title=task, xlabel="step", ylabel=f"validation {metrics[task]}")
+        axes.set_xlim(0, 1.03 * max(steps[-1] for steps, _, _ in lines.values()) or 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
     legend_below(figure, drawn)
-    save(figure, path)
+    save(figure, path, *FORMATS)
     return True
 
 
@@ -130,50 +92,51 @@ def draw_low_resource(path: Path, methods: Sequence[Method]) -> bool:
                 curves[task][label] = scores
     if not curves:
         return False
-    styles = styles_of(labels)
-    figure = new_figure(3.6 * -(-len(curves) // 2) + 0.17 * (len(labels) // 3 + 1))
+    styles = method_styles([(label, members[0][0]) for label, members in zip(labels, varied, strict=True)])
+    figure = new_figure(3.6 * -(-len(curves) // 2) + legend_height(labels))
     drawn = {}
     for axes, (task, lines) in zip(panels(figure, len(curves)), sorted(curves.items()), strict=True):
         limits = sorted({rows for scores in lines.values() for rows in scores if rows is not None})
         all_rows = 2 * limits[-1]  # position of the runs on all rows
         for label, scores in lines.items():
             points = sorted((rows or all_rows, score.mean, score.std or 0.0) for rows, score in scores.items())
-            drawn[label] = axes.errorbar(
-                *zip(*points, strict=True), marker="o", markersize=4, capsize=3, **styles[label]
-            )
+            drawn[label] = axes.errorbar(*zip(*points, strict=True), capsize=3, elinewidth=0.9, **styles[label])
         axes.set_xscale("log")
-        ticks = {rows: str(rows) for rows in limits}
+        ticks = {rows: f"{rows:,}" for rows in limits}
         if any(None in scores for scores in lines.values()):
             ticks[all_rows] = "all"
         axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
         axes.set_xticks([], minor=True)
-        axes.set(title=task, xlabel="training rows", ylabel="average_metrics")
+        axes.set(title=task, xlabel="training rows", ylabel=task_metric(methods, task))
         axes.grid(alpha=0.25)
     legend_below(figure, drawn)
-    save(figure, path)
+    save(figure, path, *FORMATS)
     return True
 
 
 def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
-    """Draw a panel for each of the best methods with a bar per layer; return False if no run measured it."""
-    found = []
+    """Draw memory by layer of the best methods, a panel for each part; return False if no run measured it."""
+    found, chosen = {}, []
     for method in methods:
         runs = [run for group in method.groups.values() for run in group.runs]
         layers = next((run.result.costs.memory_by_layer for run in runs if run.result.costs), None)
-        if layers:
-            found.append((method.label, layers))
-    found = found[:MAX_PANELS]
+        if layers and len(found) < MAX_CURVES:
+            found[method.label] = layers
+            chosen.append((method.label, method.settings))
     if not found:
         return False
-    bars = max(len(layers) for _, layers in found)
-    figure = new_figure(-(-len(found) // 2) * (0.24 * bars + 1.1) + 0.4)
-    drawn = {}
-    for axes, (label, layers) in zip(panels(figure, len(found), sharex=True), found, strict=True):
-        drawn |= draw_layers(axes, layers)
-        axes.set_title(label, fontsize=9)
-    legend_below(figure, drawn)
-    save(figure, path)
+    bars = len({layer for layers in found.values() for layer in layers})
+    figure = new_figure(0.26 * bars + 1.2 + legend_height(found))
+    drawn = draw_layers(figure, found, method_styles(chosen))
+    legend_below(figure, drawn or {next(iter(found)): _no_line()})
+    save(figure, path, *FORMATS)
     return True
+
+
+def _no_line() -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none")
 
 
 PLOTS: dict[str, tuple[str, Callable[[Path, Sequence[Method]], bool]]] = {

@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
+from seq2seq.drawing import legend_below, new_figure, save
 from seq2seq.experiment import Experiment
+from seq2seq.metric_names import mean_name, metric_name
+from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
+
+CURVES = {"training loss": "#4477aa", "validation loss": "#e07b00", "metric": "#228833"}
+"""Colours."""
 
 
 def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:
-    """The rows of the table: what was measured, and its value."""
+    """The rows of the table: what was measured, its value, and for some a footnote."""
     rows = []
     for split, metrics in result["metrics"].items():
-        rows += [[f"{split} {name}", value] for name, value in experiment.workload.headline(metrics).items()]
+        for name, value in experiment.workload.headline(metrics).items():
+            note = experiment.workload.note(metrics, name)
+            rows.append([f"{split} {metric_name(name)}", value, *([] if note is None else [note])])
     rows += experiment.workload.table_rows(result)
     for extra in experiment.extras:
         rows += extra.table_rows(experiment, result)
@@ -42,38 +50,49 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
 
 
 def result_table(experiment: Experiment, result: dict[str, Any]) -> str:
-    """The table of a run, and where its files are."""
+    """The table of a run with its footnotes, and where its files are."""
     kinds = " + ".join(config["kind"] for config in result["adapter"])
     title = f"{result['experiment_name']}: {result['task']}, {kinds}"
-    table = render_table(title, ["", "value"], result_rows(experiment, result))
-    return f"{table}\n\nEverything is in {experiment.run.directory}"
+    rows, notes = with_footnotes(result_rows(experiment, result))
+    below = "\n".join(f"{mark} {note}" for mark, note in notes.items())
+    table = render_table(title, ["", "value"], rows)
+    return "\n\n".join(filter(None, [table, below, f"Everything is in {experiment.run.directory}"]))
 
 
-def draw_curve(path: Path, history: list[dict[str, float]]) -> None:
-    """Losses on the left axis, average_metrics on the right one, over training steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def with_footnotes(rows: list[list[str]]) -> tuple[list[list[str]], dict[str, str]]:
+    """The rows with marks in place of their notes, and the notes by mark."""
+    footnotes = Footnotes()
+    marked = [[name, f"{value}{''.join(map(footnotes.mark, notes))}"] for name, value, *notes in rows]
+    return marked, footnotes.by_mark
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+
+def curve_name(experiment: Experiment, metrics: dict[str, float | None]) -> str:
+    """The name of the metric in the curve: of the task's metrics, or of the mean over several tasks."""
+    names = [name for name in experiment.workload.headline(metrics) if name != "average_metrics"]
+    return "mean over tasks" if any("/" in name for name in names) else mean_name(names)
+
+
+def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metric") -> None:
+    """Losses on the left axis, average_metrics, which is called ``metric``, on the right one, over training steps."""
+    figure = new_figure(4.2)
     axes = figure.add_subplot()
+    drawn = {}
     for key, label, style in (("loss", "training loss", "-"), ("eval_loss", "validation loss", "--o")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
-            axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+            style = "-o" if len(points) < 3 else style
+            (drawn[label],) = axes.plot(*zip(*points, strict=True), style, markersize=4, color=CURVES[label])
     axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    lines, labels = axes.get_legend_handles_labels()
     points = [(entry["step"], entry["eval_average_metrics"]) for entry in history if "eval_average_metrics" in entry]
     if points:
         right = axes.twinx()
-        lines += right.plot(
-            *zip(*points, strict=True), "-s", color="tab:green", label="validation metric", markersize=4
-        )
-        labels.append("validation metric")
-        right.set(ylabel="average_metrics", ylim=(min(0, *(value for _, value in points)), 1.02))
-    axes.legend(lines, labels, loc="center right")
+        label = f"validation {metric}"
+        (drawn[label],) = right.plot(*zip(*points, strict=True), "-s", color=CURVES["metric"], markersize=4)
+        right.set(ylabel=metric, ylim=(min(0, *(value for _, value in points)), 1.02))
+    axes.set_xlim(0, 1.03 * max(entry["step"] for entry in history))
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    legend_below(figure, drawn)
+    save(figure, path)
 
 
 def numeric_values(entry: dict[str, Any]) -> dict[str, float | None]:
@@ -88,8 +107,11 @@ def write_report(
     trained = any("loss" in entry for entry in history)
     if trained:
         write_json(folder.history, [numeric_values(entry) for entry in history])
-        draw_curve(folder.curve, history)
-    rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in result_rows(experiment, result))
+        metrics = next(reversed(result["metrics"].values()), {})
+        draw_curve(folder.curve, history, curve_name(experiment, metrics))
+    cells, notes = with_footnotes(result_rows(experiment, result))
+    rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in cells)
+    below = "".join(f"{mark} {note}\n\n" for mark, note in notes.items())
     sections = [part.page_section(folder.directory, result) for part in (*experiment.extras, experiment.workload)]
     kinds = ", ".join(f"`{config['kind']}`" for config in result["adapter"])
     page = f"""# {result["experiment_name"]}
@@ -100,7 +122,7 @@ Task `{result["task"]}`, base model `{result["model"]}`, adapter {kinds}.
 |---|---|
 {rows}
 
-{"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
+{below}{"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
 
 {"".join(sections)}
 To repeat this run, from the project root:

@@ -1,22 +1,37 @@
 """Tables of methods and runs: data frames for the CSV files, cells of text for the pages.
 
-results_frame    a row per method and task: mean, std, seeds, each metric, costs, ratios to full fine-tuning
-runs_frame       a row per run, whatever its state
-method_cells     the table of one backbone: a header and rows of text, a dash for missing values
+results_frame       a row per method and task: mean, std, seeds, each metric, costs, ratios, the paired difference
+runs_frame          a row per run, whatever its state
+method_table        the table of one backbone: a header and rows of text, a dash for missing values, footnotes
+difference_table    paired differences to one method of that table
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from seq2seq.metric_names import mean_name
 from seq2seq.report.collect import Run
+from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import COSTS, Method
+from seq2seq.report.paired import paired_difference, reference_of
 
 RATIOS = ("trainable_parameters", "adapter_bytes", "step_ms", "peak_memory_mib")
 """The COSTS that are compared with full fine-tuning."""
 
 DASH = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: its title, header and rows, and footnotes by mark."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def tasks_of(methods: Iterable[Method]) -> list[str]:
@@ -39,12 +54,19 @@ def ratio(method: Method, cost: str, task: str, methods: Sequence[Method]) -> fl
     return value / full if value is not None and full else None
 
 
-def results_frame(methods: Sequence[Method]) -> pd.DataFrame:
-    """Make a row per method and task."""
+def rivals_of(method: Method, methods: Sequence[Method]) -> list[Method]:
+    """The methods of one table: on the same backbone and number of training rows."""
+    return [other for other in methods if (other.model, other.train_rows) == (method.model, method.train_rows)]
+
+
+def results_frame(methods: Sequence[Method], reference: str | None = None) -> pd.DataFrame:
+    """Make a row per method and task; differences are to the method of the label ``reference``, or to the best one."""
     rows = []
     for method in methods:
+        compared = reference_of(rivals_of(method, methods), reference)
         for task, group in method.groups.items():
             score = method.score(task)
+            difference = paired_difference(method, compared, [task])
             rows.append(
                 {
                     "model": method.model,
@@ -55,6 +77,10 @@ def results_frame(methods: Sequence[Method]) -> pd.DataFrame:
                     "seeds": len(group.runs),
                     "mean": None if score is None else score.mean,
                     "std": None if score is None else score.std,
+                    "reference": compared.label,
+                    "difference": None if difference is None else difference.mean,
+                    "difference_standard_error": None if difference is None else difference.standard_error,
+                    "difference_pairs": None if difference is None else difference.pairs,
                     **{cost: method.mean(cost, [task]) for cost in COSTS},
                     **{f"{cost}_to_full": ratio(method, cost, task, methods) for cost in RATIOS},
                     **{
@@ -90,29 +116,53 @@ def runs_frame(runs: Sequence[Run], methods: Sequence[Method]) -> pd.DataFrame:
     return pd.DataFrame(rows).convert_dtypes()
 
 
-def method_cells(methods: Sequence[Method], all_methods: Sequence[Method]) -> tuple[list[str], list[list[str]]]:
+def method_table(title: str, methods: Sequence[Method], all_methods: Sequence[Method]) -> Table:
     """Make the table of the methods of one backbone; full fine-tuning is looked up in ``all_methods``."""
     tasks = tasks_of(methods)
+    heads = [f"{task} ({task_metric(methods, task)})" for task in tasks]
     average = ["average"] if len(tasks) > 1 else []
-    header = ["", "method", *tasks, *average, "trainable parameters", "share", "adapter bytes"]
-    header += ["ms per step", "peak MiB"]
+    header = ["", "method", *heads, *average, "trainable parameters", "share", "adapter bytes"]
+    header += ["ms per step", "training tensors MiB", "peak MiB"]
     compared = any(full_fine_tuning_of(method, task, all_methods) for method in methods for task in method.groups)
     header += ["parameters ×", "bytes ×", "time ×", "memory ×"] if compared else []
-    rows = []
+    rows, footnotes = [], Footnotes()
     for place, method in enumerate(methods, 1):
-        scores = [method.score(task) for task in tasks]
-        row = [str(place), method.label, *(DASH if score is None else str(score) for score in scores)]
+        scores = {task: method.score(task) for task in tasks}
+        row = [str(place), method.label]
+        for task, score in scores.items():
+            note = None if score is None else method.groups[task].note(task)
+            row.append(DASH if score is None else f"{score}{footnotes.mark(note)}")
         if average:
-            score, found = method.average(), sum(score is not None for score in scores)
+            score, found = method.average(), sum(score is not None for score in scores.values())
             whole = DASH if score is None else str(score)
             row.append(whole if found in (0, len(tasks)) else f"{whole} ({found} of {len(tasks)})")
         formats = {"trainable_parameters": ",.0f", "share": ".3%", "adapter_bytes": ",.0f"}
-        formats |= {"step_ms": ",.1f", "peak_memory_mib": ",.0f"}
+        formats |= {"step_ms": ",.1f", "training_tensors_mib": ",.1f", "peak_memory_mib": ",.0f"}
         row += [format_cell(method.mean(cost), form) for cost, form in formats.items()]
         if compared:
             row += [format_cell(mean_ratio(method, cost, all_methods), ".3g") for cost in RATIOS]
         rows.append(row)
-    return header, rows
+    return Table(title, header, rows, footnotes.by_mark)
+
+
+def difference_table(methods: Sequence[Method], reference: str | None = None) -> Table | None:
+    """Make the table of paired differences to one of these methods; None if no other has a seed in common with it."""
+    compared = reference_of(methods, reference)
+    tasks = tasks_of(methods)
+    header = ["method", *tasks, *(["average"] if len(tasks) > 1 else [])]
+    columns = [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
+    rows = []
+    for method in methods:
+        differences = [paired_difference(method, compared, column) for column in columns]
+        if method is not compared and any(differences):
+            rows.append([method.label, *(DASH if found is None else str(found) for found in differences)])
+    return Table(f"Paired differences to {compared.label}", header, rows) if rows else None
+
+
+def task_metric(methods: Sequence[Method], task: str) -> str:
+    """The name of a task's metric."""
+    known = (method.groups[task].metric_names(task) for method in methods if task in method.groups)
+    return mean_name(next(known, []))
 
 
 def mean_ratio(method: Method, cost: str, methods: Sequence[Method]) -> float | None:
@@ -124,3 +174,16 @@ def mean_ratio(method: Method, cost: str, methods: Sequence[Method]) -> float | 
 
 def format_cell(value: float | None, form: str) -> str:
     return DASH if value is None else format(value, form)
+
+
+def average_name(methods: Sequence[Method], tasks: Sequence[str]) -> str:
+    """The name of a method's average over tasks."""
+    names = {task_metric(methods, task) for task in tasks}
+    name = names.pop() if len(names) == 1 else "metric"
+    return name if len(tasks) == 1 else f"{name}, mean of {len(tasks)} tasks"
+
+
+def heading(methods: Sequence[Method], tasks: Sequence[str]) -> str:
+    """The title of a plot: its task, and the number of training rows of its methods if that is limited."""
+    rows = methods[0].train_rows
+    return f"{tasks[0] if len(tasks) == 1 else 'mean over tasks'}{f', {rows:,} training rows' if rows else ''}"

@@ -33,10 +33,14 @@ from seq2seq.run_folder import RunFolder, read_earlier
 from seq2seq.run_lock import FolderInUseError, is_main_process, lock_path, owned, sentence_of_use
 from seq2seq.running.outcomes import EXPECTED_ERRORS, Outcome, cell_name, sentence_of, sentence_of_status, write_failure
 from seq2seq.running.preparation import prepare
+from seq2seq.running.progress import latest_losses
 from seq2seq.running.runner import run_experiment
 
 CHECKED_BY_READING = ("experiment_name", "output_root", "seed", "learning_rate")
 """Keys that cannot be wrong once the configuration has been read; ``Workload.seeds`` are others."""
+
+SHOW_INTERVAL = 1.0
+"""Seconds between two looks at the logs of runs."""
 
 STOP_TIMEOUT = 20.0
 """Seconds in which a worker has to stop."""
@@ -111,9 +115,15 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
         else:
             waiting.append(cell)
     several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run)
     hidden = not is_main_process()
     bar = tqdm(total=len(cells), initial=len(outcomes), desc="runs", dynamic_ncols=True, disable=hidden)
+
+    def show(running: Sequence[Experiment]) -> None:
+        losses = latest_losses(running)
+        if losses != (bar.postfix or ""):
+            bar.set_postfix_str(losses)
+
+    finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run, show)
     with contextlib.closing(finished), bar:
         for outcome in finished:
             outcomes[outcome.experiment.run.directory] = outcome
@@ -138,8 +148,13 @@ def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
             yield Outcome(cell, "finished", result, "", time.perf_counter() - started)
 
 
-def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generator[Outcome]:
-    """Run each in a fresh process; yields outcomes in the order in which the processes end."""
+def run_in_workers(
+    cells: Sequence[Experiment], jobs: int, run: Run, show: Callable[[Sequence[Experiment]], None]
+) -> Generator[Outcome]:
+    """Run each in a fresh process; yields outcomes in the order in which the processes end.
+
+    ``show`` is called with the runs that are going on, every SHOW_INTERVAL seconds.
+    """
     context = multiprocessing.get_context("forkserver")
     workloads = dict.fromkeys(type(cell.workload).__module__ for cell in cells)
     context.set_forkserver_preload([__name__, "matplotlib.figure", *workloads])
@@ -152,7 +167,9 @@ def run_in_workers(cells: Sequence[Experiment], jobs: int, run: Run) -> Generato
                 worker = context.Process(target=work, args=(cell, threads, run))
                 worker.start()
                 working[worker.sentinel] = (worker, cell, time.perf_counter())
-            for sentinel in connection.wait(working):
+            ended = connection.wait(working, SHOW_INTERVAL)
+            show([cell for _, cell, _ in working.values()])
+            for sentinel in ended:
                 worker, cell, started = working.pop(sentinel)
                 worker.join()
                 yield outcome_of(cell, worker.exitcode, time.perf_counter() - started)

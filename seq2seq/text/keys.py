@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from transformers import Seq2SeqTrainingArguments
 
 from seq2seq import PROJECT
+from seq2seq.data_names import data_set_name
 from seq2seq.tasks.described import DescribedTasks
 from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import Mixture
@@ -42,6 +43,7 @@ class TextKeys(Workload):
             own tasks, the cache or the hub.
         data_seed: decides the split and which rows a limit keeps; ``seed`` decides their order.
         train_file, validation_file, test_file: your own files, with the columns ``source`` and ``target``.
+        data_name: what results call the task of your own files; None for a name made of the file's.
         max_train_samples, max_validation_samples, max_test_samples: limits on the rows of each task; None for all.
         max_source_length, max_target_length: tokens; longer texts are truncated.
     """
@@ -51,6 +53,10 @@ class TextKeys(Workload):
     reserved_arguments = RESERVED_ARGUMENTS
     paths = ("model_name_or_path", "data_dir", *FILE_KEYS.values())
     flags = ("average_metrics", "constant_predictions", "invalid", "unwritable")
+    notes: ClassVar[Mapping[str, str]] = {
+        "invalid": "no answer is one of the labels",
+        "constant_predictions": "all answers are equal, and a correlation with them is 0",
+    }
     seeds = ("data_seed",)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "data_seed": (0, 2**32 - 1),
@@ -72,6 +78,7 @@ class TextKeys(Workload):
     train_file: str | None = None
     validation_file: str | None = None
     test_file: str | None = None
+    data_name: str | None = None
     max_train_samples: int | None = None
     max_validation_samples: int | None = None
     max_test_samples: int | None = None
@@ -100,7 +107,9 @@ class TextKeys(Workload):
 
     @property
     def task_label(self) -> str:
-        return " + ".join(self.task_names) or CUSTOM_FILES.name
+        """The tasks; of your own files, the name of the data set, which is that of the file results are measured on."""
+        measured = next((self.files[split] for split in reversed(SPLITS) if split in self.files), CUSTOM_FILES.name)
+        return " + ".join(self.task_names) or self.data_name or data_set_name(measured)
 
     @property
     def model_label(self) -> str:

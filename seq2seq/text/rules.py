@@ -36,6 +36,11 @@ def check_task(keys: TextKeys) -> None:
             "Key 'data_dir' belongs to a task_name or a mixture whose files are looked up; got "
             f"{keys.data_dir!r} together with files: drop one."
         )
+    if keys.data_name is not None and (not keys.files or not keys.data_name.strip()):
+        raise ConfigurationError(
+            f"Key 'data_name' names the task of your own files; got {keys.data_name!r} and files {sorted(keys.files)}: "
+            "leave it out."
+        )
 
 
 def check_paths(keys: TextKeys) -> None:

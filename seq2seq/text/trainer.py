@@ -10,12 +10,15 @@ import adapters
 from seq2seq.tasks.metrics import average_over_tasks, split_metrics
 from seq2seq.text.data import TextData
 from seq2seq.text.encoding import decode
+from seq2seq.text.keys import TextKeys
 from seq2seq.workload import Evaluation, Prepared
 from third_party.trainers import Seq2SeqTrainer
 
 
 class TextTrainer(Seq2SeqTrainer):
     """Scores generated texts; the mean over tasks chooses the best checkpoint."""
+
+    flags = TextKeys.flags
 
     def __init__(self, data: TextData, **kwargs: Any) -> None:
         super().__init__(**kwargs)

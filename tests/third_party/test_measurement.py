@@ -257,6 +257,33 @@ class TestProgressLine:
         assert f"step 2: eval_loss {evaluated:.3f}, average_metrics 0.625" in shown.out
         assert "{'loss'" not in shown.out  # transformers' own lines are off
 
+    @pytest.mark.parametrize(
+        ("metrics", "flags", "shown"),
+        [
+            ({"average_metrics": 0.5, "spearman": 0.5}, ("average_metrics",), {"spearman": 0.5}),
+            ({"average_metrics": 0.5, "f1": 0.4, "accuracy": 0.6}, ("average_metrics",), {"f1": 0.4, "accuracy": 0.6}),
+            ({"average_metrics": 0.5, "spearman": 0.5}, (), {"average_metrics": 0.5}),
+            ({"average_metrics": 0.5, "a/f1": 0.4, "b/f1": 0.6}, ("average_metrics",), {"average_metrics": 0.5}),
+            ({}, ("average_metrics",), {}),
+        ],
+    )
+    def test_shows_the_metrics_of_a_task_or_the_mean_over_tasks(self, metrics, flags, shown):
+        line = ProgressLineCallback(MeasurementCallback(), flags)
+        logs = {"eval_loss": 1.0, "epoch": 2.0, **{f"eval_{name}": value for name, value in metrics.items()}}
+        assert line.scores(logs) == shown
+
+    def test_says_which_training_it_is(self, bases, tmp_path, capsys):
+        trainer = tiny.make_trainer(
+            bases["relu"], tmp_path, max_steps=2, disable_tqdm=False, eval_strategy="steps", eval_steps=2
+        )
+        trainer.label_progress("baseline, random backbone")
+        capsys.readouterr()
+        trainer.train()
+        shown = capsys.readouterr()
+        assert "baseline, random backbone, step 2: eval_loss" in shown.out
+        assert "baseline, random backbone, train:" in shown.err
+        assert "baseline, random backbone, evaluate:" in shown.err
+
     def test_is_off_when_asked(self, bases, tmp_path, capsys):
         trainer = tiny.make_trainer(bases["relu"], tmp_path, max_steps=1, disable_tqdm=True)
         assert not [c for c in trainer.callback_handler.callbacks if isinstance(c, ProgressLineCallback)]

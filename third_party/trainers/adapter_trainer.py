@@ -5,6 +5,7 @@ class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
 """
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
 
     unit = "rows"
     """What ``count_inputs`` counts, for tables."""
+
+    flags: Sequence[str] = ()
+    """Metrics that are not results themselves, which the progress bar leaves out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,7 +53,13 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not self.args.disable_tqdm:
-            self.add_callback(ProgressLineCallback(self.measurement))
+            self.add_callback(ProgressLineCallback(self.measurement, self.flags))
+
+    def label_progress(self, label: str) -> None:
+        """Say in the progress bar which training this is, if it is not the only one of a run."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ProgressLineCallback):
+                callback.label = label
 
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
         """The size of a micro-batch in ``unit``: rows by default."""

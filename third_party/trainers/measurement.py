@@ -11,7 +11,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -155,16 +155,26 @@ class MeasurementCallback(TrainerCallback):
 
 
 class ProgressLineCallback(TrainerCallback):
-    """One progress bar for training and one for each evaluation; costs follow the bar."""
+    """One progress bar for training and one for each evaluation; costs follow the bar.
 
-    def __init__(self, measurement: MeasurementCallback) -> None:
+    Args:
+        measurement: the costs.
+        flags: metrics that are not shown, if others are; without them, only ``average_metrics`` is shown.
+        label: which training this is, if it is not the only one of a run.
+    """
+
+    def __init__(self, measurement: MeasurementCallback, flags: Sequence[str] = (), label: str = "") -> None:
         self.measurement = measurement
+        self.flags = tuple(flags)
+        self.label = label
         self.bar: tqdm | None = None
         self.evaluation_bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", dynamic_ncols=True)
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.named("train"), dynamic_ncols=True
+            )
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
@@ -178,15 +188,28 @@ class ProgressLineCallback(TrainerCallback):
                 f"loss {float(logs['loss']):.3f}, lr {float(logs['learning_rate']):.1e}, {self.measurement.progress()}"
             )
         elif "eval_loss" in logs:
-            average = logs.get("eval_average_metrics")
-            score = "" if average is None else f", average_metrics {average:.3f}"
-            self.bar.write(f"step {state.global_step}: eval_loss {logs['eval_loss']:.3f}{score}")
+            scores = "".join(f", {name} {value:.3f}" for name, value in self.scores(logs).items())
+            self.bar.write(self.named(f"step {state.global_step}: eval_loss {logs['eval_loss']:.3f}{scores}"))
+
+    def named(self, text: str) -> str:
+        """A text after the label, if there is one."""
+        return f"{self.label}, {text}" if self.label else text
+
+    def scores(self, logs: dict[str, float]) -> dict[str, float]:
+        """The metrics of an evaluation to show: those of the task, or their mean if it has several tasks or none."""
+        values = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+        named = {name: value for name, value in values.items() if self.flags and name not in (*self.flags, "loss")}
+        if named and not any("/" in name for name in named):
+            return named
+        return {"average_metrics": values["average_metrics"]} if "average_metrics" in values else {}
 
     def on_prediction_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         loader = kwargs.get("eval_dataloader")
         if state.is_world_process_zero and loader is not None and hasattr(loader, "__len__"):
             if self.evaluation_bar is None:
-                self.evaluation_bar = tqdm(total=len(loader), desc="evaluate", leave=False, dynamic_ncols=True)
+                self.evaluation_bar = tqdm(
+                    total=len(loader), desc=self.named("evaluate"), leave=False, dynamic_ncols=True
+                )
             self.evaluation_bar.update(1)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:

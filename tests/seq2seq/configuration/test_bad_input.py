@@ -101,6 +101,14 @@ CASES = {
         {"task_name": "rte", "data_dir": "/nowhere", "train_file": None, "validation_file": None, "test_file": None},
         ["data_dir", "/nowhere"],
     ),
+    "a data_name without files": (
+        {"data_name": "mine", "task_name": "rte", "train_file": None, "validation_file": None, "test_file": None},
+        ["data_name", "'mine'", "leave it out"],
+    ),
+    "an empty data_name": (
+        {"data_name": " "},
+        ["data_name", "' '", "leave it out"],
+    ),
     "training without rows": ({"train_file": None}, ["do_train", "train_file"]),
     "missing model": ({"model_name_or_path": "no-such-model"}, ["model_name_or_path", "no-such-model"]),
     "missing model directory": ({"model_name_or_path": "/nowhere/model"}, ["model_name_or_path", "/nowhere/model"]),

@@ -25,16 +25,20 @@ def test_what_was_not_measured_is_a_dash_and_not_a_zero(layers):
     assert memory_cells(layers)[0][-1] is None
 
 
-def test_bars_are_mebibytes_stacked_in_the_order_of_the_parts():
-    drawn = draw_layers(new_figure(3).add_subplot(), LAYERS)
-    bars = {part: container[0] for part, container in drawn.items()}
-    assert list(bars) == ["parameters", "gradients", "optimizer", "activations"]
-    assert [bar.get_width() * 2**20 for bar in bars.values()] == pytest.approx([4096, 64, 128, 2**20])
-    assert [bar.get_x() * 2**20 for bar in bars.values()] == pytest.approx([0, 4096, 4160, 4288])
+def test_bars_are_mebibytes_on_a_scale_of_their_own():
+    figure = new_figure(3)
+    draw_layers(figure, {"": LAYERS}, {})
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == list(LAYERS["loss"])
+    for axes, sizes in zip(figure.axes, zip(*(row.values() for row in LAYERS.values()), strict=True), strict=True):
+        assert [bar.get_width() * 2**20 for bar in axes.patches] == pytest.approx(sizes)
+        assert max(bar.get_width() for bar in axes.patches) > 0.8 * axes.get_xlim()[1]
 
 
 def test_what_was_not_measured_has_no_bar(tmp_path):
-    assert "activations" not in draw_layers(new_figure(3).add_subplot(), UNMEASURED)
+    figure = new_figure(3)
+    draw_layers(figure, {"": UNMEASURED}, {})
+    assert figure.axes[3].get_title() == "activations\nnot measured"
+    assert not figure.axes[3].patches
     draw_memory(tmp_path / "memory.png", UNMEASURED)
     assert (tmp_path / "memory.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -24,11 +24,13 @@ LAYERS = {
 }
 
 
-def result_of(config: dict[str, Any], metrics: dict[str, float], parameters: int, scale: float = 1.0) -> dict[str, Any]:
+def result_of(
+    config: dict[str, Any], metrics: dict[str, float], parameters: int, scale: float = 1.0, task: str | None = None
+) -> dict[str, Any]:
     """The content of metrics.json for a run on a backbone with a million parameters."""
     return {
         "experiment_name": config["experiment_name"],
-        "task": config["task_name"] or "mixture",
+        "task": task or config["task_name"] or "mixture",
         "model": config["model_name_or_path"],
         "adapter": config["adapter"],
         "metrics": {"validation": metrics, "test": metrics},
@@ -53,17 +55,24 @@ def write_run_folder(
     scale: float = 1.0,
     metrics: dict[str, float] | None = None,
     failure: str | None = None,
+    metric: str = "accuracy",
+    constant: bool = False,
+    task: str | None = None,
     **changes: Any,
 ) -> Path:
-    """Write the folder of a run below ``root``; without ``value`` and ``metrics`` the run is unfinished."""
+    """Write the folder of a run below ``root``; without ``value`` and ``metrics`` the run is unfinished.
+
+    ``value`` is that of ``metric``, ``constant`` whether all answers are equal, ``task`` what metrics.json calls the
+    task, ``changes`` are keys of the configuration.
+    """
     folder = root / name
     folder.mkdir(parents=True)
     config = {**CONFIG, **changes, "experiment_name": folder.name, "output_root": str(folder.parent)}
     (folder / "config.json").write_text(json.dumps(config))
     if value is not None:
-        metrics = {"accuracy": value, "average_metrics": value}
+        metrics = {metric: value, "average_metrics": value, "constant_predictions": float(constant), "invalid": 0.0}
     if metrics is not None:
-        (folder / "metrics.json").write_text(json.dumps(result_of(config, metrics, parameters, scale)))
+        (folder / "metrics.json").write_text(json.dumps(result_of(config, metrics, parameters, scale, task)))
         average = metrics["average_metrics"]
         history = [{"step": step, "eval_average_metrics": average * step / 20} for step in (10, 20)]
         (folder / "history.json").write_text(json.dumps([{"step": 1, "loss": 2.0}, *history]))

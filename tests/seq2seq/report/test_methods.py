@@ -79,14 +79,14 @@ LABELS = {
     "two kinds": ([{"adapter": [*kind("tt_lora", rank=2), *kind("layer_norm")]}], "tt_lora r2 + layer_norm"),
     "a distinguishing field": (
         [{"adapter": kind("bottleneck", layers=[0, 1])}, {"adapter": kind("bottleneck", layers=[2])}],
-        "bottleneck, layers=0-1|bottleneck, layers=2",
+        "bottleneck, layers 0-1|bottleneck, layers 2",
     ),
     "a distinguishing setting": (
         [{"learning_rate": 0.1}, {"learning_rate": 0.2}],
-        "tt_lora r4, lr=0.1|tt_lora r4, lr=0.2",
+        "tt_lora r4, learning rate 0.1|tt_lora r4, learning rate 0.2",
     ),
     "a setting of the task": ([{"task_name": "rte", "learning_rate": 0.1}, {"task_name": "cola"}], "tt_lora r4"),
-    "number of rows": ([{"max_train_samples": 100}, {}], "tt_lora r4, n=100|tt_lora r4"),
+    "number of rows": ([{"max_train_samples": 100}, {}], "tt_lora r4|tt_lora r4"),
     "another backbone": ([{"model_name_or_path": "a"}, {"model_name_or_path": "b"}], "tt_lora r4|tt_lora r4"),
     "a setting of logging": ([{"log_to_wandb": True}, {"seed": 1}], "tt_lora r4"),
 }

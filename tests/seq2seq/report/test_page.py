@@ -1,5 +1,6 @@
 """The files of a report, and that its page is self-contained."""
 
+import itertools
 import json
 import re
 from functools import partial
@@ -14,7 +15,7 @@ from seq2seq.report.methods import methods_of
 from seq2seq.report.tables import results_frame
 from tests.seq2seq.report.conftest import write_run_folder
 
-FILES = {"report.md", "index.html", "results.csv", "runs.csv"}
+FILES = {"report.md", "index.html", "results.csv", "results.tex", "runs.csv"}
 
 
 def write_runs(root):
@@ -78,10 +79,11 @@ def test_the_page_is_complete_and_self_contained(report):
 
 def test_the_files_of_a_report(report):
     written = {path.name for path in report.iterdir()}
-    plots = {"metric_by_parameters.png", "learning_curves.png", "memory_by_layer.png"}
+    names = ("metric_by_parameters", "learning_curves", "memory_by_layer")
+    plots = {f"{name}.{form}" for name in names for form in ("png", "pdf", "svg")}
     assert written == FILES | plots
     page = (report / "report.md").read_text()
-    assert set(re.findall(r"\]\((.*?)\)", page)) == plots
+    assert set(re.findall(r"\]\((.*?)\)", page)) == plots | {"results.tex"}
     assert "| failed | failed | – | A weight is <infinite> \\| lost. |" in page
     assert "metrics.json cannot be read at task" in page
 
@@ -91,8 +93,9 @@ def test_markdown_tables_have_equally_many_cells_per_row(report):
     tables = [line for line in lines if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
     rules = [number for number, line in enumerate(tables) if set(line) <= set("|-")]
-    assert len(rules) == 2
-    for start, end in ((0, rules[1] - 1), (rules[1] - 1, len(tables))):
+    assert len(rules) == 3
+    starts = [rule - 1 for rule in rules]
+    for start, end in itertools.pairwise([*starts, len(tables)]):
         assert len(set(widths[start:end])) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from seq2seq import drawing
-from seq2seq.report import plots
+from seq2seq.report import plots, scatter
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 
@@ -17,8 +17,13 @@ from seq2seq.report.methods import methods_of
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    save = plots.save
-    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
+
+    def keep(figure, path, *formats):
+        figures.append(figure)
+        drawing.save(figure, path)
+
+    monkeypatch.setattr(plots, "save", keep)
+    monkeypatch.setattr(scatter, "save", keep)
     return figures
 
 
@@ -44,10 +49,13 @@ def test_labels_overlap_neither_points_nor_each_other(write_run, methods, drawn,
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     boxes = {text.get_text(): super(type(text), text).get_window_extent(renderer) for text in axes.texts}
-    assert set(boxes) == {f"method_{number}" for number in range(20)}
+    assert set(boxes) == {str(number) for number in range(1, 21)}
+    key = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert key == [*(f"{n}  {method.label}" for n, method in enumerate(methods(), 1)), "Pareto front"]
     for first, second in itertools.combinations(boxes.values(), 2):
         assert not first.overlaps(second)
     points = [axes.transData.transform(line.get_xydata())[0] for line in axes.lines if len(line.get_xydata()) == 1]
+    assert len(points) == 20
     assert not [point for point in points for box in boxes.values() if box.contains(*point)]
     frame = axes.get_window_extent(renderer)
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes.values())
@@ -86,15 +94,20 @@ def test_low_resource_curves_end_at_all_rows(write_run, methods, drawn, tmp_path
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [(100, 0.1), (400, 0.25), (800, 0.55)])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "400", "all"]
     assert [text.get_text() for text in drawn[0].legends[0].texts] == ["tt_lora r4"]
+    assert axes.get_ylabel() == "accuracy"
 
 
-def test_memory_is_stacked_by_layer(write_run, methods, drawn, tmp_path):
+def test_memory_of_several_methods_is_a_line_each_in_a_panel_for_each_part(write_run, methods, drawn, tmp_path):
     write_run("run", 0.5)
+    write_run("other", 0.4, adapter=[{"kind": "bitfit"}])
     assert plots.draw_memory(tmp_path / "plot.png", methods())
-    (axes,) = drawn[0].axes
-    bars = sorted((round(bar.get_y()), bar.get_x(), bar.get_width()) for bar in axes.patches if bar.get_width())
-    assert bars == [(0, 0, 4), (0, 4, 0.25), (0, 4.25, 0.5), (0, 4.75, 2), (1, 0, 6)]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["encoder 0", "decoder 0"]
+    (figure,) = drawn
+    assert [axes.get_title().strip() for axes in figure.axes] == ["parameters", "gradients", "optimizer", "activations"]
+    for axes, expected in zip(figure.axes, ((4, 6), (0.25, 0), (0.5, 0), (2, np.nan)), strict=True):
+        assert len(axes.lines) == 2
+        np.testing.assert_allclose(axes.lines[0].get_xdata(), expected)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["encoder 0", "decoder 0"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["tt_lora r4", "bitfit"]
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
@@ -106,6 +119,66 @@ def test_missing_measurements_are_not_drawn(name, write_run, methods, tmp_path):
     (folder / "metrics.json").write_text(json.dumps(result))
     assert not plots.PLOTS[name][1](tmp_path / "plot.png", methods())
     assert not (tmp_path / "plot.png").exists()
+
+
+def test_methods_of_one_size_have_an_axis_of_a_decade(write_run, methods, drawn, tmp_path):
+    for name in ("phm", "bitfit"):
+        write_run(name, 0.5, 10320, adapter=[{"kind": name}])
+    assert plots.draw_metric_by_parameters(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    low, high = axes.get_xlim()
+    assert low < 10320 < high
+    assert 10 < high / low < 100
+    assert {"5,000", "10,000"} <= {label.get_text() for label in axes.get_xticklabels()}
+
+
+@pytest.mark.parametrize("others", [{}, {"bitfit": 100, "phm": 10000}], ids=["alone", "among others"])
+def test_a_method_without_parameters_has_a_column_of_its_own(others, write_run, methods, drawn, tmp_path):
+    for name, parameters in {"frozen": 0, **others}.items():
+        write_run(name, 0.5, parameters, adapter=[{"kind": name}])
+    assert plots.draw_metric_by_parameters(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    ticks = {label.get_text(): place for label, place in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)}
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("P", "^", "s")]
+    assert ticks["0"] in points
+    assert len(points) == 1 + len(others)
+    assert all(place > ticks["0"] for place in points if place != ticks["0"])
+    assert min(axes.get_xlim()) < ticks["0"] < min([place for text, place in ticks.items() if text != "0"], default=1)
+
+
+def test_one_evaluation_is_a_point_with_its_deviation(write_run, methods, drawn, tmp_path):
+    for seed, value in enumerate((0.4, 0.6)):
+        folder = write_run(f"seed-{seed}", value, seed=seed)
+        (folder / "history.json").write_text(json.dumps([{"step": 20, "eval_average_metrics": value}]))
+    assert plots.draw_learning_curves(tmp_path / "plot.png", methods())
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(20, 0.5)])
+    assert axes.lines[0].get_marker() not in ("", "None", None)
+    ends = [path.vertices[:, 1] for collection in axes.collections for path in collection.get_paths()]
+    np.testing.assert_allclose(np.sort(ends[0]), 0.5 + np.array([-1, 1]) * 0.2 / 2**0.5)
+
+
+def test_a_plot_is_written_as_png_pdf_and_svg(write_run, methods, tmp_path):
+    write_run("run", 0.5)
+    assert plots.draw_learning_curves(tmp_path / "plot.png", methods())
+    starts = {path.suffix: path.read_bytes()[:5] for path in tmp_path.glob("plot.*")}
+    assert starts == {".png": b"\x89PNG\r", ".pdf": b"%PDF-", ".svg": b"<?xml"}
+
+
+def test_legends_do_not_cover_curves(write_run, methods, drawn, tmp_path):
+    for number in range(12):
+        write_run(
+            f"a{number}", 0.5 + number / 100, 100 * number, adapter=[{"kind": f"a_method_with_a_long_name_{number}"}]
+        )
+    for draw in (plots.draw_metric_by_parameters, plots.draw_learning_curves, plots.draw_memory):
+        assert draw(tmp_path / "plot.png", methods())
+    for figure in drawn:
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
 
 
 def test_styles_are_distinct():

@@ -3,7 +3,8 @@
 import pytest
 from matplotlib.image import imread
 
-from seq2seq.report import draw_curve, result_rows, result_table, write_report
+from seq2seq.report import draw_curve, result_rows, result_table, run_page, write_report
+from seq2seq.report.run_page import curve_name
 from seq2seq.run_folder import RunFolder
 
 RESULT = {
@@ -69,10 +70,51 @@ def test_the_table_on_the_screen_shows_each_row(experiment):
     assert str(experiment.run.directory) in shown
 
 
+CONSTANT = {"spearman": 0.0, "average_metrics": 0.0, "constant_predictions": 1.0, "invalid": 0.0}
+NO_LABEL = {**CONSTANT, "invalid": 1.0}
+
+
+def test_zeros_that_are_no_correlation_have_footnotes(experiment, tmp_path):
+    baselines = {"majority": CONSTANT, "frozen_backbone": NO_LABEL, "random_backbone": CONSTANT}
+    metrics = {"test": {"spearman": 0.0, "average_metrics": 0.0, "constant_predictions": 0.0, "invalid": 0.0}}
+    result = {**RESULT, "metrics": metrics, "baselines": baselines}
+    shown = result_table(experiment, result)
+    rows = {name: next(line for line in shown.splitlines() if name in line).split() for name in ("frozen", "random")}
+    assert rows["frozen"][-1] == "0.0000‡"
+    assert rows["random"][-1] == "0.0000†"
+    assert "test Spearman" in shown
+    assert shown.count("0.0000†") == 2
+    assert "\n† all answers are equal, and a correlation with them is 0\n‡ no answer is one of the labels\n" in shown
+    write_report(experiment, RunFolder(tmp_path), result, HISTORY)
+    page = RunFolder(tmp_path).readme.read_text()
+    assert "| same adapter, random backbone | Spearman 0.0000† |" in page
+    assert "\n\n‡ no answer is one of the labels\n\n" in page
+
+
+def test_the_axis_of_a_curve_has_the_name_of_its_metric(experiment):
+    named = {"f1": 0.5, "accuracy": 0.5, "average_metrics": 0.5, "invalid": 0.0}
+    assert curve_name(experiment, named) == "mean of F1 and accuracy"
+    assert curve_name(experiment, {"a/f1": 0.5, "b/f1": 0.5, "average_metrics": 0.5}) == "mean over tasks"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 30])
+def test_a_curve_with_few_evaluations_is_visible(steps, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(run_page, "save", lambda figure, path: figures.append(figure))
+    history = [{"step": step, "loss": 2.0} for step in range(1, steps + 1)]
+    draw_curve(tmp_path / "curve.png", [*history, {"step": steps, "eval_loss": 1.0, "eval_average_metrics": 0.5}], "F1")
+    left, right = figures[0].axes
+    assert right.get_ylabel() == "F1"
+    assert all(line.get_marker() == "o" for line in left.lines if len(line.get_xdata()) < 3)
+    assert right.lines[0].get_marker() == "s"
+    low, high = left.get_xlim()
+    assert low == 0 < steps < high < 1.1 * steps
+
+
 def test_the_curve_is_a_picture_with_something_on_it(tmp_path):
     draw_curve(tmp_path / "curve.png", HISTORY)
     picture = imread(tmp_path / "curve.png")
-    assert picture.shape[:2] == (600, 1050)
+    assert picture.shape[:2] == (630, 1350)
     assert len({tuple(pixel) for row in picture[::5, ::5] for pixel in row}) > 10
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.report.pareto_front import pareto_front
-from seq2seq.report.tables import DASH, method_cells, results_frame, runs_frame
+from seq2seq.report.tables import DASH, difference_table, method_table, results_frame, runs_frame
 
 POINTS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), max_size=12)
 
@@ -61,12 +61,13 @@ def test_runs_have_a_row_each(table):
 
 
 def test_method_cells(table):
-    header, rows = method_cells(table[1], table[1])
-    cells = {row[1]: dict(zip(header, row, strict=True)) for row in rows}
+    made = method_table("All", table[1], table[1])
+    rows = made.rows
+    cells = {row[1]: dict(zip(made.header, row, strict=True)) for row in rows}
     small, full = cells["tt_lora r4"], cells["full fine-tuning"]
-    assert (small["rte"], small["cola"]) == ("0.6500 ± 0.0707", "0.4000")
+    assert (small["rte (accuracy)"], small["cola (accuracy)"]) == ("0.6500 ± 0.0707", "0.4000")
     assert small["average"] == "0.5250"  # seed 1 has no cola, so there is no spread of the average
-    assert (full["cola"], full["average"]) == (DASH, "0.8500 ± 0.0707 (1 of 2)")
+    assert (full["cola (accuracy)"], full["average"]) == (DASH, "0.8500 ± 0.0707 (1 of 2)")
     assert (small["trainable parameters"], small["share"], small["adapter bytes"]) == ("1,000", "0.100%", "4,000")
     assert (full["parameters ×"], full["time ×"]) == ("1", "1")
     assert small["bytes ×"] == "0.001"
@@ -76,10 +77,11 @@ def test_method_cells(table):
 def test_without_full_fine_tuning_there_are_no_ratios(write_run, tmp_path):
     write_run("small", 0.5)
     methods = methods_of(collect_runs(tmp_path / "outputs"))
-    header, rows = method_cells(methods, methods)
-    assert not any("×" in name for name in header)
-    assert "average" not in header
-    assert len(rows[0]) == len(header)
+    made = method_table("All", methods, methods)
+    assert not any("×" in name for name in made.header)
+    assert "average" not in made.header
+    assert len(made.rows[0]) == len(made.header)
+    assert difference_table(methods) is None
 
 
 def test_full_fine_tuning_of_another_backbone_is_not_the_reference(write_run, tmp_path):
@@ -95,5 +97,5 @@ def test_the_reference_has_equally_many_rows_or_else_the_most(write_run, tmp_pat
     write_run("small-100", 0.5, scale=1.0, max_train_samples=100)
     write_run("small-500", 0.5, scale=1.0, max_train_samples=500)
     frame = results_frame(methods_of(collect_runs(tmp_path / "outputs"))).set_index(["method", "train_rows"])
-    assert frame.loc[("tt_lora r4, n=100", 100), "step_ms_to_full"] == pytest.approx(0.5)
-    assert frame.loc[("tt_lora r4, n=500", 500), "step_ms_to_full"] == pytest.approx(0.25)
+    assert frame.loc[("tt_lora r4", 100), "step_ms_to_full"] == pytest.approx(0.5)
+    assert frame.loc[("tt_lora r4", 500), "step_ms_to_full"] == pytest.approx(0.25)

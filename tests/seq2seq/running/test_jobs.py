@@ -20,13 +20,17 @@ from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.sweep import expand
 from seq2seq.run_folder import RunFolder
+from seq2seq.running import jobs
 from seq2seq.running.jobs import check_cells, run_cells
 from seq2seq.running.outcomes import sentence_of_status
+from seq2seq.running.progress import latest_losses
 
 STUB = """
 import multiprocessing, os, signal, threading
 import torch
+from transformers import TrainerState
 from seq2seq.run_folder import RunFolder
+from seq2seq.running.tracking import NullTracker, TrackingCallback
 
 def result(seed):
     metrics = {"test": {"average_metrics": seed / 10}}
@@ -48,6 +52,16 @@ def end_in_each_way(experiment):
     if seed == 3:
         os._exit(7)
     finish(experiment)
+
+def log_a_loss(experiment):
+    folder = RunFolder(experiment.run.directory)
+    folder.open(experiment)
+    with folder.logging():
+        tracker = TrackingCallback(NullTracker())
+        tracker.on_log(None, TrainerState(global_step=20), None, logs={"loss": 0.5 + experiment.training["seed"]})
+    while not (experiment.run.directory.parent / "seen").exists():
+        threading.Event().wait(0.05)
+    folder.finish(result(experiment.training["seed"]))
 
 def interrupt(experiment):
     (experiment.run.directory / "process.txt").write_text(str(os.getpid()))
@@ -71,6 +85,20 @@ def cells(values: dict) -> list:
     """Five runs that differ in their seed, which are not to evaluate anything."""
     values |= {"sweep": {"seed": [0, 1, 2, 3, 4]}, "do_eval": False, "do_predict": False}
     return [read_experiment(cell) for cell in expand(values)]
+
+
+def test_the_bar_shows_the_latest_losses_of_the_runs_that_go_on(cells, stub, monkeypatch, capsys):
+    def notice(running):
+        losses = latest_losses(running)
+        if losses.count("loss") == 2:
+            (cells[0].run.directory.parent / "seen").touch()
+        return losses
+
+    monkeypatch.setattr(jobs, "SHOW_INTERVAL", 0.05)
+    monkeypatch.setattr(jobs, "latest_losses", notice)
+    outcomes = run_cells(cells[:2], jobs=2, run=stub.log_a_loss)
+    assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
+    assert "0/2" in capsys.readouterr().err.split("seed-0 step 20 loss 0.500, seed-1 step 20 loss 1.500")[0]
 
 
 def test_a_run_that_fails_in_any_way_stops_no_other(cells, stub):

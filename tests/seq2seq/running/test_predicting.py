@@ -117,7 +117,7 @@ def test_a_run_of_several_tasks_predicts_each_with_its_adapters(values, tmp_path
         "mixture": {"tasks": PAIR, "adapters": "per_task", "batches": "one_task"},
         "model_name_or_path": "assets/small_world/backbone",
     }
-    values |= {f"max_{split}_samples": 8 for split in ("train", "validation", "test")}
+    values |= {f"max_{split}_samples": 32 for split in ("train", "validation", "test")}
     values |= {"max_steps": 2, "eval_strategy": "no", "do_eval": False}
     run_experiment(read_experiment(values))
     folder = tmp_path / "outputs" / "colours"

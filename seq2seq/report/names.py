@@ -1,0 +1,137 @@
+"""The names of methods and metrics in tables and plots.
+
+method_labels    "tt_lora r4, shared middle core": kinds and ranks, and the settings in which methods differ
+metric_name      "Spearman", "mean of F1 and accuracy"
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from adapters import AdapterConfig, ConfigurationError
+from seq2seq.data_names import SPLIT_WORD
+from seq2seq.report.settings import differing_keys
+
+SETTING_NAMES = {
+    "activation": "{}",
+    "bias": "{} bias",
+    "core_activation": "{} between cores",
+    "d": "{} cores",
+    "dim": "dimension {}",
+    "dtype": "{}",
+    "format": "{}",
+    "init": "{} start",
+    "layers": "layers {}",
+    "max_steps": "{} steps",
+    "num_tokens": "{} tokens",
+    "num_train_epochs": "{} epochs",
+    "per_device_train_batch_size": "batches of {}",
+    "shape_mode": "{} shape",
+    "share_across": "shared across {}",
+    "stacks": "in the {}",
+    "sublayers": "in {}",
+    "target_modules": "on {}",
+}
+"""Phrases for settings; those of other keys are "<key> <value>"."""
+
+NEGATIONS = {"trainable": "frozen"}
+
+CORES = {"shared_cores": "shared", "frozen_cores": "frozen", "disabled_cores": "disabled", "zero_core": "zero"}
+"""Settings that list cores, with the word for such a core."""
+
+UNNAMED_KEYS = ("rank", "max_train_samples")
+"""Keys whose values are shown elsewhere: in the kind's name, in the table's heading."""
+
+
+def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Name each method by its kinds and ranks, plus the settings that distinguish methods with equal names."""
+    same_name = defaultdict(list)
+    for one in settings:
+        same_name[one.get("model_name_or_path"), short_label(one)].append(one)
+    labels = []
+    for one in settings:
+        short = short_label(one)
+        rivals = same_name[one.get("model_name_or_path"), short]
+        keys = [key for key in differing_keys(rivals) if key.split(".")[-1] not in UNNAMED_KEYS]
+        phrases = {key: describe_setting(key, one, rivals) for key in keys}
+        chosen = [phrase for key, phrase in phrases.items() if phrase and not is_default(key, one)]
+        labels.append(", ".join([short, *chosen]))
+    return labels
+
+
+def is_default(key: str, settings: dict[str, Any]) -> bool:
+    """Whether a field of an adapter has the value that it has by default beside the adapter's other fields."""
+    prefix, _, name = key.rpartition(".")
+    if not prefix.startswith("adapter"):
+        return False
+    given = {other.removeprefix(f"{prefix}."): value for other, value in settings.items() if other.startswith(prefix)}
+    try:
+        default = AdapterConfig.from_dict({other: value for other, value in given.items() if other != name})
+    except ConfigurationError:
+        return False
+    return default.to_dict().get(name) == given.get(name)
+
+
+def short_label(settings: dict[str, Any]) -> str:
+    """Format kinds and ranks, for example "tt_lora r4 + layer_norm"."""
+    parts = []
+    for key, kind in settings.items():
+        if key.startswith("adapter") and key.endswith("kind"):
+            rank = settings.get(key.removesuffix("kind") + "rank")
+            name = "full fine-tuning" if kind == "none" else kind
+            parts.append(name if rank is None else f"{name} r{compact(rank)}")
+    mixed = ["in a mixture"] if any(key.startswith("mixture.") for key in settings) else []
+    return " ".join([" + ".join(parts), *mixed])
+
+
+def describe_setting(key: str, settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> str:
+    """A phrase for one setting of a method; empty for one that is absent, an empty list, or a file called "train".
+
+    Args:
+        key: the dotted key.
+        settings: those of the method.
+        rivals: those of all methods from which the phrase must distinguish it.
+    """
+    value, name = settings.get(key), key.split(".")[-1]
+    if value is None or value == []:
+        return ""
+    if name in CORES:
+        return describe_cores(CORES[name], value, settings.get(key.removesuffix(name) + "d"))
+    words = name.replace("_", " ")
+    if name.endswith("_file"):
+        value = distinct_part(key, value, rivals)
+        return f"{words.removesuffix(' file').replace('train', 'trained')} on {value}" if value else ""
+    if isinstance(value, bool):
+        return words if value else NEGATIONS.get(name, f"not {words}")
+    if isinstance(value, str) and any("/" in str(rival.get(key, "")) for rival in rivals):
+        words, value = words.removesuffix(" name or path"), distinct_part(key, value, rivals)
+    text = compact(value).replace("_", " ") if name in ("format", "sublayers", "share_across") else compact(value)
+    return SETTING_NAMES[name].format(text) if name in SETTING_NAMES else f"{words} {text}"
+
+
+def describe_cores(word: str, value: int | Sequence[int], d: int | None) -> str:
+    """Such as "shared middle core" or "frozen cores 1 and 3", counted from 1."""
+    cores = [value] if isinstance(value, int) else list(value)
+    if len(cores) != 1:
+        *first, last = [str(core + 1) for core in cores]
+        return f"{word} cores {', '.join(first)} and {last}"
+    core = cores[0] + d if d and cores[0] < 0 else cores[0]
+    places = {0: "first"} if d is None else {0: "first", d - 1: "last"} | ({d // 2: "middle"} if d % 2 else {})
+    return f"{word} {places[core]} core" if core in places else f"{word} core {core + 1}"
+
+
+def distinct_part(key: str, path: str, rivals: Sequence[dict[str, Any]]) -> str:
+    """The part of a path that the paths of the others do not have in common with it, without the name of a split."""
+    paths = [str(rival[key]).split("/") for rival in rivals if rival.get(key)]
+    common = next((i for i, names in enumerate(zip(*paths, strict=False)) if len({*names}) > 1), 0)
+    *folders, file = path.split("/")[common:] or [path]
+    stem = SPLIT_WORD.sub("", file.rsplit(".", 1)[0]).strip("._-")
+    return "/".join([*folders, *([stem] if stem else [])])
+
+
+def compact(value: Any) -> str:
+    """Format a value in few characters."""
+    if isinstance(value, list):
+        return "-".join(compact(part) for part in value) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
