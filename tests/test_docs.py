@@ -207,7 +207,10 @@ def test_the_table_of_tasks_equals_the_registry():
             return "free text"
         return "0.0, 0.2, ..., 5.0" if spec.is_similarity else ", ".join(spec.labels)
 
-    assert table("tasks.md", "task") == [
+    documented = table("tasks.md", "task")
+    for row in documented:  # the page has the columns of a template
+        row[1] = " ".join([row[0], *(f"{column}: {{{column}}}" for column in row[1].split(", "))])
+    assert documented == [
         [spec.name, spec.source, answer(spec), ", ".join(spec.metrics), spec.split, spec.folder]
         for spec in tasks.TASKS.values()
     ]
