@@ -19,9 +19,10 @@ from unittest import mock
 import pytest
 import torch
 import transformers
+import yaml
 
 import t3nsor
-from adapters import AdapterConfig, as_configs
+from adapters import AdapterConfig, as_configs, attach, attachments
 from adapters.base.places import PLACES
 from adapters.injection import HOSTS
 from adapters.tensor_train.modes import Mode
@@ -37,6 +38,7 @@ from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.splits import SPLIT_POLICIES
 from seq2seq.text.workload import TextWorkload
 from seq2seq.workload import WORKLOADS
+from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -231,6 +233,22 @@ def test_the_tables_of_training_arguments_equal_defaults_and_reserved_arguments(
     assert documented == {key: json.dumps(value) for key, value in TRAINING_DEFAULTS.items()}
     reserved = {key: why for keys, why in table("configs.md", "reserved arguments") for key in keys.split(", ")}
     assert reserved == RESERVED_ARGUMENTS | TextWorkload.reserved_arguments
+
+
+def test_the_adapters_of_the_migration_page_attach_to_a_t5():
+    config = T5Config(vocab_size=100, d_model=768, d_ff=96, d_kv=4, num_heads=2, num_layers=12)
+    shown = re.findall(r"`(\[?\{.*?\}\]?)`", (ROOT / "docs" / "migration.md").read_text())
+    assert len(shown) > 20
+    for text in shown:
+        with torch.device("meta"):
+            model = T5ForConditionalGeneration(config)
+        assert attachments(attach(model, json.loads(text)))
+
+
+def test_the_citation_names_the_version():
+    version = re.search(r'version="([^"]+)"', (ROOT / "setup.py").read_text())[1]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"version = {{{version}}}" in (ROOT / "docs" / "README.md").read_text()
 
 
 def test_the_table_of_kinds_equals_the_registry():
