@@ -20,13 +20,17 @@ import pytest
 import torch
 import transformers
 import yaml
+from peft import get_peft_model
+from transformers import RobertaConfig, RobertaModel
 
 import t3nsor
 from adapters import AdapterConfig, as_configs, attach, attachments
 from adapters.base.places import PLACES
 from adapters.injection import HOSTS
+from adapters.peft import TensorTrainConfig
 from adapters.tensor_train.modes import Mode
-from adapters.tensor_train.published import PUBLISHED
+from adapters.tensor_train.parameter_counts import ROBERTA_QUERY_VALUE, T5_BASE_QUERY_VALUE
+from adapters.tensor_train.published import PUBLISHED, published
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
@@ -55,6 +59,11 @@ REGISTRIES = (
 )
 LEAST, ANY_TASK = {"experiment_name": "docs"}, {"task_name": "world_sentiment"}
 """Values that complete a run of which a page shows only some keys."""
+KIND_GROUPS = {
+    "TT": {"tt_lora", "tt_single", "tt_adapter"},
+    "bottlenecks": {"tt_adapter", "bottleneck", "low_rank", "phm", "compacter"},
+}
+"""Groups of kinds in the table of fields."""
 PROJECT_PATH = r"`((?:docs|configs|notebooks|assets|tests|t3nsor|adapters|third_party|seq2seq)/[\w./-]*)`"
 """A path in code font that must exist; outputs/ and the like are written by runs."""
 
@@ -140,8 +149,9 @@ def table(page: str, first_heading: str) -> list[list[str]]:
 
 
 def named_kinds(cell: str) -> set[str]:
-    """Return the kinds named in a cell such as "all but `prompt`"."""
-    return set(re.findall(r"\w+", cell)) - {"all", "but"}
+    """Return the kinds named in a cell such as "all but `prompt`" or "TT, `tt_layer_norm`"."""
+    named = set(re.findall(r"\w+", cell)) - {"all", "but"}
+    return named.union(*(KIND_GROUPS[group] for group in named & KIND_GROUPS.keys())) - KIND_GROUPS.keys()
 
 
 def default_of(field: Field) -> str:
@@ -260,6 +270,40 @@ def test_the_tables_of_modes_and_methods_equal_the_registries():
     assert [row[0] for row in table("formats.md", "mode")] == list(get_args(Mode))
     methods = {row[0]: row[2] for row in table("formats.md", "method") if row[0] in PUBLISHED}
     assert methods == {name: method.fields.get("format", "tensor_train") for name, method in PUBLISHED.items()}
+
+
+def t5_base() -> T5ForConditionalGeneration:
+    sizes = {"vocab_size": 32100, "d_model": 768, "d_ff": 3072, "d_kv": 64, "num_heads": 12}
+    with torch.device("meta"):
+        return T5ForConditionalGeneration(T5Config(**sizes, num_layers=12, num_decoder_layers=12))
+
+
+def trainable(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_the_parameter_counts_of_t5_base():
+    rows = table("kinds.md", "adapter")
+    assert len(rows) > 20
+    for adapter, parameters, share in rows:
+        counted = trainable(attach(t5_base(), json.loads(adapter)))
+        assert (f"{counted:,}", f"{counted / 222_882_048:.3%}") == (parameters, share), adapter
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of PEFT's own
+def test_the_parameter_counts_of_published_methods():
+    rows = [row for row in table("formats.md", "method") if row[0] in PUBLISHED]
+    for name, *_, t5, roberta, _ in rows:
+        setting = published(name, None if name == "kronecker" else 8, ROBERTA_QUERY_VALUE)
+        counted = trainable(attach(t5_base(), {**setting, "target_modules": ["q", "v"]}))
+        assert f"{counted:,}" == t5 and counted == PUBLISHED[name].parameters(8, T5_BASE_QUERY_VALUE), name
+        if roberta == "-":
+            continue
+        with torch.device("meta"):
+            model = RobertaModel(RobertaConfig())
+        del setting["kind"]
+        counted = trainable(get_peft_model(model, TensorTrainConfig(**setting, target_modules=["query", "value"])))
+        assert f"{counted:,}" == roberta and counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
 
 
 def test_the_table_of_fields_equals_the_fields_of_the_kinds():
