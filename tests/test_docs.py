@@ -24,7 +24,7 @@ from peft import get_peft_model
 from transformers import RobertaConfig, RobertaModel
 
 import t3nsor
-from adapters import AdapterConfig, as_configs, attach, attachments
+from adapters import AdapterConfig, as_configs, attach, attachments, merge
 from adapters.base.places import PLACES
 from adapters.injection import HOSTS
 from adapters.peft import TensorTrainConfig
@@ -305,6 +305,39 @@ def test_the_parameter_counts_of_published_methods():
         del setting["kind"]
         counted = trainable(get_peft_model(model, TensorTrainConfig(**setting, target_modules=["query", "value"])))
         assert f"{counted:,}" == roberta and counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
+
+
+def test_the_drift_of_unmerging_by_subtraction():
+    def drift(dtype, cycles):
+        generator = torch.Generator().manual_seed(0)
+        W = (torch.randn(128, 128, generator=generator) * 0.05).to(dtype)
+        merged = W.clone()
+        for _ in range(cycles):
+            D = (torch.randn(128, 128, generator=generator) * 0.01).to(dtype)
+            merged += D
+            merged -= D
+        return f"{(torch.linalg.norm((merged - W).double()) / torch.linalg.norm(W.double())).item():.1e}"
+
+    for dtype, once, often in table("merging.md", "dtype"):
+        assert (drift(getattr(torch, dtype), 1), drift(getattr(torch, dtype), 1000)) == (once, often)
+
+
+def test_the_errors_of_norms_that_start_from_pretrained_weights():
+    def starting_error(kind, shuffled):
+        model = T5ForConditionalGeneration.from_pretrained(ROOT / "assets/small_world/backbone", dtype=torch.float32)
+        norms = [name for name, _ in model.named_parameters() if "layer_norm" in name]
+        torch.manual_seed(0)
+        for weight in map(model.get_parameter, norms):
+            weight.data = weight.data[torch.randperm(len(weight)) if shuffled else slice(None)].clone()
+        before = torch.cat([model.get_parameter(name).detach() for name in norms])
+        merge(attach(model, kind))
+        after = torch.cat([model.get_parameter(name).detach() for name in norms])
+        return f"{((after - before).norm() / before.norm()).item():.1%}"
+
+    for name, pretrained, shuffled in table("layer_norms.md", "start"):
+        rank = re.search(r"rank (\d)", name)
+        kind = {"kind": "tt_layer_norm", "rank": int(rank[1])} if rank else {"kind": "scale_norm"}
+        assert (starting_error(kind, False), starting_error(kind, True)) == (pretrained, shuffled), name
 
 
 def test_the_table_of_fields_equals_the_fields_of_the_kinds():
