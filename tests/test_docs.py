@@ -47,7 +47,10 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*ROOT.glob("*.md"), *sorted(path for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*.md"))]
+LINKED = [
+    *ROOT.glob("*.md"),
+    *sorted(path for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*.md")),
+]
 """Also pages without code: reports, lab notes, the changelog."""
 REGISTRIES = (
     AdapterConfig.kinds,
