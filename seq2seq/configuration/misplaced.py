@@ -100,7 +100,7 @@ def _places(
     several = isinstance(adapter, list)
     for index, entry in enumerate(adapter if several else [adapter]):
         kind = entry.get("kind") if isinstance(entry, dict) else None
-        if isinstance(kind, str) and (kind.startswith(PREFIX) or kind in AdapterConfig.kinds):
+        if isinstance(kind, str):
             yield f"adapter[{index}]" if several else "adapter", (_fields_of_kind(kind), kind)
     for name, annotation in get_type_hints(workload).items():
         for cls in get_args(annotation):
@@ -110,7 +110,7 @@ def _places(
 
 def _fields_of_kind(kind: str) -> Collection[str]:
     if not kind.startswith(PREFIX):
-        return _names(AdapterConfig.kinds[kind])
+        return _names(AdapterConfig.kinds[kind]) if kind in AdapterConfig.kinds else ()
     with contextlib.suppress(ConfigurationError):  # which is raised again when the adapter is read
         options = fields(config_class_of(kind.removeprefix(PREFIX)))
         return {"stacks", "layers", *(option.name for option in options if not unsupported_reason(option.name))}

@@ -233,6 +233,10 @@ CASES = {
         {"adapter": {"kind": "bitfit"}, "reduction_factor": 4},
         ["'reduction_factor'", "bottleneck", "'bitfit'", "adapter.kind"],
     ),
+    "field of an adapter of an unknown kind": (
+        {"adapter": {"kind": "lora"}, "rank": 4},
+        ["'rank'", "'lora'", "tt_lora"],
+    ),
     "field of an adapter that is not given": ({"adapter": None, "rank": 4}, ["'rank'", "tt_lora", "no adapter"]),
     "another name of a key": ({"lr": 0.1}, ["'lr'", "learning_rate"]),
     "another name of a field of the adapter": ({"r": 4}, ["'r'", "adapter.rank"]),
