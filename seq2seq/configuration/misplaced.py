@@ -1,6 +1,6 @@
-"""Keys that were written in the wrong object: rank=4 instead of adapter.rank=4, adapter.seed=1 instead of seed=1.
+"""Keys of another name or in another place: lr instead of learning_rate, rank=4 instead of adapter.rank=4.
 
-The right place is suggested; without it the nearest name in the wrong object would be.
+What is meant is suggested; without this the nearest name in the wrong object would be.
 """
 
 import contextlib
@@ -12,9 +12,38 @@ from adapters import AdapterConfig, ConfigurationError
 from adapters.kinds.of_peft.types import FAMILY, PREFIX, config_class_of, unsupported_reason
 from seq2seq.workload import Workload
 
+MEANT = {
+    "alpha": "adapter.scaling, which is PEFT's lora_alpha / r",
+    "batch_size": "per_device_train_batch_size",
+    "data": "data_dir, or train_file, validation_file and test_file",
+    "dataset": "task_name, or train_file, validation_file and test_file",
+    "epochs": "num_train_epochs",
+    "files": "tasks.<name>.files",
+    "kind": "adapter.kind",
+    "labels": "tasks.<name>.labels",
+    "lora_alpha": "adapter.scaling, which is PEFT's lora_alpha / r",
+    "lr": "learning_rate",
+    "metric": "metric_for_best_model, or tasks.<name>.metrics",
+    "metrics": "tasks.<name>.metrics",
+    "model": "model_name_or_path",
+    "name": "experiment_name",
+    "optimizer": "optim",
+    "r": "adapter.rank",
+    "scheduler": "lr_scheduler_type",
+    "source": "tasks.<name>.source",
+    "target": "tasks.<name>.target",
+    "task": "task_name",
+    "wandb": "log_to_wandb",
+    "warmup": "warmup_steps",
+}
+"""Other names of keys, and what is meant."""
+
+MEANT_IN_ADAPTER = {"r": "rank", "lora_alpha": "scaling", "lora_dropout": "dropout", "alpha": "scaling"}
+"""Names that PEFT gives to fields of adapters."""
+
 
 def check_misplaced(values: Mapping[str, Any], known: Collection[str], workload: type[Workload]) -> None:
-    """Refuse a key that belongs to an object of the configuration, or to the top level instead of an object.
+    """Refuse a key of another name, or that belongs to an object of the configuration, or to its top level.
 
     Args:
         values: the configuration.
@@ -30,6 +59,12 @@ def check_misplaced(values: Mapping[str, Any], known: Collection[str], workload:
             _check_above(key, values[key], places)
     for place, (own, kind) in places.items():
         for key in _at(values, place) or ():
+            meant = MEANT_IN_ADAPTER.get(key) if kind else None
+            if key not in own and meant in own:
+                formula = ", which is lora_alpha / r" if meant == "scaling" else ""
+                raise ConfigurationError(
+                    f"Key {key!r} is PEFT's; got it in {place} of {kind!r}: write {place}.{meant}{formula}."
+                )
             if key in known and key not in {*own, "kind"}:
                 owner = f" of {kind!r}" if kind else ""
                 raise ConfigurationError(
@@ -45,6 +80,8 @@ def _check_above(key: str, value: Any, places: Mapping[str, tuple[Collection[str
                 f"Key {key!r} belongs to the key {place!r}; got it at the top level of the configuration: "
                 f"write {place}.{key}={_shown(value)}."
             )
+    if key in MEANT:
+        raise ConfigurationError(f"The configuration takes known keys only; got {key!r}: write {MEANT[key]}.")
     kinds = [name for name, cls in AdapterConfig.kinds.items() if name != FAMILY and key in _names(cls)]
     if kinds:
         given = next((kind for _, kind in places.values() if kind), None)
@@ -63,7 +100,7 @@ def _places(
     several = isinstance(adapter, list)
     for index, entry in enumerate(adapter if several else [adapter]):
         kind = entry.get("kind") if isinstance(entry, dict) else None
-        if isinstance(kind, str) and (kind.startswith(PREFIX) or kind in AdapterConfig.kinds):
+        if isinstance(kind, str):
             yield f"adapter[{index}]" if several else "adapter", (_fields_of_kind(kind), kind)
     for name, annotation in get_type_hints(workload).items():
         for cls in get_args(annotation):
@@ -73,7 +110,7 @@ def _places(
 
 def _fields_of_kind(kind: str) -> Collection[str]:
     if not kind.startswith(PREFIX):
-        return _names(AdapterConfig.kinds[kind])
+        return _names(AdapterConfig.kinds[kind]) if kind in AdapterConfig.kinds else ()
     with contextlib.suppress(ConfigurationError):  # which is raised again when the adapter is read
         options = fields(config_class_of(kind.removeprefix(PREFIX)))
         return {"stacks", "layers", *(option.name for option in options if not unsupported_reason(option.name))}

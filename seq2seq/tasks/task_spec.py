@@ -65,6 +65,13 @@ class TaskSpec:
     unpack: Callable[[Row], Iterable[Row]] | None = None  # one raw row -> flat rows
     group: str | None = None  # template for the name of the question that a row belongs to
 
+    def __post_init__(self) -> None:
+        if self.target and not columns_of(self.target):
+            raise ValueError(
+                f"The target of a task is a template with a column in braces; got {self.target!r} for {self.name!r}: "
+                f"write '{{{self.target}}}'."
+            )
+
     @property
     def is_similarity(self) -> bool:
         """Whether the answers are the labels of a similarity task, which are numbers."""

@@ -1,13 +1,19 @@
 """Bad input: one sentence that names the key, what was given and what is allowed; exit status 2; nothing written."""
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import Seq2SeqTrainingArguments
 
 from run_seq2seq import main
 from seq2seq import PROJECT
+from seq2seq.configuration.misplaced import MEANT
+from seq2seq.configuration.reading import read_experiment
 
+ARGUMENTS = {field.name for field in fields(Seq2SeqTrainingArguments)}
 LORA = {"kind": "tt_lora"}
 PAIR = ["world_sentiment", "world_similarity"]
 
@@ -227,7 +233,16 @@ CASES = {
         {"adapter": {"kind": "bitfit"}, "reduction_factor": 4},
         ["'reduction_factor'", "bottleneck", "'bitfit'", "adapter.kind"],
     ),
+    "field of an adapter of an unknown kind": (
+        {"adapter": {"kind": "lora"}, "rank": 4},
+        ["'rank'", "'lora'", "tt_lora"],
+    ),
     "field of an adapter that is not given": ({"adapter": None, "rank": 4}, ["'rank'", "tt_lora", "no adapter"]),
+    "another name of a key": ({"lr": 0.1}, ["'lr'", "learning_rate"]),
+    "another name of a field of the adapter": ({"r": 4}, ["'r'", "adapter.rank"]),
+    "PEFT's name in an adapter": ({"adapter": {**LORA, "lora_alpha": 4}}, ["'lora_alpha'", "adapter.scaling", "/ r"]),
+    "kind at the top": ({"kind": "tt_lora"}, ["'kind'", "adapter.kind"]),
+    "labels at the top": ({"labels": ["a", "b"]}, ["'labels'", "tasks.<name>.labels"]),
     "key of the run in the adapter": ({"adapter": {**LORA, "learning_rate": 1}}, ["'learning_rate'", "top level"]),
     "key of the run in a list of adapters": ({"adapter": [LORA, {**LORA, "seed": 1}]}, ["'seed'", "adapter[1]"]),
     "key of the mixture at the top": ({**mixed(), "weights": "equal"}, ["'weights'", "mixture.weights=equal"]),
@@ -267,8 +282,8 @@ CASES = {
         ["model_name_or_path", "'mine'", "'{blue}'"],
     ),
     "weights whose sum overflows": (
-        mixed(weights=dict(zip(PAIR, (1e308, 1e-308), strict=True))),
-        ["weights", "0.00%", "world_similarity"],
+        mixed(weights=dict(zip(PAIR, (1e308, 1e-300), strict=True))),
+        ["weights", "share of 0.00%", "world_similarity"],
     ),
     "nothing trains": ({"adapter": {"kind": "layer_norm", "trainable": False}}, ["adapter", "train"]),
 }
@@ -362,3 +377,11 @@ def test_json_nested_2000_deep_is_refused_in_a_file_and_in_an_override(text, con
         *_, sentence = capsys.readouterr().err.strip().splitlines()
         assert sentence.startswith("Refused: ")
         assert len(sentence) < 400
+
+
+def test_every_other_name_is_unknown_and_means_keys_that_exist(values):
+    known = {*read_experiment(values).to_dict(), "tasks"}
+    assert not known & MEANT.keys()
+    for meant in MEANT.values():
+        names = re.split(r",? or |, | and ", meant.partition(", which")[0])
+        assert {name.partition(".")[0] for name in names if name} <= known | ARGUMENTS, meant

@@ -13,7 +13,7 @@ from seq2seq.tasks.files import read_rows
 from seq2seq.tasks.metric_classes import METRICS
 from seq2seq.tasks.registry import CUSTOM_FILES, TASKS, get_task
 from seq2seq.tasks.splits import SPLIT_POLICIES
-from seq2seq.tasks.task_spec import SIMILARITY_LABELS, similarity_label
+from seq2seq.tasks.task_spec import SIMILARITY_LABELS, TaskSpec, similarity_label
 from tests.seq2seq.tasks.data_files import REAL
 
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real task files are not on this machine")
@@ -276,3 +276,8 @@ def test_a_span_of_wsc_that_is_not_in_the_text_is_reported(caplog):
     (flat,) = TASKS["wsc"].flatten(row)
     assert flat["text"] == "#A# *b*"
     assert "The span 'c' of WSC is not in the text 'A b'" in caplog.text
+
+
+def test_a_target_without_a_column_raises_an_error():
+    with pytest.raises(ValueError, match=r"got 'coarse' for 't': write '\{coarse\}'"):
+        TaskSpec(name="t", source="{x}", target="coarse", metrics=("accuracy",))

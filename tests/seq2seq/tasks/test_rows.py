@@ -234,7 +234,11 @@ def test_incomplete_rows_are_skipped_and_counted(tmp_path, caplog):
             {"MultiRC/train.jsonl": '{"passage": 1}', "MultiRC/val.jsonl": ""},
             "are nested as in the official files",
         ),
-        ("squad", {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""}, "got context in .*KeyError"),
+        (
+            "squad",
+            {"SQuAD/train.jsonl": '{"context": 1}', "SQuAD/dev.jsonl": ""},
+            r"got context in row 1 of .*, without answers, question",
+        ),
         ("multirc", {"MultiRC/train.jsonl": jsonl(MULTIRC_FLAT | {"idx": 3}), "MultiRC/val.jsonl": ""}, "TypeError"),
     ],
 )
