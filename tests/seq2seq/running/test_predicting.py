@@ -122,8 +122,8 @@ def test_a_run_of_several_tasks_predicts_each_with_its_adapters(values, tmp_path
     run_experiment(read_experiment(values))
     folder = tmp_path / "outputs" / "colours"
     rows = [
-        {"premise": "the dog saw the cat in the park .", "hypothesis": "the cat was seen ."},
-        {"premise": "the robber mended a sofa .", "hypothesis": "the robber mended a table ."},
+        {"sentence1": "the dog saw the cat .", "sentence2": "the cat was seen ."},
+        {"sentence1": "the robber mended a sofa .", "sentence2": "the robber mended a table ."},
     ]
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ConfigurationError, match=r"--task must name .* world_sentiment, world_entailment"):
@@ -143,7 +143,7 @@ UNANSWERED = {
     },
     "squad": {"question": "Who?", "context": "Ann came.", "title": "x"},
     "record": {"passage": "Ann came.", "query": "@placeholder came.", "entities": ["Ann"]},
-    "world_entailment": {"premise": "it rains .", "hypothesis": "it is wet ."},
+    "world_entailment": {"sentence1": "it rains .", "sentence2": "it is wet ."},
 }
 
 
