@@ -10,7 +10,6 @@ PEFT understands a configuration's ``bias`` as the biases of the base that train
 the three methods where PEFT acts on it are overridden.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,21 +21,19 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, Auxil
 from torch import Tensor, nn
 
 from adapters.base.architectures import ARCHITECTURES
-from adapters.base.kept_base import MergeError, check_linear_adapter
 from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
+from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.mergeable import check_mergeable, warn_of_lost
 from adapters.peft.selection import check_selection
-from adapters.peft.shared import OWNER, drop_owner, plan, share_in
+from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
-from adapters.validation import ConfigurationError, nearest_name
 
-RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
-"""Parts that PEFT and this tuner add to the paths of a base model."""
 DELTA = ".tt_lora_delta."
 
 
@@ -73,7 +70,7 @@ class TensorTrainModel(BaseTuner):
         Raises:
             ConfigurationError: the model has no adapter of such a name.
         """
-        self._check_names(adapter_name)
+        check_names(adapter_name, self.peft_config)
         with as_when_enabled(self._switched()):
             super().set_adapter(adapter_name, inference_mode)
 
@@ -83,7 +80,7 @@ class TensorTrainModel(BaseTuner):
         Raises:
             ConfigurationError: the model has no adapter of such a name.
         """
-        self._check_names(adapter_names)
+        check_names(adapter_names, self.peft_config)
         with as_when_enabled(self._switched()):
             super().set_requires_grad(adapter_names, requires_grad)
 
@@ -113,7 +110,8 @@ class TensorTrainModel(BaseTuner):
             MergeError: one of the adapters is not linear, or ``safe_merge`` found infinities or NaN. The model is
                 unchanged.
         """
-        self._check_mergeable(adapter_names, safe_merge)
+        check_list_of_names(adapter_names, self.peft_config)
+        check_mergeable(self.model, adapter_names, safe_merge)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
@@ -124,16 +122,13 @@ class TensorTrainModel(BaseTuner):
         A warning names the active adapters that are not in ``adapter_names``, as the plain model is without them.
 
         Raises:
-            MergeError: also for a delta with a bias beside a linear without one. The model's configuration has no bias
-                there, so the plain model would lose it when it is saved and loaded.
+            MergeError: also for a delta with a bias beside a linear without one, as the model's configuration has no
+                bias there, so that the plain model would lose it when it is saved and loaded; and for named adapters
+                whose modules_to_save are not those of the active adapter, which the plain model gets.
         """
-        self._check_mergeable(adapter_names, safe_merge, unload=True)
-        if lost := self._active_besides(adapter_names):
-            warnings.warn(
-                f"The plain model keeps merged adapters only; got adapter_names={list(adapter_names)} with the active "
-                f"adapters {lost} besides, which are lost: name them too, or make only the merged ones active.",
-                stacklevel=2,
-            )
+        check_list_of_names(adapter_names, self.peft_config)
+        check_mergeable(self.model, adapter_names, safe_merge, unload=True)
+        warn_of_lost(self.model, adapter_names)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
@@ -185,44 +180,6 @@ class TensorTrainModel(BaseTuner):
                 )
         yield
 
-    def _check_names(self, names: str | Sequence[str]) -> None:
-        for name in [names] if isinstance(names, str) else names:
-            if name not in self.peft_config:
-                raise ConfigurationError(
-                    f"An adapter is chosen by its name; got {name!r}: {nearest_name(name, self.peft_config)}"
-                )
-
-    def _active_besides(self, names: Sequence[str] | None) -> list[str]:
-        """Return the active adapters that are neither merged nor named."""
-        lost = set()
-        for layer in self.model.modules():
-            if names is not None and isinstance(layer, TensorTrainPeftLinear) and not layer.disable_adapters:
-                lost |= (set(layer.active_adapters) & set(layer.tt_lora_delta)) - {*layer.merged_adapters, *names}
-        return sorted(lost)
-
-    def _check_mergeable(self, adapter_names: list[str] | None, safe_merge: bool, unload: bool = False) -> None:
-        if isinstance(adapter_names, str):
-            raise TypeError(
-                f"adapter_names should be a list of strings, got {adapter_names!r}: write [{adapter_names!r}]."
-            )
-        self._check_names(adapter_names or ())
-        for path, layer in self.model.named_modules():
-            if not isinstance(layer, TensorTrainPeftLinear):
-                continue
-            wanted = layer.active_adapters if adapter_names is None else adapter_names
-            names = [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
-            for name in names:
-                check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
-            shifted = [name for name in (*layer.merged_adapters, *names) if layer.adds_missing_bias(name)]
-            if unload and shifted:
-                raise MergeError(
-                    "A linear without a bias cannot get one permanently, as the model's configuration has none and "
-                    f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
-                    "keep the adapter, or train it with bias='none'."
-                )
-            if safe_merge and names:
-                layer.merged_tensors(names, safe_merge=True)
-
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
@@ -244,7 +201,9 @@ class TensorTrainModel(BaseTuner):
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
-            _check_name(name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())])
+            check_new_name(
+                name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
+            )
         plan(adapter_config, deltas)
 
     def _create_and_replace(
@@ -303,12 +262,3 @@ class TensorTrainModel(BaseTuner):
                     "its own base model."
                 )
         return found
-
-
-def _check_name(name: str, paths: list[str]) -> None:
-    """Check that no path has ``name`` as a part: PEFT drops the keys with another adapter's name when it saves one."""
-    if "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
-        raise ConfigurationError(
-            "The name of an adapter must have no dot and be no part of a path in the model, as PEFT tells the tensors "
-            f"of adapters apart by parts of their paths; got {name!r}: choose another name."
-        )

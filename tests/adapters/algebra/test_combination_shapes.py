@@ -124,7 +124,7 @@ def test_lora_and_site_modes_are_combined_with_a_train(saved, tmp_path):
 def test_site_modes_are_written_as_a_delta_for_each_linear(native, tmp_path):
     metatt = {"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "matrix", "out"], "target_modules": ["q", "v"]}
     folders = [native(fields, seed)[1] for seed, fields in enumerate([metatt, {**metatt, "target_modules": ["q"]}])]
-    with pytest.raises(ValueError, match='same sites.*combine does it with shape="low_rank"'):
+    with pytest.raises(ValueError, match=r'same sites.*combine does it with shape="low_rank"'):
         adapters.combine(folders, output=tmp_path / "sum")
     adapters.combine(folders, [1, 1], shape="low_rank", output=tmp_path / "sum")
     x, y = (Deltas.read(folder).per_linear() for folder in folders)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel, TaskType, get_peft_model
-from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 
 from adapters import ConfigurationError, TensorTrainDelta

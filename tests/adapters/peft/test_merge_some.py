@@ -7,7 +7,7 @@ from torch import nn
 
 from adapters import Deltas, MergeError
 from adapters.peft import TensorTrainConfig
-from tests.adapters.peft.tiny import adapted, called, dense_delta, layers, llama, logits, scrambled, trainable
+from tests.adapters.peft.tiny import adapted, bert, called, dense_delta, layers, llama, logits, scrambled, trainable
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = [
@@ -132,6 +132,43 @@ class TestUnloading:
         torch.testing.assert_close(
             logits(model.merge_and_unload(adapter_names=[A])), logits(expected), rtol=1e-4, atol=1e-4
         )
+
+
+class TestWholeModules:
+    """A classifier of its own for each of two adapters."""
+
+    @staticmethod
+    def model() -> PeftModel:
+        fields = {"rank": 2, "target_modules": ["query"], "modules_to_save": ["classifier"]}
+        model = adapted(bert(), **fields)
+        model.add_adapter(B, TensorTrainConfig(**fields))
+        model.add_adapter(C, TensorTrainConfig(rank=2, target_modules=["query"]))
+        for seed, name in enumerate(("default", B)):
+            torch.manual_seed(seed)
+            nn.init.normal_(model.base_model.model.classifier.modules_to_save[name].weight)
+        return scrambled(scrambled(model, B, 2), C, 3).eval()
+
+    @pytest.mark.parametrize("names", [[B], ["default", B], [C]], ids=str)
+    def test_classifier_of_another_adapter_is_refused(self, names):
+        model = self.model()
+        before = logits(model)
+        with pytest.raises(
+            MergeError, match=r"while classifier is that of 'default', with other values: call set_adapter"
+        ):
+            model.merge_and_unload(adapter_names=names)
+        assert torch.equal(logits(model), before)
+
+    @pytest.mark.parametrize("names", [["default"], ["default", C]], ids=str)
+    def test_classifier_of_a_merged_adapter_is_kept(self, names):
+        model = self.model()
+        classifier = model.base_model.model.classifier.modules_to_save["default"].weight.clone()
+        assert torch.equal(model.merge_and_unload(adapter_names=names).classifier.weight, classifier)
+
+    def test_classifier_changes_with_the_active_adapter(self):
+        model = self.model()
+        model.set_adapter(B)
+        active = logits(model)
+        torch.testing.assert_close(logits(model.merge_and_unload(adapter_names=[B])), active, rtol=1e-4, atol=1e-4)
 
 
 def test_adapter_that_cannot_be_merged_acts_beside_a_merged_one_on_the_same_linear():

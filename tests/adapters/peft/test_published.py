@@ -42,7 +42,7 @@ def test_setting_is_stored_without_its_kind(tmp_path):
         (setting(NEEDS_TASKS), "Key 'modes' .* must not contain 'task' in PEFT"),
         (
             setting("lora", sublayers=["self_attention"]),
-            "Key 'sublayers' of TensorTrainConfig is not supported .*target_m",
+            "Key 'sublayers' of TensorTrainConfig is not supported .*target",
         ),
         (setting("lora", stacks=["encoder"]), "Key 'stacks' of TensorTrainConfig is not supported .*target_modules"),
         (setting("lora", layers=[0]), "Key 'layers' of TensorTrainConfig is not supported .*: use layers_to_transform"),

