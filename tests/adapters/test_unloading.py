@@ -222,7 +222,7 @@ def test_a_delta_of_a_tied_head_is_not_merged_into_the_embedding(tiny_t5, traine
 
 
 class TestSavePretrained:
-    @pytest.mark.parametrize("state", ["unmerged", "merged", "deepcopy", "pickle", "compiled", "inner", "pushed"])
+    @pytest.mark.parametrize("state", ["unmerged", "merged", "deepcopy", "pickle", "compiled", "inner"])
     def test_of_a_model_with_adapters_is_refused(self, adapted, tmp_path, state):
         model = adapted({"kind": "tt_lora", "rank": 2}, ours=False)
         if state == "merged":
@@ -234,6 +234,39 @@ class TestSavePretrained:
         with pytest.raises(adapters.ConfigurationError, match=r"adapters\.save\(.* adapters\.merge_and_unload\("):
             save(tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_of_a_copy_saves_the_copy(self, adapted, tmp_path, clone):
+        model = adapted({"kind": "tt_lora", "rank": 2}, ours=False)
+        twin = clone(model)
+        assert twin.save_pretrained.model is twin
+        adapters.merge_and_unload(twin).save_pretrained(tmp_path)
+        with pytest.raises(adapters.ConfigurationError, match="cannot be saved"):
+            model.save_pretrained(tmp_path)
+
+    @pytest.mark.parametrize("kind", ["tt_lora", "bottleneck", "bitfit"])
+    def test_by_the_plain_trainer_writes_what_it_resumes_from_and_no_model(self, adapted, batch, tmp_path, kind):
+        rows = [{name: tensor[0] for name, tensor in batch.items()}] * 4
+        description = (LINEAR | NON_LINEAR)[kind]
+
+        def train(steps, resume=None):
+            arguments = transformers.TrainingArguments(
+                str(tmp_path / "run"), max_steps=steps, save_steps=2, use_cpu=True, disable_tqdm=True, report_to="none",
+                lr_scheduler_type="constant", dataloader_pin_memory=False, learning_rate=0.1,
+            )  # fmt: skip
+            trainer = transformers.Trainer(adapted(description, ours=False), arguments, train_dataset=rows)
+            trainer.train(resume_from_checkpoint=resume)
+            return trainer
+
+        straight = train(4)
+        folder = tmp_path / "run" / "checkpoint-2"
+        resumed = train(4, str(folder)).model
+        states = [adapters.adapter_state_dict(model) for model in (straight.model, resumed)]
+        assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+        with pytest.raises((OSError, ValueError), match=r"config\.json"):
+            transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+        with pytest.raises(adapters.ConfigurationError, match=r"adapters\.save"):
+            straight.save_model(str(tmp_path / "final"))
 
     @pytest.mark.parametrize("kind", ["lm_head", "layer_norm", "none"])
     def test_of_a_model_whose_own_weights_train_is_right(self, adapted, logits, tmp_path, kind):
