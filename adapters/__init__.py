@@ -1,10 +1,12 @@
 """Tensorized adapters: small trainable tensor networks inside a frozen transformer.
 
-import adapters
-adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
-print(adapters.summary(model))                             trainable parameters by group and layer
-with adapters.merged(model): ...                           evaluate at the cost of the base model
-adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
+Attach, train, evaluate, save:
+
+    import adapters
+    adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
+    print(adapters.summary(model))                             trainable parameters by group and layer
+    with adapters.merged(model): ...                           evaluate at the cost of the base model
+    adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
 """
 
 from adapters.active_task import set_active_task
