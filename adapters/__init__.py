@@ -1,11 +1,13 @@
 """Tensorized adapters: small trainable tensor networks inside a frozen transformer.
 
-import adapters
-adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
-print(adapters.summary(model))                             trainable parameters by group and layer
-with adapters.merged(model): ...                           evaluate at the cost of the base model
-adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
-adapters.merge_and_unload(model)                           a plain model of transformers, to be saved by save_pretrained
+Attach, train, evaluate, save:
+
+    import adapters
+    adapters.attach(model, {"kind": "tt_lora", "rank": 4})     inject, freeze, return the same model
+    print(adapters.summary(model))                             trainable parameters by group and layer
+    with adapters.merged(model): ...                           evaluate at the cost of the base model
+    adapters.save(model, "out"); adapters.load(base, "out")    adapter tensors only
+    adapters.merge_and_unload(model)                           a plain model of transformers, for save_pretrained
 """
 
 from adapters.acting import check_acts

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
+PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 ENTRIES = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)]
 
 
@@ -46,7 +46,7 @@ def test_every_floor_has_a_page():
 
 @pytest.mark.slow
 def test_every_public_name_has_an_entry(site):
-    html = "".join(page.read_text(encoding="utf-8") for page in (site / "api").rglob("index.html"))
+    html = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").rglob("index.html"))
     shown = set(re.findall(r'id="([\w.]+)"', html))
     modules = [entry for entry in ENTRIES if hasattr(pkgutil.resolve_name(entry), "__all__")]
     public = [(module, name) for module in modules for name in pkgutil.resolve_name(module).__all__]

@@ -16,8 +16,10 @@ from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.conversion import from_peft, to_peft
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
+from adapters.peft.older_peft import warn_of_older_peft
 from adapters.peft.registration import register
 
 __all__ = ["TensorTrainConfig", "TensorTrainModel", "TensorTrainPeftLinear", "from_peft", "register", "to_peft"]
 
 register()
+warn_of_older_peft()

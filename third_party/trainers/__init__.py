@@ -1,12 +1,14 @@
-"""transformers' trainers for models with adapters, built of mixins.
+"""transformers' trainers for models with adapters.
 
-exact_loss            n micro-batches give the gradient of one batch
-merged_evaluation     evaluation at the dense model's cost
-acting_check          the first batches call every adapter
-adapter_checkpoints   adapter tensors only; the newest complete checkpoint
-adapter_trainer       these four, with measured costs and a progress bar
-task_adapters         batches of several tasks, each with its own adapters
-seq2seq_trainer       all of it over transformers' Seq2SeqTrainer
+Built of mixins, each in a module:
+
+    exact_loss            n micro-batches give the gradient of one batch
+    merged_evaluation     evaluation at the dense model's cost
+    acting_check          the first batches call every adapter
+    adapter_checkpoints   adapter tensors only; the newest complete checkpoint
+    adapter_trainer       these four, with measured costs and a progress bar
+    task_adapters         batches of several tasks, each with its own adapters
+    seq2seq_trainer       all of it over transformers' Seq2SeqTrainer
 """
 
 from third_party.trainers.adapter_checkpoints import last_complete_checkpoint

@@ -8,7 +8,8 @@ Each storage that autograd saves is counted once, for the layer that saves it fi
 ``adapters.base.sublayers.layer_of``: "encoder 3" and "decoder 3" for blocks, the name of the part outside them
 ("shared", "encoder" for the rest of a stack, "lm_head"), and "loss" for what no module saves. Parameters, buffers and
 views of them are not counted; a copy in another dtype is. With activation checkpointing a block saves only its inputs,
-and only these are counted. The hooks return the tensors unchanged.
+and only these are counted; transformers before 5.23 saves them before it enters the block, so that they count for the
+rest of the stack. The hooks return the tensors unchanged.
 """
 
 import contextlib

@@ -14,6 +14,7 @@ from adapters import MergeError
 from adapters.peft import TensorTrainConfig
 from adapters.peft.shared import OWNER
 from tests.adapters.peft.tiny import (
+    NEEDS_NEWER_PEFT,
     adapted,
     bert,
     called,
@@ -184,6 +185,7 @@ class TestFiles:
         assert torch.equal(logits(loaded), logits(model))
 
     @every_mechanism
+    @NEEDS_NEWER_PEFT
     def test_transformers_loads_and_deletes_it(self, setting, tmp_path):
         model = make(setting)
         model.save_pretrained(tmp_path / "adapter")

@@ -6,7 +6,17 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from adapters.peft import TensorTrainConfig
-from tests.adapters.peft.tiny import adapted, dense_delta, layers, logits, scrambled, t5, trainable, two_adapters
+from tests.adapters.peft.tiny import (
+    NEEDS_NEWER_PEFT,
+    adapted,
+    dense_delta,
+    layers,
+    logits,
+    scrambled,
+    t5,
+    trainable,
+    two_adapters,
+)
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -78,6 +88,7 @@ class TestDisabling:
             assert trainable(model) == set()
         assert torch.equal(logits(model), active)
 
+    @NEEDS_NEWER_PEFT
     def test_transformers_methods_switch_and_delete_it(self, tmp_path):
         adapted().save_pretrained(tmp_path)
         model = t5()
@@ -90,6 +101,7 @@ class TestDisabling:
         model.delete_adapter("default")
         assert torch.equal(logits(model), logits(t5()))
 
+    @NEEDS_NEWER_PEFT
     def test_transformers_add_adapter_starts_at_the_base(self):
         model = t5()
         model.add_adapter(TensorTrainConfig(rank=2), "fresh")

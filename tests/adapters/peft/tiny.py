@@ -21,6 +21,10 @@ from transformers import (
 
 from adapters.peft import TensorTrainConfig, TensorTrainPeftLinear
 from adapters.peft.layer import TensorTrainPeftLayer
+from adapters.peft.older_peft import needed_peft
+
+NEEDS_NEWER_PEFT = pytest.mark.skipif(needed_peft() is not None, reason="this transformers needs a newer PEFT for it")
+"""Tests of transformers' own adapter methods."""
 
 TOKENS = torch.arange(1, 9).reshape(2, 4)
 
