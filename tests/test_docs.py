@@ -46,7 +46,7 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*ROOT.glob("*.md"), *sorted(path for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*.md"))]
+LINKED = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
 """Also pages without code: reports, lab notes, the changelog."""
 REGISTRIES = (
     AdapterConfig.kinds,
@@ -256,6 +256,17 @@ def test_the_adapters_of_the_migration_page_attach_to_a_t5():
         assert attachments(attach(model, json.loads(text)))
 
 
+def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
+    sources = [path for floor in ("adapters", "seq2seq") for path in (ROOT / floor).rglob("*.py")]
+    sources.append(Path(transformers.utils.hub.__file__))
+    code = re.sub(r'"\s+f?"', "", "".join(path.read_text() for path in sources))  # strings over several lines
+    rows = table("troubleshooting.md", "message")
+    assert len(rows) > 15
+    for message, _ in rows:
+        for words in re.split(r" '[^']+' ?| '[^']+'|\.\.\.|; got|\(|\d+", message):
+            assert words.strip() in code, message
+
+
 def test_the_citation_names_the_version():
     version = re.search(r'version="([^"]+)"', (ROOT / "setup.py").read_text())[1]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
@@ -297,14 +308,16 @@ def test_the_parameter_counts_of_published_methods():
     for name, *_, t5, roberta, _ in rows:
         setting = published(name, None if name == "kronecker" else 8, ROBERTA_QUERY_VALUE)
         counted = trainable(attach(t5_base(), {**setting, "target_modules": ["q", "v"]}))
-        assert f"{counted:,}" == t5 and counted == PUBLISHED[name].parameters(8, T5_BASE_QUERY_VALUE), name
+        assert counted == PUBLISHED[name].parameters(8, T5_BASE_QUERY_VALUE), name
+        assert f"{counted:,}" == t5, name
         if roberta == "-":
             continue
         with torch.device("meta"):
             model = RobertaModel(RobertaConfig())
         del setting["kind"]
         counted = trainable(get_peft_model(model, TensorTrainConfig(**setting, target_modules=["query", "value"])))
-        assert f"{counted:,}" == roberta and counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
+        assert counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
+        assert f"{counted:,}" == roberta, name
 
 
 def test_the_drift_of_unmerging_by_subtraction():
