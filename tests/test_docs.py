@@ -247,7 +247,7 @@ def test_the_tables_of_training_arguments_equal_defaults_and_reserved_arguments(
 
 
 def test_the_adapters_of_the_migration_page_attach_to_a_t5():
-    config = T5Config(vocab_size=100, d_model=768, d_ff=96, d_kv=4, num_heads=2, num_layers=12)
+    config = T5Config(vocab_size=100, d_model=384, d_ff=96, d_kv=4, num_heads=2, num_layers=12)
     shown = re.findall(r"`(\[?\{.*?\}\]?)`", (ROOT / "docs" / "migration.md").read_text())
     assert len(shown) > 20
     for text in shown:
