@@ -251,13 +251,24 @@ def test_the_tables_of_training_arguments_equal_defaults_and_reserved_arguments(
 
 
 def test_the_adapters_of_the_migration_page_attach_to_a_t5():
-    config = T5Config(vocab_size=100, d_model=768, d_ff=96, d_kv=4, num_heads=2, num_layers=12)
+    config = T5Config(vocab_size=100, d_model=384, d_ff=96, d_kv=4, num_heads=2, num_layers=12)
     shown = re.findall(r"`(\[?\{.*?\}\]?)`", (ROOT / "docs" / "migration.md").read_text())
     assert len(shown) > 20
     for text in shown:
         with torch.device("meta"):
             model = T5ForConditionalGeneration(config)
         assert attachments(attach(model, json.loads(text)))
+
+
+def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
+    sources = [path for floor in ("adapters", "seq2seq") for path in (ROOT / floor).rglob("*.py")]
+    sources.append(Path(transformers.utils.hub.__file__))
+    code = re.sub(r'"\s+f?"', "", "".join(path.read_text() for path in sources))  # strings over several lines
+    rows = table("troubleshooting.md", "message")
+    assert len(rows) > 15
+    for message, _ in rows:
+        for words in re.split(r" '[^']+' ?| '[^']+'|\.\.\.|; got|\(|\d+", message):
+            assert words.strip() in code, message
 
 
 def test_the_citation_names_the_version():
@@ -301,14 +312,16 @@ def test_the_parameter_counts_of_published_methods():
     for name, *_, t5, roberta, _ in rows:
         setting = published(name, None if name == "kronecker" else 8, ROBERTA_QUERY_VALUE)
         counted = trainable(attach(t5_base(), {**setting, "target_modules": ["q", "v"]}))
-        assert f"{counted:,}" == t5 and counted == PUBLISHED[name].parameters(8, T5_BASE_QUERY_VALUE), name
+        assert counted == PUBLISHED[name].parameters(8, T5_BASE_QUERY_VALUE), name
+        assert f"{counted:,}" == t5, name
         if roberta == "-":
             continue
         with torch.device("meta"):
             model = RobertaModel(RobertaConfig())
         del setting["kind"]
         counted = trainable(get_peft_model(model, TensorTrainConfig(**setting, target_modules=["query", "value"])))
-        assert f"{counted:,}" == roberta and counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
+        assert counted == PUBLISHED[name].parameters(8, ROBERTA_QUERY_VALUE), name
+        assert f"{counted:,}" == roberta, name
 
 
 def test_the_drift_of_unmerging_by_subtraction():
