@@ -104,6 +104,12 @@ def test_best_approximation_of_a_rank_is_the_truncated_svd(two_ranks, tmp_path):
     assert report.error == pytest.approx(float(torch.cat([s[3:] for s in singular]).norm()))
 
 
+def test_exact_sum_has_the_smallest_ranks(two_ranks, tmp_path):
+    adapters.combine([two_ranks[0]] * 2, shape="first", output=tmp_path / "mean")
+    ranks = {max(train.ranks) for train in Deltas.read(tmp_path / "mean").values()}
+    assert ranks == {max(train.ranks) for train in Deltas.read(two_ranks[0]).values()} == {1}
+
+
 def test_difference_of_equal_adapters_is_zero(two_ranks, tmp_path):
     for shape in ("low_rank", "first", RAW_SHAPE):
         report = adapters.combine([two_ranks[0]] * 2, [1, -1], shape=shape, output=tmp_path / "zero")
