@@ -64,7 +64,12 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("build", "fields", "sentence"), REFUSED, ids=lambda value: str(value)[:60])
+def readable(value):
+    """The same name of a case in every process."""
+    return getattr(value, "__name__", str(value)[:60])
+
+
+@pytest.mark.parametrize(("build", "fields", "sentence"), REFUSED, ids=readable)
 def test_what_is_not_in_the_model_is_refused_before_anything_changes(build, fields, sentence):
     base = build()
     with pytest.raises(ConfigurationError, match=sentence):
