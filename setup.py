@@ -5,9 +5,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The lowest versions are those of `make test-lowest`; that of torch is not verified, as test-lowest and test-newest take
-# the pinned CPU build. The newest transformers that passed is 5.24, whose own adapter methods need PEFT 0.22, which is not
-# released (see adapters/peft/older_peft.py).
+# The lowest versions are those of `make test-lowest`; that of torch is not verified, as test-lowest and test-newest
+# take the pinned CPU build. The newest transformers that passed is 5.24, whose own adapter methods need PEFT 0.22, not
+# released yet (see adapters/peft/older_peft.py).
 
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
