@@ -5,9 +5,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The lowest version of each library is one with which `make test-lowest` passes; that of torch is not verified, as
-# both `make test-lowest` and `make test-newest` take the pinned CPU build. The newest that passed: transformers 5.24,
-# whose own adapter methods need PEFT 0.22, which is not released (see adapters/peft/older_peft.py).
+# The lowest versions are those of `make test-lowest`; that of torch is not verified, as test-lowest and test-newest
+# take the pinned CPU build. The newest transformers that passed is 5.24, whose own adapter methods need PEFT 0.22, not
+# released yet (see adapters/peft/older_peft.py).
 
 WANDB = ["wandb>=0.22"]
 TENSORBOARD = ["tensorboard>=2.18"]
@@ -49,7 +49,7 @@ setup(
     py_modules=["run_seq2seq"],
     entry_points={"console_scripts": ["seq2seq-run = run_seq2seq:main"]},
     install_requires=[
-        "accelerate>=1.3",
+        "accelerate>=1.7",  # earlier ones resume within an epoch with other random numbers
         "datasets>=4",
         "evaluate>=0.4.4",
         "filelock>=4.1",  # before it, a process that waits empties the file that names the owner

@@ -236,10 +236,14 @@ def test_what_a_stopped_and_resumed_run_has_written(values, config_file, tmp_pat
     monkeypatch.undo()
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    result = run_experiment(cell)
-
     wandb.teardown()  # its process has written everything when it has ended
-    first, second = sorted((folder.directory / "wandb").glob("offline-run-*/run-*.wandb"))
+    (folder.directory / "wandb").rename(tmp_path / "stopped")  # wandb names its folders by the second
+    result = run_experiment(cell)
+    wandb.teardown()
+
+    (first,), (second,) = (
+        [*parent.glob("offline-run-*/run-*.wandb")] for parent in (tmp_path / "stopped", folder.directory / "wandb")
+    )
     runs = [wandb_files.run_of(path) for path in (first, second)]
     assert {run.run_id for run in runs} == {read_json(folder.wandb)["id"]}
     assert {(run.display_name, run.run_group) for run in runs} == {("colours/seed-3", "colours")}
