@@ -62,7 +62,7 @@ def load_text_data(keys: TextKeys, arguments: Seq2SeqTrainingArguments) -> TextD
     for index, spec in enumerate(keys.specs):
         check_labels(spec, tokenizer, keys.model_name_or_path, keys.max_target_length)
         rows = splits[spec.name]
-        encoded = encode(keys, index, rows, tokenizer)
+        encoded = encode(keys, spec, index, rows, tokenizer)
         tasks[spec.name] = TaskData(spec, rows, encoded, report_free_text(spec, rows, tokenizer))
     return TextData(tasks, tokenizer, train_sampler)
 
@@ -100,14 +100,16 @@ def order_rows(
     return keys.mixture.sampler(sizes, step_rows, arguments.seed)
 
 
-def encode(keys: TextKeys, index: int, splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
-    """The splits of the task of this index as token ids; refuses a tokenizer that does not know the words.
+def encode(
+    keys: TextKeys, spec: TaskSpec, index: int, splits: DatasetDict, tokenizer: PreTrainedTokenizerBase
+) -> DatasetDict:
+    """The splits of a task as token ids; refuses a tokenizer that does not know the words.
 
-    If each task has its own adapters, a column ``task`` has the index.
+    If each task has its own adapters, a column ``task`` has its index among the tasks of the data.
     """
     encoded = DatasetDict()
     for split, rows in splits.items():
-        name = f"{keys.specs[index].name}, split {split}"
+        name = f"{spec.name}, split {split}"
         ids, _ = tokenize(rows, tokenizer, keys.max_source_length, keys.max_target_length, name)
         encoded[split] = ids.select_columns(["input_ids", "labels"])
         if keys.adapters_per_task:

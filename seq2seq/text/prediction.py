@@ -44,8 +44,7 @@ def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
         raise ConfigurationError(
             f"Option --task must name a task of the run; got {task!r}: {nearest_name(task, names)}"
         )
-    index = 0 if task is None else names.index(task)
-    spec = keys.specs[index]
+    spec = keys.specs[0 if task is None else names.index(task)]
     with refusing("file", path):
         header = spec.file_header and spec.file_header._replace(needed=columns_of(spec.source))
         rows = list(read_rows(path, header))
@@ -64,7 +63,7 @@ def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
         )
     splits = DatasetDict({"test": examples})
     tokenizer = load_tokenizer(keys.model_location)
-    return TextData({spec.name: TaskData(spec, splits, encode(keys, index, splits, tokenizer), {})}, tokenizer, None)
+    return TextData({spec.name: TaskData(spec, splits, encode(keys, spec, 0, splits, tokenizer), {})}, tokenizer, None)
 
 
 def has_target(spec: TaskSpec, raw: Row) -> bool:

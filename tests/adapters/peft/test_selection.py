@@ -66,7 +66,7 @@ REFUSED = [
 
 def readable(value):
     """The same name of a case in every process."""
-    return getattr(value, "__name__", str(value)[:60])
+    return getattr(value, "__name__", None)  # None: a number
 
 
 @pytest.mark.parametrize(("build", "fields", "sentence"), REFUSED, ids=readable)
@@ -92,7 +92,7 @@ def test_what_is_not_in_the_model_is_refused_before_anything_changes(build, fiel
         ({"layers_to_transform": True}, "'layers_to_transform'"),
         ({"layers_to_transform": [0], "layers_pattern": ["("]}, "'layers_pattern' .*regular expression"),
     ],
-    ids=str,
+    ids=readable,
 )
 def test_value_that_selects_nothing_in_any_model_is_refused(fields, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
@@ -118,7 +118,7 @@ def test_value_that_selects_nothing_in_any_model_is_refused(fields, sentence):
         (bert, {"target_modules": ["query"], "modules_to_save": ("classifier",)}, 2),
         (primes, {"target_modules": ["0", "4"]}, 2),
     ],
-    ids=str,
+    ids=readable,
 )
 def test_existing_names_are_accepted(build, fields, count):
     assert len(layers(get_peft_model(build(), TensorTrainConfig(rank=2, **fields)))) == count
