@@ -50,7 +50,7 @@ setup(
     entry_points={"console_scripts": ["seq2seq-run = run_seq2seq:main"]},
     install_requires=[
         "accelerate>=1.7",  # earlier ones resume within an epoch with other random numbers
-        "datasets>=4",
+        "datasets>=4.8",  # earlier ones do not read their cache without network
         "evaluate>=0.4.4",
         "filelock>=4.1",  # before it, a process that waits empties the file that names the owner
         "huggingface_hub>=1.31",
