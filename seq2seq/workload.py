@@ -90,8 +90,8 @@ class Workload(ABC):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """The least and the largest value of numeric keys."""
 
-    split_keys: ClassVar[Mapping[str, str]] = {}
-    """The key that gives the rows of a split, for error messages."""
+    file_keys: ClassVar[Mapping[str, str]] = {}
+    """The keys of your own files, by split."""
 
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
@@ -127,6 +127,11 @@ class Workload(ABC):
     def splits(self) -> Sequence[str]:
         """The splits for which the run has rows."""
         return SPLITS
+
+    @property
+    def split_keys(self) -> Mapping[str, str]:
+        """The key that gives the rows of a split in this run, for error messages."""
+        return self.file_keys
 
     @property
     def adapter_tasks(self) -> Sequence[str | None]:

@@ -41,7 +41,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     """
     config = {"workload": DEFAULT_WORKLOAD, **run.config}
     measured = measured_file(run)
-    for key in workload_of(config).split_keys.values() if measured else ():
+    for key in workload_of(config).file_keys.values() if measured else ():
         if config.get(key):
             config[key] = str(config[key]).removeprefix(os.path.dirname(measured) + os.sep)
     if "model_name_or_path" not in config and run.result is not None:
@@ -62,7 +62,7 @@ def measured_file(run: Run) -> str | None:
     """The file of your own on which a finished run was measured; None for a known task."""
     if run.result is None:
         return None
-    return run.config.get(workload_of(run.config).split_keys.get(split_of([run])))
+    return run.config.get(workload_of(run.config).file_keys.get(split_of([run])))
 
 
 def method_settings(settings: dict[str, Any]) -> dict[str, Any]:

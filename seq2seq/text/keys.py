@@ -24,9 +24,6 @@ RESERVED_ARGUMENTS = {
     "predict_with_generate": "metrics are always computed from generated texts",
 }
 
-FILE_KEYS = {split: f"{split}_file" for split in SPLITS}
-"""The keys of your own files."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextKeys(Workload):
@@ -51,7 +48,8 @@ class TextKeys(Workload):
     name = "text"
     arguments_class = Seq2SeqTrainingArguments
     reserved_arguments = RESERVED_ARGUMENTS
-    paths = ("model_name_or_path", "data_dir", *FILE_KEYS.values())
+    file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
+    paths = ("model_name_or_path", "data_dir", *file_keys.values())
     flags = ("average_metrics", "constant_predictions", "invalid", "unwritable")
     notes: ClassVar[Mapping[str, str]] = {
         "invalid": "no answer is one of the labels",
@@ -123,7 +121,7 @@ class TextKeys(Workload):
     @property
     def files(self) -> dict[str, str]:
         """Your own files by split."""
-        given = {split: getattr(self, key) for split, key in FILE_KEYS.items()}
+        given = {split: getattr(self, key) for split, key in self.file_keys.items()}
         return {split: path for split, path in given.items() if path is not None}
 
     @property
@@ -134,7 +132,7 @@ class TextKeys(Workload):
     @property
     def split_keys(self) -> Mapping[str, str]:
         if not self.task_names:
-            return FILE_KEYS
+            return self.file_keys
         lacking = [(split, spec) for split in SPLITS for spec in self.specs if spec.files and split not in spec.files]
         return {split: f"tasks.{spec.name}.files.{split}" for split, spec in lacking}
 

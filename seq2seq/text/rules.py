@@ -6,7 +6,7 @@ from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
 from seq2seq.tasks.registry import TASKS
-from seq2seq.text.keys import FILE_KEYS, TextKeys
+from seq2seq.text.keys import TextKeys
 
 
 def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def check_paths(keys: TextKeys) -> None:
     for spec in keys.specs:
         for split, path in spec.files.items():
             if not os.path.isfile(path):
-                key = f"tasks.{spec.name}.files.{split}" if keys.task_names else FILE_KEYS[split]
+                key = f"tasks.{spec.name}.files.{split}" if keys.task_names else keys.file_keys[split]
                 raise ConfigurationError(
                     f"Key {key!r} names a file; got {path!r}, which does not exist: check the path."
                 )
