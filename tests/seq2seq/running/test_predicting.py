@@ -30,12 +30,14 @@ def finished(tmp_path_factory, request):
         "model_name_or_path": str(request.getfixturevalue("backbone")),
         **{f"{split}_file": str(path) for split, path in files.items()},
         "max_target_length": 4,
-        "adapter": {"kind": "tt_lora", "rank": 2},
-        "learning_rate": 0.01,
-        "num_train_epochs": 1,
+        "adapter": {"kind": "tt_lora", "rank": 4, "scaling": 4.0},
+        "learning_rate": 0.02,
+        "num_train_epochs": 6,
+        "per_device_train_batch_size": 16,
         "disable_tqdm": True,
     }
     result = run_experiment(read_experiment(values))
+    assert result["metrics"]["test"]["exact_match"] > 0  # which the base alone does not reach
     for path in files.values():
         path.unlink()
     return root / "colours", result, (colours / "test.tsv").read_text()

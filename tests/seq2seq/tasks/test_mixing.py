@@ -237,7 +237,7 @@ def test_a_run_on_several_tasks(setting, values, tmp_path):
             by_task[name] = compute_metrics(TASKS[name], predictions, targets)
         assert result["metrics"][split] == average_over_tasks(by_task)
     page = (tmp_path / "mixed" / "README.md").read_text()
-    assert f"| test average_metrics | {result['metrics']['test']['average_metrics']:.4f} |" in page
+    assert f"| test mean | {result['metrics']['test']['average_metrics']:.4f} |" in page
     assert "constant_predictions" not in page
     assert set(result["baselines"]["majority"]) == set(result["metrics"]["test"])
     assert set(result["baselines"]["frozen_backbone"]) == set(result["metrics"]["test"])
