@@ -14,16 +14,13 @@ baseline). Another configuration is refused once there is a checkpoint. ``overwr
 aside, as <experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +39,6 @@ TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "d
 
 WRITTEN = (".json", ".jsonl", ".md", ".txt", ".png", ".pdf", ".svg", ".tex")
 """Suffixes of the files that a run writes."""
-
-FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
 
 class RunFolder:
@@ -144,25 +139,6 @@ class RunFolder:
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_text(self.directory / f"predictions_{split}.jsonl", text)
 
-    @contextlib.contextmanager
-    def logging(self, held: MemoryHandler) -> Iterator[None]:
-        """Write the ``held`` records to the run's log, then what is logged in the body: the project's, and warnings."""
-        handler = logging.FileHandler(self.log)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        held.setTarget(handler)
-        held.flush()
-        levels = {name: logging.getLogger(name).level for name in FLOORS}
-        for name in FLOORS:
-            logging.getLogger(name).setLevel(logging.INFO)
-        logging.getLogger().addHandler(handler)
-        try:
-            yield
-        finally:
-            logging.getLogger().removeHandler(handler)
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-            handler.close()
-
     def _is_run(self) -> bool:
         """Whether config.json is that of a run of this name."""
         try:
@@ -192,17 +168,6 @@ class RunFolder:
         free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
         keys = sorted({*before, *now} - {*EXTENDING_KEYS, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
-
-
-@contextlib.contextmanager
-def held_records() -> Iterator[MemoryHandler]:
-    """Hold what is logged in the body, before there is a run folder, for ``RunFolder.logging``."""
-    held = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
-    logging.getLogger().addHandler(held)
-    try:
-        yield held
-    finally:
-        logging.getLogger().removeHandler(held)
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:
