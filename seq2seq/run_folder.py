@@ -99,7 +99,12 @@ class RunFolder:
         )
 
     def open(self, experiment: Experiment) -> None:
-        """Create the folder, put a run that ``overwrite`` replaces aside, write config.json, remove failure.json."""
+        """Create the folder, put a run that ``overwrite`` replaces aside, write config.json, remove failure.json.
+
+        Raises:
+            ConfigurationError: the folder holds something else; it is unchanged.
+        """
+        self.check(experiment)
         if experiment.run.overwrite and self._is_run() and (self.metrics.is_file() or self._differing_key(experiment)):
             if self.replaced.exists():
                 shutil.rmtree(self.directory)
@@ -124,7 +129,7 @@ class RunFolder:
         """
         try:
             result = read_json(self.metrics)
-            reason = None if isinstance(result, dict) and "metrics" in result else "it is not a result"
+            reason = None if _is_result(result) else "it is not a result"
         except (OSError, ValueError, RecursionError) as error:
             reason = str(error)
         if reason is not None:
@@ -149,8 +154,8 @@ class RunFolder:
 
     def _check_kinds_of_files(self) -> None:
         """Refuse a directory where the run would write a file, and the reverse."""
-        for path in self.directory.iterdir():
-            wants_directory = path in (self.adapter, self.checkpoints)
+        for path in (*self.directory.iterdir(), *self.checkpoints.glob("checkpoint-*")):
+            wants_directory = path in (self.adapter, self.checkpoints) or path.parent == self.checkpoints
             if path.is_file() if wants_directory else path.is_dir() and path.suffix in WRITTEN:
                 wanted, given = ("directory", "file") if wants_directory else ("file", "directory")
                 raise ConfigurationError(
@@ -168,6 +173,14 @@ class RunFolder:
         free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
         keys = sorted({*before, *now} - {*EXTENDING_KEYS, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
+
+
+def _is_result(value: Any) -> bool:
+    """Whether metrics.json holds what ``describe_result`` writes."""
+    if not isinstance(value, dict) or not {"metrics", "adapter", "parameters", "model", "task"} <= value.keys():
+        return False
+    metrics = value["metrics"]
+    return isinstance(metrics, dict) and all(isinstance(values, dict) for values in metrics.values())
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:
