@@ -14,7 +14,7 @@ Two passes find the second form, without a permanent hook:
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -114,7 +114,8 @@ class WatchedPass:
                 f"An adapted module must be called for its adapters to act; got a forward pass that reads the weights "
                 f"of {names} without calling them, so that they have no effect: leave these modules out, or merge."
             )
-        return [path for path in idle if self._is_in_use(self.model.get_submodule(path.rpartition(".")[0]))]
+        unused = [path for path, module in idle.items() if module not in self.called]
+        return [path for path in unused if self._is_in_use(self.model.get_submodule(path.rpartition(".")[0]))]
 
     def _is_in_use(self, parent: nn.Module) -> bool:
         """Whether the pass went through this module; a list, as of experts, has no forward and does not count."""
@@ -133,9 +134,35 @@ class WatchedPass:
             for parameter in module.base_module().parameters(recurse=False)
             if id(parameter) not in elsewhere
         }
-        with WatchedOperations() as operations:
+        with direct_calls_noted(idle.values()) as direct, WatchedOperations() as operations:
             repeat()
-        return list(dict.fromkeys(path for key, path in paths.items() if key in operations.arguments))
+        self.called |= direct
+        read = dict.fromkeys(path for key, path in paths.items() if key in operations.arguments)
+        return [path for path in read if idle[path] not in direct]
+
+
+@contextlib.contextmanager
+def direct_calls_noted(modules: Iterable[nn.Module]) -> Iterator[set[nn.Module]]:
+    """The modules whose ``forward`` is called in the body, which no hook sees: y = self.proj.forward(x)."""
+    noted: set[nn.Module] = set()
+
+    def noting(module: nn.Module) -> Callable[..., Any]:
+        forward = module.forward
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            noted.add(module)
+            return forward(*args, **kwargs)
+
+        return note
+
+    modules = [module for module in modules if "forward" not in vars(module)]
+    for module in modules:
+        module.forward = noting(module)
+    try:
+        yield noted
+    finally:
+        for module in modules:
+            del module.forward
 
 
 class WatchedOperations(TorchDispatchMode):

@@ -43,7 +43,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     lower = {other.lower(): other for other in known}
     near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(map(repr, near[:1] if len(known) <= MAX_LISTED else near))}?" if near else ""
-    listed = f"known are {', '.join(known)}" if len(known) <= MAX_LISTED else f"{len(known)} names are known"
+    listed = f"known are {', '.join(known) or 'none'}" if len(known) <= MAX_LISTED else f"{len(known)} names are known"
     return f"{hint} {listed[0].upper() if near else listed[0]}{listed[1:]}.".strip()
 
 

@@ -1,6 +1,7 @@
 """What is checked before a merge, for the whole model at once, so that a merge is complete or does not begin.
 
-    merge_adapter       the named adapters are linear; with ``safe_merge``, the merged weights are finite
+    merge_adapter       the named adapters are linear, and their base weights tied to no other module's; with
+                        ``safe_merge``, the merged weights are finite
     merge_and_unload    also: the plain model can hold their biases, and has whole modules (modules_to_save) of theirs
 
 Active adapters that are not named act beside a merged weight, but a plain model is without them.
@@ -27,8 +28,11 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
     Raises:
         MergeError: it cannot. The model is unchanged.
     """
+    holders = _holders(model)
     for path, layer in model.named_modules():
         if isinstance(layer, TensorTrainPeftLinear):
+            if _to_merge(layer, names):
+                _check_untied(path, holders[layer.get_base_layer().weight])
             _check_layer(path, layer, names, safe_merge, unload)
         elif unload and names is not None and isinstance(layer, AuxiliaryTrainingWrapper):
             _check_whole_module(path, layer, names)
@@ -48,11 +52,34 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
         )
 
 
+def _to_merge(layer: TensorTrainPeftLinear, names: Sequence[str] | None) -> list[str]:
+    """The adapters of a layer that a merge of ``names`` adds to its weight."""
+    wanted = layer.active_adapters if names is None else names
+    return [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
+
+
+def _holders(model: nn.Module) -> dict[nn.Parameter, list[str]]:
+    """The names under which modules hold each parameter: several for one that is tied."""
+    holders: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        holders.setdefault(parameter, []).append(name)
+    return holders
+
+
+def _check_untied(path: str, names: list[str]) -> None:
+    """Check that no other module would get the merged weight too, because it holds the same Parameter."""
+    other = next((name for name in names if not name.startswith(f"{path}.")), None)
+    if other is not None:
+        raise MergeError(
+            f"A merged weight belongs to one module alone; got {path}, whose weight is tied to {other}: evaluate it "
+            "unmerged, or untie the two first."
+        )
+
+
 def _check_layer(
     path: str, layer: TensorTrainPeftLinear, names: Sequence[str] | None, safe_merge: bool, unload: bool
 ) -> None:
-    wanted = layer.active_adapters if names is None else names
-    new = [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
+    new = _to_merge(layer, names)
     for name in new:
         check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
     shifted = [name for name in (*layer.merged_adapters, *new) if layer.adds_missing_bias(name)]

@@ -121,7 +121,9 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             else:
                 OmegaConf.update(config, key, parsed, merge=False, force_add=True)
         except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+            first, _, rest = key.partition(".")
+            is_list = rest and isinstance(values.get(first), list)
+            reason = f"{first} is a list: write {first}[0].{rest}" if is_list else str(error).splitlines()[0]
             raise ConfigurationError(
                 f"An override must name a key of the configuration; got {text!r} ({reason}): check the key."
             ) from None

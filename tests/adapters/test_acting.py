@@ -44,6 +44,11 @@ class ReadsInEvaluation(Parent):
         return super().forward(x) if self.training else F.linear(x, self.proj.weight, self.proj.bias)
 
 
+class CallsForward(Parent):
+    def forward(self, x):
+        return self.other(self.proj.forward(x))
+
+
 class ReadsTransposed(Parent):
     def forward(self, x):
         return self.other(x) @ self.proj.weight.T
@@ -170,6 +175,7 @@ UNUSED = {
     "experts": (Experts, ["linears.0", "linears.1", "proj"], []),
     "a branch": (Branch, ["proj", "other"], ["base_model.model.parent.other"]),
     "tied": (Tied, ["proj", "head"], ["base_model.model.parent.head"]),
+    "a direct call of forward": (CallsForward, ["proj"], []),
 }
 
 

@@ -106,14 +106,13 @@ class TestMerge:
         assert plain.state_dict().keys() == before.keys()
         assert all(torch.equal(tensor, before[name]) for name, tensor in plain.state_dict().items())
 
-    def test_merging_into_a_tied_head_warns_and_unmerging_restores_both_weights(self):
+    @pytest.mark.parametrize("merge", ["merge_adapter", "merge_and_unload"])
+    def test_merging_into_a_tied_head_is_refused(self, merge):
         with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
             model = adapted(gpt2(), target_modules=["lm_head"])
         active = logits(model)
-        with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
-            model.merge_adapter()
-        assert not torch.allclose(logits(model), active, atol=1e-2)
-        model.unmerge_adapter()
+        with pytest.raises(MergeError, match=r"lm_head, whose weight is tied to .*wte"):
+            getattr(model, merge)()
         assert torch.equal(logits(model), active)
 
     def test_merging_again_warns_and_changes_nothing(self):
