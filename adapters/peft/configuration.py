@@ -14,6 +14,7 @@ from typing import Any
 from peft import PeftConfig, PeftType
 
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
 from adapters.validation import refuse
@@ -29,7 +30,7 @@ INSTEAD = {
 
 
 @dataclass
-class TensorTrainConfig(PeftConfig):
+class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     """A TT delta beside linears, for ``peft.get_peft_model``.
 
     Args:
@@ -124,9 +125,18 @@ class TensorTrainConfig(PeftConfig):
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Write adapter_config.json, and how to load the adapter into the README.md of a saved one."""
+        """Write adapter_config.json, a sample of the base beside a saved adapter, and in README.md how to load it."""
         super().save_pretrained(save_directory, **kwargs)
+        self.write_base(Path(save_directory))
         extend_card(Path(save_directory), self)
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, subfolder: str | None = None, **kwargs: Any) -> PeftConfig:
+        """Read a folder's configuration, and the sample of the base weights that its adapter was trained on."""
+        config = super().from_pretrained(path, subfolder, **kwargs)
+        if isinstance(config, TensorTrainConfig):
+            config.read_base(Path(path, subfolder or ""))
+        return config
 
     def _tensor_train_fields(self) -> list[str]:
         """Names of the fields of both configurations, without ``target_modules``, which has another meaning here."""

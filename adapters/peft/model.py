@@ -190,14 +190,16 @@ class TensorTrainModel(BaseTuner):
             check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
-        deltas = {}
+        deltas, weights = {}, []
         for path, module in modules.items():
             if self._check_target_module_exists(peft_config, path):
-                base = module.base_layer if isinstance(module, TensorTrainPeftLinear) else module
+                is_adapted = isinstance(module, TensorTrainPeftLinear)
+                base = module.base_layer if is_adapted else module
                 check_is_called(model, path)
                 check_linear(base, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
+                weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -205,6 +207,7 @@ class TensorTrainModel(BaseTuner):
                 name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
             )
         plan(adapter_config, deltas)
+        peft_config.note_base(weights)
 
     def _create_and_replace(
         self,

@@ -31,19 +31,28 @@ ROUNDING = 2.0**-7
 
 def base_sample(model: nn.Module) -> dict[str, Any] | None:
     """The entry of adapter_config.json; None if all weights train, or are not there (on the meta device)."""
-    frozen = _frozen_base(model)
-    if not frozen or any(tensor.is_meta for tensor in frozen):
+    return sample_of(_frozen_base(model))
+
+
+def sample_of(tensors: list[Tensor]) -> dict[str, Any] | None:
+    """The entry for these tensors; None if there are none, or if they are on the meta device."""
+    if not tensors or any(tensor.is_meta for tensor in tensors):
         return None
-    values = torch.cat([value.cpu() for value in _sampled(frozen)])
-    return {"tensors": len(frozen), "sample": base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()}
+    values = torch.cat([value.cpu() for value in _sampled(tensors)])
+    return {"tensors": len(tensors), "sample": base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()}
 
 
 def warn_of_other_base(model: nn.Module, saved: Any, directory: Path) -> None:
     """Log a warning if the base of ``model``, which has its adapters, is not the one in the entry of a folder."""
-    here = base_sample(model)
+    warn_of_other_tensors(_frozen_base(model), saved, directory)
+
+
+def warn_of_other_tensors(tensors: list[Tensor], saved: Any, directory: Path) -> None:
+    """Log a warning if these tensors are not those of an entry in a folder, up to casts."""
+    here = sample_of(tensors)
     if here is None or not isinstance(saved, dict) or saved == here:
         return
-    dtypes = [tensor.dtype for tensor in _chosen(_frozen_base(model)) for _ in _positions(tensor, here["tensors"])]
+    dtypes = [tensor.dtype for tensor in _chosen(tensors) for _ in _positions(tensor, here["tensors"])]
     then, now = (_values(entry) for entry in (saved, here))
     differing = len(now)
     if saved.get("tensors") == here["tensors"] and len(then) == len(now):
