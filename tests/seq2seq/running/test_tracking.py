@@ -26,6 +26,12 @@ from third_party.trainers.measurement import MeasurementCallback
 
 
 @pytest.fixture
+def values(values):
+    """Own files of a fixed name."""
+    return {**values, "data_name": "own_files"}
+
+
+@pytest.fixture
 def model():
     """A module with three trainable and four frozen parameters."""
     linear = torch.nn.Linear(3, 1)
