@@ -7,7 +7,7 @@ import pytest
 from adapters import AdapterConfig
 from run_seq2seq import main
 from seq2seq.extras.baselines import OF_EVERY_WORKLOAD
-from seq2seq.listing import answers_of, list_names, rows_of, summary_of, tables
+from seq2seq.listing import answers_of, baselines, list_names, rows_of, summary_of, tables
 from seq2seq.tasks.metric_classes import METRICS
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.task_spec import TaskSpec
@@ -29,7 +29,6 @@ def test_the_option_needs_no_configuration(capsys):
         ("Tensor formats", FORMATS),
         ("Tasks", TASKS),
         ("Metrics", METRICS),
-        ("Baselines", ("majority", "bag_of_words", *OF_EVERY_WORKLOAD)),
         ("Workloads", WORKLOADS),
     ],
 )
@@ -37,6 +36,17 @@ def test_a_table_has_a_row_for_each_name(title, registry):
     (table,) = [table for table in tables() if table.startswith(title)]
     first_words = [line.split()[0] for line in table.splitlines() if line.strip() and not line.startswith("  ")]
     assert first_words[-len(registry) :] == [*registry]
+
+
+def test_the_baselines_of_each_workload_are_listed():
+    rows = [*baselines()]
+    assert [(name, workload) for name, _, workload in rows if workload in ("text", "all")] == [
+        ("majority", "text"),
+        ("bag_of_words", "text"),
+        *((name, "all") for name in OF_EVERY_WORKLOAD),
+    ]
+    (table,) = [table for table in tables() if table.startswith("Baselines")]
+    assert all(f" {name} " in table and label in table for name, label, _ in rows)
 
 
 DESCRIBED = {**AdapterConfig.kinds, **FORMATS, **METRICS, **{name: workload_class(name) for name in WORKLOADS}}
