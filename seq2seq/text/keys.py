@@ -61,7 +61,7 @@ class TextKeys(Workload):
     flags = ("average_metrics", "constant_predictions", "invalid", "unwritable")
     notes: ClassVar[Mapping[str, str]] = {
         "invalid": "no answer is one of the labels",
-        "constant_predictions": "all answers are equal, and a correlation with them is 0",
+        "constant_predictions": "all answers are equal; the correlation is then reported as 0",
     }
     seeds = ("data_seed",)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {

@@ -78,7 +78,7 @@ METRIC_LINES = [
     ),
     (
         {"pearson": 0.0, "spearman": None, "average_metrics": 0.0, "constant_predictions": 1.0},
-        ["Pearson 0.0000†, Spearman not finite", "† all answers are equal, and a correlation with them is 0"],
+        ["Pearson 0.0000†, Spearman not finite", "† all answers are equal; the correlation is then reported as 0"],
     ),
 ]
 
