@@ -6,7 +6,7 @@
     python run_seq2seq.py configs/demo/*.json --jobs 4
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
     python run_seq2seq.py predict outputs/quickstart rows.tsv
-    python run_seq2seq.py --list
+    python run_seq2seq.py --list        what a configuration can name: kinds, formats, tasks, metrics, baselines
 
 Installed by pip, the command is ``seq2seq-run``, and files of the project's configs/ are found by name from any
 directory: seq2seq-run quickstart.
@@ -66,13 +66,25 @@ class ListNames(argparse.Action):
         parser.exit()
 
 
+class PrintVersion(argparse.Action):
+    """Print the version, and exit."""
+
+    def __call__(self, parser, *_) -> None:
+        from t3nsor import __version__
+
+        print(f"tensorized-adapters {__version__}")
+        parser.exit()
+
+
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """The configuration files, overrides and options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a JSON file")
-    parser.add_argument("more", nargs="*", metavar="config | key=value", help="more files; keys to set, by dotted name")
+    more = "more files; keys to set, by dotted name"
+    parser.add_argument("more", nargs="*", default=(), metavar="config | key=value", help=more)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
-    parser.add_argument("--list", nargs=0, action=ListNames, help="print kinds, formats, tasks and workloads")
+    parser.add_argument("--list", nargs=0, action=ListNames, help="print what a configuration can name")
+    parser.add_argument("--version", nargs=0, action=PrintVersion, help="print the version")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -4,5 +4,5 @@
     -m benchmarks.training_step       T5-base with random weights: training steps, peak memory, merging, evaluation
     python -m benchmarks.gauge               training in different gauges of a tensor train
 
-`pip install -e .[benchmark]` installs the other libraries; those that are not installed are skipped.
+`pip install -e '.[benchmark]'` installs the other libraries; those that are not installed are skipped.
 """

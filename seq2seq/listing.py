@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 from adapters import AdapterConfig
 from adapters.tables import render_table
+from seq2seq.extras.baselines import OF_EVERY_WORKLOAD
+from seq2seq.metric_names import metric_name
+from seq2seq.tasks.metric_classes import METRICS
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.task_spec import TaskSpec
 from seq2seq.workload import WORKLOADS, workload_class
@@ -27,13 +30,26 @@ def tables() -> Iterator[str]:
     yield render_table('Tensor formats: "adapter": {"kind": "tt_lora", "format": ...}', ["format", ""], formats)
     tasks = [[name, ", ".join(task.metrics), answers_of(task), rows_of(task)] for name, task in TASKS.items()]
     yield render_table('Tasks: "task_name": ...', ["task", "metrics", "answers", "rows"], tasks)
+    metrics = [[name, metric_name(name), summary_of(metric)] for name, metric in METRICS.items()]
+    yield render_table('Metrics: "tasks": {<name>: {"metrics": [...]}}', ["metric", "name", ""], metrics)
+    yield render_table('Baselines: "baselines": [...]', ["baseline", "", "workload"], [*baselines()])
     workloads = [[name, summary_of(workload_class(name))] for name in WORKLOADS]
     yield render_table('Workloads: "workload": ...', ["workload", ""], workloads)
 
 
 def summary_of(thing: type) -> str:
-    """The first line of a class's own docstring; empty if it has none."""
-    return (inspect.cleandoc(vars(thing).get("__doc__") or "").splitlines() or [""])[0]
+    """The first sentence of a class's own docstring, as plain text; empty if it has none."""
+    paragraph = inspect.cleandoc(vars(thing).get("__doc__") or "").partition("\n\n")[0]
+    return " ".join(paragraph.replace("`", "").split())
+
+
+def baselines() -> Iterator[list[str]]:
+    """The name of each baseline, what it predicts, and the workload whose runs can have it."""
+    for name in WORKLOADS:
+        for baseline, found in workload_class(name)().baselines().items():
+            yield [baseline, found.label, name]
+    for baseline, (label, _) in OF_EVERY_WORKLOAD.items():
+        yield [baseline, label, "all"]
 
 
 def answers_of(task: TaskSpec) -> str:

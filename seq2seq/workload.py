@@ -29,9 +29,8 @@ from transformers import TrainerCallback, TrainingArguments
 
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import nearest_name
+from seq2seq import SPLITS
 from third_party.trainers import AdapterTrainerMixin
-
-SPLITS = ("train", "validation", "test")
 
 DEFAULT_WORKLOAD = "text"
 """The workload of a configuration that names none, such as one written before the key existed."""
@@ -70,7 +69,7 @@ class Baseline(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Workload(ABC):
-    """Base of every workload.
+    """Base of every workload. Every key has a default.
 
     Metrics have a key ``average_metrics``, by which the best checkpoint is chosen and methods are ranked: larger is
     better. Models have a transformers ``config`` and return an output with ``logits``. Every process of a run calls
@@ -92,6 +91,9 @@ class Workload(ABC):
 
     file_keys: ClassVar[Mapping[str, str]] = {}
     """The keys of your own files, by split."""
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What to write instead of names that its keys do not have, for error messages: ``task`` for ``task_name``."""
 
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""

@@ -63,7 +63,10 @@ class DiagonalCores(Cores):
 
 
 class CanonicalPolyadic(TensorTrain):
-    """A tensor train with one rank for all bonds and its own layer parameters; see `DiagonalCores`."""
+    """A sum of products of factors (m_k, n_k, r): a tensor train with cores that are diagonal in their rank indices.
+
+    A layer's parameters are `DiagonalCores`.
+    """
 
     storage = DiagonalCores
 

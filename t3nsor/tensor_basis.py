@@ -128,6 +128,9 @@ class TensorBasisFormat:
 
 
 class TensorBasis(TensorTrain):
-    """A tensor train with its own layer parameters, see `MixedCores`; another basis size: `TensorBasisFormat`."""
+    """A tensor train whose cores are linear combinations of basis cores that layers can share.
+
+    A layer's parameters are `MixedCores`; `TensorBasisFormat` has another basis size.
+    """
 
     storage = MixedCores

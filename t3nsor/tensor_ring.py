@@ -16,7 +16,9 @@ from .tensor_train import TensorTrain
 
 
 class TensorRing(TensorNetwork):
-    """A matrix given by a ring of cores (r_{k-1}, m_k, n_k, r_k) with r_d = r_0; see `TensorNetwork`."""
+    """A matrix given by a ring of cores (r_{k-1}, m_k, n_k, r_k) with r_d = r_0.
+
+    See `TensorNetwork`."""
 
     @classmethod
     def free_bonds(cls, d: int) -> range:

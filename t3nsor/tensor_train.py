@@ -19,7 +19,9 @@ from .truncation import check_finite, error_budget, factoring_dtype, rank_caps, 
 
 
 class TensorTrain(TensorNetwork):
-    """A matrix given by a train of cores (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1; see `TensorNetwork`."""
+    """A matrix given by a train of cores (r_{k-1}, m_k, n_k, r_k) with r_0 = r_d = 1.
+
+    See `TensorNetwork`."""
 
     @classmethod
     def free_bonds(cls, d: int) -> range:

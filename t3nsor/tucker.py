@@ -70,7 +70,10 @@ class TuckerCores(Cores):
 
 
 class Tucker(TensorTrain):
-    """A tensor train with ranks given for the factors and its own layer parameters; see `TuckerCores`."""
+    """Factors (m_k, n_k, r_k) and a core tensor (r_1, ..., r_d) that connects them.
+
+    Read as a train; ranks are those of the factors. A layer's parameters are `TuckerCores`.
+    """
 
     @classmethod
     def free_bonds(cls, d: int) -> range:

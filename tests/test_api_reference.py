@@ -20,7 +20,7 @@ ENTRIES = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.re
 def site(tmp_path_factory) -> Path:
     """The documentation as a site, built so that a reference without a target is an error."""
     if importlib.util.find_spec("mkdocs") is None:
-        pytest.skip("mkdocs is not installed: pip install -e .[docs]")
+        pytest.skip("mkdocs is not installed: pip install -e '.[docs]'")
     directory = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(directory)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

@@ -32,11 +32,12 @@ from adapters.tensor_train.modes import Mode
 from adapters.tensor_train.parameter_counts import ROBERTA_QUERY_VALUE, T5_BASE_QUERY_VALUE
 from adapters.tensor_train.published import PUBLISHED, published
 from seq2seq.configuration.defaults import TRAINING_DEFAULTS
-from seq2seq.configuration.reading import read_experiment
+from seq2seq.configuration.reading import load_experiment, read_experiment
 from seq2seq.configuration.rules import RESERVED_ARGUMENTS
 from seq2seq.configuration.sweep import expand
 from seq2seq.experiment import RunArguments
 from seq2seq.extras import EXTRAS
+from seq2seq.report import result_table
 from seq2seq.tasks import metric_classes
 from seq2seq.tasks import registry as tasks
 from seq2seq.tasks.mixing import Mixture
@@ -269,6 +270,33 @@ def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
     for message, _ in rows:
         for words in re.split(r" '[^']+' ?| '[^']+'|\.\.\.|; got|\(|\d+", message):
             assert words.strip() in code, message
+
+
+MEASURED = {
+    "experiment_name": "quickstart",
+    "task": "world_similarity",
+    "adapter": [{"kind": "tt_lora"}],
+    "metrics": {"validation": {"spearman": 0.9715}, "test": {"spearman": 0.9661}},
+    "baselines": {
+        "majority": {"spearman": 0.0, "constant_predictions": 1.0},
+        "bag_of_words": {"spearman": 0.0569},
+        "frozen_backbone": {"spearman": 0.0, "invalid": 1.0},
+        "random_backbone": {"spearman": 0.0, "constant_predictions": 1.0},
+    },
+    "parameters": {"trainable_parameters": 10320, "base_parameters": 1059712, "share": 0.00974},
+    "adapter_bytes": 46960,
+    "costs": {"step_seconds_median": 0.0750, "tokens_per_second": 12161, "peak_memory_bytes": 644 * 2**20},
+    "merge_difference": 4.9e-07,
+}
+"""What the quickstart of the README has measured."""
+
+
+def test_the_result_of_the_quickstart_has_the_form_that_is_printed():
+    experiment = load_experiment(ROOT / "configs" / "quickstart.json")
+    printed = result_table(experiment, MEASURED).splitlines()
+    shown = "\n".join(f"    {line}".rstrip() for line in printed)
+    shown = shown.replace(experiment.run.directory.as_posix(), ".../outputs/quickstart")
+    assert shown in (ROOT / "README.md").read_text()
 
 
 def test_the_citation_names_the_version():

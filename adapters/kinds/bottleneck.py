@@ -112,7 +112,7 @@ class BottleneckConfig(AdapterConfig, kind="bottleneck"):
 
 @dataclass(frozen=True, kw_only=True)
 class LowRankConfig(BottleneckConfig, kind="low_rank"):
-    """A bottleneck whose projections are products of two thin matrices, with dense biases.
+    """A bottleneck after each sublayer whose projections are products of two thin matrices, with dense biases.
 
     Args:
         rank: the rank of the products, clipped to the largest useful one.
@@ -130,7 +130,10 @@ class LowRankConfig(BottleneckConfig, kind="low_rank"):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainAdapterConfig(BottleneckConfig, TensorTrainFields, kind="tt_adapter"):
-    """A bottleneck whose projections are TT matrices; ``raw_shape`` is that of ``down``, mirrored for ``up``."""
+    """A bottleneck after each sublayer whose projections are TT matrices.
+
+    ``raw_shape`` is that of ``down``, mirrored for ``up``.
+    """
 
     module = TensorTrainAdapter
     supports_site_modes = False

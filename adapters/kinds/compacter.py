@@ -21,7 +21,7 @@ from adapters.kinds.linear_forms import BLOCKS, RULES, HypercomplexLinear
 
 @dataclass(frozen=True, kw_only=True)
 class HypercomplexConfig(BottleneckConfig, kind="phm"):
-    """Projections by parameterised hypercomplex multiplication.
+    """A bottleneck after each sublayer whose projections are made by parameterised hypercomplex multiplication.
 
     Args:
         n: the number of summands and the size of the rules; a divisor of d_model and of the bottleneck's width.
@@ -49,7 +49,7 @@ class HypercomplexConfig(BottleneckConfig, kind="phm"):
 
 @dataclass(frozen=True, kw_only=True)
 class CompacterConfig(HypercomplexConfig, kind="compacter"):
-    """Hypercomplex projections with shared rules and low-rank blocks.
+    """A bottleneck after each sublayer, hypercomplex with shared rules and low-rank blocks.
 
     Args:
         factorized_weights: whether blocks are products B_i = s_i t_i.

@@ -52,7 +52,7 @@ class LayerNormConfig(AdapterConfig, kind="layer_norm"):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
-    """One trainable parameter instead of each weight vector.
+    """One trainable parameter instead of each layer norm's weight vector.
 
     Args:
         sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.
@@ -70,7 +70,7 @@ class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
-    """A TT vector instead of each weight vector.
+    """A TT vector instead of each layer norm's weight vector.
 
     Args:
         sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.

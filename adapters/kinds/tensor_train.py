@@ -58,7 +58,9 @@ class TensorTrainDeltaFields(TensorTrainFields):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
-    """A TT delta beside each target linear, by default of the shape that is cheapest to train (docs/performance.md).
+    """A TT delta beside each target linear; LoRA is the case of two cores.
+
+    By default it has the shape that is cheapest to train (docs/performance.md).
 
     Args:
         target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated), wo, and q, k, v, o of the attentions;

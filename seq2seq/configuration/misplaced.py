@@ -15,28 +15,19 @@ from seq2seq.workload import Workload
 MEANT = {
     "alpha": "adapter.scaling, which is PEFT's lora_alpha / r",
     "batch_size": "per_device_train_batch_size",
-    "data": "data_dir, or train_file, validation_file and test_file",
-    "dataset": "task_name, or train_file, validation_file and test_file",
     "epochs": "num_train_epochs",
-    "files": "tasks.<name>.files",
     "kind": "adapter.kind",
-    "labels": "tasks.<name>.labels",
     "lora_alpha": "adapter.scaling, which is PEFT's lora_alpha / r",
     "lr": "learning_rate",
-    "metric": "metric_for_best_model, or tasks.<name>.metrics",
-    "metrics": "tasks.<name>.metrics",
-    "model": "model_name_or_path",
+    "metric": "metric_for_best_model",
     "name": "experiment_name",
     "optimizer": "optim",
     "r": "adapter.rank",
     "scheduler": "lr_scheduler_type",
-    "source": "tasks.<name>.source",
-    "target": "tasks.<name>.target",
-    "task": "task_name",
     "wandb": "log_to_wandb",
     "warmup": "warmup_steps",
 }
-"""Other names of keys, and what is meant."""
+"""Other names of keys of every run, and what is meant; those of a workload's keys are its ``other_names``."""
 
 MEANT_IN_ADAPTER = {"r": "rank", "lora_alpha": "scaling", "lora_dropout": "dropout", "alpha": "scaling"}
 """Names that PEFT gives to fields of adapters."""
@@ -56,7 +47,7 @@ def check_misplaced(values: Mapping[str, Any], known: Collection[str], workload:
     places = dict(_places(values, workload))
     for key in values:
         if key not in known:
-            _check_above(key, values[key], places)
+            _check_above(key, values[key], places, MEANT | workload.other_names)
     for place, (own, kind) in places.items():
         for key in _at(values, place) or ():
             meant = MEANT_IN_ADAPTER.get(key) if kind else None
@@ -73,15 +64,17 @@ def check_misplaced(values: Mapping[str, Any], known: Collection[str], workload:
                 )
 
 
-def _check_above(key: str, value: Any, places: Mapping[str, tuple[Collection[str], str | None]]) -> None:
+def _check_above(
+    key: str, value: Any, places: Mapping[str, tuple[Collection[str], str | None]], meant: Mapping[str, str]
+) -> None:
     for place, (own, _) in places.items():
         if key in own:
             raise ConfigurationError(
                 f"Key {key!r} belongs to the key {place!r}; got it at the top level of the configuration: "
                 f"write {place}.{key}={_shown(value)}."
             )
-    if key in MEANT:
-        raise ConfigurationError(f"The configuration takes known keys only; got {key!r}: write {MEANT[key]}.")
+    if key in meant:
+        raise ConfigurationError(f"The configuration takes known keys only; got {key!r}: write {meant[key]}.")
     kinds = [name for name, cls in AdapterConfig.kinds.items() if name != FAMILY and key in _names(cls)]
     if kinds:
         given = next((kind for _, kind in places.values() if kind), None)

@@ -90,8 +90,7 @@ def baselines_of(experiment: Experiment) -> dict[str, Baseline]:
     """The baselines that a run can have, by name."""
     return {
         **experiment.workload.baselines(),
-        "frozen_backbone": Baseline("frozen backbone, no adapter", partial(frozen_backbone, experiment)),
-        "random_backbone": Baseline("same adapter, random backbone", partial(random_backbone, experiment)),
+        **{name: Baseline(label, partial(measure, experiment)) for name, (label, measure) in OF_EVERY_WORKLOAD.items()},
     }
 
 
@@ -118,6 +117,13 @@ def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> d
     metrics = workload.evaluate(untrained, trainer, split).metrics
     remove_together(trainer)
     return metrics
+
+
+OF_EVERY_WORKLOAD = {
+    "frozen_backbone": ("frozen backbone, no adapter", frozen_backbone),
+    "random_backbone": ("same adapter, random backbone", random_backbone),
+}
+"""Label and function of the baselines that runs of every workload can have."""
 
 
 def remove_together(trainer: AdapterTrainerMixin) -> None:

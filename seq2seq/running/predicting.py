@@ -24,6 +24,8 @@ from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.configuration.rules import check_ranges
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
+from seq2seq.metric_names import metric_name
+from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, write_text
 from seq2seq.running.trial import check_by_trial
 from seq2seq.workload import Evaluation, Prepared
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("file", type=Path, help="rows to predict: tsv, csv, jsonl, json or parquet")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the run to set")
+    parser.add_argument("overrides", nargs="*", default=(), metavar="key=value", help="keys of the run to set")
     parser.add_argument("--task", help="task of the rows, if the run has several")
     parser.add_argument("--output", type=Path, help="file to write")
     options = parser.parse_intermixed_args(arguments)
@@ -118,9 +120,19 @@ def predictions_table(predicted: Predicted) -> str:
     columns = list(rows[0])
     cells = [[shortened(row[column]) for column in columns] for row in rows[:SHOWN]]
     table = render_table(f"{len(rows)} rows, the first {len(cells)}", columns, cells)
-    metrics = predicted.experiment.workload.headline(predicted.evaluation.metrics)
-    listed = [", ".join(f"{name} {value}" for name, value in metrics.items())] if metrics else []
-    return "\n\n".join([table, *listed, f"Written to {predicted.output}"])
+    return "\n\n".join([table, *metric_lines(predicted), f"Written to {predicted.output}"])
+
+
+def metric_lines(predicted: Predicted) -> list[str]:
+    """The metrics by their names, then what their footnotes say; nothing if targets are missing."""
+    workload, metrics = predicted.experiment.workload, predicted.evaluation.metrics
+    notes = Footnotes()
+    values = [
+        f"{metric_name(name)} {value}{notes.mark(workload.note(metrics, name))}"
+        for name, value in workload.headline(metrics).items()
+    ]
+    below = "\n".join(f"{mark} {note}" for mark, note in notes.by_mark.items())
+    return [text for text in (", ".join(values), below) if text]
 
 
 def shortened(value: object) -> str:

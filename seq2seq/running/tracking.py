@@ -37,10 +37,10 @@ def make_tracker(experiment: Experiment, folder: RunFolder, main_process: bool) 
     """The trackers that the configuration asks for; only the main process has any."""
     trackers: list[Tracker] = []
     if experiment.run.log_to_wandb and main_process:
-        trackers.append(WandbTracker(experiment, folder, main_settings(experiment)))
+        trackers.append(WandbTracker(experiment, folder, settings_of(experiment)))
     if "tensorboard" in (experiment.training["report_to"] or []) and main_process:
         step = int(max((entry["step"] for entry in read_history(folder.history)), default=0))
-        trackers.append(TensorboardTracker(folder.tensorboard, main_settings(experiment), step))
+        trackers.append(TensorboardTracker(folder.tensorboard, settings_of(experiment), step))
     return Trackers(trackers)
 
 
@@ -93,23 +93,10 @@ def check_tracking(experiment: Experiment) -> None:
         )
 
 
-def main_settings(experiment: Experiment) -> dict[str, Any]:
-    """Settings that a reader of the record filters by."""
-    training = experiment.training
-    names = (
-        "learning_rate",
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "num_train_epochs",
-        "max_steps",
-        "seed",
-    )
-    return {
-        "task": experiment.workload.task_label,
-        "model": experiment.workload.model_label,
-        "adapter": [config.to_dict() for config in experiment.adapters],
-        **{name: training[name] for name in names if name in training},
-    }
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """The resolved configuration, and what tables call the task and the model: a reader filters by any of them."""
+    labels = {"task": experiment.workload.task_label, "model": experiment.workload.model_label}
+    return labels | experiment.to_dict()
 
 
 class TrackingCallback(TrainerCallback):

@@ -28,13 +28,12 @@ from typing import Any
 
 from adapters import ConfigurationError
 from adapters.validation import check_keys, from_json, nearest_name, refuse
+from seq2seq import SPLITS
 from seq2seq.tasks.metric_classes import METRICS
 from seq2seq.tasks.task_spec import TaskSpec, number_of
 
 ENTRY_POINTS = "tensorized_adapters.tasks"
 """The group of entry points by which installed packages offer tasks."""
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,7 @@ class F1OverAnswers(_TaskMetric):
 
 
 class QuestionExactMatch(_TaskMetric):
-    """MultiRC's EM: share of the questions (`groups`) for which all answers are classified correctly."""
+    """MultiRC's EM: share of the questions for which all answers are classified correctly."""
 
     compares = "class"
     needs_groups = True

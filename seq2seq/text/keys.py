@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 
 from transformers import Seq2SeqTrainingArguments
 
-from seq2seq import PROJECT
+from seq2seq import PROJECT, SPLITS
 from seq2seq.data_names import data_set_name
 from seq2seq.tasks.described import DescribedTasks
 from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import Mixture
 from seq2seq.tasks.registry import CUSTOM_FILES, get_task
 from seq2seq.tasks.task_spec import TaskSpec
-from seq2seq.workload import SPLITS, Workload
+from seq2seq.workload import Workload
 
 RESERVED_ARGUMENTS = {
     "fp16": "T5 overflows in float16: use bf16",
@@ -50,10 +50,18 @@ class TextKeys(Workload):
     reserved_arguments = RESERVED_ARGUMENTS
     file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
     paths = ("model_name_or_path", "data_dir", *file_keys.values())
+    other_names: ClassVar[Mapping[str, str]] = {
+        "data": "data_dir, or train_file, validation_file and test_file",
+        "dataset": "task_name, or train_file, validation_file and test_file",
+        "metric": "metric_for_best_model, or tasks.<name>.metrics",
+        "model": "model_name_or_path",
+        "task": "task_name",
+        **{key: f"tasks.<name>.{key}" for key in ("files", "labels", "metrics", "source", "target")},
+    }
     flags = ("average_metrics", "constant_predictions", "invalid", "unwritable")
     notes: ClassVar[Mapping[str, str]] = {
         "invalid": "no answer is one of the labels",
-        "constant_predictions": "all answers are equal, and a correlation with them is 0",
+        "constant_predictions": "all answers are equal; the correlation is then reported as 0",
     }
     seeds = ("data_seed",)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {

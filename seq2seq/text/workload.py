@@ -28,7 +28,10 @@ from seq2seq.workload import Baseline, Evaluation, Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class TextWorkload(TextKeys):
-    """Text-to-text tasks; ``TextKeys`` has the keys."""
+    """Text-to-text tasks by a T5 that generates its answers.
+
+    ``TextKeys`` has the keys.
+    """
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
         check_text(self, configs, training)

@@ -1,14 +1,18 @@
 """``--list`` prints every name that a configuration can have, from the registries themselves."""
 
+import re
+
 import pytest
 
 from adapters import AdapterConfig
 from run_seq2seq import main
-from seq2seq.listing import answers_of, list_names, rows_of, summary_of, tables
+from seq2seq.extras.baselines import OF_EVERY_WORKLOAD
+from seq2seq.listing import answers_of, baselines, list_names, rows_of, summary_of, tables
+from seq2seq.tasks.metric_classes import METRICS
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.task_spec import TaskSpec
-from seq2seq.workload import WORKLOADS
-from t3nsor import FORMATS
+from seq2seq.workload import WORKLOADS, workload_class
+from t3nsor import FORMATS, __version__
 
 
 def test_the_option_needs_no_configuration(capsys):
@@ -20,7 +24,13 @@ def test_the_option_needs_no_configuration(capsys):
 
 @pytest.mark.parametrize(
     ("title", "registry"),
-    [("Kinds", AdapterConfig.kinds), ("Tensor formats", FORMATS), ("Tasks", TASKS), ("Workloads", WORKLOADS)],
+    [
+        ("Kinds", AdapterConfig.kinds),
+        ("Tensor formats", FORMATS),
+        ("Tasks", TASKS),
+        ("Metrics", METRICS),
+        ("Workloads", WORKLOADS),
+    ],
 )
 def test_a_table_has_a_row_for_each_name(title, registry):
     (table,) = [table for table in tables() if table.startswith(title)]
@@ -28,10 +38,57 @@ def test_a_table_has_a_row_for_each_name(title, registry):
     assert first_words[-len(registry) :] == [*registry]
 
 
-def test_every_kind_and_format_has_a_line_about_it():
-    things = {**AdapterConfig.kinds, **FORMATS}
-    ours = {name: thing for name, thing in things.items() if not thing.__module__.startswith("tests.")}
-    assert [name for name, thing in ours.items() if len(summary_of(thing)) < 20] == []
+def test_the_baselines_of_each_workload_are_listed():
+    rows = [*baselines()]
+    assert [(name, workload) for name, _, workload in rows if workload in ("text", "all")] == [
+        ("majority", "text"),
+        ("bag_of_words", "text"),
+        *((name, "all") for name in OF_EVERY_WORKLOAD),
+    ]
+    (table,) = [table for table in tables() if table.startswith("Baselines")]
+    assert all(f" {name} " in table and label in table for name, label, _ in rows)
+
+
+DESCRIBED = {**AdapterConfig.kinds, **FORMATS, **METRICS, **{name: workload_class(name) for name in WORKLOADS}}
+INTERNAL = re.compile(r"`|\bsee\b|docs/|[a-z](Cores|Keys|Format|Network|Config)\b|raw_shape")
+"""What only a reader of the code can use: markup, names of classes, places."""
+
+
+@pytest.mark.parametrize("name", [name for name, cls in DESCRIBED.items() if not cls.__module__.startswith("tests.")])
+def test_an_entry_has_a_sentence_for_users(name):
+    sentence = summary_of(DESCRIBED[name])
+    assert len(sentence) > 20
+    assert sentence.endswith((".", "..."))
+    assert not INTERNAL.search(sentence), sentence
+
+
+def test_a_summary_is_the_first_paragraph_as_plain_text():
+    class Thing:
+        """A thing with
+        `two` lines.
+
+        More.
+        """
+
+    assert summary_of(Thing) == "A thing with two lines."
+    assert summary_of(type("Other", (), {})) == ""
+
+
+def test_the_option_prints_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"tensorized-adapters {__version__}\n")
+
+
+COMMANDS = [([], "config"), (["predict"], "run, file"), (["predict", "a"], "file")]
+
+
+@pytest.mark.parametrize(("arguments", "missing"), COMMANDS)
+def test_only_required_arguments_are_called_so(arguments, missing, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"the following arguments are required: {missing}\n")
 
 
 SPECS = [

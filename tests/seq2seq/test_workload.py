@@ -105,6 +105,13 @@ def test_the_loss_is_exact_whatever_the_targets_are_called(accumulation, tmp_pat
     assert torch.allclose(model.linear.weight[0], 2 * (x.T @ y) / 16, atol=1e-5)  # (3, 16) x (16,) -> (3,)
 
 
+def test_other_names_are_those_of_the_workloads_keys(values):
+    with pytest.raises(ConfigurationError, match="got 'samples': write rows"):
+        read_experiment({**values, "samples": 8})
+    with pytest.raises(ConfigurationError, match="got 'labels': "):  # which means a key of the workload text
+        read_experiment({**values, "labels": ["a", "b"]})
+
+
 def test_a_diverged_run_ends_with_null_metrics(values, tmp_path):
     values |= {"learning_rate": 900.0, "lr_scheduler_type": "constant", "optim": "sgd", "max_grad_norm": 0}
     values |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}

@@ -15,7 +15,8 @@ from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainerCall
 from transformers.modeling_outputs import ModelOutput
 
 import run_seq2seq
-from seq2seq.workload import SPLITS, WORKLOADS, Baseline, Evaluation, Prepared, Workload
+from seq2seq import SPLITS
+from seq2seq.workload import WORKLOADS, Baseline, Evaluation, Prepared, Workload
 from third_party.trainers import AdapterTrainerMixin
 
 
@@ -70,6 +71,7 @@ class VectorWorkload(Workload):
 
     name = "vectors"
     reserved_arguments: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "there are no classes to smooth"}
+    other_names: ClassVar[Mapping[str, str]] = {"samples": "rows"}
     metric_names = ("mse", "average_metrics")
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"dim": (1, 1e4), "rows": (2, 1e6), "noise": (0, 1e3)}
 

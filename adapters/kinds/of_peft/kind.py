@@ -45,7 +45,7 @@ NORM_TYPES = ("LN_TUNING",)
 
 @dataclass(frozen=True, kw_only=True)
 class PeftKindConfig(AdapterConfig, kind=FAMILY):
-    """One method of PEFT with the fields given.
+    """A method of PEFT with its own fields: peft:LORA, peft:LOKR, ...
 
     Args:
         peft_type: a member of PEFT's PeftType.

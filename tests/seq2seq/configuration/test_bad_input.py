@@ -12,6 +12,7 @@ from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.configuration.misplaced import MEANT
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.text.workload import TextWorkload
 
 ARGUMENTS = {field.name for field in fields(Seq2SeqTrainingArguments)}
 LORA = {"kind": "tt_lora"}
@@ -390,7 +391,7 @@ def test_json_nested_2000_deep_is_refused_in_a_file_and_in_an_override(text, con
 
 def test_every_other_name_is_unknown_and_means_keys_that_exist(values):
     known = {*read_experiment(values).to_dict(), "tasks"}
-    assert not known & MEANT.keys()
-    for meant in MEANT.values():
+    assert not known & {*MEANT, *TextWorkload.other_names}
+    for meant in (*MEANT.values(), *TextWorkload.other_names.values()):
         names = re.split(r",? or |, | and ", meant.partition(", which")[0])
         assert {name.partition(".")[0] for name in names if name} <= known | ARGUMENTS, meant

@@ -7,11 +7,12 @@ import pytest
 from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.running.predicting import predict
+from seq2seq.running.predicting import Predicted, metric_lines, predict
 from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.rows import to_dataset
 from seq2seq.text.prediction import has_target
+from seq2seq.workload import Evaluation
 
 PAIR = ["world_sentiment", "world_entailment"]
 
@@ -66,6 +67,25 @@ def test_rows_without_targets_get_the_same_predictions_and_no_metric(finished, t
     shown = capsys.readouterr().out
     assert "24 rows, the first 5" in shown
     assert "exact_match" not in shown
+
+
+METRIC_LINES = [
+    ({}, []),
+    ({"spearman": 0.5, "average_metrics": 0.5}, ["Spearman 0.5000"]),
+    (
+        {"accuracy": 0.0, "f1": 0.0, "average_metrics": 0.0, "invalid": 1.0},
+        ["accuracy 0.0000†, F1 0.0000†", "† no answer is one of the labels"],
+    ),
+    (
+        {"pearson": 0.0, "spearman": None, "average_metrics": 0.0, "constant_predictions": 1.0},
+        ["Pearson 0.0000†, Spearman not finite", "† all answers are equal; the correlation is then reported as 0"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("metrics", "expected"), METRIC_LINES)
+def test_metrics_have_names_and_footnotes(metrics, expected, values):
+    assert metric_lines(Predicted(read_experiment(values), Evaluation(metrics, {}), None)) == expected
 
 
 @pytest.mark.parametrize("cell", [None, "", float("nan"), []])

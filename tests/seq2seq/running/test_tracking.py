@@ -20,9 +20,15 @@ from seq2seq.extras.memory import draw_memory
 from seq2seq.run_folder import RunFolder, read_json
 from seq2seq.running.runner import run_experiment
 from seq2seq.running.trackers import WandbRun
-from seq2seq.running.tracking import TrackingCallback, check_tracking, log_report, main_settings, make_tracker
+from seq2seq.running.tracking import TrackingCallback, check_tracking, log_report, make_tracker, settings_of
 from tests.seq2seq.running import wandb_files
 from third_party.trainers.measurement import MeasurementCallback
+
+
+@pytest.fixture
+def values(values):
+    """Own files of a fixed name."""
+    return {**values, "data_name": "own_files"}
 
 
 @pytest.fixture
@@ -88,19 +94,25 @@ def test_tensorboard_asked_for_and_not_installed_is_a_sentence(values, monkeypat
         check_tracking(read_experiment({**values, "report_to": "tensorboard"}))
 
 
-def test_the_record_has_the_main_settings_only(values):
-    settings = main_settings(read_experiment({**values, "seed": 5}))
-    assert settings["seed"] == 5
-    assert settings["adapter"][0]["kind"] == "tt_lora"
-    assert set(settings) == {
-        "task",
-        "model",
-        "adapter",
-        "learning_rate",
-        "per_device_train_batch_size",
-        "num_train_epochs",
-        "seed",
-    }
+FILTERED = [
+    ({"seed": 5}, ("seed",), 5),
+    ({"data_seed": 3}, ("data_seed",), 3),
+    ({"max_train_samples": 8}, ("max_train_samples",), 8),
+    ({"dtype": "bfloat16"}, ("dtype",), "bfloat16"),
+    ({"warmup_steps": 0.1}, ("warmup_steps",), 0.1),
+    ({"adapter": {"kind": "tt_lora", "rank": 3}}, ("adapter", 0, "rank"), 3),
+    ({"baselines": ["majority"]}, ("baselines", 0), "majority"),
+    ({}, ("task",), "own_files"),
+]
+
+
+@pytest.mark.parametrize(("changed", "path", "value"), FILTERED)
+def test_the_record_has_every_setting_that_a_sweep_can_vary(changed, path, value, values):
+    settings = settings_of(read_experiment({**values, **changed}))
+    assert json.loads(json.dumps(settings)) == settings
+    for key in path:
+        settings = settings[key]
+    assert settings == value
 
 
 def test_the_trainers_numbers_are_passed_on_with_their_step(model):
@@ -144,9 +156,11 @@ def test_memory_by_layer_is_passed_on_as_a_table(tmp_path):
 def test_wandb_takes_pictures_and_tables(values, tmp_path, monkeypatch):
     """wandb itself makes the picture and the table; what it would send is kept instead."""
     kept = []
-    run = SimpleNamespace(log=kept.append, define_metric=lambda *names, **settings: None)
-    monkeypatch.setattr("wandb.init", lambda **settings: run)
-    tracker = make_tracker(read_experiment({**values, "log_to_wandb": True}), RunFolder(tmp_path), main_process=True)
+    started, run = {}, SimpleNamespace(log=kept.append, define_metric=lambda *names, **settings: None)
+    monkeypatch.setattr("wandb.init", lambda **settings: started.update(settings) or run)
+    experiment = read_experiment({**values, "log_to_wandb": True, "max_train_samples": 8})
+    tracker = make_tracker(experiment, RunFolder(tmp_path), main_process=True)
+    assert started["config"]["max_train_samples"] == 8
     draw_memory(tmp_path / "memory.png", LAYERS)
     tracker.log_image("memory", tmp_path / "memory.png")
     tracker.log_table("memory_by_layer", ["layer", "parameters", "activations"], [("encoder 0", 8, None)])
