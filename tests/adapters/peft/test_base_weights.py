@@ -52,7 +52,7 @@ def test_a_second_adapter_beside_a_merged_one_is_compared_with_the_base(tmp_path
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter)
     model.merge_adapter()
-    with caplog.at_level(logging.WARNING, "adapters"):
+    with caplog.at_level(logging.WARNING, "adapters"), pytest.warns(UserWarning, match="Unmerging the model first"):
         model.load_adapter(folder, "second")
     assert caplog.records == []
 
