@@ -133,6 +133,15 @@ class Workload(ABC):
         """The key that gives the rows of a split in this run, for error messages."""
         return self.file_keys
 
+    @classmethod
+    def own_file_keys(cls, config: Mapping[str, Any]) -> dict[str | None, Mapping[str, str]]:
+        """The dotted keys of your own files that a configuration uses: by task, None for one without a name, by split.
+
+        Args:
+            config: a run's config.json, also one that an earlier version wrote.
+        """
+        return {None: cls.file_keys}
+
     @property
     def adapter_tasks(self) -> Sequence[str | None]:
         """The tasks that have their own adapters; None stands for all tasks."""

@@ -11,22 +11,21 @@ compared if their results were measured on the same file.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.data_names import data_set_names
 from seq2seq.report.collect import Result, Run
 from seq2seq.report.names import method_labels
 from seq2seq.report.settings import (
     canonical_json,
     differing_keys,
-    measured_file,
     method_settings,
     settings_of,
     split_of,
     workload_of,
 )
+from seq2seq.report.task_names import task_names
 
 
 @dataclass(frozen=True)
@@ -206,13 +205,16 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     grouped = defaultdict(list)
     for run in runs:
         if run.state == "finished":
-            grouped[names[run.name], canonical_json(settings_of(run))].append(run)
+            renamed = names[run.name]
+            task = renamed.get(run.result.task, run.result.task)
+            grouped[task, tuple(renamed.values()), canonical_json(settings_of(run))].append(run)
     groups = []
-    for (task, _), members in grouped.items():
+    for (task, *_), members in grouped.items():
         members.sort(key=lambda run: (run.seed, run.name))
         split = split_of(members)
         if split is not None:
-            metrics = [metrics_by_task(run.result, split, task) for run in members]
+            renamed = names[members[0].name]
+            metrics = [metrics_by_task(run.result, split, task, renamed) for run in members]
             collected = {
                 task: {
                     name: [values[task][name] for values in metrics]
@@ -225,23 +227,13 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     return groups
 
 
-def task_names(runs: Sequence[Run]) -> dict[str, str]:
-    """The task of each finished run, by the run's name.
-
-    A data set of your own files is called as the run says. If the run says nothing, files on which results were
-    measured have one name each.
-    """
-    finished = [run for run in runs if run.state == "finished"]
-    files = {run.name: measured_file(run) for run in finished if not run.config.get("data_name")}
-    by_file = data_set_names({file for file in files.values() if file})
-    return {run.name: by_file.get(files.get(run.name), run.result.task) for run in finished}
-
-
-def metrics_by_task(result: Result, split: str, task: str) -> dict[str, dict[str, float | None]]:
+def metrics_by_task(
+    result: Result, split: str, task: str, renamed: Mapping[str, str]
+) -> dict[str, dict[str, float | None]]:
     """Return the metrics of a split by task; those of a mixture are named <task>/<metric>."""
     by_task = defaultdict(dict)
     for name, value in result.metrics[split].items():
         one, slash, metric = name.partition("/")
         if slash:
-            by_task[one][metric] = value
+            by_task[renamed.get(one, one)][metric] = value
     return dict(by_task) or {task: result.metrics[split]}

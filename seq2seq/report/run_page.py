@@ -11,9 +11,9 @@ from typing import Any
 from adapters.tables import render_table
 from seq2seq.drawing import legend_below, new_figure, save
 from seq2seq.experiment import Experiment
-from seq2seq.metric_names import mean_name, metric_name
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
+from seq2seq.tasks.metric_names import mean_name, metric_name
 
 CURVES = {"training loss": "#4477aa", "validation loss": "#e07b00", "metric": "#228833"}
 """Colours."""

@@ -84,7 +84,9 @@ def test_zeros_that_are_no_correlation_have_footnotes(experiment, tmp_path):
     assert rows["random"][-1] == "0.0000†"
     assert "test Spearman" in shown
     assert shown.count("0.0000†") == 2
-    assert "\n† all answers are equal, and a correlation with them is 0\n‡ no answer is one of the labels\n" in shown
+    assert (
+        "\n† all answers are equal; the correlation is then reported as 0\n‡ no answer is one of the labels\n" in shown
+    )
     write_report(experiment, RunFolder(tmp_path), result, HISTORY)
     page = RunFolder(tmp_path).readme.read_text()
     assert "| same adapter, random backbone | Spearman 0.0000† |" in page

@@ -57,7 +57,7 @@ def test_constant_answers_have_a_footnote(tmp_path):
     assert len(table.rows) == len(KINDS)
     assert table.rows[-1][1:4] == ["layer_norm, frozen", "0.0000 ± 0.0000†", "0.0000 ± 0.0000†"]
     assert sum("†" in cell for row in table.rows for cell in row) == 2
-    assert table.notes == {"†": "all answers are equal, and a correlation with them is 0"}
+    assert table.notes == {"†": "all answers are equal; the correlation is then reported as 0"}
 
 
 @pytest.mark.parametrize(
