@@ -1,6 +1,7 @@
 """A table of the report as LaTeX, for a paper that uses booktabs: \\input{results.tex} has all of them."""
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -24,8 +25,25 @@ SPECIAL = {
 }
 """Characters that LaTeX reads as something else, and those that a plain font lacks."""
 
-LEFT_OUT = ("", "adapter bytes", "ms per step", "training tensors MiB", "peak MiB", "bytes ×", "time ×", "memory ×")
+LEFT_OUT = (
+    *("", "adapter bytes", "ms per step", "training tensors MiB", "peak MiB"),
+    *("parameters ×", "bytes ×", "time ×", "memory ×"),
+)
 """Columns that the page has and a paper's table does not."""
+
+NEW_LINE = r" \\"
+
+SIZES = {"small": 4.7, "footnotesize": 4.3, "scriptsize": 4.0}
+"""Font sizes, with the width of a character in points."""
+
+LINE_WIDTH = 345.0
+"""Points: a column of the class article."""
+
+COLUMN_SEP = 3.0
+"""Points on either side of a column."""
+
+MAX_NAME = 30
+"""Characters in a line of the first column."""
 
 
 def latex_text(text: str) -> str:
@@ -33,15 +51,70 @@ def latex_text(text: str) -> str:
     return re.sub(r"(?<![\w}])([+-])(?=\d)", r"$\1$", "".join(SPECIAL.get(character, character) for character in text))
 
 
-def latex_table(model: str, table: Table) -> str:
-    """A table environment with a tabular of booktabs, its caption and its footnotes."""
+def latex_table(where: str, table: Table) -> str:
+    """A table environment with a tabular of booktabs, or several if one would be wider than a line.
+
+    Args:
+        where: the backbone and the training rows, for the caption.
+        table: its first named column is that of methods.
+    """
     kept = [index for index, head in enumerate(table.header) if head not in LEFT_OUT]
-    frame = pd.DataFrame(
-        [[latex_text(row[index]) for index in kept] for row in table.rows],
-        columns=[latex_text(table.header[index]) for index in kept],
-    )
-    body = frame.to_latex(index=False, escape=False, column_format="l" + "r" * (len(kept) - 1)).rstrip()
+    seeds = {row[index] for index in kept for row in table.rows if table.header[index] == "seeds"}
+    kept = [index for index in kept if table.header[index] != "seeds" or len(seeds) > 1]
+    size, parts = layout([column_length(table, index) for index in kept])
+    tabulars = [tabular(table, [kept[0], *(kept[index] for index in part)], size) for part in parts]
     notes = [rf"\par\smallskip\footnotesize {latex_text(f'{mark} {note}')}." for mark, note in table.notes.items()]
-    caption = latex_text(f"{model}: {table.title[0].lower()}{table.title[1:]}")
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{caption}.}}", body, *notes, r"\end{table}", ""]
-    return "\n".join(lines)
+    lines = [r"\begin{table}", r"\centering", rf"\{size}", rf"\setlength{{\tabcolsep}}{{{COLUMN_SEP:g}pt}}"]
+    lines += [rf"\caption{{{latex_text(f'{table.caption}; {where}')}.}}"]
+    return "\n".join([*lines, "\n\\par\\medskip\n".join(tabulars), *notes, r"\end{table}", ""])
+
+
+def column_length(table: Table, index: int) -> int:
+    """The longest line of a column in characters."""
+    heads = head_lines(table.header[index])
+    return max(map(len, [*heads, *(row[index] for row in table.rows)]))
+
+
+def layout(lengths: Sequence[int]) -> tuple[str, list[list[int]]]:
+    """The largest font size in which columns of these lengths fit side by side, else as few groups as fit in each.
+
+    The first column is part of each group, but not listed in it.
+    """
+    for size in SIZES:
+        groups = [[]]
+        for column in range(1, len(lengths)):
+            if groups[-1] and line_width(lengths, [*groups[-1], column], size) > LINE_WIDTH:
+                groups.append([])
+            groups[-1].append(column)
+        if len(groups) == 1:
+            break
+    return size, groups
+
+
+def line_width(lengths: Sequence[int], columns: Sequence[int], size: str) -> float:
+    """The width in points of the first column and some others."""
+    characters = min(lengths[0], MAX_NAME) + sum(lengths[column] for column in columns)
+    return characters * SIZES[size] + 2 * COLUMN_SEP * (1 + len(columns))
+
+
+def tabular(table: Table, columns: Sequence[int], size: str) -> str:
+    """Some columns of a table, the first one of texts that may have several lines."""
+    frame = pd.DataFrame(
+        [[latex_text(row[index]) for index in columns] for row in table.rows],
+        columns=[latex_head(table.header[index]) for index in columns],
+    )
+    wraps = column_length(table, columns[0]) > MAX_NAME
+    first = f"p{{{MAX_NAME * SIZES[size]:.0f}pt}}" if wraps else "l"
+    return frame.to_latex(index=False, escape=False, column_format=first + "r" * (len(columns) - 1)).rstrip()
+
+
+def head_lines(head: str) -> list[str]:
+    """The lines of a column's header: the task and its metric, or the two words of "trainable parameters"."""
+    task, bracket, metric = head.partition(" (")
+    return [task, f"({metric}"] if bracket else head.split(" ", 1)
+
+
+def latex_head(head: str) -> str:
+    """A column's header, in two lines if it has a metric or several words."""
+    lines = [latex_text(line) for line in head_lines(head)]
+    return lines[0] if len(lines) == 1 else rf"\shortstack[r]{{{NEW_LINE.join(lines)}}}"

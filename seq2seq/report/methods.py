@@ -40,8 +40,9 @@ class Score:
     def of(cls, values: Sequence[float]) -> "Score":
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
-    def __str__(self) -> str:
-        return f"{self.mean:.4f}" if self.std is None else f"{self.mean:.4f} ± {self.std:.4f}"
+    def text(self, digits: int = 4) -> str:
+        """The mean and the deviation with this many decimals."""
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,11 @@ class Group:
         return [name for name in self.metrics.get(task, {}) if name not in (*workload_of(self.settings).flags, "loss")]
 
     def note(self, task: str) -> str | None:
-        """What a footnote says about a task's result of 0 with a flag that is 1 in every run; None for nothing."""
-        values = self.metrics.get(task, {})
-        if any(values.get("average_metrics", ())):
-            return None
-        notes = workload_of(self.settings).notes
-        return next((note for flag, note in notes.items() if values.get(flag) and min(values[flag]) == 1), None)
+        """What a footnote says about a task's result that is 0 in every run; None for nothing."""
+        measured = {name: values for name, values in self.metrics.get(task, {}).items() if values}
+        lowest = {name: min(values) for name, values in measured.items()}  # of a flag, whether every run has it
+        lowest |= {name: max(measured[name], key=abs) for name in measured.keys() & {"average_metrics"}}
+        return workload_of(self.settings).note(lowest, "average_metrics")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ METRIC_NAMES = {
     "matthews": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "bleu": "BLEU",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
 }
 """Metrics whose names are more than their keys without underscores."""
 
