@@ -2,6 +2,7 @@
 
 torch.compile(model)           a wrapper around the model          _orig_mod.encoder.block.0...
 compiled_in_place(model)       the model, compiled as it was       encoder.block.0...
+uncompiled(model)              the model in the wrapper            encoder.block.0...
 """
 
 from torch import nn
@@ -10,8 +11,8 @@ WRAPPED = "_orig_mod"
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper of ``torch.compile``, so that its modules have their original paths."""
-    return getattr(model, WRAPPED, model)
+    """The model in a wrapper of ``torch.compile``, with its original paths; parts are compiled in place."""
+    return compiled_in_place(getattr(model, WRAPPED, model))
 
 
 def original_path(path: str) -> str:

@@ -22,6 +22,7 @@ from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.sharing import Sharing, plan_sharing, share
 from adapters.base.sublayers import find_sublayers
+from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.freezing import freeze, weight_rules
 from adapters.merging import non_linear_adapters, unmerge
@@ -74,7 +75,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     """Put the adapters of ``config`` into ``model``, freeze its other parameters, and return the same model, unmerged.
 
     Args:
-        model: a T5 with its weights loaded (or on the meta device, to be loaded later).
+        model: a T5 with its weights loaded (or on the meta device, to be loaded later); it may be compiled.
         config: an ``AdapterConfig``, its dictionary form, or a list of them, which compose.
         task: the task these adapters belong to; None for all tasks.
 
@@ -82,6 +83,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         ConfigurationError: a configuration does not fit this model. The model is unchanged.
     """
     check_task_name(task)
+    given, model = model, uncompiled(model)
     entries = as_configs(config)
     has_places = any(entry.position != "weights" for entry in entries)
     sublayers = find_sublayers(model) if has_places else []
@@ -111,7 +113,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         logger.info(note)
     if names := non_linear_adapters(model):
         logger.info("Adapters that are not linear and cannot be merged: %s.", ", ".join(names))
-    return model
+    return given
 
 
 def check_task_name(task: Any) -> None:

@@ -129,8 +129,10 @@ class Experiment:
         Raises:
             ConfigurationError: the arguments exclude each other.
         """
+        untrained = {} if self.training["do_train"] else {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {
             **self.training,
+            **untrained,
             "output_dir": str(self.run.directory / "checkpoints"),
             "data_seed": self.training["seed"],  # the seed of the order of rows
             "report_to": "none",  # the run has its own trackers

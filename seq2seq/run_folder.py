@@ -14,16 +14,13 @@ baseline). Another configuration is refused once there is a checkpoint. ``overwr
 aside, as <experiment_name>.replaced, until the new one is finished. A folder that is not a run is never touched.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +39,6 @@ TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "d
 
 WRITTEN = (".json", ".jsonl", ".md", ".txt", ".png", ".pdf", ".svg", ".tex")
 """Suffixes of the files that a run writes."""
-
-FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 
 
 class RunFolder:
@@ -104,7 +99,12 @@ class RunFolder:
         )
 
     def open(self, experiment: Experiment) -> None:
-        """Create the folder, put a run that ``overwrite`` replaces aside, write config.json, remove failure.json."""
+        """Create the folder, put a run that ``overwrite`` replaces aside, write config.json, remove failure.json.
+
+        Raises:
+            ConfigurationError: the folder holds something else; it is unchanged.
+        """
+        self.check(experiment)
         if experiment.run.overwrite and self._is_run() and (self.metrics.is_file() or self._differing_key(experiment)):
             if self.replaced.exists():
                 shutil.rmtree(self.directory)
@@ -129,7 +129,7 @@ class RunFolder:
         """
         try:
             result = read_json(self.metrics)
-            reason = None if isinstance(result, dict) and "metrics" in result else "it is not a result"
+            reason = None if _is_result(result) else "it is not a result"
         except (OSError, ValueError, RecursionError) as error:
             reason = str(error)
         if reason is not None:
@@ -144,25 +144,6 @@ class RunFolder:
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_text(self.directory / f"predictions_{split}.jsonl", text)
 
-    @contextlib.contextmanager
-    def logging(self, held: MemoryHandler) -> Iterator[None]:
-        """Write the ``held`` records to the run's log, then what is logged in the body: the project's, and warnings."""
-        handler = logging.FileHandler(self.log)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        held.setTarget(handler)
-        held.flush()
-        levels = {name: logging.getLogger(name).level for name in FLOORS}
-        for name in FLOORS:
-            logging.getLogger(name).setLevel(logging.INFO)
-        logging.getLogger().addHandler(handler)
-        try:
-            yield
-        finally:
-            logging.getLogger().removeHandler(handler)
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-            handler.close()
-
     def _is_run(self) -> bool:
         """Whether config.json is that of a run of this name."""
         try:
@@ -173,8 +154,8 @@ class RunFolder:
 
     def _check_kinds_of_files(self) -> None:
         """Refuse a directory where the run would write a file, and the reverse."""
-        for path in self.directory.iterdir():
-            wants_directory = path in (self.adapter, self.checkpoints)
+        for path in (*self.directory.iterdir(), *self.checkpoints.glob("checkpoint-*")):
+            wants_directory = path in (self.adapter, self.checkpoints) or path.parent == self.checkpoints
             if path.is_file() if wants_directory else path.is_dir() and path.suffix in WRITTEN:
                 wanted, given = ("directory", "file") if wants_directory else ("file", "directory")
                 raise ConfigurationError(
@@ -194,15 +175,12 @@ class RunFolder:
         return next((key for key in keys if before.get(key) != now.get(key)), None)
 
 
-@contextlib.contextmanager
-def held_records() -> Iterator[MemoryHandler]:
-    """Hold what is logged in the body, before there is a run folder, for ``RunFolder.logging``."""
-    held = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
-    logging.getLogger().addHandler(held)
-    try:
-        yield held
-    finally:
-        logging.getLogger().removeHandler(held)
+def _is_result(value: Any) -> bool:
+    """Whether metrics.json holds what ``describe_result`` writes."""
+    if not isinstance(value, dict) or not {"metrics", "adapter", "parameters", "model", "task"} <= value.keys():
+        return False
+    metrics = value["metrics"]
+    return isinstance(metrics, dict) and all(isinstance(values, dict) for values in metrics.values())
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:

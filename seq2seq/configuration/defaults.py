@@ -37,7 +37,7 @@ def with_training_defaults(values: Mapping[str, Any], run: RunArguments, workloa
     """``values`` with the defaults of the training arguments that are not among them."""
     splits = workload.splits
     has_validation = "validation" in splits
-    eval_strategy = values.get("eval_strategy", TRAINING_DEFAULTS["eval_strategy"] if has_validation else "no")
+    eval_strategy = values.get("eval_strategy", TRAINING_DEFAULTS["eval_strategy"]) if has_validation else "no"
     depending = {
         "do_train": "train" in splits or run.adapter_path is None,
         "do_eval": has_validation,
@@ -49,4 +49,6 @@ def with_training_defaults(values: Mapping[str, Any], run: RunArguments, workloa
     every = values.get("eval_steps")
     if eval_strategy == "steps" and isinstance(every, int) and every > 0 and SAVE_STEPS % every:
         depending["save_steps"] = every  # the best checkpoint can be loaded only if each was evaluated
+    if not has_validation:
+        values = {key: value for key, value in values.items() if key != "eval_strategy"}
     return {**TRAINING_DEFAULTS, **depending, **values}

@@ -38,6 +38,7 @@ _RESERVED = {
     "wandb_project names wandb's project": ("project",),
     "memory is pinned if there is a GPU": ("dataloader_pin_memory",),
     "a run can always be resumed": ("save_only_model",),
+    "its hooks fail on the masks of a transformer": ("debug",),
 }
 RESERVED_ARGUMENTS = {key: reason for reason, keys in _RESERVED.items() for key in keys}
 """Training arguments that every run sets itself, each with the reason; ``Workload.reserved_arguments`` are others."""
@@ -171,7 +172,8 @@ def check_training(experiment: Experiment) -> None:
             )
     for key, split, needed in (
         ("do_train", "train", training["do_train"]),
-        ("do_train", "validation", training["do_train"] and training["eval_strategy"] != "no"),
+        ("load_best_model_at_end", "validation", training["do_train"] and training["load_best_model_at_end"]),
+        ("eval_on_start", "validation", training["do_train"] and training.get("eval_on_start")),
         ("do_eval", "validation", training["do_eval"]),
         ("do_predict", "test", training["do_predict"]),
     ):

@@ -62,7 +62,7 @@ class Baselines(Extra):
     ) -> dict[str, Any]:
         """Measure the requested baselines; those measured before are kept."""
         path = directory / FILE
-        found = read_earlier(path, dict)
+        found = {name: metrics for name, metrics in read_earlier(path, dict).items() if isinstance(metrics, dict)}
         split = "test" if "test" in experiment.workload.splits else "validation"
         for name in self.baselines:
             if name not in found:

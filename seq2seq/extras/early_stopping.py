@@ -50,6 +50,9 @@ class EarlyStopping(Extra):
         if training["do_train"] and training["eval_strategy"] == "no":
             fix = "set eval_strategy to 'steps' or 'epoch', with rows of the validation split"
             refuse("early_stopping_patience", "needs evaluation", "eval_strategy 'no'", fix, "the run")
+        if training["metric_for_best_model"] is None:
+            fix = "leave metric_for_best_model out, or name a metric"
+            refuse("early_stopping_patience", "needs a metric", "metric_for_best_model null", fix, "the run")
         if any(getattr(extra, "rank_schedule", None) is not None for extra in experiment.extras):
             rule = "excludes a rank_schedule, which discards the best checkpoint when ranks change"
             refuse("early_stopping_patience", rule, "both", "leave one of them out", "the run")

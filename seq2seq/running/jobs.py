@@ -109,9 +109,11 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
     """
     waiting, outcomes = [], {}
     for cell in cells:
-        folder = RunFolder(cell.run.directory)
-        if folder.is_finished(cell):
-            outcomes[cell.run.directory] = Outcome(cell, "kept", folder.read_result())
+        refusal = refusal_of(cell)
+        if refusal:
+            outcomes[cell.run.directory] = Outcome(cell, "failed", None, refusal)
+        elif RunFolder(cell.run.directory).is_finished(cell):
+            outcomes[cell.run.directory] = Outcome(cell, "kept", RunFolder(cell.run.directory).read_result())
         else:
             waiting.append(cell)
     several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -132,6 +134,15 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
             bar.update()
         bar.set_postfix_str("")
     return [outcomes[cell.run.directory] for cell in cells]
+
+
+def refusal_of(cell: Experiment) -> str | None:
+    """The sentence about what another command has put into the folder since the runs were checked, or None."""
+    try:
+        RunFolder(cell.run.directory).check(cell)
+    except ConfigurationError as refusal:
+        return str(refusal)
+    return None
 
 
 def run_here(cells: Sequence[Experiment], run: Run) -> Generator[Outcome]:
@@ -241,6 +252,8 @@ def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
         return Outcome(cell, "finished", folder.read_result(), "", seconds)
     if status == IN_USE:
         return Outcome(cell, "failed", None, sentence_of_use(folder.directory), seconds)
+    if refusal := refusal_of(cell):
+        return Outcome(cell, "failed", None, refusal, seconds)
     if folder.failure.is_file():
         sentence = read_earlier(folder.failure, dict).get("sentence", sentence_of_status(status))
     else:

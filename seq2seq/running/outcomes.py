@@ -13,7 +13,7 @@ from seq2seq.experiment import Experiment
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.run_page import curve_name
 from seq2seq.run_folder import RunFolder, write_json
-from seq2seq.run_lock import FolderInUseError, owned
+from seq2seq.run_lock import owned
 
 EXPECTED_ERRORS = (ConfigurationError, CheckpointError, MergeError, OSError)
 """Errors whose message is complete; for others the log has the traceback."""
@@ -49,7 +49,7 @@ def write_failure(cell: Experiment, sentence: str) -> None:
     """Write failure.json, if the folder is writable and free: the sentence, and the time in UTC."""
     folder = RunFolder(cell.run.directory)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError, FolderInUseError), owned(folder.directory):
+    with contextlib.suppress(OSError, ConfigurationError), owned(folder.directory):
         folder.open(cell)
         write_json(folder.failure, {"sentence": sentence, "time": now})
 

@@ -21,10 +21,15 @@ import adapters
 from adapters import ConfigurationError
 from adapters.tables import render_table
 from seq2seq.configuration.reading import load_values, read_keys
+from seq2seq.configuration.rules import check_ranges
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder, write_text
+from seq2seq.running.trial import check_by_trial
 from seq2seq.workload import Evaluation, Prepared
+
+NOT_COMPILED = {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}
+"""A single pass over a file does not pay for compiling."""
 
 SHOWN = 5
 """Predictions on the screen."""
@@ -85,6 +90,7 @@ def predict(
             adapters.fit_ranks(model, folder.adapter)
             adapters.load(model, folder.adapter)
         prepared = Prepared(model, experiment.workload.load_file(file, task, arguments), arguments)
+        check_by_trial(experiment, prepared)
         evaluation = experiment.workload.evaluate(prepared, experiment.workload.make_trainer(prepared), "test")
     lines = [json.dumps(row, ensure_ascii=False) for rows in evaluation.rows.values() for row in rows]
     with refusing("output", output):
@@ -101,8 +107,9 @@ def read_run(folder: RunFolder, overrides: Sequence[str]) -> Experiment:
             f"Predictions need the folder of a finished run; got {folder.directory} without {lacking}."
         )
     experiment = read_keys(load_values(folder.config, overrides))
+    check_ranges(experiment)
     untrained = {**experiment.training, "do_train": False, "report_to": "none", "load_best_model_at_end": False}
-    return replace(experiment, training=untrained | {"eval_strategy": "no", "torch_compile": False})
+    return replace(experiment, training=untrained | {"eval_strategy": "no", **NOT_COMPILED})
 
 
 def predictions_table(predicted: Predicted) -> str:

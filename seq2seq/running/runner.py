@@ -17,8 +17,9 @@ import adapters
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
-from seq2seq.run_folder import RunFolder, finite_metrics, held_records, write_json
+from seq2seq.run_folder import RunFolder, finite_metrics, write_json
 from seq2seq.run_lock import is_main_process, owned
+from seq2seq.run_log import held_records, logging_to
 from seq2seq.running.preparation import prepare
 from seq2seq.running.tracking import Tracker, TrackingCallback, log_report, make_tracker
 from seq2seq.workload import Prepared
@@ -55,7 +56,7 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
             with refusing("output_root", experiment.run.output_root):
                 folder.open(experiment)
     tracker = make_tracker(experiment, folder, prepared.is_main_process)
-    with folder.logging(held) if prepared.is_main_process else contextlib.nullcontext():
+    with logging_to(folder.log, held) if prepared.is_main_process else contextlib.nullcontext():
         try:
             return _run(experiment, prepared, folder, tracker)
         finally:

@@ -28,7 +28,7 @@ csv.field_size_limit(2**31 - 1)  # by default 131,072 characters; a C long has 3
 class Header(NamedTuple):
     """The column names of tsv and csv files that may have no header line.
 
-    The first line is a header line if it has all columns of ``needed``, and a row if not.
+    The first line is a header line if it has all columns of ``needed``, in any case, and a row if not.
     """
 
     names: tuple[str, ...]
@@ -82,8 +82,10 @@ def _rows(table: Iterator[list[str]], header: Header | None) -> Iterator[Row]:
     """Yield the rows of a table as dictionaries."""
     rows = (cells for cells in table if cells)
     names = first = next(rows, [])
-    if header is not None and not set(header.needed) <= set(first):
-        names, rows = header.names, itertools.chain([first] if first else [], rows)
+    if header is not None:
+        names = [name.casefold() if name.casefold() in header.needed else name for name in first]
+        if not set(header.needed) <= set(names):
+            names, rows = header.names, itertools.chain([first] if first else [], rows)
     repeated = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if repeated is not None:
         raise ValueError(f"the header line has the column {repeated!r} more than once")

@@ -94,7 +94,7 @@ def _cell(value: Any, may_be_list: bool) -> Any:
     """Return a cell as text or number, or a list of them."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int | float) and not _is_missing(value):
+    if isinstance(value, str | int | float) and not _is_missing(value) and value not in (math.inf, -math.inf):
         return value
     if may_be_list and isinstance(value, list):
         return [_cell(item, may_be_list=False) for item in value]

@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import T5Config, T5ForConditionalGeneration
 
+import adapters
 from adapters.compiled import compiled_in_place, original_path, uncompiled
 
 
@@ -89,3 +91,41 @@ def test_a_model_that_is_not_compiled_is_unchanged():
     plain = model()
     assert compiled_in_place(plain) is plain
     assert all(module._compiled_call_impl is None for module in plain.modules())
+
+
+SIZES = {"vocab_size": 50, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+
+
+def t5():
+    torch.manual_seed(0)
+    return T5ForConditionalGeneration(T5Config(**SIZES, decoder_start_token_id=0)).eval()
+
+
+def compile_encoder(model):
+    model.encoder = torch.compile(model.encoder, backend="eager")
+    return model
+
+
+def compile_blocks(model):
+    for index, block in enumerate(model.encoder.block):
+        model.encoder.block[index] = torch.compile(block, backend="eager")
+    return model
+
+
+def compile_all(model):
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("compiled", [compile_encoder, compile_blocks, compile_all])
+def test_adapters_of_a_model_with_compiled_parts_are_those_of_the_model(compiled, tmp_path):
+    plain = adapters.attach(t5(), {"kind": "tt_lora", "rank": 2})
+    model = adapters.attach(compiled(t5()), {"kind": "tt_lora", "rank": 2})
+    assert adapters.adapter_state_dict(model).keys() == adapters.adapter_state_dict(plain).keys()
+    later = compiled(plain)
+    adapters.save(later, tmp_path / "saved")
+    loaded = adapters.load(compiled(t5()), tmp_path / "saved")
+    for name, tensor in adapters.adapter_state_dict(loaded).items():
+        assert torch.equal(tensor, adapters.adapter_state_dict(later)[name])
+    adapters.merge_and_unload(loaded).save_pretrained(tmp_path / "plain")
+    reloaded = T5ForConditionalGeneration.from_pretrained(tmp_path / "plain")
+    assert reloaded.state_dict().keys() == t5().state_dict().keys()

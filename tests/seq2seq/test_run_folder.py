@@ -44,6 +44,12 @@ def test_a_directory_in_place_of_a_file_is_refused(name, values, started):
         run_experiment(read_experiment(values))
 
 
+def test_a_file_in_place_of_a_checkpoint_is_refused(values, started):
+    (started / "checkpoints" / "checkpoint-3").write_text("")
+    with pytest.raises(ConfigurationError, match=r"writes a directory checkpoint-3 .* got a file"):
+        run_experiment(read_experiment(values))
+
+
 @pytest.mark.parametrize("name", ["adapter", "checkpoints"])
 def test_a_file_in_place_of_a_directory_is_refused(name, values, started):
     if (started / name).is_dir():
@@ -53,7 +59,7 @@ def test_a_file_in_place_of_a_directory_is_refused(name, values, started):
         run_experiment(read_experiment(values))
 
 
-@pytest.mark.parametrize("text", ["", '{"majority": {', "[]", "[" * 5000])
+@pytest.mark.parametrize("text", ["", '{"majority": {', "[]", "[" * 5000, '{"majority": 3}'])
 def test_a_damaged_baselines_json_is_measured_again(text, values, tmp_path, caplog):
     result = run_experiment(read_experiment({**values, "num_train_epochs": 1}))
     path = tmp_path / "outputs" / "colours" / "baselines.json"
@@ -61,7 +67,16 @@ def test_a_damaged_baselines_json_is_measured_again(text, values, tmp_path, capl
     again = run_experiment(read_experiment({**values, "num_train_epochs": 1, "baselines": ["majority"]}))
     assert json.loads(path.read_text()) == again["baselines"]
     assert again["metrics"] == result["metrics"]
-    assert "baselines.json cannot be read" in caplog.text
+    assert "baselines.json cannot be read" in caplog.text or text == '{"majority": 3}'
+
+
+@pytest.mark.parametrize(
+    "text", ['{"metrics": "x"}', '{"metrics": {"validation": {}, "test": {}}}', "[]", "{", "[" * 5000]
+)
+def test_a_damaged_metrics_json_is_refused(text, values, started):
+    (started / "metrics.json").write_text(text)
+    with pytest.raises(ConfigurationError, match="delete it to let the run go on"):
+        run_experiment(read_experiment(values))
 
 
 @pytest.mark.parametrize(

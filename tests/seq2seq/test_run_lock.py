@@ -114,6 +114,16 @@ def test_a_sweep_of_which_a_cell_runs_elsewhere_is_refused(values, other_process
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == [".colours.lock"]
 
 
+def test_a_cell_whose_folder_another_run_has_filled_meanwhile_is_refused_and_left_alone(values, tmp_path):
+    values = {**values, "num_train_epochs": 1, "max_train_samples": 16}
+    run_experiment(read_experiment({**values, "learning_rate": 0.02}))
+    before = {path: path.read_bytes() for path in (tmp_path / "outputs" / "colours").glob("*.json")}
+    outcome, _ = run_cells([read_experiment(values), read_experiment({**values, "experiment_name": "other"})])
+    assert outcome.state == "failed"
+    assert "'learning_rate' must equal that of the run" in outcome.sentence
+    assert {path: path.read_bytes() for path in (tmp_path / "outputs" / "colours").glob("*.json")} == before
+
+
 @pytest.mark.slow
 def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path):
     path = tmp_path / "run.json"

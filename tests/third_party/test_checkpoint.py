@@ -112,13 +112,13 @@ def write_checkpoint(path, state):
     (path / "adapter_config.json").write_text(json.dumps(config))
     save_file({"core": torch.ones(3)}, path / "adapter_model.safetensors")
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        torch.save({"state": torch.arange(4.0)}, path / name)
+        torch.save({"state": torch.arange(4.0), "param_groups": [], "last_epoch": 1}, path / name)
     if state is not None:
         (path / "trainer_state.json").write_text(state)
 
 
 class TestLastCompleteCheckpoint:
-    STATE = json.dumps({"global_step": 1})
+    STATE = json.dumps({"global_step": 1, "max_steps": 4, "log_history": []})
 
     @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
     @pytest.mark.parametrize("name", FILES)
@@ -142,6 +142,8 @@ class TestLastCompleteCheckpoint:
             ({"checkpoint-2": STATE, "checkpoint-4": ""}, "checkpoint-2"),
             ({"checkpoint-2": STATE, "checkpoint-4": STATE[:-3]}, "checkpoint-2"),
             ({"checkpoint-2": STATE, "checkpoint-4": "[]"}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-4": '{"global_step": 4}'}, "checkpoint-2"),
+            ({"checkpoint-2": STATE, "checkpoint-4": "[" * 100_000}, "checkpoint-2"),
             ({"checkpoint-2": STATE, "checkpoint-best": STATE, "checkpoint-": STATE}, "checkpoint-2"),
             ({"checkpoint-2": None, "checkpoint-4": None}, None),
         ],
@@ -150,6 +152,15 @@ class TestLastCompleteCheckpoint:
         for name, state in found.items():
             write_checkpoint(tmp_path / name, state)
         assert last_complete_checkpoint(tmp_path) == (None if expected is None else tmp_path / expected)
+
+    @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt"])
+    @pytest.mark.parametrize("other", [torch.ones(2), {"weights": torch.ones(2)}])
+    def test_a_file_of_something_else_passes_the_checkpoint_over(self, tmp_path, caplog, name, other):
+        for step in (2, 4):
+            write_checkpoint(tmp_path / f"checkpoint-{step}", self.STATE)
+        torch.save(other, tmp_path / "checkpoint-4" / name)
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+        assert name in caplog.text
 
     def test_if_none_is_left_of_those_that_were_whole_the_folder_to_delete_is_named(self, tmp_path):
         write_checkpoint(tmp_path / "checkpoint-2", None)

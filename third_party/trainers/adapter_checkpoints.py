@@ -2,9 +2,12 @@
 
 import json
 import logging
+import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import adapters
@@ -29,6 +32,13 @@ class AdapterCheckpointsMixin:
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Take no further step in a run that was stopped after its last checkpoint; transformers would take one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self._load_adapters(resume_from_checkpoint)
 
@@ -49,7 +59,8 @@ def last_complete_checkpoint(directory: str | Path) -> Path | None:
     Raises:
         CheckpointError: no checkpoint can be read, and one of them was complete: starting again would lose its steps.
     """
-    found = sorted((path for path in Path(directory).glob("checkpoint-*") if _step(path) >= 0), key=_step, reverse=True)
+    found = [path for path in Path(directory).glob("checkpoint-*") if path.is_dir() and _step(path) >= 0]
+    found.sort(key=_step, reverse=True)
     for path in found:
         if (problem := unreadable_file(path)) is None:
             return path
@@ -68,7 +79,6 @@ def unreadable_file(checkpoint: Path) -> str | None:
     Adapter tensors, the state of optimizer and scheduler, the random state of each process, trainer_state.json.
     """
     random_states = sorted(checkpoint.glob("rng_state*.pth")) or [checkpoint / "rng_state.pth"]
-    archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *random_states]
     if not _is_state(checkpoint / "trainer_state.json"):
         return "trainer_state.json"
     try:
@@ -76,7 +86,10 @@ def unreadable_file(checkpoint: Path) -> str | None:
         read_tensors(checkpoint)
     except adapters.CheckpointError:
         return f"{CONFIG_NAME} or {adapters.WEIGHTS_NAME}"
-    return next((path.name for path in archives if not _is_archive(path)), None)
+    for name, keys in (("optimizer.pt", {"state", "param_groups"}), ("scheduler.pt", {"last_epoch"})):
+        if not (_is_archive(checkpoint / name) and _has_keys(checkpoint / name, keys)):
+            return name
+    return next((path.name for path in random_states if not _is_archive(path)), None)
 
 
 def _step(path: Path) -> int:
@@ -88,9 +101,18 @@ def _is_state(path: Path) -> bool:
     """Whether a trainer_state.json, the last file of a checkpoint to be written, is complete."""
     try:
         state = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(state, dict) and "global_step" in state
+    return isinstance(state, dict) and {"global_step", "max_steps", "log_history"} <= state.keys()
+
+
+def _has_keys(path: Path, keys: set[str]) -> bool:
+    """Whether a file of torch.save is a dictionary with these keys."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError):
+        return False
+    return isinstance(state, dict) and keys <= state.keys()
 
 
 def _is_archive(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 import adapters
 from adapters.merging import non_linear_adapters
@@ -30,6 +31,23 @@ class MergedEvaluationMixin:
         """Evaluate as transformers does, without the rows that pad the last batch of several processes."""
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        with self._all_rows():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        with self._all_rows():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _all_rows(self) -> Iterator[None]:
+        """Make loaders in the body that keep the last batch: ``dataloader_drop_last`` is about training."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     @contextlib.contextmanager
     def merged_for_evaluation(self) -> Iterator[None]:

@@ -43,6 +43,15 @@ def own_task(**values):
 CASES = {
     "unknown key": ({"learning_rat": 0.1}, ["learning_rat", "learning_rate"]),
     "name longer than file systems allow": ({"experiment_name": "n" * 300}, ["experiment_name", "200", "300"]),
+    "evaluation first, without rows": (
+        {"validation_file": None, "eval_on_start": True},
+        ["eval_on_start", "validation_file"],
+    ),
+    "best model without rows": (
+        {"validation_file": None, "load_best_model_at_end": True},
+        ["load_best_model_at_end", "validation_file"],
+    ),
+    "debugging hooks": ({"debug": "underflow_overflow"}, ["debug", "masks"]),
     "unknown run key": ({"experiment_nam": "x"}, ["experiment_nam", "experiment_name"]),
     "key of old transformers": ({"evaluation_strategy": "epoch"}, ["evaluation_strategy", "eval_strategy"]),
     "string for a number": (

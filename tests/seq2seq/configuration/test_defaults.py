@@ -17,6 +17,10 @@ CASES = {
         {"validation_file": None},
         {"eval_strategy": "no", "save_strategy": "epoch", "load_best_model_at_end": False, "do_eval": False},
     ),
+    "no validation, though the file wants it": (
+        {"validation_file": None, "eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 3},
+        {"eval_strategy": "no", "save_strategy": "steps", "load_best_model_at_end": False, "do_eval": False},
+    ),
     "no test": ({"test_file": None}, {"do_predict": False, "do_eval": True}),
     "training only": (
         {"validation_file": None, "test_file": None},
@@ -58,6 +62,17 @@ def test_a_saved_adapter_and_rows_to_test_are_enough(values, tmp_path):
     experiment = read_experiment({"experiment_name": "again", "adapter_path": path, **alone})
     assert [config.to_dict() for config in experiment.adapters] == trained["adapter"]
     assert run_experiment(experiment)["metrics"] == {"test": trained["metrics"]["test"]}
+
+
+def test_evaluation_alone_needs_no_validation_rows_whatever_the_file_says(values, tmp_path):
+    run_experiment(read_experiment(values))
+    values |= {"experiment_name": "again", "train_file": None, "validation_file": None, "do_train": False}
+    values |= {
+        "adapter_path": str(tmp_path / "outputs" / "colours" / "adapter"),
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+    }
+    assert set(run_experiment(read_experiment(values))["metrics"]) == {"test"}
 
 
 def test_the_adapter_of_a_run_folder_is_named(values, tmp_path):

@@ -87,6 +87,10 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(values, tm
         ({"early_stopping_patience": 0}, "'early_stopping_patience' of the run must be at least 1; got 0"),
         ({"early_stopping_threshold": 0.1}, "needs early_stopping_patience; got 0.1 alone"),
         ({"early_stopping_patience": 2, "early_stopping_threshold": -0.1}, "'early_stopping_threshold' .* at least 0"),
+        (
+            {"early_stopping_patience": 2, "metric_for_best_model": None, "load_best_model_at_end": False},
+            "needs a metric",
+        ),
         ({"early_stopping_patience": 2, "eval_strategy": "no"}, "needs evaluation; got eval_strategy 'no'"),
         (
             {"early_stopping_patience": 2, "rank_schedule": {"start": 1, "every": 2, "end": 9, "rel_tol": 0.1}},

@@ -26,15 +26,15 @@ from seq2seq.running.outcomes import sentence_of_status
 from seq2seq.running.progress import latest_losses
 
 STUB = """
-import multiprocessing, os, signal, threading
+import json, logging, multiprocessing, os, signal, threading
 import torch
-from transformers import TrainerState
 from seq2seq.run_folder import RunFolder
-from seq2seq.running.tracking import NullTracker, TrackingCallback
+from seq2seq.run_log import held_records, logging_to
 
 def result(seed):
     metrics = {"test": {"average_metrics": seed / 10}}
-    return {"metrics": metrics, "baselines": {}, "parameters": {"trainable_parameters": seed}}
+    described = {"task": "stub", "model": "stub", "adapter": [], "parameters": {"trainable_parameters": seed}}
+    return {**described, "metrics": metrics, "baselines": {}}
 
 def finish(experiment):
     folder = RunFolder(experiment.run.directory)
@@ -56,9 +56,10 @@ def end_in_each_way(experiment):
 def log_a_loss(experiment):
     folder = RunFolder(experiment.run.directory)
     folder.open(experiment)
-    with folder.logging():
-        tracker = TrackingCallback(NullTracker())
-        tracker.on_log(None, TrainerState(global_step=20), None, logs={"loss": 0.5 + experiment.training["seed"]})
+    with held_records() as held:
+        values = json.dumps({"train/loss": 0.5 + experiment.training["seed"]})
+    with logging_to(folder.log, held):
+        logging.getLogger("seq2seq.running.tracking").info("step %d: %s", 20, values)
     while not (experiment.run.directory.parent / "seen").exists():
         threading.Event().wait(0.05)
     folder.finish(result(experiment.training["seed"]))

@@ -100,6 +100,32 @@ def test_a_file_that_cannot_be_predicted_is_refused_in_one_sentence(name, text, 
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("per_device_eval_batch_size=0", "per_device_eval_batch_size"),
+        ("generation_num_beams=0", "generation_num_beams"),
+        ("dataloader_num_workers=-1", "dataloader_num_workers"),
+        ("max_target_length=1", "max_target_length"),
+        ("dataloader_prefetch_factor=2", "prefetch"),
+        ("seed=-4", "seed"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_refused(override, word, finished, tmp_path, capsys):
+    (tmp_path / "new.tsv").write_text(finished[2])
+    assert main(["predict", str(finished[0]), str(tmp_path / "new.tsv"), override]) == 2
+    *_, sentence = capsys.readouterr().err.strip().splitlines()
+    assert sentence.startswith("Refused: ")
+    assert word in sentence
+
+
+def test_keys_of_training_do_not_matter(finished, tmp_path):
+    (tmp_path / "new.tsv").write_text(finished[2])
+    overrides = ["dataloader_drop_last=true", "torch_compile=true", "torch_compile_backend=nope", "eval_strategy=steps"]
+    predicted = predict(finished[0], tmp_path / "new.tsv", output=tmp_path / "out.jsonl", overrides=overrides)
+    assert predicted.evaluation.metrics == finished[1]["metrics"]["test"]
+
+
 def test_a_folder_without_a_finished_run_is_refused(finished, tmp_path):
     (tmp_path / "new.tsv").write_text(finished[2])
     with pytest.raises(ConfigurationError, match=r"folder of a finished run; got .* without config\.json"):

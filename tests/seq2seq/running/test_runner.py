@@ -230,6 +230,27 @@ def test_a_stopped_run_resumes_to_the_same_curve(step, values, tmp_path, stop_at
     assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "colours")
 
 
+def test_a_run_stopped_after_its_last_checkpoint_takes_no_further_step(values, tmp_path):
+    values |= {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "no", "save_total_limit": 9}
+    values |= {"lr_scheduler_type": "constant"}
+    folder = tmp_path / "outputs" / "colours"
+    result = run_experiment(read_experiment(values))
+    trained = load_file(folder / "adapter" / "adapter_model.safetensors")
+    (folder / "metrics.json").unlink()
+    shutil.rmtree(folder / "adapter")
+    again = run_experiment(read_experiment(values))
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [f"checkpoint-{k}" for k in (1, 2, 3)]
+    resumed = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in trained.items())
+    assert again["metrics"] == result["metrics"]
+
+
+def test_dropping_the_last_batch_of_training_drops_no_row_of_evaluation(values):
+    values |= {"num_train_epochs": 1, "per_device_eval_batch_size": 7}
+    whole = run_experiment(read_experiment({**values, "experiment_name": "whole"}))
+    assert run_experiment(read_experiment({**values, "dataloader_drop_last": True}))["metrics"] == whole["metrics"]
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_curve(values, tmp_path):
     values |= {"num_train_epochs": 15, "logging_steps": 1, "save_total_limit": 15}

@@ -186,26 +186,26 @@ def points(events: EventAccumulator, name: str) -> list[tuple[int, float]]:
 
 
 IDENTITIES = [
-    ({}, "colours", None, ["own_files", "tt_lora"]),
-    ({"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]}, "colours", None, ["own_files", "tt_lora", "bitfit"]),
+    ({}, "colours", None, ["colours", "tt_lora"]),
+    ({"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]}, "colours", None, ["colours", "tt_lora", "bitfit"]),
     (
         {"sweep": {"adapter.rank": [4], "seed": [1]}},
         "colours/rank-4__seed-1",
         "colours",
-        ["own_files", "tt_lora", "rank-4", "seed-1"],
+        ["colours", "tt_lora", "rank-4", "seed-1"],
     ),
     (
         {"sweep": {"adapter": [{"kind": "tt_lora", "target_modules": [letter * 70]} for letter in "q"]}},
         None,
         "colours",
-        ["own_files", "tt_lora", ("adapter-tt_lora-target_modules-" + "q" * 70)[:64]],
+        ["colours", "tt_lora", ("adapter-tt_lora-target_modules-" + "q" * 70)[:64]],
     ),
 ]
 
 
 @pytest.mark.parametrize(("changed", "name", "group", "tags"), IDENTITIES)
 def test_wandb_knows_a_run_by_its_experiment_and_its_cell(changed, name, group, tags, values, config_file, tmp_path):
-    config_file.write_text(json.dumps({**values, **changed}))
+    config_file.write_text(json.dumps({**values, "data_name": "colours", **changed}))
     (cell,) = load_cells([config_file])
     run = WandbRun.of(cell, RunFolder(tmp_path))
     name = name or f"colours/{cell.run.experiment_name}"
@@ -227,7 +227,7 @@ def test_the_identity_is_that_of_the_folder(values, tmp_path, caplog):
 def test_what_a_stopped_and_resumed_run_has_written(values, config_file, tmp_path, offline, stop_at, monkeypatch):
     """One id and one curve for both parts; wandb and tensorboard have the same names and values."""
     changed = {"log_to_wandb": True, "report_to": "tensorboard", "logging_steps": 1, "sweep": {"seed": [3]}}
-    config_file.write_text(json.dumps({**values, **changed}))
+    config_file.write_text(json.dumps({**values, "data_name": "colours", **changed}))
     (cell,) = load_cells([config_file])
     folder = RunFolder(cell.run.directory)
     stop_at(9)  # after the checkpoint of step 6
@@ -247,7 +247,7 @@ def test_what_a_stopped_and_resumed_run_has_written(values, config_file, tmp_pat
     runs = [wandb_files.run_of(path) for path in (first, second)]
     assert {run.run_id for run in runs} == {read_json(folder.wandb)["id"]}
     assert {(run.display_name, run.run_group) for run in runs} == {("colours/seed-3", "colours")}
-    assert [*runs[0].tags] == ["own_files", "tt_lora", "seed-3"]
+    assert [*runs[0].tags] == ["colours", "tt_lora", "seed-3"]
     before, after = (wandb_files.history(path) for path in (first, second))
     assert [step for step, _ in wandb_files.curve(before, "train/loss")] == [*range(1, 9)]
     assert [step for step, _ in wandb_files.curve(after, "train/loss")] == [*range(7, 13)]

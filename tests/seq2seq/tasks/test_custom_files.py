@@ -61,6 +61,9 @@ def test_nan_in_parquet_is_a_missing_cell(tmp_path):
     ("column", "cell"),
     [
         ("target", '[null, "y"]'),
+        ("target", "Infinity"),
+        ("source", "-Infinity"),
+        ("target", "1e400"),
         ("target", '[NaN, "y"]'),
         ("target", '["x", ["y"]]'),
         ("target", '{"text": "y"}'),

@@ -20,6 +20,7 @@ SPANS = {"span1_text": "A", "span1_index": "0", "span2_text": "c", "span2_index"
 FLAT = [
     ("cola", {"sentence": "Go, now.", "label": "0", "idx": "7"}, "unacceptable"),
     ("cola", {"label": "1", "sentence": "Go."}, "acceptable"),
+    ("cola", {"Sentence": "Go.", "LABEL": "1"}, "acceptable"),
     ("cola", {"origin": "gj04", "label": "0", "mark": "*", "sentence": "Go."}, "unacceptable"),
     ("sst2", {"sentence": "fine ", "label": "1", "idx": "7"}, "positive"),
     ("mrpc", {**PAIR, "label": "1", "idx": "7"}, "equivalent"),
@@ -104,7 +105,7 @@ def test_every_task_is_in_a_table():
     ("text", "message"),
     [
         (
-            "Label,Sentence\n1,Go\n",
+            "Labels,Sentence\n1,Go\n",
             r"got none in .*rows 1 and 2 lack a cell.*name the columns label, sentence in a header",
         ),
         ("id,label,x,text\n1,1,,Go\n", "got 'label' in row 1 of split 'train'"),
