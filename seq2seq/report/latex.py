@@ -33,17 +33,20 @@ LEFT_OUT = (
 
 NEW_LINE = r" \\"
 
-SIZES = {"small": 4.7, "footnotesize": 4.3, "scriptsize": 4.0}
-"""Font sizes, with the width of a character in points."""
+SIZES = {"small": 0.925, "footnotesize": 0.85, "scriptsize": 0.8}
+"""Font sizes, with the width of Computer Modern relative to that at 10 points."""
+
+CHARACTERS = {"ijl.,:;'| ": 3.4, "tfrsecI()[]-/_": 4.5, "mwMW%±×–": 8.4, "ABCDEFGHKLNOPQRSTUVXYZ&": 7.7}
+"""Widths of characters at 10 points, rounded up; others have 5.6."""
 
 LINE_WIDTH = 345.0
-"""Points: a column of the class article."""
+"""Points: the text of the class article."""
 
 COLUMN_SEP = 3.0
 """Points on either side of a column."""
 
-MAX_NAME = 30
-"""Characters in a line of the first column."""
+MAX_NAME = 140.0
+"""Points that the first column has at most, at 10 points; longer names have several lines."""
 
 
 def latex_text(text: str) -> str:
@@ -52,7 +55,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_table(where: str, table: Table) -> str:
-    """A table environment with a tabular of booktabs, or several if one would be wider than a line.
+    """A table environment with a tabular of booktabs, or several of them if one would be wider than a line.
 
     Args:
         where: the backbone and the training rows, for the caption.
@@ -61,29 +64,37 @@ def latex_table(where: str, table: Table) -> str:
     kept = [index for index, head in enumerate(table.header) if head not in LEFT_OUT]
     seeds = {row[index] for index in kept for row in table.rows if table.header[index] == "seeds"}
     kept = [index for index in kept if table.header[index] != "seeds" or len(seeds) > 1]
-    size, parts = layout([column_length(table, index) for index in kept])
-    tabulars = [tabular(table, [kept[0], *(kept[index] for index in part)], size) for part in parts]
+    size, parts = layout([column_width(table, index) for index in kept])
     notes = [rf"\par\smallskip\footnotesize {latex_text(f'{mark} {note}')}." for mark, note in table.notes.items()]
-    lines = [r"\begin{table}", r"\centering", rf"\{size}", rf"\setlength{{\tabcolsep}}{{{COLUMN_SEP:g}pt}}"]
-    lines += [rf"\caption{{{latex_text(f'{table.caption}; {where}')}.}}"]
-    return "\n".join([*lines, "\n\\par\\medskip\n".join(tabulars), *notes, r"\end{table}", ""])
+    lines = []
+    for number, part in enumerate(parts):
+        caption = f"{table.caption}; {where}{' (continued)' if number else ''}."
+        lines += [r"\begin{table}", r"\centering", rf"\{size}", rf"\setlength{{\tabcolsep}}{{{COLUMN_SEP:g}pt}}"]
+        lines += [rf"\caption{{{latex_text(caption)}}}", tabular(table, [kept[0], *(kept[i] for i in part)], size)]
+        lines += [*notes, r"\end{table}", ""]
+    return "\n".join(lines)
 
 
-def column_length(table: Table, index: int) -> int:
-    """The longest line of a column in characters."""
-    heads = head_lines(table.header[index])
-    return max(map(len, [*heads, *(row[index] for row in table.rows)]))
+def width_of(text: str) -> float:
+    """The width of a text in points at 10 points."""
+    return sum(next((width for some, width in CHARACTERS.items() if one in some), 5.6) for one in text)
 
 
-def layout(lengths: Sequence[int]) -> tuple[str, list[list[int]]]:
-    """The largest font size in which columns of these lengths fit side by side, else as few groups as fit in each.
+def column_width(table: Table, index: int) -> float:
+    """The width of a column's widest line at 10 points."""
+    return max(map(width_of, [*head_lines(table.header[index]), *(row[index] for row in table.rows)]))
 
-    The first column is part of each group, but not listed in it.
+
+def layout(widths: Sequence[float]) -> tuple[str, list[list[int]]]:
+    """The largest font size in which columns fit side by side, else few groups of columns that do.
+
+    Args:
+        widths: those of the columns at 10 points; the first one is part of each group, but not listed in it.
     """
     for size in SIZES:
         groups = [[]]
-        for column in range(1, len(lengths)):
-            if groups[-1] and line_width(lengths, [*groups[-1], column], size) > LINE_WIDTH:
+        for column in range(1, len(widths)):
+            if groups[-1] and line_width(widths, [*groups[-1], column], size) > LINE_WIDTH:
                 groups.append([])
             groups[-1].append(column)
         if len(groups) == 1:
@@ -91,10 +102,10 @@ def layout(lengths: Sequence[int]) -> tuple[str, list[list[int]]]:
     return size, groups
 
 
-def line_width(lengths: Sequence[int], columns: Sequence[int], size: str) -> float:
+def line_width(widths: Sequence[float], columns: Sequence[int], size: str) -> float:
     """The width in points of the first column and some others."""
-    characters = min(lengths[0], MAX_NAME) + sum(lengths[column] for column in columns)
-    return characters * SIZES[size] + 2 * COLUMN_SEP * (1 + len(columns))
+    texts = min(widths[0], MAX_NAME) + sum(widths[column] for column in columns)
+    return texts * SIZES[size] + 2 * COLUMN_SEP * (1 + len(columns))
 
 
 def tabular(table: Table, columns: Sequence[int], size: str) -> str:
@@ -103,7 +114,7 @@ def tabular(table: Table, columns: Sequence[int], size: str) -> str:
         [[latex_text(row[index]) for index in columns] for row in table.rows],
         columns=[latex_head(table.header[index]) for index in columns],
     )
-    wraps = column_length(table, columns[0]) > MAX_NAME
+    wraps = column_width(table, columns[0]) > MAX_NAME
     first = f"p{{{MAX_NAME * SIZES[size]:.0f}pt}}" if wraps else "l"
     return frame.to_latex(index=False, escape=False, column_format=first + "r" * (len(columns) - 1)).rstrip()
 

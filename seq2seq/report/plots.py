@@ -127,9 +127,8 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
     bars = len({layer for layers in found.values() for layer in layers})
     figure = new_figure(0.26 * bars + 1.5 + legend_height(found))
     drawn = draw_layers(figure, found, method_styles(chosen))
-    title = rows_heading(methods) if drawn else ", ".join(filter(None, [*found, rows_heading(methods)]))
-    if title:
-        figure.suptitle(wrapped(title), fontsize=10)
+    title = rows_heading(methods)
+    figure.suptitle(wrapped(title if drawn else f"{next(iter(found))}, {title}"), fontsize=10)
     legend_below(figure, drawn)
     save(figure, path, *FORMATS)
     return True

@@ -207,11 +207,11 @@ def average_name(methods: Sequence[Method], tasks: Sequence[str]) -> str:
 
 
 def heading(methods: Sequence[Method], tasks: Sequence[str]) -> str:
-    """The title of a plot: its task, and the number of training rows of its methods if that is limited."""
-    return ", ".join(filter(None, [tasks[0] if len(tasks) == 1 else "mean over tasks", rows_heading(methods)]))
+    """The title of a plot: its task, and the number of training rows of its methods."""
+    return f"{tasks[0] if len(tasks) == 1 else 'mean over tasks'}, {rows_heading(methods)}"
 
 
 def rows_heading(methods: Sequence[Method]) -> str:
-    """The limit on the training rows of the methods of a plot, in words; empty for none."""
+    """The number of training rows of the methods of a plot, in words."""
     rows = methods[0].train_rows
-    return f"{rows:,} training rows" if rows else ""
+    return f"{rows:,} training rows" if rows else "all training rows"

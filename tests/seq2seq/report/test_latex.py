@@ -49,17 +49,18 @@ def test_numbers_of_seeds_are_a_column_if_they_differ():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "size", "groups"),
+    ("widths", "size", "groups"),
     [
-        ([10, 13, 13], "small", [[1, 2]]),
-        ([30, 13, 13, 13], "footnotesize", [[1, 2, 3]]),
-        ([300, 13, 13, 13], "footnotesize", [[1, 2, 3]]),
-        ([30, *[13] * 8], "scriptsize", [[1, 2, 3], [4, 5, 6], [7, 8]]),
-        ([10, 200, 5], "scriptsize", [[1], [2]]),
+        ([50, 70, 70], "small", [[1, 2]]),
+        ([140, 65, 65, 65], "small", [[1, 2, 3]]),
+        ([140, 75, 75, 75], "footnotesize", [[1, 2, 3]]),
+        ([900, 75, 75, 75], "footnotesize", [[1, 2, 3]]),
+        ([140, *[70] * 8], "scriptsize", [[1, 2, 3], [4, 5, 6], [7, 8]]),
+        ([50, 900, 20], "scriptsize", [[1], [2]]),
     ],
 )
-def test_a_table_is_no_wider_than_a_line(lengths, size, groups):
-    assert layout(lengths) == (size, groups)
+def test_a_table_is_no_wider_than_a_line(widths, size, groups):
+    assert layout(widths) == (size, groups)
 
 
 @pytest.mark.parametrize(
