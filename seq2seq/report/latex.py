@@ -25,6 +25,9 @@ SPECIAL = {
 }
 """Characters that LaTeX reads as something else, and those that a plain font lacks."""
 
+SIGN = r"(?<![\w}])([+-])(?=\d)"
+"""A sign before a number."""
+
 LEFT_OUT = (
     *("", "adapter bytes", "ms per step", "training tensors MiB", "peak MiB"),
     *("parameters ×", "bytes ×", "time ×", "memory ×"),
@@ -36,8 +39,14 @@ NEW_LINE = r" \\"
 SIZES = {"small": 0.925, "footnotesize": 0.85, "scriptsize": 0.8}
 """Font sizes, with the width of Computer Modern relative to that at 10 points."""
 
-CHARACTERS = {"ijl.,:;'| ": 3.4, "tfrsecI()[]-/_": 4.5, "mwMW%±×–": 8.4, "ABCDEFGHKLNOPQRSTUVXYZ&": 7.7}
-"""Widths of characters at 10 points, rounded up; others have 5.6."""
+CHARACTERS = {
+    **dict.fromkeys("ijl.,:;'|_", 3.1),
+    **dict.fromkeys(" tfrsecI()[]-/", 4.4),
+    **dict.fromkeys("0123456789†‡§¶", 5.05),
+    **dict.fromkeys("mwMW%±×–", 8.4),
+    **dict.fromkeys("ABCDEFGHKLNOPQRSTUVXYZ&", 7.7),
+}
+"""Widths of characters at 10 points, rounded up; others have 5.6, a minus sign of a number 7.8."""
 
 LINE_WIDTH = 345.0
 """Points: the text of the class article."""
@@ -45,13 +54,13 @@ LINE_WIDTH = 345.0
 COLUMN_SEP = 3.0
 """Points on either side of a column."""
 
-MAX_NAME = 140.0
+MAX_NAME = 105.0
 """Points that the first column has at most, at 10 points; longer names have several lines."""
 
 
 def latex_text(text: str) -> str:
     """Escape a text; a sign before a number becomes that of a formula."""
-    return re.sub(r"(?<![\w}])([+-])(?=\d)", r"$\1$", "".join(SPECIAL.get(character, character) for character in text))
+    return re.sub(SIGN, r"$\1$", "".join(SPECIAL.get(character, character) for character in text))
 
 
 def latex_table(where: str, table: Table) -> str:
@@ -77,7 +86,8 @@ def latex_table(where: str, table: Table) -> str:
 
 def width_of(text: str) -> float:
     """The width of a text in points at 10 points."""
-    return sum(next((width for some, width in CHARACTERS.items() if one in some), 5.6) for one in text)
+    signs = len(re.findall(SIGN, text))
+    return sum(CHARACTERS.get(one, 5.6) for one in text) + signs * (7.8 - CHARACTERS["-"])
 
 
 def column_width(table: Table, index: int) -> float:
@@ -105,7 +115,7 @@ def layout(widths: Sequence[float]) -> tuple[str, list[list[int]]]:
 def line_width(widths: Sequence[float], columns: Sequence[int], size: str) -> float:
     """The width in points of the first column and some others."""
     texts = min(widths[0], MAX_NAME) + sum(widths[column] for column in columns)
-    return texts * SIZES[size] + 2 * COLUMN_SEP * (1 + len(columns))
+    return texts * SIZES[size] + 2 * COLUMN_SEP * len(columns)
 
 
 def tabular(table: Table, columns: Sequence[int], size: str) -> str:
@@ -116,7 +126,9 @@ def tabular(table: Table, columns: Sequence[int], size: str) -> str:
     )
     wraps = column_width(table, columns[0]) > MAX_NAME
     first = f"p{{{MAX_NAME * SIZES[size]:.0f}pt}}" if wraps else "l"
-    return frame.to_latex(index=False, escape=False, column_format=first + "r" * (len(columns) - 1)).rstrip()
+    return frame.to_latex(
+        index=False, escape=False, column_format=f"@{{}}{first}{'r' * (len(columns) - 1)}@{{}}"
+    ).rstrip()
 
 
 def head_lines(head: str) -> list[str]:

@@ -39,7 +39,7 @@ def test_a_table_uses_booktabs_and_leaves_out_costs_that_a_paper_does_not_need()
         [r"\midrule"],
         [r"tt\_lora r4", r"$-$0.500 $\pm$ 0.1$^\dagger$", r"1,000 \\"],
     ]
-    assert r"\begin{tabular}{lrr}" in source
+    assert r"\begin{tabular}{@{}lrr@{}}" in source
     assert r"$^\dagger$ all are equal." in source
 
 
@@ -52,10 +52,10 @@ def test_numbers_of_seeds_are_a_column_if_they_differ():
     ("widths", "size", "groups"),
     [
         ([50, 70, 70], "small", [[1, 2]]),
-        ([140, 65, 65, 65], "small", [[1, 2, 3]]),
-        ([140, 75, 75, 75], "footnotesize", [[1, 2, 3]]),
-        ([900, 75, 75, 75], "footnotesize", [[1, 2, 3]]),
-        ([140, *[70] * 8], "scriptsize", [[1, 2, 3], [4, 5, 6], [7, 8]]),
+        ([105, 75, 75, 75], "small", [[1, 2, 3]]),
+        ([105, 85, 85, 85], "footnotesize", [[1, 2, 3]]),
+        ([900, 85, 85, 85], "footnotesize", [[1, 2, 3]]),
+        ([105, *[80] * 8], "scriptsize", [[1, 2, 3], [4, 5, 6], [7, 8]]),
         ([50, 900, 20], "scriptsize", [[1], [2]]),
     ],
 )
