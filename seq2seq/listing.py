@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from adapters import AdapterConfig
 from adapters.tables import render_table
 from seq2seq.extras.baselines import OF_EVERY_WORKLOAD
-from seq2seq.metric_names import metric_name
 from seq2seq.tasks.metric_classes import METRICS
+from seq2seq.tasks.metric_names import metric_name
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.task_spec import TaskSpec
 from seq2seq.workload import WORKLOADS, workload_class

@@ -135,6 +135,15 @@ class Workload(ABC):
         """The key that gives the rows of a split in this run, for error messages."""
         return self.file_keys
 
+    @classmethod
+    def own_file_keys(cls, config: Mapping[str, Any]) -> dict[str | None, Mapping[str, str]]:
+        """The dotted keys of your own files that a configuration uses: by task, None for one without a name, by split.
+
+        Args:
+            config: a run's config.json, also one that an earlier version wrote.
+        """
+        return {None: cls.file_keys}
+
     @property
     def adapter_tasks(self) -> Sequence[str | None]:
         """The tasks that have their own adapters; None stands for all tasks."""
@@ -214,13 +223,14 @@ class Workload(ABC):
             if name.rpartition("/")[2] not in self.flags or (several and name == "average_metrics")
         }
 
-    def note(self, metrics: Mapping[str, float | None], name: str) -> str | None:
-        """What a footnote says about a metric of ``headline`` that is 0; None if there is nothing to say."""
+    @classmethod
+    def note(cls, metrics: Mapping[str, float | None], name: str) -> str | None:
+        """What a footnote says about a metric that is 0; None if there is nothing to say."""
         if metrics.get(name) != 0:
             return None
         task = name.rpartition("/")[0]
-        flags = {flag: metrics.get(f"{task}/{flag}" if task else flag) for flag in self.notes}
-        return next((self.notes[flag] for flag, value in flags.items() if value == 1), None)
+        flags = {flag: metrics.get(f"{task}/{flag}" if task else flag) for flag in cls.notes}
+        return next((cls.notes[flag] for flag, value in flags.items() if value == 1), None)
 
 
 WORKLOADS: dict[str, str | type[Workload]] = {

@@ -20,8 +20,8 @@ from transformers import set_seed
 
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.metric_names import metric_name
 from seq2seq.run_folder import finite_metrics, read_earlier, write_json
+from seq2seq.tasks.metric_names import metric_name
 from seq2seq.workload import Baseline, Prepared
 from third_party.trainers import AdapterTrainerMixin
 

@@ -1,5 +1,6 @@
 """Ranks that change while the model trains: the key ``rank_schedule``, ranks.json with their history, ranks.png."""
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,14 @@ from adapters.adaptive_ranks.trains import fixed_ranks_reason
 from adapters.base.sublayers import layer_of
 from adapters.tables import render_table
 from adapters.tensor_train.fields import TensorTrainFields
-from seq2seq.drawing import legend_below, new_figure, save, styles_of
+from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.run_folder import read_earlier
 from seq2seq.workload import Prepared
 from third_party.trainers import RankScheduleCallback
 
 FILE, PLOT = "ranks.json", "ranks.png"
+LINES = ("-", "--", ":", "-.")
 
 Entry = dict[str, Any]
 """The state after one change, see ``third_party.trainers.rank_schedule``; "numbers" counts parameters of the cores."""
@@ -142,8 +144,9 @@ def draw_ranks(path: Path, history: Sequence[Entry]) -> None:
     figure = new_figure(3.4 + 0.17 * (len(lines) // 3 + 1))
     left, right = figure.subplots(1, 2)
     drawn = {}
-    for label, style in styles_of(list(lines)).items():
-        ranks = lines[label]
+    styles = itertools.product(LINES, COLOURS)
+    for (label, ranks), (line, colour) in zip(lines.items(), itertools.cycle(styles), strict=False):
+        style = {"color": colour, "linestyle": line}
         (drawn[label],) = left.step(steps, [fmean(of_step) for of_step in ranks], where="post", marker="o", **style)
         low, high = [min(of_step) for of_step in ranks], [max(of_step) for of_step in ranks]
         left.fill_between(steps, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0)

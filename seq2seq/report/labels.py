@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 LINE_MARGIN = 4
+FONT_SIZE = 7.5
+"""Points."""
 
 Point = tuple[float, float]
 
@@ -40,10 +42,11 @@ def place_labels(
             points[index],
             xytext=(0, 0),
             textcoords="offset pixels",
-            fontsize=7.5,
+            fontsize=FONT_SIZE,
             path_effects=[withStroke(linewidth=2, foreground="white")],
             arrowprops={"arrowstyle": "-", "linewidth": 0.7, "color": colours[index], "shrinkA": 0, "shrinkB": 2},
         )
+        text.set_in_layout(False)  # names fit into the panel as it is
         size = Text.get_window_extent(text, renderer).size  # of the text alone, without the line to the point
         boxes = {
             tuple(offset): Bbox.from_bounds(*(centres[index] + offset), *size) for offset in candidate_offsets(size)
@@ -51,6 +54,13 @@ def place_labels(
         best = min(boxes, key=lambda offset: overlap_area(boxes[offset], occupied, frame))
         text.set_position(best)
         occupied.append(boxes[best])
+
+
+def width_of(text: str) -> float:
+    """The width of a label in inches."""
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), text, size=FONT_SIZE).get_extents().width / 72
 
 
 def candidate_offsets(size: np.ndarray) -> list[np.ndarray]:

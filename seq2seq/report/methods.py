@@ -11,22 +11,21 @@ compared if their results were measured on the same file.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.data_names import data_set_names
 from seq2seq.report.collect import Result, Run
 from seq2seq.report.names import method_labels
 from seq2seq.report.settings import (
     canonical_json,
     differing_keys,
-    measured_file,
     method_settings,
     settings_of,
     split_of,
     workload_of,
 )
+from seq2seq.report.task_names import task_names
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ class Score:
     def of(cls, values: Sequence[float]) -> "Score":
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
-    def __str__(self) -> str:
-        return f"{self.mean:.4f}" if self.std is None else f"{self.mean:.4f} ± {self.std:.4f}"
+    def text(self, digits: int = 4) -> str:
+        """The mean and the deviation with this many decimals."""
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,11 @@ class Group:
         return [name for name in self.metrics.get(task, {}) if name not in (*workload_of(self.settings).flags, "loss")]
 
     def note(self, task: str) -> str | None:
-        """What a footnote says about a task's result of 0 with a flag that is 1 in every run; None for nothing."""
-        values = self.metrics.get(task, {})
-        if any(values.get("average_metrics", ())):
-            return None
-        notes = workload_of(self.settings).notes
-        return next((note for flag, note in notes.items() if values.get(flag) and min(values[flag]) == 1), None)
+        """What a footnote says about a task's result that is 0 in every run; None for nothing."""
+        measured = {name: values for name, values in self.metrics.get(task, {}).items() if values}
+        lowest = {name: min(values) for name, values in measured.items()}  # of a flag, whether every run has it
+        lowest |= {name: max(measured[name], key=abs) for name in measured.keys() & {"average_metrics"}}
+        return workload_of(self.settings).note(lowest, "average_metrics")
 
 
 @dataclass(frozen=True)
@@ -206,13 +205,16 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     grouped = defaultdict(list)
     for run in runs:
         if run.state == "finished":
-            grouped[names[run.name], canonical_json(settings_of(run))].append(run)
+            renamed = names[run.name]
+            task = renamed.get(run.result.task, run.result.task)
+            grouped[task, tuple(renamed.values()), canonical_json(settings_of(run))].append(run)
     groups = []
-    for (task, _), members in grouped.items():
+    for (task, *_), members in grouped.items():
         members.sort(key=lambda run: (run.seed, run.name))
         split = split_of(members)
         if split is not None:
-            metrics = [metrics_by_task(run.result, split, task) for run in members]
+            renamed = names[members[0].name]
+            metrics = [metrics_by_task(run.result, split, task, renamed) for run in members]
             collected = {
                 task: {
                     name: [values[task][name] for values in metrics]
@@ -225,23 +227,13 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     return groups
 
 
-def task_names(runs: Sequence[Run]) -> dict[str, str]:
-    """The task of each finished run, by the run's name.
-
-    A data set of your own files is called as the run says. If the run says nothing, files on which results were
-    measured have one name each.
-    """
-    finished = [run for run in runs if run.state == "finished"]
-    files = {run.name: measured_file(run) for run in finished if not run.config.get("data_name")}
-    by_file = data_set_names({file for file in files.values() if file})
-    return {run.name: by_file.get(files.get(run.name), run.result.task) for run in finished}
-
-
-def metrics_by_task(result: Result, split: str, task: str) -> dict[str, dict[str, float | None]]:
+def metrics_by_task(
+    result: Result, split: str, task: str, renamed: Mapping[str, str]
+) -> dict[str, dict[str, float | None]]:
     """Return the metrics of a split by task; those of a mixture are named <task>/<metric>."""
     by_task = defaultdict(dict)
     for name, value in result.metrics[split].items():
         one, slash, metric = name.partition("/")
         if slash:
-            by_task[one][metric] = value
+            by_task[renamed.get(one, one)][metric] = value
     return dict(by_task) or {task: result.metrics[split]}

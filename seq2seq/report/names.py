@@ -6,12 +6,12 @@ metric_name      "Spearman", "mean of F1 and accuracy"
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
-from seq2seq.data_names import SPLIT_WORD
 from seq2seq.report.settings import differing_keys
+from seq2seq.tasks.data_names import SPLIT_WORD
 
 SETTING_NAMES = {
     "activation": "{}",
@@ -40,8 +40,8 @@ NEGATIONS = {"trainable": "frozen"}
 CORES = {"shared_cores": "shared", "frozen_cores": "frozen", "disabled_cores": "disabled", "zero_core": "zero"}
 """Settings that list cores, with the word for such a core."""
 
-UNNAMED_KEYS = ("rank", "max_train_samples")
-"""Keys whose values are shown elsewhere: in the kind's name, in the table's heading."""
+UNNAMED_KEYS = ("rank", "r", "max_train_samples")
+"""Keys whose values are shown elsewhere: in the kind's name (PEFT's rank is ``r``), in the table's heading."""
 
 
 def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
@@ -78,11 +78,16 @@ def short_label(settings: dict[str, Any]) -> str:
     parts = []
     for key, kind in settings.items():
         if key.startswith("adapter") and key.endswith("kind"):
-            rank = settings.get(key.removesuffix("kind") + "rank")
+            rank = rank_of(settings, key.removesuffix("kind"))
             name = "full fine-tuning" if kind == "none" else kind
             parts.append(name if rank is None else f"{name} r{compact(rank)}")
     mixed = ["in a mixture"] if any(key.startswith("mixture.") for key in settings) else []
     return " ".join([" + ".join(parts), *mixed])
+
+
+def rank_of(settings: Mapping[str, Any], prefix: str) -> int | list[int] | None:
+    """The rank of the adapter whose keys begin with ``prefix``; PEFT calls it ``r``."""
+    return settings.get(f"{prefix}rank", settings.get(f"{prefix}r"))
 
 
 def describe_setting(key: str, settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> str:
@@ -134,4 +139,6 @@ def compact(value: Any) -> str:
     """Format a value in few characters."""
     if isinstance(value, list):
         return "-".join(compact(part) for part in value) or "none"
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)

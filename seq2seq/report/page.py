@@ -78,17 +78,19 @@ def write_comparison(root: Path, out: Path, patterns: Sequence[str] = (), refere
     replace_file(out / "results.csv", lambda path: results_frame(methods, reference).to_csv(path, index=False))
     replace_file(out / "runs.csv", lambda path: runs_frame(runs, methods).to_csv(path, index=False))
     by_model = [(model, list(members)) for model, members in groupby(methods, key=lambda method: method.model)]
-    sections = []
+    sections, papers = [], []
     for number, (model, members) in enumerate(by_model):
         tables = []
         for limit in row_limits(members):
             title = "All training rows" if limit is None else f"{limit:,} training rows per task"
             compared = [method for method in members if method.train_rows == limit]
             tables += [method_table(title, compared, methods), difference_table(compared, reference)]
+            printed = [method_table(title, compared, methods, 3), difference_table(compared, reference, 3)]
+            where = f"{model}, {title[0].lower()}{title[1:]}"
+            papers += [latex_table(where, table) for table in printed if table is not None]
         plots = draw_plots(out, members, f"_{number}" if number else "")
         sections.append(Section(model, [table for table in tables if table is not None], plots))
-    tables = [latex_table(section.model, table) for section in sections for table in section.tables]
-    write_text(out / "results.tex", "\n".join(tables))
+    write_text(out / "results.tex", "\n".join(papers))
     counts = Counter(run.state for run in runs)
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     command = ["python", "-m", "seq2seq.report", root.as_posix(), "--out", out.as_posix()]

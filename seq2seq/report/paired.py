@@ -21,9 +21,10 @@ class Difference:
     standard_error: float | None
     pairs: int
 
-    def __str__(self) -> str:
-        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
-        return f"{self.mean:+.4f}{error} ({self.pairs})"
+    def text(self, digits: int = 4) -> str:
+        """The mean with its sign and the standard error with this many decimals, and the number of pairs."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.{digits}f}"
+        return f"{self.mean:+.{digits}f}{error} ({self.pairs})"
 
 
 def paired_difference(method: Method, reference: Method, tasks: Collection[str]) -> Difference | None:

@@ -11,17 +11,16 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from seq2seq.drawing import draw_layers, legend_below, legend_height, new_figure, panels, save
+from seq2seq.drawing import draw_layers, legend_below, legend_height, new_figure, panels, save, wrapped
 from seq2seq.report.methods import Group, Method, Score
 from seq2seq.report.names import method_labels
 from seq2seq.report.scatter import FORMATS, draw_metric_by_parameters
 from seq2seq.report.settings import canonical_json
 from seq2seq.report.styles import method_styles
-from seq2seq.report.tables import task_metric, tasks_of
+from seq2seq.report.tables import heading, rows_heading, task_metric, tasks_of
 
 MAX_CURVES = 10
 """Maximum number of methods in the plots of learning curves and of memory; the best ones are drawn."""
@@ -53,7 +52,7 @@ def draw_learning_curves(path: Path, methods: Sequence[Method]) -> bool:
                 axes.fill_between(steps, mean - std, mean + std, color=styles[label]["color"], alpha=0.15, linewidth=0)
             else:
                 axes.errorbar(steps, mean, std, color=styles[label]["color"], capsize=3, elinewidth=0.9)
-        axes.set(title=task, xlabel="step", ylabel=f"validation {metrics[task]}")
+        axes.set(title=heading(methods, [task]), xlabel="step", ylabel=f"validation {metrics[task]}")
         axes.set_xlim(0, 1.03 * max(steps[-1] for steps, _, _ in lines.values()) or 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
@@ -126,17 +125,13 @@ def draw_memory(path: Path, methods: Sequence[Method]) -> bool:
     if not found:
         return False
     bars = len({layer for layers in found.values() for layer in layers})
-    figure = new_figure(0.26 * bars + 1.2 + legend_height(found))
+    figure = new_figure(0.26 * bars + 1.5 + legend_height(found))
     drawn = draw_layers(figure, found, method_styles(chosen))
-    legend_below(figure, drawn or {next(iter(found)): _no_line()})
+    title = rows_heading(methods)
+    figure.suptitle(wrapped(title if drawn else f"{next(iter(found))}, {title}"), fontsize=10)
+    legend_below(figure, drawn)
     save(figure, path, *FORMATS)
     return True
-
-
-def _no_line() -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none")
 
 
 PLOTS: dict[str, tuple[str, Callable[[Path, Sequence[Method]], bool]]] = {

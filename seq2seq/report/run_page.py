@@ -5,18 +5,22 @@ draw_curve      curve.png: training loss, and on the validation split loss and a
 write_report    curve.png, its values in history.json, and README.md with the sections of extras
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from adapters.tables import render_table
 from seq2seq.drawing import legend_below, new_figure, save
 from seq2seq.experiment import Experiment
-from seq2seq.metric_names import mean_name, metric_name
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
+from seq2seq.tasks.metric_names import mean_name, metric_name
 
 CURVES = {"training loss": "#4477aa", "validation loss": "#e07b00", "metric": "#228833"}
 """Colours."""
+
+INDENT = "  "
+"""Before the name of a row that belongs to the one above."""
 
 
 def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:
@@ -26,9 +30,10 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
         for name, value in experiment.workload.headline(metrics).items():
             note = experiment.workload.note(metrics, name)
             rows.append([f"{split} {metric_name(name)}", value, *([] if note is None else [note])])
+    others = [row for extra in experiment.extras for row in extra.table_rows(experiment, result)]
+    rows += [row for row in others if row[0].startswith(INDENT)]  # baselines, below the metric
     rows += experiment.workload.table_rows(result)
-    for extra in experiment.extras:
-        rows += extra.table_rows(experiment, result)
+    rows += [row for row in others if not row[0].startswith(INDENT)]
     parameters = result["parameters"]
     rows.append(
         ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
@@ -52,11 +57,16 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
 def result_table(experiment: Experiment, result: dict[str, Any]) -> str:
     """The table of a run with its footnotes, and where its files are."""
     kinds = " + ".join(config["kind"] for config in result["adapter"])
-    title = f"{result['experiment_name']}: {result['task']}, {kinds}"
+    title = f"{run_name(experiment)}: {result['task']}, {kinds}"
     rows, notes = with_footnotes(result_rows(experiment, result))
     below = "\n".join(f"{mark} {note}" for mark, note in notes.items())
     table = render_table(title, ["", "value"], rows)
     return "\n\n".join(filter(None, [table, below, f"Everything is in {experiment.run.directory}"]))
+
+
+def run_name(experiment: Experiment) -> str:
+    """The name of a run, with that of its sweep."""
+    return "/".join(filter(None, (experiment.sweep, experiment.run.experiment_name)))
 
 
 def with_footnotes(rows: list[list[str]]) -> tuple[list[list[str]], dict[str, str]]:
@@ -90,6 +100,7 @@ def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metri
         (drawn[label],) = right.plot(*zip(*points, strict=True), "-s", color=CURVES["metric"], markersize=4)
         right.set(ylabel=metric, ylim=(min(0, *(value for _, value in points)), 1.02))
     axes.set_xlim(0, 1.03 * max(entry["step"] for entry in history))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     legend_below(figure, drawn)
     save(figure, path)
@@ -110,11 +121,12 @@ def write_report(
         metrics = next(reversed(result["metrics"].values()), {})
         draw_curve(folder.curve, history, curve_name(experiment, metrics))
     cells, notes = with_footnotes(result_rows(experiment, result))
-    rows = "\n".join(f"| {name.strip()} | {value} |" for name, value in cells)
+    rows = "\n".join(f"| {name.replace(INDENT, '&emsp;')} | {value} |" for name, value in cells)
     below = "".join(f"{mark} {note}\n\n" for mark, note in notes.items())
     sections = [part.page_section(folder.directory, result) for part in (*experiment.extras, experiment.workload)]
     kinds = ", ".join(f"`{config['kind']}`" for config in result["adapter"])
-    page = f"""# {result["experiment_name"]}
+    command = shlex.join(["python", "-m", "run_seq2seq", str(folder.config), "overwrite=true"])
+    page = f"""# {run_name(experiment)}
 
 Task `{result["task"]}`, base model `{result["model"]}`, adapter {kinds}.
 
@@ -125,9 +137,9 @@ Task `{result["task"]}`, base model `{result["model"]}`, adapter {kinds}.
 {below}{"![losses and metric by step](curve.png)" if trained else "Nothing was trained in this run."}
 
 {"".join(sections)}
-To repeat this run, from the project root:
+To repeat this run, from the folder in which it was started:
 
-    python run_seq2seq.py {folder.config} overwrite=true
+    {command}
 
 | file | contents |
 |---|---|

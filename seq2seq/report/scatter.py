@@ -1,7 +1,7 @@
 """The plot of metric against trainable parameters: the Pareto front, and a name or a number at each point.
 
-Up to MAX_NAMES methods have their names at their points. More have the number that they have in the table, and a key
-below the plot. Short dashes are the seeds, bars are one standard deviation.
+Up to MAX_NAMES methods with short names have these at their points. Others have the number that they have in the table,
+and a key below the plot. Short dashes are the seeds, bars are one standard deviation.
 """
 
 import itertools
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.drawing import legend_below, legend_height, new_figure, panels, save
-from seq2seq.report.labels import place_labels
+from seq2seq.drawing import WIDTH, legend_below, legend_height, new_figure, panels, save
+from seq2seq.report.labels import place_labels, width_of
 from seq2seq.report.methods import Method
 from seq2seq.report.parameter_axis import ParameterAxis
 from seq2seq.report.pareto_front import pareto_front
@@ -21,6 +21,9 @@ FORMATS = ("pdf", "svg")
 """What is written beside each PNG."""
 
 MAX_NAMES = 12
+MAX_NAME_WIDTH = 0.4
+"""Of a panel's width."""
+
 MAX_PANELS = 4
 FRONT = "#999999"
 
@@ -48,7 +51,9 @@ def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
     if not drawn:
         return False
     numbers = sorted({number for found in drawn.values() for number in found})
-    numbered = len(numbers) > MAX_NAMES
+    names = [methods[number - 1].label for number in numbers]
+    widest = MAX_NAME_WIDTH * WIDTH / min(len(drawn), 2)
+    numbered = len(numbers) > MAX_NAMES or any(width_of(name) > widest for name in names)
     key = {}
     if numbered:
         for number in numbers:

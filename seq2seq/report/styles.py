@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
+from seq2seq.report.names import rank_of
+
 FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
     "tensor trains": (
         "o",
@@ -71,7 +73,7 @@ def method_styles(methods: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str,
 def method_style(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Colour and marker of a method."""
     colour, marker, prefixes = base_style(settings)
-    colour = shade(colour, settings.get(f"{prefixes[0]}rank"))
+    colour = shade(colour, rank_of(settings, prefixes[0]))
     face = "white" if len(prefixes) > 1 else colour
     return {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": 8 if marker == "*" else 5}
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from seq2seq.metric_names import mean_name
 from seq2seq.report.collect import Run
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import COSTS, Method
 from seq2seq.report.paired import paired_difference, reference_of
+from seq2seq.tasks.metric_names import mean_name
 
 RATIOS = ("trainable_parameters", "adapter_bytes", "step_ms", "peak_memory_mib")
 """The COSTS that are compared with full fine-tuning."""
@@ -26,9 +26,10 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: its title, header and rows, and footnotes by mark."""
+    """A table of text: its title on a page, its caption in a paper, header and rows, and footnotes by mark."""
 
     title: str
+    caption: str
     header: list[str]
     rows: list[list[str]]
     notes: dict[str, str] = field(default_factory=dict)
@@ -116,25 +117,30 @@ def runs_frame(runs: Sequence[Run], methods: Sequence[Method]) -> pd.DataFrame:
     return pd.DataFrame(rows).convert_dtypes()
 
 
-def method_table(title: str, methods: Sequence[Method], all_methods: Sequence[Method]) -> Table:
-    """Make the table of the methods of one backbone; full fine-tuning is looked up in ``all_methods``."""
+def method_table(title: str, methods: Sequence[Method], all_methods: Sequence[Method], digits: int = 4) -> Table:
+    """Make the table of the methods of one backbone; full fine-tuning is looked up in ``all_methods``.
+
+    Args:
+        title: which training rows they have.
+        digits: decimals of metrics.
+    """
     tasks = tasks_of(methods)
     heads = [f"{task} ({task_metric(methods, task)})" for task in tasks]
     average = ["average"] if len(tasks) > 1 else []
-    header = ["", "method", *heads, *average, "trainable parameters", "share", "adapter bytes"]
+    header = ["", "method", "seeds", *heads, *average, "trainable parameters", "share", "adapter bytes"]
     header += ["ms per step", "training tensors MiB", "peak MiB"]
     compared = any(full_fine_tuning_of(method, task, all_methods) for method in methods for task in method.groups)
     header += ["parameters ×", "bytes ×", "time ×", "memory ×"] if compared else []
     rows, footnotes = [], Footnotes()
     for place, method in enumerate(methods, 1):
         scores = {task: method.score(task) for task in tasks}
-        row = [str(place), method.label]
+        row = [str(place), method.label, seeds_of([method])]
         for task, score in scores.items():
             note = None if score is None else method.groups[task].note(task)
-            row.append(DASH if score is None else f"{score}{footnotes.mark(note)}")
+            row.append(DASH if score is None else f"{score.text(digits)}{footnotes.mark(note)}")
         if average:
             score, found = method.average(), sum(score is not None for score in scores.values())
-            whole = DASH if score is None else str(score)
+            whole = DASH if score is None else score.text(digits)
             row.append(whole if found in (0, len(tasks)) else f"{whole} ({found} of {len(tasks)})")
         formats = {"trainable_parameters": ",.0f", "share": ".3%", "adapter_bytes": ",.0f"}
         formats |= {"step_ms": ",.1f", "training_tensors_mib": ",.1f", "peak_memory_mib": ",.0f"}
@@ -142,10 +148,25 @@ def method_table(title: str, methods: Sequence[Method], all_methods: Sequence[Me
         if compared:
             row += [format_cell(mean_ratio(method, cost, all_methods), ".3g") for cost in RATIOS]
         rows.append(row)
-    return Table(title, header, rows, footnotes.by_mark)
+    seeds = seeds_of(methods)
+    spread = "one seed" if seeds == "1" else f"mean ± standard deviation over {seeds} seeds"
+    caption = f"{split_name(methods)} metric, {spread}"
+    return Table(title, caption, header, rows, footnotes.by_mark)
 
 
-def difference_table(methods: Sequence[Method], reference: str | None = None) -> Table | None:
+def seeds_of(methods: Iterable[Method]) -> str:
+    """The number of runs behind each result: "3", or "2–3" if it differs between methods or tasks."""
+    counts = sorted({len(group.runs) for method in methods for group in method.groups.values()})
+    return "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+
+
+def split_name(methods: Iterable[Method]) -> str:
+    """The split on which these methods were measured."""
+    splits = {group.split for method in methods for group in method.groups.values()}
+    return " or ".join(sorted(splits)).capitalize()
+
+
+def difference_table(methods: Sequence[Method], reference: str | None = None, digits: int = 4) -> Table | None:
     """Make the table of paired differences to one of these methods; None if no other has a seed in common with it."""
     compared = reference_of(methods, reference)
     tasks = tasks_of(methods)
@@ -155,8 +176,10 @@ def difference_table(methods: Sequence[Method], reference: str | None = None) ->
     for method in methods:
         differences = [paired_difference(method, compared, column) for column in columns]
         if method is not compared and any(differences):
-            rows.append([method.label, *(DASH if found is None else str(found) for found in differences)])
-    return Table(f"Paired differences to {compared.label}", header, rows) if rows else None
+            rows.append([method.label, *(DASH if found is None else found.text(digits) for found in differences)])
+    title = f"Paired differences to {compared.label}"
+    caption = f"{title} in the {split_name(methods).lower()} metric, mean ± standard error (number of seeds)"
+    return Table(title, caption, header, rows) if rows else None
 
 
 def task_metric(methods: Sequence[Method], task: str) -> str:
@@ -184,6 +207,11 @@ def average_name(methods: Sequence[Method], tasks: Sequence[str]) -> str:
 
 
 def heading(methods: Sequence[Method], tasks: Sequence[str]) -> str:
-    """The title of a plot: its task, and the number of training rows of its methods if that is limited."""
+    """The title of a plot: its task, and the number of training rows of its methods."""
+    return f"{tasks[0] if len(tasks) == 1 else 'mean over tasks'}, {rows_heading(methods)}"
+
+
+def rows_heading(methods: Sequence[Method]) -> str:
+    """The number of training rows of the methods of a plot, in words."""
     rows = methods[0].train_rows
-    return f"{tasks[0] if len(tasks) == 1 else 'mean over tasks'}{f', {rows:,} training rows' if rows else ''}"
+    return f"{rows:,} training rows" if rows else "all training rows"

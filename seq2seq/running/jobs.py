@@ -132,6 +132,7 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
             if outcome.state == "failed":
                 bar.write(f"{cell_name(outcome.experiment)} failed: {outcome.sentence}", file=sys.stderr)
             bar.update()
+        bar.set_postfix_str("")
     return [outcomes[cell.run.directory] for cell in cells]
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from adapters import CheckpointError, ConfigurationError, MergeError
 from adapters.tables import render_table
 from seq2seq.experiment import Experiment
+from seq2seq.report.footnotes import Footnotes
+from seq2seq.report.run_page import curve_name
 from seq2seq.run_folder import RunFolder, write_json
 from seq2seq.run_lock import owned
 
@@ -57,29 +59,38 @@ def cell_name(cell: Experiment) -> str:
     return "/".join(cell.run.directory.parts[-2:])
 
 
-def main_metric(result: dict[str, Any]) -> float | None:
-    """average_metrics on the test split, else on the validation split."""
-    split = next((split for split in ("test", "validation") if split in result["metrics"]), None)
-    return None if split is None else result["metrics"][split]["average_metrics"]
+def compared_metrics(outcome: Outcome) -> tuple[str, dict[str, float | None]] | None:
+    """The test split, or the validation split if there is no test, and its metrics; None for neither."""
+    metrics = {} if outcome.result is None else outcome.result["metrics"]
+    split = next((split for split in ("test", "validation") if split in metrics), None)
+    return None if split is None else (split, metrics[split])
 
 
 def cells_table(outcomes: Sequence[Outcome]) -> str:
-    """A table of runs: name, state, metric, trainable parameters, seconds; below it the reasons of failures."""
-    rows = []
+    """A table of runs: name, state, metric, trainable parameters, seconds; below it footnotes and why runs failed."""
+    rows, footnotes, metric_names = [], Footnotes(), set()
     for outcome in outcomes:
-        metric = None if outcome.result is None else main_metric(outcome.result)
+        compared, metric = compared_metrics(outcome), "-"
+        if compared is not None:
+            split, metrics = compared
+            workload, value = outcome.experiment.workload, metrics["average_metrics"]
+            metric_names.add(f"{split} {curve_name(outcome.experiment, metrics)}")
+            mark = footnotes.mark(workload.note(metrics, "average_metrics"))
+            metric = "not finite" if value is None else f"{value:.4f}{mark}"
         trainable = None if outcome.result is None else outcome.result["parameters"]["trainable_parameters"]
         rows.append(
             [
                 cell_name(outcome.experiment),
                 outcome.state,
-                "-" if metric is None else f"{metric:.4f}",
+                metric,
                 "-" if trainable is None else f"{trainable:,}",
                 "-" if outcome.seconds is None else f"{outcome.seconds:.1f}",
             ]
         )
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("finished", "kept", "failed")}
     title = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    table = render_table(f"Runs: {title}", ["run", "state", "metric", "trainable", "seconds"], rows)
+    head = metric_names.pop() if len(metric_names) == 1 else "metric"
+    table = render_table(f"Runs: {title}", ["run", "state", head, "trainable", "seconds"], rows)
+    notes = [f"{mark} {note}" for mark, note in footnotes.by_mark.items()]
     failed = [f"{cell_name(o.experiment)}: {o.sentence}" for o in outcomes if o.state == "failed"]
-    return "\n".join([table, *([""] if failed else []), *failed])
+    return "\n\n".join(filter(None, [table, "\n".join(notes), "\n".join(failed)]))

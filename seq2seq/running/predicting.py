@@ -24,10 +24,10 @@ from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.configuration.rules import check_ranges
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
-from seq2seq.metric_names import metric_name
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, write_text
 from seq2seq.running.trial import check_by_trial
+from seq2seq.tasks.metric_names import metric_name
 from seq2seq.workload import Evaluation, Prepared
 
 NOT_COMPILED = {"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None}

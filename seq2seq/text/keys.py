@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from transformers import Seq2SeqTrainingArguments
 
 from seq2seq import PROJECT, SPLITS
-from seq2seq.data_names import data_set_name
+from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.described import DescribedTasks
 from seq2seq.tasks.metrics import average_over_tasks
 from seq2seq.tasks.mixing import Mixture
@@ -143,6 +143,13 @@ class TextKeys(Workload):
             return self.file_keys
         lacking = [(split, spec) for split in SPLITS for spec in self.specs if spec.files and split not in spec.files]
         return {split: f"tasks.{spec.name}.files.{split}" for split, spec in lacking}
+
+    @classmethod
+    def own_file_keys(cls, config: Mapping[str, Any]) -> dict[str | None, Mapping[str, str]]:
+        names = (config.get("mixture") or {}).get("tasks") or [config.get("task_name")]
+        described = [name for name in names if name in (config.get("tasks") or {})]
+        keys = {name: {split: f"tasks.{name}.files.{split}" for split in SPLITS} for name in described}
+        return keys | ({None: cls.file_keys} if names == [None] else {})
 
     @property
     def metric_names(self) -> Collection[str]:

@@ -1,6 +1,9 @@
 """Fixtures that write run folders as a finished, failed or stopped run leaves them."""
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -79,6 +82,19 @@ def write_run_folder(
     if failure is not None:
         (folder / "failure.json").write_text(json.dumps({"sentence": failure, "time": "2026-01-01T00:00:00+00:00"}))
     return folder
+
+
+def assert_fits(tables: str, folder: Path) -> None:
+    """Set LaTeX tables, if there is a pdflatex here: no error, nothing wider than a line."""
+    if shutil.which("pdflatex") is None:
+        return
+    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tables}\end{{document}}"
+    (folder / "page.tex").write_text(page, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log
+    assert not re.findall(r"Overfull \\hbox.*", log)
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ def test_a_score_is_mean_and_standard_deviation(values):
 
 
 def test_one_run_has_no_deviation():
-    assert str(Score.of([0.5])) == "0.5000"
-    assert str(Score.of([0.4, 0.6])) == "0.5000 ± 0.1414"
+    assert Score.of([0.5]).text() == "0.5000"
+    assert Score.of([0.4, 0.6]).text() == "0.5000 ± 0.1414"
+    assert Score.of([0.64949]).text(3) == "0.649"  # rounded once
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_group(write_run, methods):

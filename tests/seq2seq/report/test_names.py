@@ -28,6 +28,9 @@ def test_cores_are_named_by_their_places(cores, d, phrase):
     [
         ("learning_rate", 0.01, "learning rate 0.01"),
         ("max_steps", 200, "200 steps"),
+        ("max_steps", 1000000, "1000000 steps"),
+        ("warmup_steps", 20.0, "warmup steps 20"),
+        ("weight_decay", 0.123456789, "weight decay 0.123456789"),
         ("adapter.format", "tensor_ring", "tensor ring"),
         ("adapter.trainable", False, "frozen"),
         ("bf16", False, "not bf16"),
@@ -66,4 +69,8 @@ def test_a_chosen_setting_is_named():
         flat(kind="tt_lora", scaling=16.0),
         flat(kind="tt_lora", dropout=0.1),
     ]
-    assert method_labels(settings) == ["tt_lora r8", "tt_lora r8, scaling 16.0", "tt_lora r8, dropout 0.1"]
+    assert method_labels(settings) == ["tt_lora r8", "tt_lora r8, scaling 16", "tt_lora r8, dropout 0.1"]
+
+
+def test_the_rank_of_peft_is_a_rank():
+    assert method_labels([flat(kind="peft:LORA", r=2), flat(kind="peft:LORA", r=4)]) == ["peft:LORA r2", "peft:LORA r4"]

@@ -82,7 +82,7 @@ def test_a_learning_curve_is_the_mean_with_a_band_over_seeds(write_run, methods,
     band = axes.collections[0].get_paths()[0].vertices
     final = band[band[:, 0] == 20][:, 1]
     np.testing.assert_allclose([final.min(), final.max()], 0.6 + np.array([-1, 1]) * np.std(values, ddof=1))
-    assert axes.get_title() == "rte"
+    assert axes.get_title() == "rte, all training rows"
 
 
 def test_low_resource_curves_end_at_all_rows(write_run, methods, drawn, tmp_path):
@@ -97,7 +97,7 @@ def test_low_resource_curves_end_at_all_rows(write_run, methods, drawn, tmp_path
     assert axes.get_ylabel() == "accuracy"
 
 
-def test_memory_of_several_methods_is_a_line_each_in_a_panel_for_each_part(write_run, methods, drawn, tmp_path):
+def test_memory_of_several_methods_is_a_marker_each_in_a_panel_for_each_part(write_run, methods, drawn, tmp_path):
     write_run("run", 0.5)
     write_run("other", 0.4, adapter=[{"kind": "bitfit"}])
     assert plots.draw_memory(tmp_path / "plot.png", methods())
@@ -181,6 +181,62 @@ def test_legends_do_not_cover_curves(write_run, methods, drawn, tmp_path):
         assert box.x1 <= figure.bbox.x1
 
 
-def test_styles_are_distinct():
-    styles = drawing.styles_of([str(number) for number in range(40)])
-    assert len({tuple(style.values()) for style in styles.values()}) == 40
+@pytest.mark.parametrize(
+    ("tasks", "length", "numbered"),
+    [(["rte"], 12, False), (["rte"], 90, True), (["rte", "cola"], 20, False), (["rte", "cola"], 50, True)],
+)
+def test_a_name_too_wide_for_its_panel_is_in_the_key(tasks, length, numbered, write_run, methods, drawn, tmp_path):
+    name = f"{'name_' * 20}"[:length]
+    write_run("other", 0.5, 1000, adapter=[{"kind": "other"}])
+    for task in tasks:
+        write_run(f"long-{task}", 0.6, 1000, task_name=task, adapter=[{"kind": name}])
+    assert plots.draw_metric_by_parameters(tmp_path / "plot.png", methods())
+    (figure,) = drawn
+    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert shown == ({"1", "2"} if numbered else {name, "other"})
+    assert all(axes.get_window_extent().width > 0.7 * figure.bbox.width / len(figure.axes) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("length", [20, 109, 111, 300])
+def test_a_legend_fits_into_the_page(length, write_run, methods, drawn, tmp_path):
+    for number in range(2):
+        write_run(
+            f"a{number}",
+            0.5 + number / 100,
+            100 + number,
+            adapter=[{"kind": f"{'a word ' * 99}"[:length] + str(number)}],
+        )
+    for draw in (plots.draw_metric_by_parameters, plots.draw_learning_curves, plots.draw_memory):
+        assert draw(tmp_path / "plot.png", methods())
+    for figure in drawn:
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0
+        assert all(axes.get_window_extent().height > 150 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("draw", [plots.draw_metric_by_parameters, plots.draw_learning_curves, plots.draw_memory])
+@pytest.mark.parametrize("kinds", [["bitfit"], ["bitfit", "phm"]])
+@pytest.mark.parametrize(("rows", "words"), [(1234, "1,234 training rows"), (None, "all training rows")])
+def test_the_number_of_rows_is_in_the_title(rows, words, kinds, draw, write_run, methods, drawn, tmp_path):
+    for kind in kinds:
+        write_run(kind, 0.5, max_train_samples=rows, adapter=[{"kind": kind}])
+    assert draw(tmp_path / "plot.png", methods())
+    titles = [drawn[0].get_suptitle(), *(axes.get_title() for axes in drawn[0].axes)]
+    assert any(words in title for title in titles)
+
+
+def test_markers_at_zero_are_inside_the_memory_plot(write_run, methods, drawn, tmp_path):
+    for kind in ("bitfit", "phm"):
+        write_run(kind, 0.5, adapter=[{"kind": kind}])
+    plots.draw_memory(tmp_path / "plot.png", methods())
+    assert all(axes.get_xlim()[0] < 0 for axes in drawn[0].axes)
+    assert {line.get_linestyle() for axes in drawn[0].axes for line in axes.lines} == {"None"}
+
+
+def test_the_memory_of_one_method_has_its_name_as_title(write_run, methods, drawn, tmp_path):
+    write_run("run", 0.5)
+    plots.draw_memory(tmp_path / "plot.png", methods())
+    assert drawn[0].get_suptitle() == "tt_lora r4, all training rows"
+    assert not drawn[0].legends

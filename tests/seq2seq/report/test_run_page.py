@@ -1,5 +1,8 @@
 """The table, the curve and the page of a run."""
 
+import shlex
+from dataclasses import replace
+
 import pytest
 from matplotlib.image import imread
 
@@ -89,7 +92,7 @@ def test_zeros_that_are_no_correlation_have_footnotes(experiment, tmp_path):
     )
     write_report(experiment, RunFolder(tmp_path), result, HISTORY)
     page = RunFolder(tmp_path).readme.read_text()
-    assert "| same adapter, random backbone | Spearman 0.0000† |" in page
+    assert "| &emsp;same adapter, random backbone | Spearman 0.0000† |" in page
     assert "\n\n‡ no answer is one of the labels\n\n" in page
 
 
@@ -127,7 +130,38 @@ def test_the_page_shows_the_table_and_the_curve(experiment, tmp_path):
     assert folder.curve.is_file()
     assert "![losses and metric by step](curve.png)" in page
     for name, value in ROWS.items():
-        assert f"| {name.strip()} | {value} |" in page
+        assert f"| {name.replace('  ', '&emsp;')} | {value} |" in page
+
+
+def test_baselines_are_below_the_metric(experiment):
+    names = [name for name, _ in result_rows(experiment, RESULT)]
+    assert names[:3] == ["test accuracy", "  always the most frequent answer", "test answers that are not labels"]
+
+
+@pytest.mark.parametrize(("sweep", "name"), [(None, "{}"), ("two", "two/{}")])
+def test_a_cell_is_named_with_its_sweep(sweep, name, experiment, tmp_path):
+    folder, name = RunFolder(tmp_path), name.format(experiment.run.experiment_name)
+    cell = replace(experiment, sweep=sweep)
+    write_report(cell, folder, RESULT, HISTORY)
+    assert folder.readme.read_text().startswith(f"# {name}\n")
+    assert result_table(cell, RESULT).startswith(f"{name}: rte")
+
+
+def test_the_command_that_repeats_a_run_is_quoted(experiment, tmp_path):
+    folder = RunFolder(tmp_path / "my $HOME's runs")
+    folder.directory.mkdir()
+    write_report(experiment, folder, RESULT, HISTORY)
+    (line,) = [line for line in folder.readme.read_text().splitlines() if "overwrite=true" in line]
+    assert shlex.split(line) == ["python", "-m", "run_seq2seq", str(folder.config), "overwrite=true"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
+def test_steps_are_whole_numbers(steps, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(run_page, "save", lambda figure, path: figures.append(figure))
+    history = [{"step": step, "loss": 2.0} for step in range(1, steps + 1)]
+    draw_curve(tmp_path / "curve.png", [*history, {"step": steps, "eval_loss": 1.0, "eval_average_metrics": 0.5}], "F1")
+    assert all(tick == round(tick) for axes in figures[0].axes for tick in axes.get_xticks())
 
 
 def test_a_run_without_training_has_no_curve(experiment, tmp_path):

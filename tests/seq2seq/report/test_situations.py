@@ -9,6 +9,7 @@ from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.report.page import write_comparison
 from seq2seq.report.tables import method_table
+from tests.seq2seq.report.conftest import assert_fits
 from tests.seq2seq.report.situations import KINDS, SITUATIONS, own_data, thirty_methods
 
 
@@ -16,6 +17,7 @@ from tests.seq2seq.report.situations import KINDS, SITUATIONS, own_data, thirty_
 def test_every_situation_has_a_report_that_names_its_metric(name, tmp_path):
     SITUATIONS[name](tmp_path / "runs")
     write_comparison(tmp_path / "runs", tmp_path / "report")
+    assert_fits((tmp_path / "report" / "results.tex").read_text(), tmp_path)
     page = (tmp_path / "report" / "report.md").read_text()
     assert "average_metrics" not in page
     assert "own_files" not in page
@@ -55,7 +57,7 @@ def test_constant_answers_have_a_footnote(tmp_path):
     methods = methods_of(collect_runs(tmp_path))
     table = method_table("All training rows", methods, methods)
     assert len(table.rows) == len(KINDS)
-    assert table.rows[-1][1:4] == ["layer_norm, frozen", "0.0000 ± 0.0000†", "0.0000 ± 0.0000†"]
+    assert table.rows[-1][1:5] == ["layer_norm, frozen", "3", "0.0000 ± 0.0000†", "0.0000 ± 0.0000†"]
     assert sum("†" in cell for row in table.rows for cell in row) == 2
     assert table.notes == {"†": "all answers are equal; the correlation is then reported as 0"}
 

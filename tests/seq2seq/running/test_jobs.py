@@ -99,7 +99,10 @@ def test_the_bar_shows_the_latest_losses_of_the_runs_that_go_on(cells, stub, mon
     monkeypatch.setattr(jobs, "latest_losses", notice)
     outcomes = run_cells(cells[:2], jobs=2, run=stub.log_a_loss)
     assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
-    assert "0/2" in capsys.readouterr().err.split("seed-0 step 20 loss 0.500, seed-1 step 20 loss 1.500")[0]
+    shown = capsys.readouterr().err
+    assert "0/2" in shown.split("seed-0 step 20 loss 0.500, seed-1 step 20 loss 1.500")[0]
+    assert "2/2" in shown.split("\r")[-1]
+    assert "loss" not in shown.split("\r")[-1]
 
 
 def test_a_run_that_fails_in_any_way_stops_no_other(cells, stub):

@@ -10,11 +10,10 @@ METRIC_NAMES = {
     "matthews": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "bleu": "BLEU",
+    "squad_f1": "SQuAD F1",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
 }
 """Metrics whose names are more than their keys without underscores."""
 

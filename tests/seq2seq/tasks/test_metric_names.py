@@ -2,7 +2,7 @@
 
 import pytest
 
-from seq2seq.metric_names import mean_name, metric_name
+from seq2seq.tasks.metric_names import mean_name, metric_name
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seq2seq.data_names import data_set_name, data_set_names
+from seq2seq.tasks.data_names import data_set_name, data_set_names
 
 
 @pytest.mark.parametrize(
