@@ -4,6 +4,7 @@
     collect         finds and reads the run folders below a directory: finished, failed, unfinished
     settings        configurations as flat settings that can be compared
     methods         aggregates runs over seeds into groups, and groups over tasks into methods
+    task_names      which results are of one task, and what it is called
     names           what methods and their settings are called
     paired          differences between methods, seed by seed
     tables          methods and runs as data frames and as cells of text; ``latex`` writes them for a paper

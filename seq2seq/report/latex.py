@@ -40,10 +40,12 @@ SIZES = {"small": 0.925, "footnotesize": 0.85, "scriptsize": 0.8}
 """Font sizes, with the width of Computer Modern relative to that at 10 points."""
 
 CHARACTERS = {
-    **dict.fromkeys("ijl.,:;'|_", 3.1),
-    **dict.fromkeys(" tfrsecI()[]-/", 4.4),
-    **dict.fromkeys("0123456789†‡§¶", 5.05),
-    **dict.fromkeys("mwMW%±×–", 8.4),
+    **dict.fromkeys("ijl.,:;'|_ ", 3.4),
+    **dict.fromkeys("trfsI()[]-/", 4.0),
+    **dict.fromkeys("ecz†‡§¶", 4.5),
+    **dict.fromkeys("0123456789", 5.0),
+    **dict.fromkeys("±×–", 7.8),
+    **dict.fromkeys("mwMW%", 8.4),
     **dict.fromkeys("ABCDEFGHKLNOPQRSTUVXYZ&", 7.7),
 }
 """Widths of characters at 10 points, rounded up; others have 5.6, a minus sign of a number 7.8."""

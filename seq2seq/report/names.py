@@ -1,8 +1,4 @@
-"""The names of methods and metrics in tables and plots.
-
-method_labels    "tt_lora r4, shared middle core": kinds and ranks, and the settings in which methods differ
-metric_name      "Spearman", "mean of F1 and accuracy"
-"""
+"""The names of methods: "tt_lora r4, shared middle core" has kinds, ranks, and the settings in which methods differ."""
 
 import json
 from collections import defaultdict

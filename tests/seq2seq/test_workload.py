@@ -60,7 +60,7 @@ def test_a_run_finds_the_least_squares_solution(values, tmp_path):
     errors = [(record["prediction"] - record["target"]) ** 2 for record in records]
     assert sum(errors) / len(errors) == pytest.approx(result["metrics"]["test"]["mse"])
     page = (folder / "README.md").read_text()
-    assert "| always the mean | mse" in page
+    assert "| &emsp;always the mean | mse" in page
     assert "vectors per second" in page
     assert json.loads((folder / "config.json").read_text())["workload"] == "vectors"
 
