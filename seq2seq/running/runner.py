@@ -45,7 +45,8 @@ def run_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
-    folder.check(experiment)
+    if is_main_process():  # whose refusal, said once, ends the others
+        folder.check(experiment)
     if folder.is_finished(experiment):
         logger.warning("The run in %s is finished and kept; set overwrite=true to do it again.", folder.directory)
         return folder.read_result()
