@@ -54,7 +54,7 @@ setup(
         "evaluate>=0.4.4",
         "filelock>=4.1",  # before it, a process that waits empties the file that names the owner
         "huggingface_hub>=1.31",
-        "jinja2>=3.1",
+        "jinja2>=3.1.5",  # as pandas demands of it for tables in LaTeX
         "matplotlib>=3.10.7",
         "numpy>=2",  # the newest pyarrow, on which datasets rests, needs it
         "omegaconf>=2.3",

@@ -1,14 +1,20 @@
 """Training arguments that a library cannot use are refused before anything is written."""
 
 import json
+from dataclasses import fields
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from run_seq2seq import main
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
+
+NAMES = {field.name for field in fields(TrainingArguments)}
+CHECKPOINTING = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in NAMES)
+"""The name that this version of transformers has for it."""
 
 # (training arguments, words that the sentence must have)
 CASES = {
@@ -44,10 +50,10 @@ CASES = {
         ["dataloader_multiprocessing_context", "thread"],
     ),
     "arguments of activation checkpointing": (
-        {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrantt": False}},
-        ["activation_checkpointing_kwargs", "use_reentrantt"],
+        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrantt": False}},
+        [f"{CHECKPOINTING}_kwargs", "use_reentrantt"],
     ),
-    "no layer to checkpoint": ({"activation_checkpointing_kwargs": {"every_n_layers": 0}}, ["every_n_layers"]),
+    "no layer to checkpoint": ({f"{CHECKPOINTING}_kwargs": {"every_n_layers": 0}}, ["every_n_layers"]),
     "no full batch": (
         {"dataloader_drop_last": True, "per_device_train_batch_size": 97},
         ["dataloader_drop_last", "96 rows", "97"],
