@@ -24,7 +24,7 @@ from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
-from seq2seq.tasks.hub import model_is_on_hub
+from seq2seq.text.backbone import only_local
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 """Files of which a tokenizer has at least one; without any, transformers would make an empty tokenizer."""
@@ -85,21 +85,17 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
 def _load_base(base: str) -> PreTrainedModel:
     with refusing("base", base):
         return AutoModelForSeq2SeqLM.from_pretrained(
-            base, local_files_only=_only_local(base), use_safetensors=True, trust_remote_code=False
+            base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False
         )
 
 
 def _tokenizer(base: str) -> object | None:
     """The tokenizer of the base model, or None if it has none."""
-    local = {"local_files_only": _only_local(base)}
+    local = {"local_files_only": only_local(base)}
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     if not any(cached_file(base, name, **local, **quiet) for name in VOCABULARIES):
         return None
     return AutoTokenizer.from_pretrained(base, trust_remote_code=False, **local)
-
-
-def _only_local(base: str) -> bool:
-    return Path(base).is_dir() or not model_is_on_hub(base)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,6 @@ TRAINER = (
     "torch_compile_backend",
     "torch_compile_mode",
     "neftune_noise_alpha",
-    "debug",
     "skip_memory_metrics",
 )
 LOADER = (

@@ -47,7 +47,7 @@ def low_resource(root: Path) -> None:
 
 
 def own_data(root: Path) -> None:
-    """Two data sets of one's own, the first with and without a shared core and with more training rows."""
+    """Two custom data sets, the first with and without a shared core and with more training rows."""
     for data, shared, train in (
         ("reviews", [], "train"),
         ("reviews", [1], "train"),
