@@ -24,7 +24,7 @@ from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
-from seq2seq.text.backbone import only_local
+from seq2seq.tasks.hub import only_local
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 """Files of which a tokenizer has at least one; without any, transformers would make an empty tokenizer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 from huggingface_hub import HfApi
 
@@ -22,3 +23,8 @@ def hub_error(query: Callable[..., object], name: str) -> Exception | None:
     except Exception as error:  # any failure on the way to the hub means that ``name`` is not available now
         return error
     return None
+
+
+def only_local(location: str) -> bool:
+    """Whether ``location`` is a directory, or a name that only the cache can have."""
+    return Path(location).is_dir() or not model_is_on_hub(location)

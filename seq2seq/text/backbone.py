@@ -3,13 +3,11 @@
 If the hub does not answer one quick question, only the cache is asked; transformers would try for most of a minute.
 """
 
-from pathlib import Path
-
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from seq2seq.errors import refusing
-from seq2seq.tasks.hub import model_is_on_hub
+from seq2seq.tasks.hub import only_local
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 
@@ -42,8 +40,3 @@ def load_backbone(location: str, dtype: str, random: bool = False) -> T5ForCondi
             config = T5Config.from_pretrained(location, local_files_only=local)
             return T5ForConditionalGeneration(config).to(getattr(torch, dtype))
         return T5ForConditionalGeneration.from_pretrained(location, local_files_only=local, dtype=getattr(torch, dtype))
-
-
-def only_local(location: str) -> bool:
-    """Whether ``location`` is a directory, or a name that only the cache can have."""
-    return Path(location).is_dir() or not model_is_on_hub(location)
