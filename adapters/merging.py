@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from adapters.base.kept_base import MergeError, check_finite, check_linear_adapter
+from adapters.base.kept_base import check_finite, check_linear_adapter, check_untied
 from adapters.base.mergeable import Mergeable
 
 
@@ -69,24 +69,8 @@ def merged_tensors(model: nn.Module) -> list[tuple[str, Mergeable, dict[str, Ten
         weights = module.merged_weights()
         check_finite(weights.values(), f"at {path}")
         planned.append((path, module, weights))
-    _check_untied(model, planned)
+    check_untied(model, ((path, getattr(host, name)) for path, host, weights in planned for name in weights))
     return planned
-
-
-def _check_untied(model: nn.Module, planned: list[tuple[str, Mergeable, dict[str, Tensor]]]) -> None:
-    """Check that no other module would get a merged weight too, because it holds the same Parameter."""
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    for path, module, weights in planned:
-        for name in weights:
-            tied = names.get(getattr(module, name), [])
-            if len(tied) > 1:
-                other = next(other for other in tied if other != f"{path}.{name}")
-                raise MergeError(
-                    f"A merged weight belongs to one module alone; got {path}.{name}, which is tied to {other}: "
-                    "evaluate it unmerged, or untie the two before adapters are attached."
-                )
 
 
 def unmerge(model: nn.Module) -> None:

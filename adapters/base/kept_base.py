@@ -98,3 +98,25 @@ def check_linear_adapter(adapter: nn.Module, where: str) -> None:
             f"Only linear adapters have a dense weight to merge; got {where}, which {reason}: evaluate it unmerged, or "
             "train an adapter without an activation, such as tt_lora with core_activation=None."
         )
+
+
+def check_untied(model: nn.Module, merged: Iterable[tuple[str, nn.Parameter]]) -> None:
+    """Check that no other module would get a merged weight too, because it holds the same Parameter.
+
+    Args:
+        model: the model with its adapters.
+        merged: the path of each module, and its Parameter that a merge changes.
+
+    Raises:
+        MergeError: one is tied to that of another module.
+    """
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    for path, parameter in merged:
+        other = next((name for name in names.get(parameter, ()) if not name.startswith(f"{path}.")), None)
+        if other is not None:
+            raise MergeError(
+                f"A merged weight belongs to one module alone; got that of {path}, which is tied to {other}: evaluate "
+                "it unmerged, or untie the two before adapters are attached."
+            )

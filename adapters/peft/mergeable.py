@@ -14,7 +14,7 @@ import torch
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from adapters.base.kept_base import MergeError, check_linear_adapter
+from adapters.base.kept_base import MergeError, check_linear_adapter, check_untied
 from adapters.peft.linear import TensorTrainPeftLinear
 
 
@@ -28,11 +28,11 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
     Raises:
         MergeError: it cannot. The model is unchanged.
     """
-    holders = _holders(model)
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftLinear)}
+    changed = {path: layer for path, layer in layers.items() if _to_merge(layer, names)}
+    check_untied(model, ((path, layer.get_base_layer().weight) for path, layer in changed.items()))
     for path, layer in model.named_modules():
-        if isinstance(layer, TensorTrainPeftLinear):
-            if _to_merge(layer, names):
-                _check_untied(path, holders[layer.get_base_layer().weight])
+        if path in layers:
             _check_layer(path, layer, names, safe_merge, unload)
         elif unload and names is not None and isinstance(layer, AuxiliaryTrainingWrapper):
             _check_whole_module(path, layer, names)
@@ -56,24 +56,6 @@ def _to_merge(layer: TensorTrainPeftLinear, names: Sequence[str] | None) -> list
     """The adapters of a layer that a merge of ``names`` adds to its weight."""
     wanted = layer.active_adapters if names is None else names
     return [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
-
-
-def _holders(model: nn.Module) -> dict[nn.Parameter, list[str]]:
-    """The names under which modules hold each parameter: several for one that is tied."""
-    holders: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        holders.setdefault(parameter, []).append(name)
-    return holders
-
-
-def _check_untied(path: str, names: list[str]) -> None:
-    """Check that no other module would get the merged weight too, because it holds the same Parameter."""
-    other = next((name for name in names if not name.startswith(f"{path}.")), None)
-    if other is not None:
-        raise MergeError(
-            f"A merged weight belongs to one module alone; got {path}, whose weight is tied to {other}: evaluate it "
-            "unmerged, or untie the two first."
-        )
 
 
 def _check_layer(

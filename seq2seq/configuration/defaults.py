@@ -7,6 +7,8 @@ saved adapter without rows to train on is evaluated only.
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import TrainingArguments
+
 from seq2seq.experiment import RunArguments
 from seq2seq.workload import Workload
 
@@ -29,10 +31,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 }
 
 
-SAVE_STEPS = 500
-"""transformers' default of save_steps."""
-
-
 def with_training_defaults(values: Mapping[str, Any], run: RunArguments, workload: Workload) -> dict[str, Any]:
     """``values`` with the defaults of the training arguments that are not among them."""
     splits = workload.splits
@@ -47,7 +45,7 @@ def with_training_defaults(values: Mapping[str, Any], run: RunArguments, workloa
         "load_best_model_at_end": eval_strategy != "no",
     }
     every = values.get("eval_steps")
-    if eval_strategy == "steps" and isinstance(every, int) and every > 0 and SAVE_STEPS % every:
+    if eval_strategy == "steps" and isinstance(every, int) and every > 0 and TrainingArguments.save_steps % every:
         depending["save_steps"] = every  # the best checkpoint can be loaded only if each was evaluated
     if not has_validation:
         values = {key: value for key, value in values.items() if key != "eval_strategy"}
