@@ -6,7 +6,8 @@ import pytest
 
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.run_folder import read_earlier
+from seq2seq.run_folder import RunFolder, read_earlier
+from seq2seq.running.outcomes import write_failure
 from seq2seq.running.runner import run_experiment
 
 
@@ -34,6 +35,19 @@ def test_a_run_with_a_checkpoint_may_not(values, tmp_path, stop_at, monkeypatch)
     monkeypatch.undo()
     with pytest.raises(ConfigurationError, match=r"'learning_rate' must equal that of the run"):
         run_experiment(read_experiment({**values, "learning_rate": 0.02}))
+
+
+def test_opening_and_noting_a_failure_leave_another_run_alone(values, tmp_path):
+    """As for a worker whose folder another command has filled since the runs of a sweep were checked."""
+    run_experiment(read_experiment({**values, "num_train_epochs": 1, "learning_rate": 0.02}))
+    folder = RunFolder(tmp_path / "outputs" / "colours")
+    before = folder.config.read_bytes()
+    experiment = read_experiment({**values, "num_train_epochs": 1})
+    with pytest.raises(ConfigurationError, match="'learning_rate' must equal that of the run"):
+        folder.open(experiment)
+    write_failure(experiment, "a sentence")
+    assert folder.config.read_bytes() == before
+    assert not folder.failure.exists()
 
 
 @pytest.mark.parametrize("name", ["README.md", "metrics.json", "curve.png", "log.txt", "predictions_test.jsonl"])
