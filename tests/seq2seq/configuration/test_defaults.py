@@ -71,6 +71,7 @@ def test_evaluation_alone_needs_no_validation_rows_whatever_the_file_says(values
         "adapter_path": str(tmp_path / "outputs" / "colours" / "adapter"),
         "eval_strategy": "steps",
         "eval_steps": 2,
+        "load_best_model_at_end": True,
     }
     assert set(run_experiment(read_experiment(values))["metrics"]) == {"test"}
 

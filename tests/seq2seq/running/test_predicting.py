@@ -128,6 +128,7 @@ def test_a_file_that_cannot_be_predicted_is_refused_in_one_sentence(name, text, 
         ("dataloader_num_workers=-1", "dataloader_num_workers"),
         ("max_target_length=1", "max_target_length"),
         ("dataloader_prefetch_factor=2", "prefetch"),
+        ("dataloader_persistent_workers=true", "dataloader_persistent_workers"),
         ("seed=-4", "seed"),
     ],
 )

@@ -34,7 +34,7 @@ CASES = {
         {"torch_compile": True, "torch_compile_backend": "inducto"},
         ["torch_compile_backend", "inducto"],
     ),
-    "compiler that is not installed": ({"torch_compile": True, "torch_compile_backend": "ipex"}, ["backend", "ipex"]),
+    "compiler that is not installed": ({"torch_compile": True, "torch_compile_backend": "onnxrt"}, ["onnxrt"]),
     "unknown mode of the compiler": ({"torch_compile": True, "torch_compile_mode": "fastest"}, ["fastest"]),
     "prefetching without workers": ({"dataloader_prefetch_factor": 2}, ["dataloader_prefetch_factor", "num_workers"]),
     "prefetching nothing": (
