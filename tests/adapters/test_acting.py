@@ -204,8 +204,7 @@ def test_forms_of_a_batch(form):
 
 
 def test_random_numbers_and_weights_are_as_before(tiny_t5, batch):
-    model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2}).train()
-    model.config.dropout_rate = 0.5
+    model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "rank": 2, "dropout": 0.5}).train()
     state, numbers = {name: t.clone() for name, t in model.state_dict().items()}, torch.get_rng_state()
     assert adapters.check_acts(model, batch) == []
     assert torch.equal(torch.get_rng_state(), numbers)

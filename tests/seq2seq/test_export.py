@@ -143,6 +143,16 @@ def test_refused_and_nothing_is_written(case, run, by_task, backbone, tmp_path, 
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("case", ["destination is not empty", "destination is a file", "folder of PEFT"])
+def test_what_needs_no_model_is_refused_before_one_is_loaded(case, run, backbone, tmp_path, monkeypatch, capsys):
+    def load(*arguments):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(export, "_load_base", load)
+    monkeypatch.setattr(export, "read_keys", load)
+    test_refused_and_nothing_is_written(case, run, None, backbone, tmp_path, capsys)
+
+
 def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError("No space left on device")
