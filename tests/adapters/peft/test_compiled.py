@@ -184,3 +184,11 @@ def test_native_adapter_of_a_compiled_model_is_converted(tmp_path):
     to_peft(tmp_path / "native", tmp_path / "peft")
     torch.testing.assert_close(logits(PeftModel.from_pretrained(t5(), tmp_path / "peft").eval()), logits(model.eval()))
     assert "_orig_mod" not in json.dumps(json.loads((tmp_path / "peft" / "adapter_config.json").read_text()))
+
+
+def test_an_adapter_added_after_a_layer_was_compiled_finds_it_by_its_path():
+    model = adapted(llama(), target_modules=["q_proj"])
+    layers = model.get_submodule("base_model.model.model.layers")
+    layers[0] = torch.compile(layers[0], backend="eager")
+    model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=["layers.0.self_attn.q_proj"]))
+    assert "second" in model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj").tt_lora_delta
