@@ -170,22 +170,23 @@ def check_training(experiment: Experiment) -> None:
             raise ConfigurationError(
                 f"Key 'report_to' must be 'none' or 'tensorboard'; got {name!r}: for wandb set log_to_wandb to true."
             )
+    loads_best = training["do_train"] and training["load_best_model_at_end"]
     for key, split, needed in (
         ("do_train", "train", training["do_train"]),
-        ("load_best_model_at_end", "validation", training["do_train"] and training["load_best_model_at_end"]),
+        ("load_best_model_at_end", "validation", loads_best),
         ("eval_on_start", "validation", training["do_train"] and training.get("eval_on_start")),
         ("do_eval", "validation", training["do_eval"]),
         ("do_predict", "test", training["do_predict"]),
     ):
         if needed:
             check_has_split(experiment, key, split)
-    if training["load_best_model_at_end"] and training["save_strategy"] not in (training["eval_strategy"], "best"):
+    if loads_best and training["save_strategy"] not in (training["eval_strategy"], "best"):
         raise ConfigurationError(
             "Key 'save_strategy' must equal eval_strategy if load_best_model_at_end is true; got "
             f"{training['save_strategy']!r} with an eval_strategy of {training['eval_strategy']!r}: "
             "set both to 'steps' or both to 'epoch'."
         )
-    if training["load_best_model_at_end"] and training["eval_strategy"] == "no" and training["do_train"]:
+    if loads_best and training["eval_strategy"] == "no":
         raise ConfigurationError(
             "Key 'load_best_model_at_end' needs evaluation; got eval_strategy 'no': set it to 'steps' or 'epoch', "
             "or load_best_model_at_end to false."
