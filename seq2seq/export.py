@@ -15,8 +15,7 @@ from pathlib import Path
 
 import transformers
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import cached_file
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, MergeError
@@ -25,9 +24,7 @@ from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
 from seq2seq.tasks.hub import only_local
-
-VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
-"""Files of which a tokenizer has at least one; without any, transformers would make an empty tokenizer."""
+from seq2seq.tasks.tokenizers import has_tokenizer, load_tokenizer
 
 
 def export(source: Path, destination: Path, base: str | None = None, task: str | None = None) -> None:
@@ -45,8 +42,7 @@ def export(source: Path, destination: Path, base: str | None = None, task: str |
     check_is_new(destination)
     model, folder = _base_and_adapter(source, base)
     model = adapters.merge_and_unload(adapters.load(model, folder), task)
-    with refusing("base", model.name_or_path):
-        tokenizer = _tokenizer(model.name_or_path)
+    tokenizer = load_tokenizer(model.name_or_path, "base") if has_tokenizer(model.name_or_path) else None
 
     def write(new: Path) -> None:
         model.save_pretrained(new)
@@ -87,15 +83,6 @@ def _load_base(base: str) -> PreTrainedModel:
         return AutoModelForSeq2SeqLM.from_pretrained(
             base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False
         )
-
-
-def _tokenizer(base: str) -> object | None:
-    """The tokenizer of the base model, or None if it has none."""
-    local = {"local_files_only": only_local(base)}
-    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    if not any(cached_file(base, name, **local, **quiet) for name in VOCABULARIES):
-        return None
-    return AutoTokenizer.from_pretrained(base, trust_remote_code=False, **local)
 
 
 def main(arguments: list[str] | None = None) -> int:

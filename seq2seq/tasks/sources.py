@@ -47,9 +47,9 @@ def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed
         data_seed: decides which labelled rows become validation and which test.
 
     Returns:
-        Splits with the columns `source`, `target` and `row` (the number of the row in its file, from 1), plus, if the
-        task has them, `answers` (a list of all accepted answers) and `group` (the question that a row belongs to; no
-        question is in two splits).
+        Splits with the columns `source` (or `text` and `text_pair`, see `TaskSpec.of_texts`), `target` and `row` (the
+        number of the row in its file, from 1), plus, if the task has them, `answers` (a list of all accepted answers)
+        and `group` (the question that a row belongs to; no question is in two splits).
 
     Raises:
         ValueError: no source has the data, or the rows do not belong to the task.
@@ -85,7 +85,7 @@ def _load_described(spec: TaskSpec) -> DatasetDict:
 
 
 def _warn_of_empty(spec: TaskSpec, rows: Dataset, origin: str) -> None:
-    for column in ("source", "target"):
+    for column in (next(iter(spec.inputs)), "target"):
         empty = [row for row, text in zip(rows["row"], rows[column], strict=True) if not text.strip()]
         if empty:
             numbers = list_rows(empty)

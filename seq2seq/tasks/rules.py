@@ -1,15 +1,15 @@
-"""Rules of a text run's keys beyond their types and ranges; each violation is one sentence."""
+"""Rules of the keys of tasks beyond their types and ranges; each violation is one sentence."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
+from seq2seq.tasks.keys import TaskKeys
 from seq2seq.tasks.registry import TASKS
-from seq2seq.text.keys import TextKeys
 
 
-def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+def check_tasks(keys: TaskKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
     """Refuse tasks, files, models and training arguments that do not fit each other."""
     check_task(keys)
     check_paths(keys)
@@ -17,7 +17,7 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
         check_mixture(keys, configs, training)
 
 
-def check_task(keys: TextKeys) -> None:
+def check_task(keys: TaskKeys) -> None:
     """Refuse an unknown task, and anything but exactly one of a task, a mixture and files."""
     for name in keys.described:
         if name in TASKS:
@@ -43,7 +43,7 @@ def check_task(keys: TextKeys) -> None:
         )
 
 
-def check_paths(keys: TextKeys) -> None:
+def check_paths(keys: TaskKeys) -> None:
     """Refuse files and directories that do not exist."""
     for spec in keys.specs:
         for split, path in spec.files.items():
@@ -63,7 +63,7 @@ def check_paths(keys: TextKeys) -> None:
         )
 
 
-def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+def check_mixture(keys: TaskKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
     """Refuse training arguments that a mixture decides, and kinds that cannot be attached for each task."""
     strategy = training.get("train_sampling_strategy", "random")
     if strategy != "random":
