@@ -235,6 +235,7 @@ class Workload(ABC):
 
 WORKLOADS: dict[str, str | type[Workload]] = {
     "text": "seq2seq.text.workload:TextWorkload",
+    "classification": "seq2seq.classification.workload:ClassificationWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 

@@ -1,7 +1,7 @@
 """Baselines of tasks that need no neural network; each task has its own, made from its training rows."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from datasets import Dataset
@@ -14,9 +14,12 @@ from seq2seq.tasks.task_spec import TaskSpec, similarity_label
 from seq2seq.workload import Baseline, Prepared
 
 
-def task_baselines(specs: Sequence[TaskSpec]) -> Mapping[str, Baseline]:
-    """The baselines of these tasks."""
-    free_text = next((spec.name for spec in specs if spec.labels is None and not spec.is_number), None)
+def task_baselines(free_text: str | None) -> Mapping[str, Baseline]:
+    """The baselines of a run's tasks.
+
+    Args:
+        free_text: the name of one whose answers are neither labels nor numbers; None if there is none.
+    """
     reason = None if free_text is None else f"a bag of words predicts labels, and {free_text!r} is free text"
     return {
         "majority": Baseline("always the most frequent answer", partial(by_task, measure=majority)),

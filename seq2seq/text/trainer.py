@@ -30,8 +30,10 @@ class TextTrainer(TaskScoringMixin, Seq2SeqTrainer):
         return {"unwritable": count / len(targets)} if count else {}
 
 
-def make_trainer(prepared: Prepared, per_task: bool, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:
-    """The trainer on the training rows of all tasks; ``per_task`` if each task has its own adapters."""
+def make_trainer(
+    prepared: Prepared, task_names: Sequence[str], callbacks: Sequence[TrainerCallback] = ()
+) -> TextTrainer:
+    """The trainer on the training rows of all tasks; ``task_names`` are those that have their own adapters."""
     data: TasksData = prepared.data
     encoded = {name: task.encoded for name, task in data.tasks.items()}
     validation = {name: splits["validation"] for name, splits in encoded.items() if "validation" in splits}
@@ -44,7 +46,7 @@ def make_trainer(prepared: Prepared, per_task: bool, callbacks: Sequence[Trainer
         eval_dataset=validation or None,
         data_collator=DataCollatorForSeq2Seq(data.tokenizer, model=prepared.model),
         processing_class=data.tokenizer,
-        task_names=tuple(data.tasks) if per_task else (),
+        task_names=task_names,
         train_sampler=data.train_sampler,
         callbacks=list(callbacks),
     )

@@ -53,7 +53,7 @@ class TextWorkload(TextKeys):
         return load_backbone(self.model_location, self.dtype, random)
 
     def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:
-        return make_trainer(prepared, self.adapters_per_task, callbacks)
+        return make_trainer(prepared, self.task_names if self.adapters_per_task else (), callbacks)
 
     def evaluate(self, prepared: Prepared, trainer: TextTrainer, split: str) -> Evaluation:
         return trainer.score(split)
@@ -73,4 +73,5 @@ class TextWorkload(TextKeys):
         return rows
 
     def baselines(self) -> Mapping[str, Baseline]:
-        return task_baselines(self.specs)
+        free_text = (spec.name for spec in self.specs if spec.labels is None and not spec.is_number)
+        return task_baselines(next(free_text, None))

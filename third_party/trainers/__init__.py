@@ -9,10 +9,12 @@ Built of mixins, each in a module:
     adapter_trainer       these four, with measured costs and a progress bar
     task_adapters         batches of several tasks, each with its own adapters
     seq2seq_trainer       all of it over transformers' Seq2SeqTrainer
+    classification_trainer    all of it over transformers' Trainer, for models with a head
 """
 
 from third_party.trainers.adapter_checkpoints import last_complete_checkpoint
 from third_party.trainers.adapter_trainer import AdapterTrainerMixin
+from third_party.trainers.classification_trainer import ClassificationTrainer
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 from third_party.trainers.rank_schedule import RankScheduleCallback
 from third_party.trainers.seq2seq_trainer import Seq2SeqTrainer
@@ -21,6 +23,7 @@ from third_party.trainers.task_adapters import TASK_COLUMN
 __all__ = [
     "TASK_COLUMN",
     "AdapterTrainerMixin",
+    "ClassificationTrainer",
     "MeasurementCallback",
     "ProgressLineCallback",
     "RankScheduleCallback",
