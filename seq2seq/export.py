@@ -11,6 +11,7 @@ all. Exit status 2: refused, and nothing was written.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import transformers
@@ -75,7 +76,8 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
             f"An adapter is exported with its base model, which its folder does not name; got {source} alone: give "
             "--base, or export the run folder."
         )
-    return read_keys(load_values(run.config)).workload.load_model(), folder
+    experiment = read_keys(load_values(run.config))
+    return replace(experiment, workload=experiment.workload.of_run(folder)).load_model(), folder
 
 
 def _load_base(base: str) -> PreTrainedModel:

@@ -47,6 +47,7 @@ def task_data(
     own = next(known for known in keys.specs if known.name == spec.name)
     numbers = {label: index for index, label in enumerate(label_map(keys.specs))}
     outputs = {label: numbers[label] for label in own.labels or ()}
+    check_pairs(splits)
     encoded = DatasetDict()
     for split, rows in splits.items():
         ids = tokenize(rows, tokenizer, keys.max_length, f"{spec.name}, split {split}")
@@ -54,6 +55,22 @@ def task_data(
         encoded[split] = with_task(keys, spec, ids)
         check_vocabulary(encoded[split], tokenizer, keys.model_name_or_path, split)
     return LabelledTaskData(spec, splits, encoded, outputs)
+
+
+def has_pairs(rows: Dataset) -> bool:
+    """Whether rows are pairs of texts; your own files without a column ``text_pair`` have empty ones."""
+    return "text_pair" in rows.column_names and any(rows["text_pair"])
+
+
+def check_pairs(splits: DatasetDict) -> None:
+    """Refuse splits of which some are single texts and some are pairs."""
+    pairs = {split: has_pairs(rows) for split, rows in splits.items()}
+    if len({*pairs.values()}) > 1:
+        single, pair = (next(split for split, paired in pairs.items() if paired == wanted) for wanted in (False, True))
+        raise ConfigurationError(
+            f"All files of a run have the column 'text_pair', or none has; got it in the {pair} split and not in the "
+            f"{single} split: correct the files."
+        )
 
 
 def label_value(spec: TaskSpec, outputs: dict[str, int], target: str) -> int | float:
@@ -86,7 +103,7 @@ def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int,
         max_length: limit on the tokens of a row, special ones included.
         name: what warnings call the split.
     """
-    pairs = "text_pair" in rows.column_names and any(rows["text_pair"])
+    pairs = has_pairs(rows)
 
     def encode(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         texts = (batch["text"], batch["text_pair"]) if pairs else (batch["text"],)

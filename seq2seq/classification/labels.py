@@ -47,7 +47,7 @@ def _read_labels(path: str, changed: int) -> tuple[str, ...]:
     cells = [row.get("label") for row in read_rows(path)]
     found = {cell_text(cell) for cell in cells if cell is not None} - {"", "nan"}
     numbers = {label: number_of(label) for label in found}
-    fraction = next((label for label, number in numbers.items() if number is not None and number % 1), None)
+    fraction = next((label for label, number in sorted(numbers.items()) if number is not None and number % 1), None)
     if fraction is not None:
         raise ConfigurationError(
             f"The labels of your own files are classes; got the number {fraction} in {path}: for numbers describe the "

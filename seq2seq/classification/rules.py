@@ -28,9 +28,10 @@ def check_classification(
     if numbers and training.get("label_smoothing_factor"):
         given = training["label_smoothing_factor"]
         refuse("label_smoothing_factor", "is 0 for answers that are numbers", given, "leave it out", WHERE)
-    if keys.head == "frozen" and any(config.kind == "none" for config in configs):
-        given = "'frozen' with the adapter kind 'none', which trains the whole model"
-        refuse("head", "is 'trained' if the whole model is", given, "leave it out, or choose an adapter", WHERE)
+    trains_head = next((config.kind for config in configs if config.kind in ("none", "head")), None)
+    if keys.head == "frozen" and trains_head is not None:
+        given = f"'frozen' with the adapter kind {trains_head!r}"
+        refuse("head", "is 'trained' if a kind trains it", given, "leave it out, or choose another kind", WHERE)
     if keys.labels is not None:
         check_labels(keys)
 

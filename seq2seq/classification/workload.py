@@ -6,15 +6,16 @@ labels    the one label map of a run               trainer   training, and metri
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from adapters import AdapterConfig
+from adapters import AdapterConfig, as_configs
+from adapters.saved.labels import saved_labels
 from seq2seq.classification.data import load_classification_data, padding_tokenizer, task_data
 from seq2seq.classification.keys import ClassificationKeys
 from seq2seq.classification.labels import label_map
@@ -36,6 +37,15 @@ class ClassificationWorkload(ClassificationKeys):
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
         check_classification(self, configs, training)
+
+    @property
+    def own_adapters(self) -> Sequence[AdapterConfig]:
+        """The kind that trains the head, unless it is frozen."""
+        return as_configs({"kind": "head"}) if self.head == "trained" else ()
+
+    def of_run(self, adapter: Path) -> Self:
+        """The labels of your own files are those of the saved adapter."""
+        return self if self.task_names else replace(self, labels=saved_labels(adapter))
 
     def training_arguments(self) -> dict[str, Any]:
         return {"ddp_find_unused_parameters": True} if self.adapters_per_task else {}  # a step trains one task's

@@ -38,6 +38,8 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
     rows.append(
         ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
     )
+    if head := parameters.get("groups", {}).get("head", {}).get("trainable"):
+        rows.append([f"{INDENT}of these in the head", f"{head:,}"])
     rows.append(["share of the backbone", f"{parameters['share']:.3%}"])
     if result["adapter_bytes"] is not None:
         rows.append(["adapter on disk", f"{result['adapter_bytes']:,} bytes"])

@@ -88,9 +88,13 @@ class TaskSpec:
         return frozenset().union(*map(columns_of, self.inputs.values()))
 
     def of_texts(self) -> "TaskSpec":
-        """The task as a classifier has it: the `texts` instead of the source, and numbers for similarity labels."""
+        """The task as a classifier has it: the `texts` instead of the source, and numbers for similarity labels.
+
+        The text of a task of user-defined files without `texts` is its source.
+        """
         numbers = {"labels": None, "is_number": True} if self.is_similarity else {}
-        return replace(self, source="", **numbers)
+        texts = self.texts or ((self.source,) if self.files else ())
+        return replace(self, source="", texts=texts, **numbers)
 
     @property
     def is_similarity(self) -> bool:

@@ -108,8 +108,8 @@ def test_the_loss_is_exact_whatever_the_targets_are_called(accumulation, tmp_pat
 def test_other_names_are_those_of_the_workloads_keys(values):
     with pytest.raises(ConfigurationError, match="got 'samples': write rows"):
         read_experiment({**values, "samples": 8})
-    with pytest.raises(ConfigurationError, match="got 'labels': "):  # which means a key of the workload text
-        read_experiment({**values, "labels": ["a", "b"]})
+    with pytest.raises(ConfigurationError, match="got 'source': "):  # which means a key of the workload text
+        read_experiment({**values, "source": "{x}"})
 
 
 def test_a_diverged_run_ends_with_null_metrics(values, tmp_path):
