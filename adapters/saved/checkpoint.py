@@ -20,10 +20,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapters.base.architectures import architecture_values
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach, attachments
+from adapters.saved.architecture import architecture_of_model, check_architecture
 from adapters.saved.base_weights import KEY, base_sample, warn_of_other_base
 from adapters.saved.folder import (
     CONFIG_NAME,
@@ -77,7 +77,7 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
     model, directory = uncompiled(model), Path(directory)
     config = {
         "format_version": FORMAT_VERSION,
-        "architecture": architecture_values(model.config),
+        "architecture": architecture_of_model(model),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
     if (sample := base_sample(model)) is not None:
@@ -150,18 +150,6 @@ def fingerprint(config: dict[str, Any]) -> str:
         "format_version": config["format_version"],
     }
     return json.dumps(values, sort_keys=True)
-
-
-def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
-    """Raise CheckpointError if the architecture in a folder is not that of ``model``."""
-    present = architecture_values(model.config)
-    saved = saved if isinstance(saved, dict) else {}
-    for key in dict.fromkeys([*saved, *present]):
-        if saved.get(key) != present.get(key):
-            raise CheckpointError(
-                f"An adapter fits only the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} "
-                f"and {present.get(key)!r} in the model: load the base model it was trained on."
-            )
 
 
 def _saved_adapters(entries: Any, directory: Path) -> list[tuple[str | None, AdapterConfig]]:
