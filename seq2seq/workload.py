@@ -235,6 +235,7 @@ class Workload(ABC):
 
 WORKLOADS: dict[str, str | type[Workload]] = {
     "text": "seq2seq.text.workload:TextWorkload",
+    "causal": "seq2seq.causal.workload:CausalWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 
