@@ -90,12 +90,12 @@ def encode(
         ConfigurationError: the tokenizer does not know the words, or a label is longer than an answer may be.
     """
     labels = labels or spec.labels
-    for label in labels or ():
-        if len(encoder.answer(label)) >= encoder.max_target_length:
-            raise ConfigurationError(
-                f"Key 'max_target_length' must leave room for each label of task {spec.name!r} and for the end; got "
-                f"{keys.max_target_length}, which {label!r} has or exceeds: raise it."
-            )
+    longest = max(labels or ("",), key=lambda label: len(encoder.whole_answer(label)))
+    if (tokens := len(encoder.whole_answer(longest)) + 1) > keys.max_target_length:
+        raise ConfigurationError(
+            f"Key 'max_target_length' must leave room for each label of task {spec.name!r} and its end; got "
+            f"{keys.max_target_length}, and {longest!r} has {tokens} tokens: set it to {tokens}."
+        )
     encoded = DatasetDict()
     for split, rows in splits.items():
         encoded[split] = with_task(keys, spec, encoder.rows(rows, f"{spec.name}, split {split}"))

@@ -84,16 +84,19 @@ class Encoder:
             f"{self.max_source_length}, and the template alone has {overhead}: raise it."
         )
 
-    @functools.cache  # noqa: B019 - an encoder lives as long as its data
     def answer(self, target: str) -> list[int]:
-        """The token ids of an answer, its end included."""
+        """The token ids of an answer, its end included, cut to ``max_target_length``."""
+        return [*self.whole_answer(target)[: self.max_target_length - 1], self.tokenizer.eos_token_id]
+
+    @functools.cache  # noqa: B019 - an encoder lives as long as its data
+    def whole_answer(self, target: str) -> list[int]:
+        """The token ids of an answer without its end."""
         start = self.prompt_text("")
         before, whole = self._ids([start, f"{start}{self.joint}{target}"])
         if whole[: len(before)] == before:
-            ids = whole[len(before) :]
-        else:  # the tokenizer merges the end of the prompt with the answer
-            ids = self.tokenizer(self.joint + target, add_special_tokens=False, verbose=False)["input_ids"]
-        return [*ids[: self.max_target_length - 1], self.tokenizer.eos_token_id]
+            return whole[len(before) :]
+        # the tokenizer merges the end of the prompt with the answer
+        return self.tokenizer(self.joint + target, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -112,12 +115,13 @@ class Encoder:
         prompts, long = self.prompts(dataset["source"][:])
         answers = [self.answer(target) for target in dataset["target"][:]]
         numbers = np.asarray(dataset["row"][:] if "row" in dataset.column_names else range(1, len(dataset) + 1))
-        cut = [index for index, ids in enumerate(answers) if len(ids) == self.max_target_length]
+        targets = enumerate(dataset["target"][:])
+        cut = [index for index, target in targets if len(self.whole_answer(target)) >= self.max_target_length]
         for column, rows in (("source", long), ("target", cut)):
             if rows:
                 length = getattr(self, f"max_{column}_length")
                 logger.warning(
-                    "%s: %d of %d %ss have or exceed %d tokens, max_%s_length, and are cut there (%s).",
+                    "%s: %d of %d %ss are cut to %d tokens, max_%s_length (%s).",
                     *(name, len(rows), len(dataset), column, length, column, list_rows(numbers[rows])),
                 )
         pairs = list(zip(prompts, answers, strict=True))

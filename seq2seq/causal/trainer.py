@@ -86,6 +86,10 @@ class CorpusTrainer(CausalTrainer):
         """Log-likelihood, number of scored tokens and of those that are most likely, for each window, (windows, 3)."""
         return self.predict(ScoredWindows(self.data.streams[split], self.data.reading)).predictions
 
+    def score_text(self, split: str) -> dict[str, float]:
+        """The metrics of a split without its samples."""
+        return text_metrics(self.window_sums(split), self.data.streams[split])
+
     def metrics_of(self, sums: np.ndarray, split: str) -> dict[str, float]:
         """The metrics of a split."""
         metrics = text_metrics(sums, self.data.streams[split])

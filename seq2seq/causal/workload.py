@@ -7,14 +7,17 @@ data           what a run trains and is scored on      baselines         each to
 pretrain       how assets/small_decoder was made       perplexity        a text scored from the terminal
 """
 
+import copy
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from adapters import AdapterConfig
 from seq2seq.causal.baselines import unigram
@@ -25,6 +28,9 @@ from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
 from seq2seq.tasks.baselines import task_baselines
 from seq2seq.workload import Baseline, Evaluation, Prepared
+
+SAMPLE_FILES = ("predictions_test_continuations.jsonl", "predictions_validation_continuations.jsonl")
+"""Where the samples of the run's page are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,12 @@ class CausalWorkload(CausalKeys):
             found |= {name: found[name]._replace(unsupported="a corpus has no answers") for name in task_baselines([])}
         return found
 
+    def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
+        arguments = copy.copy(prepared.arguments)  # making another object would set up the processes again
+        arguments.eval_strategy = IntervalStrategy.NO
+        text = replace(prepared, data=load_text(self, path, "forgetting_file"), arguments=arguments)
+        return make_trainer(self, text).score_text("test")
+
     def headline(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Of a text, perplexity and bits per byte before what chooses the checkpoint."""
         shown = super().headline(metrics)
@@ -86,3 +98,12 @@ class CausalWorkload(CausalKeys):
                 if flag == "standard_error" and value is not None:
                     rows.append([f"{split} standard error of the log-likelihood", f"{value:.4f}"])
         return rows
+
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
+        """Samples of a corpus: how a text goes on, and how the model continues it."""
+        path = next((p for p in map(directory.joinpath, SAMPLE_FILES) if p.is_file()), None)
+        if path is None or self.corpus is None:
+            return ""
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        blocks = [f"```\n{row['prompt']} ⟶{row['prediction']}\n```\n" for row in rows]
+        return "\nContinuations of texts that the model was not trained on, decoded greedily:\n\n" + "\n".join(blocks)
