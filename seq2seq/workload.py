@@ -225,6 +225,16 @@ class Workload(ABC):
         """What results of this workload can be compared with, besides the frozen and the random base model."""
         return {}
 
+    def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
+        """The metrics of a text that is not the run's own, such as its perplexity, with the adapters as they are.
+
+        Raises:
+            ConfigurationError: the workload scores no texts, or the file cannot be read.
+        """
+        raise ConfigurationError(
+            f"A text can be scored if the run's model continues texts; got the workload {self.name!r}: leave it out."
+        )
+
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
         """More rows of the result's table: name and value, and optionally a footnote about the value."""
         return []
@@ -255,6 +265,7 @@ class Workload(ABC):
 WORKLOADS: dict[str, str | type[Workload]] = {
     "text": "seq2seq.text.workload:TextWorkload",
     "classification": "seq2seq.classification.workload:ClassificationWorkload",
+    "causal": "seq2seq.causal.workload:CausalWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 

@@ -80,7 +80,7 @@ def with_footnotes(rows: list[list[str]]) -> tuple[list[list[str]], dict[str, st
 
 def curve_name(experiment: Experiment, metrics: dict[str, float | None]) -> str:
     """The name of the metric in the curve: of the task's metrics, or of the mean over several tasks."""
-    names = [name for name in experiment.workload.headline(metrics) if name != "average_metrics"]
+    names = [name for name in metrics if name.rpartition("/")[2] not in experiment.workload.flags]
     return "mean over tasks" if any("/" in name for name in names) else mean_name(names)
 
 
@@ -100,7 +100,8 @@ def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metri
         right = axes.twinx()
         label = f"validation {metric}"
         (drawn[label],) = right.plot(*zip(*points, strict=True), "-s", color=CURVES["metric"], markersize=4)
-        right.set(ylabel=metric, ylim=(min(0, *(value for _, value in points)), 1.02))
+        values = [value for _, value in points]
+        right.set(ylabel=metric, ylim=(min(0, *values), 1.02 if max(values) > 0 else 0))
     axes.set_xlim(0, 1.03 * max(entry["step"] for entry in history))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

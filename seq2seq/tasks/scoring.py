@@ -25,17 +25,21 @@ class TaskScoringMixin:
         """The model's predictions, as the trainer's ``predict`` has them, as answers of the task."""
         raise NotImplementedError
 
+    def answers_and_loss(self, task: TaskData, split: str) -> tuple[list[str], float | None]:
+        """The answers to a split's rows, and the loss of their targets if they have some."""
+        output = self.predict(task.encoded[split])
+        return self.answers_of(task, output.predictions), output.metrics.get("test_loss")
+
     def answer(self, split: str) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
         """Each task's metrics on a split, with its loss, and each task's answers."""
         metrics, answers = {}, {}
         for name, task in self.data.tasks.items():
             if self.task_names and adapters.attachments(self.model):
                 adapters.set_active_task(self.model, name)  # before the merge, so that it merges this task's adapters
-            output = self.predict(task.encoded[split])
-            answers[name] = self.answers_of(task, output.predictions)
+            answers[name], loss = self.answers_and_loss(task, split)
             metrics[name] = split_metrics(task.spec, answers[name], task.splits[split]) if task.spec.metrics else {}
-            if "test_loss" in output.metrics:
-                metrics[name]["loss"] = output.metrics["test_loss"]
+            if loss is not None:
+                metrics[name]["loss"] = loss
         return metrics, answers
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
