@@ -40,6 +40,11 @@ REFUSED = {
     "a head of another name": ({"head": "trainable"}, ["'head'", "'trainable'"]),
     "a key of the text workload": ({"max_target_length": 4}, ["'max_target_length' belongs to the workload 'text'"]),
     "its other name": ({"max_seq_length": 4}, ["'max_seq_length'", "max_length"]),
+    "a split of your own files": ({"split_policy": "tenth"}, ["'split_policy'", "your own files", "leave it out"]),
+    "a split of given splits": (
+        {**NO_FILES, "task_name": "world_entailment", "split_policy": "tenth"},
+        ["'split_policy'", "'world_entailment'", "are given"],
+    ),
     "free text as a baseline's metric": ({"metric_for_best_model": "f1"}, ["'metric_for_best_model'", "accuracy"]),
 }
 
