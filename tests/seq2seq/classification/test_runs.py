@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import adapters
 from adapters import CheckpointError
 from run_seq2seq import main
+from seq2seq import export
 from seq2seq.classification.workload import ClassificationWorkload
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.predicting import predict
@@ -93,6 +94,24 @@ def test_plain_transformers_predict_the_same_with_the_saved_adapter(trained, mod
         with torch.no_grad():
             logits = model(**tokenizer(row["text"], row["text_pair"], return_tensors="pt")).logits
         assert model.config.id2label[logits.argmax().item()] == row["prediction"]
+
+
+@pytest.mark.parametrize("what", ["run", "adapter"])
+def test_an_exported_run_is_a_plain_classifier(what, trained, models, tmp_path):
+    folder, _, _ = trained
+    source = folder if what == "run" else folder / "adapter"
+    assert (
+        export.main([str(source), str(tmp_path / "plain"), *(["--base", str(models["bert"])] * (what != "run"))]) == 0
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    rows = rows_of(folder / "predictions_test.jsonl")
+    batch = tokenizer(
+        [row["text"] for row in rows], [row["text_pair"] for row in rows], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        found = [model.config.id2label[index] for index in model.eval()(**batch).logits.argmax(1).tolist()]
+    assert found == [row["prediction"] for row in rows]
 
 
 def test_a_file_is_predicted_without_the_data_of_the_run(trained, tmp_path):
