@@ -18,6 +18,7 @@ from run_seq2seq import main
 from seq2seq import PROJECT, export
 from seq2seq.classification.workload import ClassificationWorkload
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.configuration.sweep import load_cells
 from seq2seq.report.__main__ import main as report
 from seq2seq.report.collect import collect_runs
 from seq2seq.running.predicting import predict
@@ -244,7 +245,8 @@ def test_an_interrupted_run_resumes_to_the_same_curve(values, tmp_path, monkeypa
 def test_a_sweep_and_its_report_count_adapters_without_the_head(values, tmp_path, config_file):
     small = {"num_train_epochs": 1, "sweep": {"adapter": [{"kind": "tt_lora", "rank": 2}, {"kind": "head"}]}}
     config_file.write_text(json.dumps({**values, **small}))
-    assert main([str(config_file)]) == 0
+    for cell in load_cells([config_file]):
+        run_experiment(cell)
     assert report([str(tmp_path / "outputs")]) == 0
     runs = collect_runs(tmp_path / "outputs")
     assert [run.state for run in runs] == ["finished"] * 2
