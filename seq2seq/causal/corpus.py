@@ -106,6 +106,17 @@ class Corpus:
                 if source not in CORPORA:
                     files_of(source, f"corpus.{split}")
 
+    def identity(self, split: str) -> list[Any]:
+        """What the texts of a split are: names, and files with their sizes and times."""
+        found: list[Any] = [self.column]
+        for source in self.sources(split):
+            if source in CORPORA:
+                found.append([*CORPORA[source], split])
+            else:
+                states = [(path.absolute(), path.stat()) for path in files_of(source, f"corpus.{split}")]
+                found += [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]
+        return found
+
     def texts(self, split: str) -> Iterator[str]:
         """The texts of a split, one at a time."""
         for source in self.sources(split):

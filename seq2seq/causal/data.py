@@ -12,7 +12,7 @@ from seq2seq.causal.corpus import file_texts
 from seq2seq.causal.decoder import load_decoder_tokenizer
 from seq2seq.causal.encoding import Encoder
 from seq2seq.causal.keys import CausalKeys
-from seq2seq.causal.tokens import stream_of
+from seq2seq.causal.tokens import kept_stream, stream_of
 from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream
 from seq2seq.errors import refusing
 from seq2seq.tasks.loading import TaskData, TasksData, load_rows, order_rows, with_task
@@ -104,7 +104,7 @@ def encode(
 
 
 def load_corpus(keys: CausalKeys) -> CorpusData:
-    """The texts of every split as token ids.
+    """The texts of every split as token ids, kept in the cache of ``datasets``.
 
     Raises:
         ConfigurationError: a text cannot be read, or is too short.
@@ -113,7 +113,8 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
     streams = {}
     for split in keys.corpus.splits:
         limit = keys.corpus.max_tokens.get(split)
-        streams[split] = stream_of(keys.corpus.texts(split), tokenizer, limit, f"corpus.{split}")
+        texts, identity = keys.corpus.texts(split), keys.corpus.identity(split)
+        streams[split] = kept_stream(texts, identity, tokenizer, limit, f"corpus.{split}")
     return CorpusData(streams, tokenizer, reading_of(keys, tokenizer), keys.continuations)
 
 

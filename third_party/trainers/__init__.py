@@ -14,8 +14,8 @@ Built of mixins, each in a module:
 
 from third_party.trainers.adapter_checkpoints import last_complete_checkpoint
 from third_party.trainers.adapter_trainer import AdapterTrainerMixin
-from third_party.trainers.classification_trainer import ClassificationTrainer
 from third_party.trainers.causal_trainer import CausalTrainer, left_padded, packed
+from third_party.trainers.classification_trainer import ClassificationTrainer
 from third_party.trainers.exact_loss import IGNORED_LABEL
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 from third_party.trainers.rank_schedule import RankScheduleCallback
@@ -26,8 +26,8 @@ __all__ = [
     "IGNORED_LABEL",
     "TASK_COLUMN",
     "AdapterTrainerMixin",
-    "ClassificationTrainer",
     "CausalTrainer",
+    "ClassificationTrainer",
     "MeasurementCallback",
     "ProgressLineCallback",
     "RankScheduleCallback",

@@ -55,7 +55,7 @@ def test_a_long_source_is_cut_and_its_template_is_whole(options, caplog):
 
 
 def test_a_template_that_is_longer_than_the_prompt_is_refused():
-    with pytest.raises(ConfigurationError, match="'max_source_length'.*the template alone has 8"):
+    with pytest.raises(ConfigurationError, match=r"'max_source_length'.*the template alone has 8"):
         encoder(source=5).rows(rows(("a long one", "yes")))
 
 

@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(kind, changes, parts, 
 @pytest.mark.parametrize("model_type", ["opt", "bloom"])
 def test_packing_is_refused_where_rows_would_see_each_other(model_type, task_values, tmp_path):
     folder = save_model(tmp_path / "leaking", model_type)
-    with pytest.raises(ConfigurationError, match=f"'packing'.*'{model_type}'"):
+    with pytest.raises(ConfigurationError, match=rf"'packing'.*'{model_type}'"):
         run_experiment(read_experiment({**task_values, "packing": True, "model_name_or_path": str(folder)}))
     assert not (tmp_path / "outputs").exists()
 
