@@ -1,6 +1,6 @@
 """The data of a causal run: rows of tasks, or the texts of a corpus, as token ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +8,11 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from adapters import ConfigurationError
-from seq2seq.causal.corpus import file_texts
+from seq2seq.causal.corpus import file_texts, texts_of
 from seq2seq.causal.decoder import load_decoder_tokenizer
 from seq2seq.causal.encoding import Encoder
 from seq2seq.causal.keys import CausalKeys
+from seq2seq.causal.last_words import last_word_rows
 from seq2seq.causal.tokens import kept_stream, stream_of
 from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream
 from seq2seq.errors import refusing
@@ -45,6 +46,7 @@ class CorpusData:
     streams: Mapping[str, TokenStream]
     tokenizer: PreTrainedTokenizerBase
     reading: Reading
+    last_words: Sequence[dict[str, list[int]]] = ()
     continuations: int = 0
 
     def samples(self) -> Mapping[str, Dataset]:
@@ -115,16 +117,20 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
         limit = keys.corpus.max_tokens.get(split)
         texts, identity = keys.corpus.texts(split), keys.corpus.identity(split)
         streams[split] = kept_stream(texts, identity, tokenizer, limit, f"corpus.{split}")
-    return CorpusData(streams, tokenizer, reading_of(keys, tokenizer), keys.continuations)
+    reading, words = reading_of(keys, tokenizer), ()
+    if keys.last_words is not None:
+        texts = texts_of(keys.last_words, "test", keys.corpus.column, "last_words")
+        words = last_word_rows(texts, tokenizer, reading, "last_words")
+    return CorpusData(streams, tokenizer, reading, words, keys.continuations)
 
 
-def load_text(keys: CausalKeys, path: Path, key: str) -> CorpusData:
-    """The texts of a file as the split ``test``; ``key`` names it in error messages."""
+def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) -> CorpusData:
+    """The texts of a file as the split ``test``, or its first tokens; ``key`` names it in error messages."""
     tokenizer = load_decoder_tokenizer(keys)
     column = "text" if keys.corpus is None else keys.corpus.column
     with refusing(key, path):
         texts = [*file_texts(path, column)]
-    return CorpusData({"test": stream_of(texts, tokenizer, None, key)}, tokenizer, reading_of(keys, tokenizer))
+    return CorpusData({"test": stream_of(texts, tokenizer, limit, key)}, tokenizer, reading_of(keys, tokenizer))
 
 
 def reading_of(keys: CausalKeys, tokenizer: PreTrainedTokenizerBase) -> Reading:

@@ -99,6 +99,16 @@ def test_a_continuation_is_the_most_likely_token_again_and_again(tmp_path):
         assert new[: len(expected)].tolist() == expected
 
 
+def test_vectors_do_not_decay(tmp_path):
+    model = tiny_model("llama")
+    model.scalars = torch.nn.Parameter(torch.ones(3))
+    optimizer = make_trainer(model, tmp_path, weight_decay=0.1, optim="adamw_torch").create_optimizer()
+    decayed = {parameter for group in optimizer.param_groups if group["weight_decay"] for parameter in group["params"]}
+    assert {name for name, parameter in model.named_parameters() if parameter in decayed} == {
+        name for name, parameter in model.named_parameters() if parameter.ndim == 2
+    }
+
+
 def test_a_packed_batch_restarts_positions_and_predicts_no_row_from_another():
     batch = packed([{**row, "task": 1} for row in rows()[:2]])
     assert batch["input_ids"].shape == (1, 12)

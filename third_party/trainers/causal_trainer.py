@@ -153,6 +153,11 @@ class CausalTrainer(TaskAdaptersMixin, AdapterTrainerMixin, PredictingTrainer):
         logits, targets, outputs = self.target_logits(model, inputs)
         return summed_cross_entropy(logits, targets, self.args.label_smoothing_factor), outputs
 
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weight decay acts on matrices and larger tensors; transformers leaves out biases and norms by their names."""
+        shapes = {name: parameter.ndim for name, parameter in model.named_parameters(remove_duplicate=False)}
+        return [name for name in super().get_decay_parameter_names(model) if shapes[name] >= 2]
+
     def get_train_dataloader(self) -> DataLoader:
         padded, self.data_collator = self.data_collator, packed if self.packing else self.data_collator
         try:
