@@ -90,6 +90,10 @@ class AdapterConfig:
         """The modules of all ``places`` by path, for a kind whose modules depend on each other; else None."""
         return None
 
+    def settled(self, modules: list[tuple[Place, nn.Module]]) -> "AdapterConfig":
+        """Return this configuration with the values that follow from all modules it has built; by default itself."""
+        return self
+
     def note(self, model: nn.Module) -> str | None:
         """Return a sentence for the log about attaching this adapter to ``model``; by default None."""
         return None

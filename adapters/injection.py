@@ -92,8 +92,9 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
         if entry.position == "weights" and task is not None:
             rule = "decides about the model's own weights, which all tasks share"
             entry.refuse("kind", rule, f"task {task!r}", "attach it without a task")
-        attachment = Attachment(_free_name(model, entry, task, planned), task, entry)
-        planned.append((attachment, _build_all(model, entry, entry.places(sublayers))))
+        modules = _build_all(model, entry, entry.places(sublayers))
+        entry = entry.settled(modules)
+        planned.append((Attachment(_free_name(model, entry, task, planned), task, entry), modules))
     _check_norms(model, planned)
     _one_attachment_each(model, planned, "around", "gives each linear one adapter around it")
     shared: Sharing = {}

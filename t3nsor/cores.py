@@ -87,7 +87,15 @@ class Cores(nn.ParameterList):
 
     def zero(self, k: int) -> None:
         """Set core k to zero in place, such that it still gets a gradient."""
-        self.read(k).zero_()
+        self.zero_parameter(k).zero_()
+
+    def zero_parameter(self, k: int) -> nn.Parameter:
+        """Return the Parameter that is zero while core k is at zero by `zero`."""
+        return self.read(k)
+
+    def set_mean_squares(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
+        """Set all values in place to their mean squares at the start; `fill` sets those of one chain of cores."""
+        self.reset(fill)
 
     def _entry(self, slot: Slot) -> tuple[nn.ParameterList, int]:
         """Return the list that holds the Parameter of a slot, and its index there."""

@@ -72,11 +72,37 @@ def initialize_(cores: Sequence[Tensor], init: str | float, center: int = -1) ->
 @torch.no_grad()
 def random_(cores: Sequence[Tensor], std: float) -> None:
     """Draw cores (r_{k-1}, m_k, n_k, r_k) in place so that the matrix has entries of mean 0 and variance std^2."""
-    d = len(cores)
-    paths = math.prod(core.shape[3] for core in cores)
     for core in cores:
         if not core.is_meta:  # normal_ on the meta device is slow and has no effect
-            core.normal_(0.0, std ** (1 / d) * paths ** (-1 / (2 * d)))
+            core.normal_(0.0, _core_std(cores, std))
+
+
+def _core_std(cores: Sequence[Tensor], std: float) -> float:
+    """Return the standard deviation of the core entries for which that of the matrix entries is `std`."""
+    d = len(cores)
+    paths = math.prod(core.shape[3] for core in cores)
+    return std ** (1 / d) * paths ** (-1 / (2 * d))
+
+
+@torch.no_grad()
+def mean_squares_(cores: Sequence[Tensor], init: str | float, center: int) -> None:
+    """Set each entry of the cores in place to the mean of its square under `initialize_`, but for the center's.
+
+    ValueError for a constant init, whose entries are not uncorrelated.
+    """
+    if init == "identity":
+        unfolded_identities_(cores, center)
+    elif init == "orthogonal":
+        for k, core in enumerate(cores):
+            rows = core.shape[0] if k > center % len(cores) else core.shape[:3].numel()
+            core.fill_(1 / max(rows, core.numel() // rows))
+    elif init in CONSTANTS:
+        raise ValueError(f"Mean squares are those of a random init; got init={init!r}: use for example 'glorot'.")
+    else:
+        size = [math.prod(core.shape[side] for core in cores) for side in (2, 1)]
+        std = math.sqrt(VARIANCES[init](*size)) if isinstance(init, str) else init
+        for core in cores:
+            core.fill_(_core_std(cores, std) ** 2)
 
 
 @torch.no_grad()

@@ -78,16 +78,25 @@ class MixedCores(Cores):
         return [self[k]] if self.coefficients[k] is None else [self.coefficients[k], self.read(f"basis_{k}")]
 
     def reset(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
-        size = max(len(coefficients) for coefficients in self.coefficients if coefficients is not None)
-        for b in range(size):
-            fill([core if c is None else self.read(f"basis_{k}")[b] for k, (core, c) in self._pairs()])
+        self._fill_basis(fill)
         for coefficients in self.coefficients:
             if coefficients is not None:
                 coefficients.normal_()
                 coefficients.div_(torch.linalg.vector_norm(coefficients))
 
-    def zero(self, k: int) -> None:
-        self.coefficients[k].zero_()
+    def set_mean_squares(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
+        self._fill_basis(fill)
+        for coefficients in self.coefficients:
+            if coefficients is not None:
+                coefficients.fill_(1 / len(coefficients))
+
+    def zero_parameter(self, k: int) -> nn.Parameter:
+        return self.coefficients[k]
+
+    def _fill_basis(self, fill: Callable[[Sequence[Tensor]], None]) -> None:
+        size = max(len(coefficients) for coefficients in self.coefficients if coefficients is not None)
+        for b in range(size):
+            fill([core if c is None else self.read(f"basis_{k}")[b] for k, (core, c) in self._pairs()])
 
     def _pairs(self) -> Iterable[tuple[int, tuple[nn.Parameter | None, nn.Parameter | None]]]:
         return enumerate(zip(self, self.coefficients, strict=True))

@@ -7,16 +7,15 @@ See ``adapters.tensor_train.patterns`` for the meaning of a pattern.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
 import t3nsor as t3
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.tensor_train.patterns import Value, common_value
 from t3nsor.shapes import RawShape
-
-Value = TypeVar("Value", bound=Hashable)
 
 
 def shape_and_rank(trains: Mapping[str, t3.TensorTrain]) -> dict[str, Any]:
@@ -44,30 +43,6 @@ def chosen_shape(config: TensorTrainLoRAConfig, out_features: int, in_features: 
     """
     with torch.device("meta"):
         return config.build(in_features, out_features).linear.raw_shape
-
-
-def common_value(
-    values: Mapping[str, Value], candidates: Iterable[Value], value_at: Callable[[Value, str], Any]
-) -> tuple[Value, dict[str, Value]]:
-    """Return the candidate with the most values, the first of equally good ones, and the pattern of the others.
-
-    Args:
-        values: by path.
-        candidates: possible values of the field.
-        value_at: the value at a path that a candidate gives.
-    """
-    others = {c: [path for path in values if value_at(c, path) != values[path]] for c in dict.fromkeys(candidates)}
-    best = min(others, key=lambda candidate: len(others[candidate]))
-    return best, pattern(values, others[best])
-
-
-def pattern(values: Mapping[str, Value], paths: Iterable[str]) -> dict[str, Value]:
-    """Return the pattern of the values of ``paths``; its key is the name of a linear if all of that name agree."""
-    by_name: dict[str, set[Value]] = {}
-    for path, value in values.items():
-        by_name.setdefault(path.rpartition(".")[2], set()).add(value)
-    names = {path: path.rpartition(".")[2] for path in paths}
-    return {name if len(by_name[name]) == 1 else path: values[path] for path, name in names.items()}
 
 
 def _most_common(values: Iterable[Value]) -> list[Value]:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 import t3nsor as t3
-from adapters.algebra.description import common_value
 from adapters.algebra.peft_tensors import MARKS, read_by_path, target_keys, write_peft
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError, FolderKind, read_config
+from adapters.tensor_train.patterns import common_value
 
 BASE_KEYS = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "revision", "task_type")
 """Keys of PEFT's configurations that describe the base model, not the method."""

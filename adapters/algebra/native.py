@@ -84,7 +84,7 @@ def write_native(
     }
     dropout = next((c.dropout for _, c in checkpoint.adapters if isinstance(c, TensorTrainLoRAConfig)), 0.0)
     bias = "dense" if biases else "none"
-    config = TensorTrainLoRAConfig(**placement, **shape_and_rank(complete), bias=bias, dropout=dropout)
+    config = TensorTrainLoRAConfig(**placement, **shape_and_rank(complete), scaling=1.0, bias=bias, dropout=dropout)
     with torch.device("meta"):
         attach(model, config)
     state: dict[str, Tensor] = {}
@@ -145,6 +145,7 @@ def _with_raw_shape_and_rank(
         raw_shape=(tuple(m // count for m, count in zip(rows, sites.counts, strict=True)), columns),
         rank=train.ranks[1:-1],
         bias="dense" if has_bias else "none",
+        scaling=1.0,
     )
 
 

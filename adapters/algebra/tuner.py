@@ -64,7 +64,12 @@ def write_tuner(
     useful = {path: with_useful_ranks(train) for path, train in trains.items()}
     own = {field.name for field in fields(TensorTrainLoRAConfig)} - {*TARGET_KEYS, "dropout"}
     described = {key: value for key, value in config.items() if key not in own}
-    described |= {**shape_and_rank(useful), "bias": "dense" if biases else "none", "modules_to_save": None}
+    described |= {
+        **shape_and_rank(useful),
+        "scaling": 1.0,
+        "bias": "dense" if biases else "none",
+        "modules_to_save": None,
+    }
     described |= target_keys(config, like, trains)
     tensors = {}
     for path, train in useful.items():

@@ -7,17 +7,22 @@ Step 0 equals the base model: one core of T starts at zero, or T - T_0 does (``a
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from torch import nn
 
+from adapters.base.places import Place
+from adapters.base.sharing import plan_sharing
 from adapters.base.targets import Targets, check_targets
 from adapters.configuration import SublayerKind
 from adapters.tensor_train.delta import TensorTrainDelta, TensorTrainSingle
 from adapters.tensor_train.fields import TensorTrainFields
+from adapters.tensor_train.patterns import common_value, pattern_value
 from adapters.tensor_train.principal import PRINCIPAL, check_principal, principal_delta
+from adapters.tensor_train.scaling import AUTO, auto_scaling, mean_sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +30,30 @@ class TensorTrainDeltaFields(TensorTrainFields):
     """Fields of both kinds.
 
     Args:
-        scaling: s above.
+        scaling: s above; "auto" for as large a first step as that of LoRA, see ``adapters.tensor_train.scaling``. The
+            numbers that it stands for are those of ``attachments(model)``, and are saved.
+        scaling_pattern: s of single places, see ``adapters.tensor_train.patterns``.
         dropout: the probability of dropping an entry of T's input in training.
     """
 
     delta: ClassVar[type[TensorTrainDelta]] = TensorTrainDelta
 
-    scaling: float = 1.0
+    scaling: float | Literal["auto"] = AUTO
+    scaling_pattern: dict[str, float] | None = field(default=None, hash=False)
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.scaling):
-            self.refuse("scaling", "must be a finite number", self.scaling, "1.0 is typical")
+        for key, values in {
+            "scaling": [self.scaling],
+            "scaling_pattern": (self.scaling_pattern or {}).values(),
+        }.items():
+            for value in values:
+                if value != AUTO and not math.isfinite(value):
+                    self.refuse(key, "must be a finite number", value, f'leave it out for "{AUTO}"')
+        if self.scaling_pattern and self.has_sites:
+            rule = "is not supported with site modes, whose deltas are one tensor"
+            self.refuse("scaling_pattern", rule, self.scaling_pattern, "use scaling")
         if not 0 <= self.dropout < 1:
             self.refuse("dropout", "must be a probability in [0, 1)", self.dropout, "0.1 is typical")
 
@@ -46,7 +62,38 @@ class TensorTrainDeltaFields(TensorTrainFields):
     ) -> TensorTrainDelta:
         """Build one delta; ``shape_rank`` is the rank that a "cheapest" shape is chosen for, by default ``rank``."""
         linear = self.tt_linear(in_features, out_features, zero=True, shape_rank=shape_rank)
-        return self.delta(linear, self.scaling, self.dropout)
+        return self.delta(linear, auto_scaling(linear) if self.scaling == AUTO else self.scaling, self.dropout)
+
+    def at(self, path: str) -> "TensorTrainDeltaFields":
+        fields = super().at(path)
+        scaling = pattern_value(self, "scaling_pattern", path)
+        return fields if scaling is None else replace(fields, scaling=scaling, scaling_pattern=None)
+
+    def settled(self, modules: list[tuple[Place, nn.Module]]) -> "TensorTrainDeltaFields":
+        """Give the built deltas the scaling of places that share their zero core, and name the numbers.
+
+        Returns:
+            The configuration with numbers in place of "auto".
+        """
+        if self.scaling != AUTO or not modules:
+            return self
+        places = {
+            delta.linear: place
+            for place, delta in modules
+            if pattern_value(self, "scaling_pattern", place.path) is None
+        }
+        shared = plan_sharing(nn.Module(), "", "", self, modules).values()
+        groups = [[layer for layer, slot in borrowers if slot == layer.zero_core] for _, borrowers in shared]
+        sites = {layer: len(layers) for layers in groups for layer in layers}
+        if self.has_sites:
+            sites = dict.fromkeys(sites, mean_sites([len(layers) for layers in groups if layers] or [1]))
+        for _, delta in modules:
+            if delta.linear in places:
+                delta.scaling = auto_scaling(delta.linear, sites.get(delta.linear, 1))
+        values = {place.path: delta.scaling for place, delta in modules}
+        most_common = [value for value, _ in Counter(values.values()).most_common()]
+        scaling, others = common_value(values, most_common, lambda candidate, _: candidate)
+        return replace(self, scaling=scaling, scaling_pattern=others or None)
 
     def note(self, model: nn.Module) -> str | None:
         if self.position != "beside" or not self.dropout:
@@ -86,6 +133,7 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
         check_targets(self, "exclude_modules", self.exclude_modules)
         if self.init == PRINCIPAL:
             check_principal(self)
+            self._set(scaling=1.0 if self.scaling == AUTO else self.scaling)
 
     @property
     def random_init(self) -> str | float:

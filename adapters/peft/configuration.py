@@ -4,6 +4,7 @@ The tensor-train fields have the meaning and the checks of ``adapters.TensorTrai
 chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules`` and the fields after it below.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, fields
@@ -17,6 +18,7 @@ from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
+from adapters.tensor_train.scaling import AUTO
 from adapters.validation import refuse
 
 METHOD = "tt_lora"
@@ -38,7 +40,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             ``adapters.TensorTrainLoRAConfig``. No size is padded: a prime is not split, so it stays in a single core.
             The layer and the kind of matrix of a linear are read from its path, see ``adapters.peft.sites``; there are
             no tasks, as PEFT has named adapters for them.
-        frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, dropout: as there.
+        frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, scaling_pattern, dropout: as
+            there; the numbers that "auto" stands for are in ``peft_config`` of the adapted model.
         bias: "none", "dense" or "tt", the bias of the delta; in other methods of PEFT it selects biases of the base.
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
@@ -72,7 +75,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     share_across: Sequence[str] = ("layers",)
     core_activation: str | None = None
     bias: str = "none"
-    scaling: float = 1.0
+    scaling: float | str = AUTO
+    scaling_pattern: dict[str, float] | None = None
     dropout: float = 0.0
     target_modules: str | list[str] | set[str] | None = None
     exclude_modules: str | list[str] | set[str] | None = None
@@ -120,6 +124,15 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
                 rule = f"must not contain {word!r} in PEFT, where adapters have names"
                 config.refuse(key, rule, list(value), "leave it out, and add an adapter for each task")
         return config
+
+    def before_settling(self) -> "TensorTrainConfig":
+        """Return this configuration, or a copy if its scaling is "auto", which stays so here for other models."""
+        return copy.copy(self) if self.scaling == AUTO else self
+
+    def settle(self, settled: TensorTrainLoRAConfig) -> None:
+        """Take over the numbers that "auto" stands for in a model."""
+        self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
+        self.__dict__["_adapter_config"] = settled
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with sets as sorted lists, so that equal configurations give equal files."""

@@ -34,6 +34,7 @@ from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
+from adapters.peft.sites import places_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -62,7 +63,8 @@ class TensorTrainModel(BaseTuner):
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
         passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
         """
-        model, config, active = compiled_in_place(model), self.peft_config[adapter_name], self.active_adapters
+        config = self.peft_config[adapter_name] = self.peft_config[adapter_name].before_settling()
+        model, active = compiled_in_place(model), self.active_adapters
         if config.to_adapter_config().shared_slots():
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
         super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -213,6 +215,7 @@ class TensorTrainModel(BaseTuner):
                 name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
             )
         plan(adapter_config, deltas)
+        peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
         peft_config.note_base(weights)
 
     def _create_and_replace(

@@ -33,7 +33,7 @@ from adapters.tensor_train.modes import (
     ranks_of_sites,
     scopes_of_modes,
 )
-from adapters.tensor_train.patterns import PATTERNS, check_expressions, check_patterns, pattern_value
+from adapters.tensor_train.patterns import check_expressions, check_patterns, pattern_value
 from adapters.validation import ConfigurationError
 
 
@@ -182,7 +182,7 @@ class TensorTrainFields(AdapterConfig):
             ConfigurationError: two keys of a pattern disagree about the place, or their value does not fit the other
                 fields.
         """
-        rank, raw_shape = (pattern_value(self, key, path) for key in PATTERNS)
+        rank, raw_shape = (pattern_value(self, key, path) for key in ("rank_pattern", "shape_pattern"))
         if rank is None and raw_shape is None:
             return self
         changes = {"rank": self.rank if rank is None else rank, "rank_pattern": None, "shape_pattern": None}

@@ -75,7 +75,8 @@ def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **
         name: a key of ``PUBLISHED``.
         rank: r in the closed forms, 8 by default; "kronecker" has none.
         sizes: sizes of the linears, needed by methods that split them into heads.
-        others: other fields of tt_lora, such as ``target_modules``; they take precedence over the method's.
+        others: other fields of tt_lora, such as ``target_modules``; they take precedence over the method's. The
+            scaling is 1 by default, as ``scaling="auto"`` belongs to this library and to no paper.
 
     Raises:
         ConfigurationError: the name is unknown, the rank is not a positive integer or the method has none, or the
@@ -104,7 +105,7 @@ def published(name: str, rank: int | None = None, sizes: Sizes | None = None, **
         own["rank"] = [(rank or DEFAULT_RANK) if r is None else r for r in own["rank"]]
     else:
         own.setdefault("rank", rank or DEFAULT_RANK)
-    return {"kind": "tt_lora", **own, **others}
+    return {"kind": "tt_lora", "scaling": 1.0, **own, **others}
 
 
 def _shape_with_heads(modes: Sequence[str], sizes: Sizes) -> list[list[int]]:

@@ -101,7 +101,7 @@ def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metri
         label = f"validation {metric}"
         (drawn[label],) = right.plot(*zip(*points, strict=True), "-s", color=CURVES["metric"], markersize=4)
         values = [value for _, value in points]
-        right.set(ylabel=metric, ylim=(min(0, *values), 1.02 if max(values) > 0 else 0))
+        right.set(ylabel=metric, ylim=(min(0, *values), 0 if max(values) < 0 else 1.02))
     axes.set_xlim(0, 1.03 * max(entry["step"] for entry in history))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

@@ -19,15 +19,25 @@ LINEAR = {
     "bitfit": {"kind": "bitfit"},
     "intrinsic_said": {"kind": "intrinsic_said", "dim": 200},
     "lm_head": {"kind": "lm_head"},
-    "shared": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
-    "tensor_ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "bias": "tt"},
-    "tensor_basis": {"kind": "tt_lora", "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
+    "shared": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "shared_cores": [0, 2]},
+    "tensor_ring": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_ring", "bias": "tt"},
+    "tensor_basis": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
     "cp": {"kind": "tt_lora", "rank": 3, "format": "cp", "scaling": 0.5},
-    "tucker": {"kind": "tt_lora", "rank": 2, "format": "tucker", "bias": "tt"},
+    "tucker": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tucker", "bias": "tt"},
     "one_tensor": {"kind": "tt_single", "rank": 3, "modes": ["in", "layer", "matrix", "out"], "init": "identity"},
-    "patterns": {"kind": "tt_lora", "rank": 2, "rank_pattern": {"wi.*": [1, 3]}, "modes": ["in", "in", "out"]},
+    "patterns": {
+        "kind": "tt_lora",
+        "scaling": 1.0,
+        "rank": 2,
+        "rank_pattern": {"wi.*": [1, 3]},
+        "modes": ["in", "in", "out"],
+    },
     "principal": {"kind": "tt_lora", "rank": 2, "init": "principal"},
-    "composed": [{"kind": "tt_lora", "rank": 2}, {"kind": "tt_single", "rank": 2}, {"kind": "scale_norm"}],
+    "composed": [
+        {"kind": "tt_lora", "scaling": 1.0, "rank": 2},
+        {"kind": "tt_single", "scaling": 1.0, "rank": 2},
+        {"kind": "scale_norm"},
+    ],
 }
 NON_LINEAR = {
     "bottleneck": {"kind": "bottleneck", "reduction_factor": 4},
@@ -44,8 +54,14 @@ NON_LINEAR = {
     },
     "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "bias": "dense"},
     "prompt": {"kind": "prompt", "num_tokens": 5},
-    "core_activation": {"kind": "tt_lora", "rank": 2, "core_activation": "gelu"},
-    "ring_activation": {"kind": "tt_single", "rank": 2, "format": "tensor_ring", "core_activation": "tanh"},
+    "core_activation": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "core_activation": "gelu"},
+    "ring_activation": {
+        "kind": "tt_single",
+        "scaling": 1.0,
+        "rank": 2,
+        "format": "tensor_ring",
+        "core_activation": "tanh",
+    },
     "basis_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "format": "tensor_basis"},
 }
 HOSTS = ["tt_lora", "tt_layer_norm", "layer_norm", "bitfit", "tensor_basis", "composed"]

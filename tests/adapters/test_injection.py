@@ -2,6 +2,7 @@
 
 import copy
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,7 +143,11 @@ def test_attach_returns_the_same_model_with_its_base_weights_and_names(tiny_t5, 
 
 def test_attach_accepts_each_description(tiny_t5, any_adapter, logits):
     model = adapters.attach(tiny_t5(), any_adapter)
-    assert [a.config for a in adapters.attachments(model)] == adapters.as_configs(any_adapter)
+    attached = [a.config for a in adapters.attachments(model)]
+    for config, given in zip(attached, adapters.as_configs(any_adapter), strict=True):
+        numbers = {key: getattr(config, key) for key in ("scaling", "scaling_pattern") if hasattr(config, key)}
+        assert config == replace(given, **numbers)
+        assert numbers.get("scaling") != "auto"
     assert logits(model).isfinite().all()
     assert not any(module.training for module in model.modules())
 
@@ -263,7 +268,8 @@ def test_module_of_an_unsupported_class_raises(tiny_t5, snapshot):
 
 @pytest.mark.parametrize("shared", [[0], [1, 2], [0, 1, 2], [-1]], ids=str)
 def test_shared_core_has_one_owner_and_the_summed_gradient(tiny_t5, batch, trained, shared):
-    description = {"kind": "tt_lora", "rank": 2, "target_modules": ["wi"], "shape_mode": "ascending"}
+    fields = {"scaling": 1.0, "target_modules": ["wi"], "shape_mode": "ascending"}
+    description = {"kind": "tt_lora", "rank": 2, **fields}
     single = trained(adapters.attach(tiny_t5(), description))
     model = adapters.attach(tiny_t5(), {**description, "shared_cores": shared})
     shared = [core % 3 for core in shared]

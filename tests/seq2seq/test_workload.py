@@ -236,7 +236,7 @@ def test_a_key_that_hides_a_method_is_refused_where_it_is_written():
         ({"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "'accuracy'", "mse"]),
         ({"baselines": ["majority"]}, ["'baselines'", "'majority'", "mean"]),
         ({"measure_expressivity": True}, ["'measure_expressivity'", "VectorModel"]),
-        ({"adapter": {"kind": "tt_lora"}}, ["adapter", "VectorModel"]),
+        ({"adapter": {"kind": "tt_lora"}}, ["adapter", "target_modules"]),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_written(changes, parts, values, tmp_path):

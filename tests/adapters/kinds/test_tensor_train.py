@@ -47,7 +47,8 @@ CASES = [
 def test_tt_lora_is_the_scaled_map_of_the_dense_matrix(fields, dense_of):
     module = filled(build(**fields))
     assert isinstance(module, TensorTrainDelta)
-    s, T, c = fields.get("scaling", 1.0), dense_of(module.linear.cores), dense_bias(module, dense_of)
+    s, T, c = module.scaling, dense_of(module.linear.cores), dense_bias(module, dense_of)
+    assert s == fields.get("scaling", s)
     x = torch.randn(2, 3, IN, dtype=torch.float64)
     torch.testing.assert_close(module(x), s * (x @ T.T + c), rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(module.delta_weight(), s * T, rtol=1e-12, atol=1e-12)
@@ -61,7 +62,8 @@ def test_tt_lora_is_the_scaled_map_of_the_dense_matrix(fields, dense_of):
 def test_tt_single_adds_its_delta_to_its_input(fields, dense_of):
     module = filled(build(IN, IN, kind="tt_single", **fields))
     assert isinstance(module, TensorTrainSingle)
-    s, T, c = fields.get("scaling", 1.0), dense_of(module.linear.cores), dense_bias(module, dense_of)
+    s, T, c = module.scaling, dense_of(module.linear.cores), dense_bias(module, dense_of)
+    assert s == fields.get("scaling", s)
     y = torch.randn(2, 3, IN, dtype=torch.float64)
     torch.testing.assert_close(module(y), y + s * (y @ T.T + c), rtol=1e-11, atol=1e-11)
 
@@ -151,7 +153,7 @@ def test_frozen_and_disabled_cores_have_no_gradient_and_do_not_change(dense_of):
 
 @pytest.mark.parametrize(("name", "function"), [("relu", torch.relu), ("tanh", torch.tanh)])
 def test_core_activation_acts_between_the_cores(name, function):
-    module = filled(build(d=2, rank=3, core_activation=name))
+    module = filled(build(d=2, rank=3, core_activation=name, scaling=1.0))
     assert not module.is_linear
     first, second = module.linear.cores
     x = torch.randn(5, IN, dtype=torch.float64)

@@ -49,7 +49,7 @@ class TestConfig:
         config = TensorTrainConfig(rank=2, target_modules=["q_proj", "v_proj"])
         validated.clear()
         assert len(layers(get_peft_model(llama(), config))) == 4
-        assert len(validated) <= 1
+        assert len(validated) <= 2  # as given, and with the numbers of "auto"
 
     def test_a_field_set_later_is_validated_and_used(self):
         config = TensorTrainConfig(rank=2)

@@ -32,7 +32,10 @@ def test_setting_has_the_parameters_of_the_closed_form(name):
 def test_setting_is_stored_without_its_kind(tmp_path):
     TensorTrainConfig(**setting("lora")).save_pretrained(tmp_path)
     loaded = PeftConfig.from_pretrained(tmp_path)
-    assert loaded.to_dict() == TensorTrainConfig(modes=["in", "out"], rank=3, target_modules=["q", "v"]).to_dict()
+    assert (
+        loaded.to_dict()
+        == TensorTrainConfig(modes=["in", "out"], rank=3, scaling=1.0, target_modules=["q", "v"]).to_dict()
+    )
     assert "kind" not in loaded.to_dict()
 
 
