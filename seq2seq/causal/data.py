@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
+from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from adapters import ConfigurationError
 from seq2seq.causal.corpus import file_texts, texts_of
-from seq2seq.causal.decoder import load_decoder_tokenizer
+from seq2seq.causal.decoder import load_decoder_tokenizer, load_teacher
 from seq2seq.causal.encoding import Encoder
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.causal.last_words import last_word_rows
@@ -37,6 +38,7 @@ class CausalTasksData(TasksData):
     """The tasks by name, with what makes token ids of them."""
 
     encoder: Encoder | None = None
+    teacher: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class CorpusData:
     reading: Reading
     last_words: Sequence[dict[str, list[int]]] = ()
     continuations: int = 0
+    teacher: nn.Module | None = None
 
     def samples(self) -> Mapping[str, Dataset]:
         """The first windows, of the validation split if there is one."""
@@ -66,7 +69,8 @@ def load_tasks(keys: CausalKeys, arguments: TrainingArguments) -> CausalTasksDat
     train_sampler = order_rows(keys, arguments, splits)
     encoder = make_encoder(keys)
     tasks = {spec.name: encode(keys, spec, splits[spec.name], encoder) for spec in keys.specs}
-    return CausalTasksData(tasks, encoder.tokenizer, train_sampler, encoder)
+    teacher = load_teacher(keys, len(encoder.tokenizer))
+    return CausalTasksData(tasks, encoder.tokenizer, train_sampler, encoder, teacher)
 
 
 def load_rows_to_predict(keys: CausalKeys, path: Path, task: str | None) -> CausalTasksData:
@@ -121,7 +125,8 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
     if keys.last_words is not None:
         texts = texts_of(keys.last_words, "test", keys.corpus.column, "last_words")
         words = last_word_rows(texts, tokenizer, reading, "last_words")
-    return CorpusData(streams, tokenizer, reading, words, keys.continuations)
+    teacher = load_teacher(keys, len(tokenizer))
+    return CorpusData(streams, tokenizer, reading, words, keys.continuations, teacher)
 
 
 def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) -> CorpusData:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from seq2seq import SPLITS
 from seq2seq.causal.corpus import CORPORA, Corpus
+from seq2seq.causal.distillation import Distillation
 from seq2seq.causal.windows import Bos
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import TaskKeys
@@ -34,6 +35,7 @@ class CausalKeys(TaskKeys):
         bos: where the begin-of-sequence token is, see ``seq2seq.causal.windows``.
         last_words: a file of texts, or ``lambada``, whose last words are predicted with the test text, see
             ``seq2seq.causal.last_words``.
+        distill: a teacher that the model follows, see ``seq2seq.causal.distillation``.
         continuations: samples of the test text (or the validation text) that are continued for the run's page.
     """
 
@@ -70,6 +72,7 @@ class CausalKeys(TaskKeys):
     stride: int | None = None
     bos: Bos = "text"
     last_words: str | None = None
+    distill: Distillation | None = None
     continuations: int = 3
 
     @property

@@ -162,6 +162,12 @@ def make_trainer(
         "processing_class": data.tokenizer,
         "callbacks": list(callbacks),
     }
+    if keys.distill is not None and data.teacher is not None:
+        shared |= {
+            "teacher": data.teacher.to(prepared.arguments.device),
+            "teacher_weight": keys.distill.weight,
+            "temperature": keys.distill.temperature,
+        }
     if isinstance(data, CorpusData):
         train = TrainedWindows(data.streams["train"], data.reading) if "train" in data.streams else None
         return CorpusTrainer(
@@ -181,7 +187,7 @@ def make_trainer(
         data,
         train_dataset=concatenate_datasets(train) if train else None,
         eval_dataset=validation or None,
-        task_names=tuple(data.tasks) if keys.adapters_per_task else (),
+        task_names=keys.task_names if keys.adapters_per_task else (),
         train_sampler=data.train_sampler,
         packing=keys.packing,
         generation=generation(data.tokenizer, keys.max_target_length),

@@ -206,6 +206,37 @@ def test_a_sweep_and_its_report(corpus_values, tmp_path):
     assert "log-likelihood per token" in page
 
 
+LORA = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}
+
+
+def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
+    """Its teacher is the base model: the loss in the log is the mixture, that of the validation is not."""
+    values = {**corpus_values, "adapter": LORA, "distill": {"weight": 0.1, "temperature": 2.0}, "num_train_epochs": 4}
+    result = run_experiment(read_experiment({**values, "baselines": ["frozen_backbone", "random_backbone"]}))
+    assert result["metrics"]["test"]["perplexity"] < result["baselines"]["frozen_backbone"]["perplexity"]
+    assert result["merge_difference"] < 1e-5
+    assert 0 < result["parameters"]["trainable_parameters"] < 3000
+    history = json.loads((folder_of(values) / "history.json").read_text())
+    evaluated = [entry for entry in history if "eval_loss" in entry][-1]
+    assert evaluated["eval_loss"] == pytest.approx(-evaluated["eval_log_likelihood"])
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+def test_each_task_of_a_mixture_has_its_own_adapter(packing, task_values, tmp_path):
+    task = task_values["tasks"]["colours"]
+    free = {**task, "labels": None, "metrics": ["exact_match"]}
+    mixture = {"tasks": ["colours", "free"], "batches": "one_task", "adapters": "per_task"}
+    values = {**task_values, "tasks": {"colours": task, "free": free}, "task_name": None, "mixture": mixture}
+    values |= {"adapter": LORA, "packing": packing, "max_target_length": 8, "per_device_train_batch_size": 8}
+    result = run_experiment(read_experiment(values))
+    metrics = result["metrics"]["test"]
+    mean = (metrics["colours/accuracy"] + metrics["free/exact_match"]) / 2
+    assert metrics["average_metrics"] == pytest.approx(mean)
+    table = tmp_path / "new.tsv"
+    table.write_text("source\nred 1\n")
+    assert [*predict(folder_of(values), table, task="free").evaluation.rows] == ["free"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["task", "corpus"])
 def test_a_killed_run_resumes_to_the_same_curve(kind, task_values, corpus_values, tmp_path):
@@ -272,6 +303,9 @@ def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, t
         ("corpus", {"corpus": {"train": __file__}}, ["'corpus.train'", "suffixes"]),
         ("corpus", {"last_words": "none.txt"}, ["'last_words'", "matches no file"]),
         ("task", {"last_words": "lambada"}, ["'last_words'", "with a corpus"]),
+        ("corpus", {"distill": {"weight": 0}}, ["'weight'", "above 0"]),
+        ("corpus", {"distill": {"model": "/nowhere"}}, ["'distill.model'", "/nowhere"]),
+        ("corpus", {"distill": 0.5}, ["'distill'", "is an object"]),
         ("corpus", {"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "perplexity"]),
         ("corpus", {"baselines": ["majority"]}, ["'baselines'", "a corpus has no answers"]),
         ("corpus", {"train_sampling_strategy": "sequential"}, ["'train_sampling_strategy'", "seeded"]),
