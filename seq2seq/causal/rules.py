@@ -6,6 +6,7 @@ from typing import Any
 
 from adapters import AdapterConfig
 from adapters.validation import refuse
+from seq2seq.causal.corpus import CORPORA, files_of
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.tasks.rules import check_paths, check_tasks
 
@@ -16,6 +17,8 @@ def check_causal(keys: CausalKeys, configs: Sequence[AdapterConfig], training: M
     """Refuse tasks, texts and training arguments that do not fit each other."""
     check_template(keys)
     if keys.corpus is None:
+        if keys.last_words is not None:
+            _refuse("last_words", "belongs to a run with a corpus", repr(keys.last_words), "leave it out")
         check_suffixes(keys)
         check_tasks(keys, configs, training)
     else:
@@ -59,5 +62,10 @@ def check_corpus(keys: CausalKeys, training: Mapping[str, Any]) -> None:
     if training.get("train_sampling_strategy", "random") != "random":
         rule = "must be 'random' with a corpus, whose windows are drawn at seeded offsets"
         _refuse("train_sampling_strategy", rule, repr(training["train_sampling_strategy"]), "leave it out")
+    if keys.last_words is not None:
+        if "test" not in keys.splits:
+            _refuse("last_words", "is measured with the test text", "none", "give corpus.test, or leave it out")
+        if keys.last_words not in CORPORA:
+            files_of(keys.last_words, "last_words")
     keys.corpus.check_files()
     check_paths(keys)

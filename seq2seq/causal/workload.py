@@ -23,7 +23,7 @@ from adapters import AdapterConfig
 from seq2seq.causal.baselines import unigram
 from seq2seq.causal.data import CausalTasksData, CorpusData, load_corpus, load_rows_to_predict, load_tasks, load_text
 from seq2seq.causal.decoder import load_decoder
-from seq2seq.causal.keys import CausalKeys
+from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
 from seq2seq.tasks.baselines import task_baselines
@@ -84,7 +84,7 @@ class CausalWorkload(CausalKeys):
         shown = super().headline(metrics)
         if "perplexity" not in metrics:
             return shown
-        first = {name: metrics[name] for name in ("perplexity", "bits_per_byte") if name in metrics}
+        first = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
         return {name: "not finite" if value is None else f"{value:.4f}" for name, value in first.items()} | shown
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
