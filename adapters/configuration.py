@@ -23,7 +23,7 @@ Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
 
 
-NON_EMPTY = ("stacks", "sublayers", "target_modules", "share_across")
+NON_EMPTY = ("stacks", "sublayers", "target_modules", "exclude_modules", "share_across")
 """Fields that are lists of names and need at least one."""
 
 
@@ -32,7 +32,7 @@ class AdapterConfig:
     """Base class of all kinds: the stacks and layers that get the adapter.
 
     Args:
-        stacks: "encoder", "decoder" or both.
+        stacks: "encoder", "decoder" or both; a model may have only one of them.
         layers: block indices in each stack, from 0; None for all blocks.
     """
 
@@ -86,8 +86,8 @@ class AdapterConfig:
         """Build the module of one place at a linear; by default the same for all places, see ``build``."""
         return self.build(in_features, out_features)
 
-    def build_together(self, bases: dict[str, nn.Module]) -> dict[str, nn.Module] | None:
-        """The modules of all places by path, for a kind whose modules depend on each other; else None."""
+    def build_together(self, bases: dict[str, nn.Module], places: list[Place]) -> dict[str, nn.Module] | None:
+        """The modules of all ``places`` by path, for a kind whose modules depend on each other; else None."""
         return None
 
     def settled(self, modules: list[tuple[Place, nn.Module]]) -> "AdapterConfig":

@@ -16,7 +16,7 @@ from torch import nn
 
 from adapters.base.adapted_input import AdaptedInput
 from adapters.base.adapted_layer_norm import AdaptedLayerNorm
-from adapters.base.adapted_linear import AdaptedLinear
+from adapters.base.adapted_linear import AdaptedMap
 from adapters.base.controller import ALL_TASKS, AdapterController
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
@@ -46,9 +46,9 @@ class Attachment:
 
 HOSTS: dict[str, type[Mergeable]] = {
     "before": AdaptedInput,
-    "around": AdaptedLinear,
-    "beside": AdaptedLinear,
-    "after": AdaptedLinear,
+    "around": AdaptedMap,
+    "beside": AdaptedMap,
+    "after": AdaptedMap,
     "replacement": AdaptedLayerNorm,
     "shift": AdaptedLayerNorm,
 }
@@ -75,7 +75,7 @@ def attach(model: nn.Module, config: Any, task: str | None = None) -> nn.Module:
     """Put the adapters of ``config`` into ``model``, freeze its other parameters, and return the same model, unmerged.
 
     Args:
-        model: a T5 with its weights loaded (or on the meta device, to be loaded later); it may be compiled.
+        model: a model with its weights loaded (or on the meta device, to be loaded later); it may be compiled.
         config: an ``AdapterConfig``, its dictionary form, or a list of them, which compose.
         task: the task these adapters belong to; None for all tasks.
 
@@ -130,7 +130,7 @@ def check_task_name(task: Any) -> None:
 def _build_all(model: nn.Module, config: AdapterConfig, places: list[Place]) -> list[tuple[Place, nn.Module]]:
     """The adapter modules of all places; a kind whose modules depend on each other builds them itself."""
     bases = {place.path: HOSTS[place.slot].base_at(model, place.path, config) for place in places}
-    together = config.build_together(bases)
+    together = config.build_together(bases, places)
     if together is not None:
         return [(place, together[place.path].train(bases[place.path].training)) for place in places]
     return [(place, HOSTS[place.slot].build_adapter(bases[place.path], config, place)) for place in places]

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from adapters.base.architectures import NORM_CLASSES
+from adapters.base.heads import head_parameters
+from adapters.base.norm_layers import is_norm
 from adapters.base.sharing import in_words, scopes_of
 from adapters.base.sublayers import layer_of
 from adapters.configuration import AdapterConfig
@@ -39,7 +40,8 @@ class ParameterCount:
 class Summary:
     """Parameter counts of a model: in total, of its base, by group and by layer.
 
-    The groups are the base weights, the layer norms, each adapter, and the parameters that modules of an adapter share.
+    The groups are the base weights, the layer norms, the head of a task (not a part of the base), each adapter, and the
+    parameters that modules of an adapter share.
     ``cores`` has the settings of the cores of tensor-train adapters, each with the number of modules that have it;
     ``cannot_be_merged`` names the adapters that are not linear.
     """
@@ -92,7 +94,8 @@ class Summary:
 def summary(model: nn.Module) -> Summary:
     """Count the parameters of ``model``; a parameter with several names is counted once, under the first."""
     of_adapters = adapter_parameters(model)
-    norms = {path for path, module in model.named_modules() if isinstance(module, NORM_CLASSES)}
+    norms = {path for path, module in model.named_modules() if is_norm(module)}
+    head = set(head_parameters(model))
     configs = {a.name: a.config for a in attachments(model) if a.config.position != "weights"}
     total, base = ParameterCount(), ParameterCount()
     groups: dict[str, ParameterCount] = {}
@@ -101,6 +104,8 @@ def summary(model: nn.Module) -> Summary:
         total = total.plus(parameter)
         if name in of_adapters:
             group = _adapter_group(name, configs)
+        elif name in head:
+            group = "head"
         else:
             group = "layer norms" if name.rpartition(".")[0] in norms else "base weights"
             base = base.plus(parameter)

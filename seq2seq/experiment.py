@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
@@ -146,15 +146,22 @@ class Experiment:
         except (ValueError, TypeError, OSError, ImportError) as error:
             raise ConfigurationError(f"The training arguments do not fit together: {as_sentence(error)}") from error
 
+    def load_model(self, random: bool = False) -> nn.Module:
+        """The base model without adapters; what is new in it, such as a head, depends on the run's seed alone."""
+        set_seed(self.training["seed"])
+        return self.workload.load_model(random)
+
     def attach(self, model: nn.Module) -> nn.Module:
-        """Attach the run's adapters to a base model, once for each task that has its own adapters.
+        """Attach the run's adapters to a base model, once for each task that has its own, and those of its workload.
 
         Raises:
             ConfigurationError: the adapters do not fit the model.
         """
         with refusing("adapter", ", ".join(config.kind for config in self.adapters)):
-            for task in self.workload.adapter_tasks:
+            for task in self.workload.adapter_tasks if self.adapters else ():
                 adapters.attach(model, list(self.adapters), task)
+            if others := [config for config in self.workload.own_adapters if config not in self.adapters]:
+                adapters.attach(model, others)
         return model
 
 

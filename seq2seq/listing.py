@@ -49,7 +49,7 @@ def baselines() -> Iterator[list[str]]:
         for baseline, found in workload_class(name)().baselines().items():
             yield [baseline, found.label, name]
     for baseline, (label, _) in OF_EVERY_WORKLOAD.items():
-        yield [baseline, label, "all"]
+        yield [baseline, label.format("no adapter, or a trained head"), "all"]
 
 
 def answers_of(task: TaskSpec) -> str:

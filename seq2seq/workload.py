@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from datasets import Dataset
 from torch import nn
@@ -156,6 +156,22 @@ class Workload(ABC):
             ConfigurationError: one sentence that names the key.
         """
 
+    @property
+    def own_adapters(self) -> Sequence[AdapterConfig]:
+        """Adapters that every run of the workload has beside its own, common to all tasks, such as a trained head."""
+        return ()
+
+    def of_run(self, adapter: Path) -> Self:
+        """The workload as a finished run had it, with what that took from its data, which may be gone.
+
+        Args:
+            adapter: the folder of the run's adapter.
+
+        Raises:
+            adapters.CheckpointError: the folder cannot be read.
+        """
+        return self
+
     def training_arguments(self) -> dict[str, Any]:
         """Training arguments that the workload sets itself."""
         return {}
@@ -188,7 +204,10 @@ class Workload(ABC):
 
     @abstractmethod
     def load_model(self, random: bool = False) -> nn.Module:
-        """The base model without adapters; ``random`` for one of the same architecture that was never trained."""
+        """The base model without adapters; ``random`` for one of the same architecture that was never trained.
+
+        What it initialises depends on the random state, which ``Experiment.load_model`` sets by the run's seed.
+        """
 
     @abstractmethod
     def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> AdapterTrainerMixin:
@@ -205,6 +224,16 @@ class Workload(ABC):
     def baselines(self) -> Mapping[str, Baseline]:
         """What results of this workload can be compared with, besides the frozen and the random base model."""
         return {}
+
+    def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
+        """The metrics of a text that is not the run's own, such as its perplexity, with the adapters as they are.
+
+        Raises:
+            ConfigurationError: the workload scores no texts, or the file cannot be read.
+        """
+        raise ConfigurationError(
+            f"A text can be scored if the run's model continues texts; got the workload {self.name!r}: leave it out."
+        )
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
         """More rows of the result's table: name and value, and optionally a footnote about the value."""
@@ -235,6 +264,8 @@ class Workload(ABC):
 
 WORKLOADS: dict[str, str | type[Workload]] = {
     "text": "seq2seq.text.workload:TextWorkload",
+    "classification": "seq2seq.classification.workload:ClassificationWorkload",
+    "causal": "seq2seq.causal.workload:CausalWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 

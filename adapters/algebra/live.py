@@ -1,6 +1,6 @@
 """The active deltas of a live model, as trains and biases by path.
 
-    adapters.attach     AdaptedLinear at the path; ``beside`` has a controller for each adapter, with an active module
+    adapters.attach     AdaptedMap at the path; ``beside`` has a controller for each adapter, with an active module
     our tuner in PEFT   TensorTrainPeftLinear at the path; ``tt_lora_delta`` has a module for each adapter name. Site
                         modes too give one train for each linear
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.algebra.sites import Sites, sites_of, stacked
-from adapters.base.adapted_linear import AdaptedLinear
+from adapters.base.adapted_linear import AdaptedMap
 from adapters.compiled import original_path, uncompiled
 from adapters.injection import attachments
 from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
@@ -119,7 +119,7 @@ def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
     """Yield the path of each linear with an active or merged delta, and the delta's module."""
     for compiled_path, module in model.named_modules():
         path = original_path(compiled_path)
-        if isinstance(module, AdaptedLinear):
+        if isinstance(module, AdaptedMap):
             for controller in module.beside.values():
                 if controller.active is not None:
                     yield path, controller.active

@@ -25,10 +25,10 @@ from adapters.base.controller import ALL_TASKS
 from adapters.base.sublayers import Sublayer, find_sublayers
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint, save
 from adapters.saved.folder import CheckpointError
 from adapters.saved.model_card import remove_model_card
-from adapters.saved.skeleton import base_without_weights
 from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
 

@@ -16,30 +16,43 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
-from adapters.base.linear_layers import features
+from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.weight_readers import weight_reader
 
 
-class AdaptedLinear(Mergeable, nn.Linear):
-    """nn.Linear plus adapters; built from an existing linear, whose Parameters it takes over."""
+class AdaptedMap(Mergeable):
+    """Mixin for a linear of one class plus adapters; built from an existing one, whose Parameters it takes over."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    linear_class: type[nn.Module]
+    sizes: tuple[str, str]
+    """Names of the attributes that hold the in and out features."""
+
+    def __init__(self, linear: nn.Module) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        for name in self.sizes:
+            setattr(self, name, getattr(linear, name))
         self.weight, self.bias = linear.weight, linear.bias
         self.around = nn.ModuleDict()
         self.beside = nn.ModuleDict()
         self.after = nn.ModuleDict()
         self.train(linear.training)
 
-    def plain(self) -> nn.Linear:
-        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+    def plain(self) -> nn.Module:
+        linear = self.linear_class.__new__(self.linear_class)
+        nn.Module.__init__(linear)
+        for name in self.sizes:
+            setattr(linear, name, getattr(self, name))
         linear.weight, linear.bias = self.weight, self.bias
         return linear
+
+    @classmethod
+    def host_of(cls, base: nn.Module) -> "AdaptedMap":
+        return HOSTS[type(base)](base)
 
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
@@ -47,9 +60,9 @@ class AdaptedLinear(Mergeable, nn.Linear):
         if (reader := weight_reader(model, path)) is not None:
             reads, fix = reader
             config.refuse("kind", "adapts linears that their parents call", f"{path}, whose weight {reads}", fix)
-        if type(base) not in (nn.Linear, cls):
+        if type(base) not in LINEAR_CLASSES and not isinstance(base, cls):
             given = f"a {type(base).__name__} at {path}"
-            config.refuse("kind", "adapts plain nn.Linear modules", given, "load the model without quantisation")
+            config.refuse("kind", "adapts modules of the class nn.Linear or Conv1D", given, how_to_fix(base))
         return base
 
     @classmethod
@@ -58,12 +71,12 @@ class AdaptedLinear(Mergeable, nn.Linear):
         if place.slot == "after":
             return config.build_at(place, out_features, out_features)
         delta = config.build_at(place, in_features, out_features)
-        start_from_weight(delta, weight, place.path)
+        start_from_weight(delta, as_out_in(base, weight), place.path)
         return delta
 
     def initialize_adapter(self, adapter: nn.Module) -> None:
         if hasattr(adapter, "start_from"):
-            adapter.start_from(self.base_tensor("weight"))
+            adapter.start_from(as_out_in(self, self.base_tensor("weight")))
         else:
             adapter.reset_parameters()
 
@@ -72,13 +85,14 @@ class AdaptedLinear(Mergeable, nn.Linear):
         return next((c.active for c in self.around.values() if c.active is not None), None)
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = as_out_in(self, self.weight)
         if self.is_merged:
-            return F.linear(x, self.weight, self.bias)  # (..., in) -> (..., out)
+            return F.linear(x, weight, self.bias)  # (..., in) -> (..., out)
         deltas = [controller.active for controller in self.beside.values() if controller.active is not None]
         if (around := self.active_around()) is None:
-            y = linear_with_deltas(x, self.weight, self.bias, deltas)
+            y = linear_with_deltas(x, weight, self.bias, deltas)
         else:
-            y = add_deltas(around(x, self.weight, self.bias), x, deltas)
+            y = add_deltas(around(x, weight, self.bias), x, deltas)
         for controller in self.after.values():
             if controller.active is not None:
                 y = controller(y)
@@ -86,13 +100,15 @@ class AdaptedLinear(Mergeable, nn.Linear):
 
     @torch.no_grad()
     def merged_weights(self) -> dict[str, Tensor]:
-        """Weight (out, in) and bias (out,) of the whole map, summed in float32 at least, cast once to the base's dtype.
+        """Weight and bias (out,) of the whole map, summed in float32 at least, cast once to the base's dtype.
 
-        A tensor that no adapter changes is left out, as it may be tied to another one, like T5's lm_head.
+        The weight is stored as the base stores it. A tensor that no adapter changes is left out, as it may be tied to
+        another one, like T5's lm_head.
         """
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
-        total, shift = weight.to(dtype), torch.zeros(self.out_features, dtype=dtype, device=weight.device)
+        total = as_out_in(self, weight).to(dtype)  # (out, in)
+        shift = torch.zeros(len(total), dtype=dtype, device=weight.device)
         if bias is not None:
             shift = bias.to(dtype)
         has_bias, changed = bias is not None, set()
@@ -119,5 +135,23 @@ class AdaptedLinear(Mergeable, nn.Linear):
                 if (change := controller.active.delta_bias()) is not None:
                     shift, has_bias = shift + change, True
                 changed |= {"weight", "bias"} if has_bias else {"weight"}
-        merged = {"weight": total, "bias": shift}
-        return {name: merged[name].to(weight.dtype) for name in sorted(changed)}
+        merged = {"weight": as_out_in(self, total), "bias": shift}
+        return {name: merged[name].to(weight.dtype).contiguous() for name in sorted(changed)}
+
+
+class AdaptedLinear(AdaptedMap, nn.Linear):
+    """nn.Linear plus adapters."""
+
+    linear_class = nn.Linear
+    sizes = ("in_features", "out_features")
+
+
+class AdaptedConv1D(AdaptedMap, Conv1D):
+    """Conv1D, GPT-2's linear with a weight (in, out), plus adapters."""
+
+    linear_class = Conv1D
+    sizes = ("nx", "nf")
+
+
+HOSTS: dict[type[nn.Module], type[AdaptedMap]] = {host.linear_class: host for host in (AdaptedLinear, AdaptedConv1D)}
+"""The class of adapted linears by the class of the base's."""

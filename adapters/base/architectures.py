@@ -1,94 +1,56 @@
-"""The model architectures that adapters can be attached to, one table entry each.
+"""The architectures whose sublayers are known, one table entry each.
 
-    stack      a module with a list of blocks                   encoder
-    block      one entry of that list                           encoder.block.0
-    sublayer   attention or feed-forward, with its norm         encoder.block.0.layer.1
-    linear     a weight matrix of the sublayer                  encoder.block.0.layer.1.DenseReluDense.wi
-
-A model is recognised by these names and not by its class, so a model that wraps a known one is recognised too. To
-support another architecture, add an entry to ``ARCHITECTURES``; nothing else names the modules of a particular model.
+A model is recognised by the names of its modules and not by its class, so a model that wraps a known one is recognised
+too. To support another architecture, add an entry to ``ARCHITECTURES``; nothing else names the modules of a model.
+Without an entry the linears of a model are known by their names alone, see ``adapters.base.sublayers``.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 from torch import nn
-from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+from adapters.base.layout import ANY_NAME, Architecture, SublayerLayout
+
+ENCODER_ONLY = {ANY_NAME: "encoder"}
+DECODER_ONLY = {ANY_NAME: "decoder"}
+BY_NAME = {"encoder": "encoder", "decoder": "decoder"}
 
 
-@dataclass(frozen=True)
-class SublayerLayout:
-    """How one kind of sublayer is laid out.
-
-    Args:
-        kind: "self_attention", "cross_attention" or "feed_forward".
-        module: name of the module that computes it.
-        linears: paths of its linears below ``module``; a model may have only some of them.
-        output: the linear whose result is added to the hidden states.
-        norm: name of its layer norm, a sibling of ``module``.
-    """
-
-    kind: str
-    module: str
-    linears: tuple[str, ...]
-    output: str
-    norm: str
+def attention(kind: str, module: str, norms: tuple[str, ...], **paths: str) -> SublayerLayout:
+    """An attention sublayer, whose linears are below ``module``."""
+    return SublayerLayout(kind, tuple((role, f"{module}.{path}") for role, path in paths.items()), norms)
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """Where the stacks, blocks, sublayers, linears, norms and the head of a model are.
+def feed_forward(norms: tuple[str, ...], *linears: tuple[str, str], optional: tuple[str, ...] = ()) -> SublayerLayout:
+    """A feed-forward sublayer, given role and path of its linears."""
+    return SublayerLayout("feed_forward", linears, norms, optional)
 
-    Args:
-        name: as it appears in messages.
-        model_types: values of ``config.model_type``.
-        stacks: names of the stacks; the head belongs to the last one.
-        blocks: name of the list of blocks in a stack.
-        sublayers: name of the list of sublayers in a block; None where a block holds their modules itself.
-        layouts: one for each kind of sublayer.
-        final_norm: name of a stack's last layer norm.
-        head: name of the output projection, a sibling of the stacks.
-        key_value_linears: the linears that compute keys and values.
-        norm_classes: classes of its layer norms, with a ``weight`` (dim,) and a ``variance_epsilon``.
-        config_keys: keys of the model's configuration that the shapes of adapters depend on.
-    """
 
-    name: str
-    model_types: tuple[str, ...]
-    stacks: tuple[str, ...]
-    blocks: str
-    sublayers: str | None
-    layouts: tuple[SublayerLayout, ...]
-    final_norm: str
-    head: str
-    key_value_linears: tuple[str, ...]
-    norm_classes: tuple[type[nn.Module], ...]
-    config_keys: tuple[str, ...]
-
-    def feed_forward(self) -> SublayerLayout:
-        """The layout of the feed-forward sublayers."""
-        return next(layout for layout in self.layouts if layout.kind == "feed_forward")
-
-    def is_stack(self, path: str, module: nn.Module) -> bool:
-        """Whether the module at ``path`` is one of the stacks."""
-        return path.rpartition(".")[2] in self.stacks and isinstance(getattr(module, self.blocks, None), nn.ModuleList)
-
+PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj"}
+T5_PROJECTIONS = {"q": "q", "k": "k", "v": "v", "o": "o"}
+BERT_FEED_FORWARD = feed_forward(("output.LayerNorm",), ("in", "intermediate.dense"), ("out", "output.dense"))
+GATED = (("gate", "mlp.gate_proj"), ("in", "mlp.up_proj"), ("out", "mlp.down_proj"))
+SIZES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+GROUPED_SIZES = (*SIZES, "num_key_value_heads", "head_dim")
 
 T5 = Architecture(
     name="T5",
     model_types=("t5", "mt5", "umt5"),
-    stacks=("encoder", "decoder"),
+    stacks=BY_NAME,
     blocks="block",
     sublayers="layer",
     layouts=(
-        SublayerLayout("self_attention", "SelfAttention", ("q", "k", "v", "o"), "o", "layer_norm"),
-        SublayerLayout("cross_attention", "EncDecAttention", ("q", "k", "v", "o"), "o", "layer_norm"),
-        SublayerLayout("feed_forward", "DenseReluDense", ("wi", "wi_0", "wi_1", "wo"), "wo", "layer_norm"),
+        attention("self_attention", "SelfAttention", ("layer_norm",), **T5_PROJECTIONS),
+        attention("cross_attention", "EncDecAttention", ("layer_norm",), **T5_PROJECTIONS),
+        feed_forward(
+            ("layer_norm",),
+            ("in", "DenseReluDense.wi"),
+            ("gate", "DenseReluDense.wi_0"),
+            ("in", "DenseReluDense.wi_1"),
+            ("out", "DenseReluDense.wo"),
+            optional=("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1"),
+        ),
     ),
     final_norm="final_layer_norm",
-    head="lm_head",
-    key_value_linears=("k", "v"),
-    norm_classes=(T5LayerNorm,),
+    supports_prompts=True,
     config_keys=(
         "model_type",
         "d_model",
@@ -100,27 +62,173 @@ T5 = Architecture(
         "feed_forward_proj",
     ),
 )
+BART = Architecture(
+    name="BART and OPT",
+    model_types=("bart", "mbart", "opt", "pegasus", "blenderbot", "m2m_100"),
+    stacks=BY_NAME,
+    blocks="layers",
+    layouts=(
+        attention("self_attention", "self_attn", ("self_attn_layer_norm",), **PROJECTIONS, o="out_proj"),
+        attention("cross_attention", "encoder_attn", ("encoder_attn_layer_norm",), **PROJECTIONS, o="out_proj"),
+        feed_forward(("final_layer_norm",), ("in", "fc1"), ("out", "fc2")),
+    ),
+    final_norm="final_layer_norm",
+    embedding_norm="layernorm_embedding",
+    config_keys=(
+        *("model_type", "d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads"),
+        *("decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"),
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "ffn_dim", "word_embed_proj_dim"),
+    ),
+)
+BERT = Architecture(
+    name="BERT, RoBERTa and ELECTRA",
+    model_types=("bert", "roberta", "xlm-roberta", "camembert", "electra"),
+    stacks=ENCODER_ONLY,
+    blocks="layer",
+    layouts=(
+        SublayerLayout(
+            "self_attention",
+            (
+                *((role, f"attention.self.{name}") for role, name in (("q", "query"), ("k", "key"), ("v", "value"))),
+                ("o", "attention.output.dense"),
+            ),
+            ("attention.output.LayerNorm",),
+        ),
+        BERT_FEED_FORWARD,
+    ),
+    final_norm="",
+    embedding_norm="embeddings.LayerNorm",
+    config_keys=SIZES,
+)
+DEBERTA = Architecture(
+    name="DeBERTa-v2 and v3",
+    model_types=("deberta-v2",),
+    stacks=ENCODER_ONLY,
+    blocks="layer",
+    layouts=(
+        SublayerLayout(
+            "self_attention",
+            (
+                ("q", "attention.self.query_proj"),
+                ("k", "attention.self.key_proj"),
+                ("v", "attention.self.value_proj"),
+                ("o", "attention.output.dense"),
+            ),
+            ("attention.output.LayerNorm",),
+        ),
+        BERT_FEED_FORWARD,
+    ),
+    final_norm="",
+    embedding_norm="embeddings.LayerNorm",
+    config_keys=(*SIZES, "relative_attention", "position_biased_input", "share_att_key", "pos_att_type"),
+)
+DISTILBERT = Architecture(
+    name="DistilBERT",
+    model_types=("distilbert",),
+    stacks=ENCODER_ONLY,
+    blocks="layer",
+    layouts=(
+        attention("self_attention", "attention", ("sa_layer_norm",), q="q_lin", k="k_lin", v="v_lin", o="out_lin"),
+        feed_forward(("output_layer_norm",), ("in", "ffn.lin1"), ("out", "ffn.lin2")),
+    ),
+    final_norm="",
+    embedding_norm="embeddings.LayerNorm",
+    config_keys=("model_type", "dim", "n_layers", "n_heads", "hidden_dim"),
+)
+MPNET = Architecture(
+    name="MPNet",
+    model_types=("mpnet",),
+    stacks=ENCODER_ONLY,
+    blocks="layer",
+    layouts=(
+        attention("self_attention", "attention.attn", ("attention.LayerNorm",), **T5_PROJECTIONS),
+        BERT_FEED_FORWARD,
+    ),
+    final_norm="",
+    embedding_norm="embeddings.LayerNorm",
+    config_keys=SIZES,
+)
+GPT2 = Architecture(
+    name="GPT-2",
+    model_types=("gpt2",),
+    stacks=DECODER_ONLY,
+    blocks="h",
+    layouts=(
+        attention("self_attention", "attn", ("ln_1",), qkv="c_attn", o="c_proj"),
+        feed_forward(("ln_2",), ("in", "mlp.c_fc"), ("out", "mlp.c_proj")),
+    ),
+    final_norm="ln_f",
+    config_keys=("model_type", "n_embd", "n_layer", "n_head", "n_inner"),
+)
+GPT_NEOX = Architecture(
+    name="GPT-NeoX",
+    model_types=("gpt_neox",),
+    stacks=DECODER_ONLY,
+    blocks="layers",
+    layouts=(
+        attention("self_attention", "attention", ("input_layernorm",), qkv="query_key_value", o="dense"),
+        feed_forward(("post_attention_layernorm",), ("in", "mlp.dense_h_to_4h"), ("out", "mlp.dense_4h_to_h")),
+    ),
+    final_norm="final_layer_norm",
+    config_keys=SIZES,
+)
+LLAMA = Architecture(
+    name="Llama, Mistral, Qwen and SmolLM3",
+    model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3"),
+    stacks=DECODER_ONLY,
+    blocks="layers",
+    layouts=(
+        attention("self_attention", "self_attn", ("input_layernorm",), **PROJECTIONS, o="o_proj"),
+        feed_forward(("post_attention_layernorm",), *GATED),
+    ),
+    final_norm="norm",
+    config_keys=GROUPED_SIZES,
+)
+GEMMA = Architecture(
+    name="Gemma 2 and 3",
+    model_types=("gemma2", "gemma3_text"),
+    stacks=DECODER_ONLY,
+    blocks="layers",
+    layouts=(
+        attention(
+            "self_attention", "self_attn", ("input_layernorm", "post_attention_layernorm"), **PROJECTIONS, o="o_proj"
+        ),
+        feed_forward(("pre_feedforward_layernorm", "post_feedforward_layernorm"), *GATED),
+    ),
+    final_norm="norm",
+    config_keys=GROUPED_SIZES,
+)
+PHI3 = Architecture(
+    name="Phi-3",
+    model_types=("phi3",),
+    stacks=DECODER_ONLY,
+    blocks="layers",
+    layouts=(
+        attention("self_attention", "self_attn", ("input_layernorm",), qkv="qkv_proj", o="o_proj"),
+        feed_forward(("post_attention_layernorm",), ("gate_in", "mlp.gate_up_proj"), ("out", "mlp.down_proj")),
+    ),
+    final_norm="norm",
+    config_keys=GROUPED_SIZES,
+)
+VIT = Architecture(
+    name="ViT",
+    model_types=("vit",),
+    stacks=ENCODER_ONLY,
+    blocks="layers",
+    layouts=(
+        attention("self_attention", "attention", ("layernorm_before",), **PROJECTIONS, o="o_proj"),
+        feed_forward(("layernorm_after",), ("in", "mlp.fc1"), ("out", "mlp.fc2")),
+    ),
+    final_norm="layernorm",
+    config_keys=SIZES,
+)
 
-ARCHITECTURES = (T5,)
-"""Every supported architecture."""
-NORM_CLASSES = tuple(dict.fromkeys(norm for architecture in ARCHITECTURES for norm in architecture.norm_classes))
-"""The classes of layer norms that can be adapted."""
+ARCHITECTURES = (T5, BART, BERT, DEBERTA, DISTILBERT, MPNET, GPT2, GPT_NEOX, GEMMA, LLAMA, PHI3, VIT)
+"""Every known architecture."""
 
 
 def architecture_of(model: nn.Module) -> Architecture | None:
-    """The entry that describes ``model``, or None if it has no stack of any entry."""
-    modules = list(model.named_modules())
-    return next((a for a in ARCHITECTURES if any(a.is_stack(path, module) for path, module in modules)), None)
-
-
-def architecture_values(config: Any) -> dict[str, Any]:
-    """The values in a model's configuration that its adapters depend on; every known key for an unknown model type."""
-    model_type = getattr(config, "model_type", None)
-    entries = [entry for entry in ARCHITECTURES if model_type in entry.model_types] or ARCHITECTURES
-    keys = dict.fromkeys(key for entry in entries for key in entry.config_keys)
-    return {key: getattr(config, key) for key in keys if hasattr(config, key)}
-
-
-def feed_forward_linears() -> tuple[str, ...]:
-    """Names of the linears in the feed-forward sublayers of every architecture."""
-    return tuple(dict.fromkeys(name for entry in ARCHITECTURES for name in entry.feed_forward().linears))
+    """The entry by which ``model`` is laid out: that of its model type if there is one; None if there is none."""
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    entries = sorted(ARCHITECTURES, key=lambda entry: model_type not in entry.model_types)
+    return next((entry for entry in entries if entry.found_stacks(model) is not None), None)

@@ -15,12 +15,12 @@ LINEAR_CLASSES = (nn.Linear, Conv1D)
 
 def features(base: nn.Module) -> tuple[int, int]:
     """(in, out)."""
-    return (base.nx, base.nf) if type(base) is Conv1D else (base.in_features, base.out_features)
+    return (base.nx, base.nf) if isinstance(base, Conv1D) else (base.in_features, base.out_features)
 
 
 def as_out_in(base: nn.Module, weight: Tensor) -> Tensor:
     """W (out, in) from the weight as ``base`` stores it, or the other way round."""
-    return weight.T if type(base) is Conv1D else weight
+    return weight.T if isinstance(base, Conv1D) else weight
 
 
 def how_to_fix(module: nn.Module) -> str:

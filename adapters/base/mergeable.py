@@ -22,9 +22,14 @@ class Mergeable(KeptBase):
         """The host at ``path``; on first use it takes the place of the base's module."""
         base = model.get_submodule(path)
         if not isinstance(base, cls):
-            base = cls(base)
+            base = cls.host_of(base)
             model.set_submodule(path, base)
         return base
+
+    @classmethod
+    def host_of(cls, base: nn.Module) -> "Mergeable":
+        """The host that takes the place of a module of the base."""
+        return cls(base)
 
     def plain(self) -> nn.Module:
         """A module of the base's own class with the Parameters that are here now."""

@@ -3,7 +3,7 @@
     position "before"    the input of the encoder                     -> AdaptedInput.before
     position "beside"    the linears named by target_modules          -> AdaptedLinear.beside
     position "after"     the linear at the end of the sublayer        -> AdaptedLinear.after
-    position "norm"      the sublayer's layer norm                    -> AdaptedLayerNorm.replacement
+    position "norm"      the sublayer's layer norms                   -> AdaptedLayerNorm.replacement
     position "weights"   none: the kind only decides which of the model's own parameters are trainable
 
 A kind with other places overrides ``AdapterConfig.places``.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.base.sublayers import Sublayer, select_sublayers
-from adapters.validation import nearest_name
+from adapters.base.targets import candidates, matching
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,27 @@ class Place:
 
 
 def linears_by_name(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The linears that ``config.target_modules`` names; if it is None, those of the feed-forward sublayers."""
-    chosen = select_sublayers(config, sublayers)
+    """The linears that ``config.target_modules`` names, but for those of ``config.exclude_modules``.
+
+    By default those of the feed-forward sublayers; for the names see ``adapters.base.targets``.
+    """
     if config.target_modules is None:
-        chosen = [sublayer for sublayer in chosen if sublayer.kind == "feed_forward"]
+        select_sublayers(config, sublayers)  # refuses an unknown architecture
+    linears = candidates(config, sublayers)
+    if config.target_modules is None:
+        chosen = {s.linears[name] for s, name in linears if s.kind == "feed_forward"}
         if not chosen:
             given = f"null with sublayers {list(config.sublayers)}"
             config.refuse("target_modules", "is the feed-forward linears by default", given, "name linears")
-    known = {name for sublayer in chosen for name in sublayer.linears}
-    names = known if config.target_modules is None else config.target_modules
-    for name in names:
-        if name not in known:
-            rule = f"names linears of the sublayers {', '.join(config.sublayers)}"
-            config.refuse("target_modules", rule, repr(name), nearest_name(name, known))
-    return [
-        Place(path, "beside", sublayer, name)
-        for sublayer in chosen
-        for name, path in sublayer.linears.items()
-        if name in names
-    ]
+    else:
+        chosen = matching(config, "target_modules", config.target_modules, linears)
+    excluded = getattr(config, "exclude_modules", None)
+    if excluded is not None:
+        chosen -= matching(config, "exclude_modules", excluded, linears)
+        if not chosen:
+            given = "names of all target modules"
+            config.refuse("exclude_modules", "leaves at least one linear", given, "leave one of them out")
+    return [Place(s.linears[name], "beside", s, name) for s, name in linears if s.linears[name] in chosen]
 
 
 def every_linear(config: Any, sublayers: list[Sublayer]) -> list[Place]:
@@ -75,14 +77,17 @@ def ends_of_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Place]:
 
 
 def norms(config: Any, sublayers: list[Sublayer]) -> list[Place]:
-    """The layer norm of each selected sublayer."""
-    return [Place(sublayer.norm, "replacement", sublayer) for sublayer in select_sublayers(config, sublayers)]
+    """The layer norms of each selected sublayer."""
+    return [Place(norm, "replacement", s) for s in select_sublayers(config, sublayers) for norm in s.norms]
 
 
 def inputs(config: Any, sublayers: list[Sublayer]) -> list[Place]:
     """The input of each selected stack."""
-    ends = [sublayer for sublayer in sublayers if sublayer.kind == "final" and sublayer.stack in config.stacks]
-    return [Place(sublayer.stack_path, "before", sublayer) for sublayer in ends]
+    ends = [sublayer for sublayer in sublayers if sublayer.prompt_stack and sublayer.stack in config.stacks]
+    if not ends:
+        rule = "needs an encoder with relative positions, whose input it lengthens"
+        config.refuse("kind", rule, "another architecture", "use a T5, or for another model peft's prompt tuning")
+    return [Place(sublayer.prompt_stack, "before", sublayer) for sublayer in ends]
 
 
 PLACES: dict[str, Callable[[Any, list[Sublayer]], list[Place]]] = {

@@ -1,12 +1,15 @@
-"""The sublayers of a model, each a place where an adapter can sit.
+"""The sublayers of a model, each a place where an adapter can sit, and the linears outside of them.
 
-    encoder.block.0.layer.0   self_attention     linears q k v o                norm layer_norm
-    encoder.block.0.layer.1   feed_forward       linears wi wo | wi_0 wi_1 wo   norm layer_norm
-    decoder.block.0.layer.1   cross_attention    linears q k v o                norm layer_norm
-    encoder                   final                                             norm final_layer_norm
-    decoder                   final              linear lm_head (beside it)     norm final_layer_norm
+    encoder.block.0.layer.0   self_attention     linears q k v o                norms layer_norm
+    encoder.block.0.layer.1   feed_forward       linears wi wo | wi_0 wi_1 wo   norms layer_norm
+    decoder.block.0.layer.1   cross_attention    linears q k v o                norms layer_norm
+    (beside the stacks)       embedding                                         norms after the embeddings, as in BERT
+    encoder                   final                                             norms final_layer_norm
+    decoder                   final              linear lm_head (beside it)     norms final_layer_norm
+    pooler                    other              linear pooler-dense            none
 
-The names are T5's; ``adapters.base.architectures`` has those of every supported architecture.
+The names are T5's; ``adapters.base.architectures`` has those of every known architecture. In an unknown one every
+linear is an "other" one: it can be named, but nothing is known of its role.
 """
 
 from collections.abc import Iterator
@@ -15,86 +18,114 @@ from typing import Any
 
 from torch import nn
 
-from adapters.base.architectures import ARCHITECTURES, Architecture, SublayerLayout, architecture_of
+from adapters.base.architectures import ARCHITECTURES, architecture_of
+from adapters.base.heads import head_parameters, output_projection
+from adapters.base.layout import Architecture, SublayerLayout
+from adapters.base.linear_layers import LINEAR_CLASSES
+from adapters.base.sites import site_of_path, unique_site_names
 from adapters.validation import ConfigurationError
 
 LM_HEAD = "lm_head"
 """The name of the output projection among the linears of a ``Sublayer``."""
-PEFT_TUNER_HINT = "for another architecture use the PEFT tuner in adapters.peft"
+OTHER = "other"
+"""The kind of a linear outside of all known sublayers."""
 
 
 @dataclass(frozen=True)
 class Sublayer:
-    """One sublayer, or the end of a stack.
+    """One sublayer, the norm after the embeddings, the end of a stack, or a linear outside of these.
 
     Args:
-        stack: name of its stack.
-        layer: number of its block; None at the end of a stack.
-        kind: "self_attention", "cross_attention", "feed_forward" or "final".
-        norm: path of its layer norm.
-        linears: path of each linear by name.
-        output: path of the linear whose result is added to the hidden states; "" at the end of a stack.
-        stack_path: path of its stack.
+        stack: "encoder" or "decoder"; for another linear the path of the list that its layer is in.
+        layer: number of its block; None outside of the blocks.
+        kind: "self_attention", "cross_attention", "feed_forward", "embedding", "final" or ``OTHER``.
+        norms: paths of its layer norms.
+        linears: path of each linear by name, the shortest end of its path that no other one of the sublayer has.
+        roles: the role of each linear by name, see ``adapters.base.layout``.
+        output: path of the linear whose result is added to the hidden states; "" if there is none.
+        prompt_stack: path of its stack, at the end of one whose input prompts can lengthen; "" elsewhere.
     """
 
     stack: str
     layer: int | None
     kind: str
-    norm: str
+    norms: tuple[str, ...] = ()
     linears: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
     output: str = ""
-    stack_path: str = ""
+    prompt_stack: str = ""
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
-    """All sublayers in order, with the end of each stack after its blocks.
-
-    Raises:
-        ConfigurationError: the architecture is not supported.
-    """
+    """All sublayers in order, with the end of each stack after its blocks, and last the linears outside of them."""
     architecture = architecture_of(model)
-    if architecture is None:
-        known = ", ".join(entry.name for entry in ARCHITECTURES)
-        raise ConfigurationError(
-            f"Adapters can be attached to the architectures {known} only; got {type(model).__name__}: "
-            f"{PEFT_TUNER_HINT}."
-        )
+    known = [] if architecture is None else list(_known_sublayers(model, architecture))
+    covered = {path for sublayer in known for path in sublayer.linears.values()}
+    return [*known, *_other_linears(model, covered)]
+
+
+def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[Sublayer]:
     paths = {path for path, _ in model.named_modules()}
-    found = []
-    for stack_path, stack in model.named_modules():
-        if not architecture.is_stack(stack_path, stack):
-            continue
-        prefix, _, stack_name = f".{stack_path}".rpartition(".")
+    stacks = architecture.found_stacks(model)
+    for position, (stack_path, stack) in enumerate(stacks, 1):
+        name, above = architecture.stack_name(stack_path), stack_path.rpartition(".")[0]
+        norm = architecture.embedding_norm
+        candidates = [_joined(holder, norm) for holder in dict.fromkeys((stack_path, above)) if norm]
+        if found := [path for path in candidates if path in paths][:1]:
+            yield Sublayer(name, None, "embedding", tuple(found))
         for index, block in enumerate(getattr(stack, architecture.blocks)):
-            block_path = f"{stack_path}.{architecture.blocks}.{index}"
-            for path, layout in _layouts(architecture, block, block_path):
-                inner = f"{path}.{layout.module}"
-                linears = {name: f"{inner}.{name}" for name in layout.linears if f"{inner}.{name}" in paths}
-                output = f"{inner}.{layout.output}"
-                norm = f"{path}.{layout.norm}"
-                found.append(Sublayer(stack_name, index, layout.kind, norm, linears, output, stack_path))
-        head_path = f"{prefix}.{architecture.head}".lstrip(".")
-        head = {LM_HEAD: head_path} if stack_name == architecture.stacks[-1] and head_path in paths else {}
-        norm = f"{stack_path}.{architecture.final_norm}"
-        found.append(Sublayer(stack_name, None, "final", norm, head, stack_path=stack_path))
-    return found
+            block_path = _joined(stack_path, architecture.blocks, str(index))
+            for inner, layout in architecture.held(block):
+                yield _sublayer(name, index, layout, _joined(block_path, inner), paths)
+        norms = (_joined(stack_path, architecture.final_norm),) if architecture.final_norm else ()
+        head = {LM_HEAD: path} if position == len(stacks) and (path := output_projection(model)) else {}
+        prompts = stack_path if architecture.supports_prompts else ""
+        yield Sublayer(name, None, "final", tuple(p for p in norms if p in paths), head, prompt_stack=prompts)
 
 
-def _layouts(architecture: Architecture, block: nn.Module, block_path: str) -> Iterator[tuple[str, SublayerLayout]]:
-    """The layout of each sublayer of a block, with the path of the module that holds it."""
-    holders = {block_path: block}
-    if architecture.sublayers is not None and hasattr(block, architecture.sublayers):
-        list_path = f"{block_path}.{architecture.sublayers}"
-        holders = {f"{list_path}.{k}": holder for k, holder in enumerate(getattr(block, architecture.sublayers))}
-    for path, holder in holders.items():
-        layouts = [layout for layout in architecture.layouts if hasattr(holder, layout.module)]
-        if not layouts:
-            names = ", ".join(layout.module for layout in architecture.layouts)
-            raise ConfigurationError(
-                f"Each sublayer of a {architecture.name} holds one of {names}; got a {type(holder).__name__} at "
-                f"{path}: {PEFT_TUNER_HINT}."
-            )
-        yield from ((path, layout) for layout in layouts)
+def _sublayer(stack: str, index: int, layout: SublayerLayout, path: str, paths: set[str]) -> Sublayer:
+    linears = {_joined(path, linear): role for role, linear in layout.linears if _joined(path, linear) in paths}
+    names = _shortest_unique_ends([linear.removeprefix(f"{path}.") for linear in linears])
+    return Sublayer(
+        stack,
+        index,
+        layout.kind,
+        tuple(_joined(path, norm) for norm in layout.norms),
+        dict(zip(names, linears, strict=True)),
+        dict(zip(names, linears.values(), strict=True)),
+        _joined(path, layout.output),
+    )
+
+
+def _other_linears(model: nn.Module, covered: set[str]) -> Iterator[Sublayer]:
+    """The linears outside of ``covered``, but for the output projection and the head of a classifier, as in PEFT."""
+    heads = {*head_parameters(model), f"{output_projection(model)}.weight"}
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, LINEAR_CLASSES)
+        and path not in covered
+        and f"{path}.weight" not in heads
+        and ".tasks." not in path  # a part of an adapter
+    ]
+    for path, name in unique_site_names(paths).items():
+        stack, layer, _ = site_of_path(path)
+        yield Sublayer(stack, layer, OTHER, linears={name: path})
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _shortest_unique_ends(paths: list[str]) -> list[str]:
+    """attention.self.query, output.dense, intermediate.dense -> query, output-dense, intermediate-dense."""
+    names = []
+    for path in paths:
+        parts = path.split(".")
+        ends = ["-".join(parts[k:]) for k in reversed(range(len(parts)))]
+        others = [f"-{other.replace('.', '-')}" for other in paths if other != path]
+        names.append(next(end for end in ends if not any(other.endswith(f"-{end}") for other in others)))
+    return names
 
 
 def layer_of(name: str) -> str:
@@ -123,14 +154,15 @@ def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
     """The sublayers that the ``stacks``, ``layers`` and ``sublayers`` of a configuration name.
 
     Raises:
-        ConfigurationError: a layer number is too high, or nothing is left.
+        ConfigurationError: the architecture is unknown, a layer number is too high, or nothing is left.
     """
-    depths = [
-        sublayer.layer for sublayer in sublayers if sublayer.stack in config.stacks and sublayer.layer is not None
-    ]
-    if config.layers is not None and max(config.layers) > max(depths, default=-1):
-        rule = f"counts blocks from 0 to {max(depths, default=-1)} here"
-        config.refuse("layers", rule, list(config.layers), "leave the others out")
+    if all(sublayer.kind == OTHER for sublayer in sublayers):
+        raise ConfigurationError(
+            f"Adapter kind {config.kind!r} needs to know the sublayers of the model; got an architecture other than "
+            f"{', '.join(entry.name for entry in ARCHITECTURES)}: use a kind that names its linears in "
+            "target_modules, such as tt_lora, or add an entry to adapters.base.architectures."
+        )
+    check_layers(config, [s for s in sublayers if s.stack in config.stacks])
     chosen = [
         sublayer
         for sublayer in sublayers
@@ -141,6 +173,23 @@ def select_sublayers(config: Any, sublayers: list[Sublayer]) -> list[Sublayer]:
     if not chosen:
         layers = "" if config.layers is None else f"layers {list(config.layers)} of "
         given = f"{list(config.sublayers)} in {layers}{list(config.stacks)}"
-        fix = "cross_attention is in the decoder only, and a final norm in no layer"
+        fix = f"this model has {_what_is_there(sublayers)}"
         config.refuse("sublayers", "leaves at least one place in the model", given, fix)
     return chosen
+
+
+def check_layers(config: Any, sublayers: list[Sublayer]) -> None:
+    """Refuse numbers of ``layers`` that none of the sublayers has."""
+    depths = [sublayer.layer for sublayer in sublayers if sublayer.layer is not None]
+    if config.layers is not None and max(config.layers) > max(depths, default=-1):
+        rule = f"counts blocks from 0 to {max(depths, default=-1)} here"
+        config.refuse("layers", rule, list(config.layers), "leave the others out")
+
+
+def _what_is_there(sublayers: list[Sublayer]) -> str:
+    """The kinds of sublayers by stack, such as "self_attention, feed_forward in its encoder"."""
+    kinds: dict[str, dict[str, None]] = {}
+    for sublayer in sublayers:
+        if sublayer.kind != OTHER:
+            kinds.setdefault(sublayer.stack, {})[sublayer.kind] = None
+    return " and ".join(f"{', '.join(found)} in its {stack}" for stack, found in kinds.items())

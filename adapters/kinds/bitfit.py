@@ -4,8 +4,8 @@
     layer norm    y = w * x / rms(x) + c    c (dim,)
     lm_head       logits = W h + c          c (vocabulary,)
 
-T5 has no biases, so c is a new bias that starts at zero; where the base has a bias b, c is a change of it. Merging
-writes c into the bias and leaves the weight alone.
+Where the base has a bias b, c is a change of it; T5 has none, so there c is a new bias. It starts at zero. Merging
+writes it into the bias and leaves the weight alone.
 """
 
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ class BitFitConfig(AdapterConfig, kind="bitfit"):
 
     Args:
         sublayers: the sublayers whose linears and norm get a bias.
-        lm_head: whether the output projection gets one, independently of stacks and layers.
+        lm_head: whether the output projection gets one, independently of stacks and layers; None if the model has one.
     """
 
     position = "beside"
 
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
-    lm_head: bool = True
+    lm_head: bool | None = None
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
         shifts = [Place(norm.path, "shift", norm.sublayer) for norm in norms(self, sublayers)]
-        return [*every_linear(self, sublayers), *shifts, *(self._head(sublayers) if self.lm_head else [])]
+        return [*every_linear(self, sublayers), *shifts, *(self._head(sublayers) if self.lm_head is not False else [])]
 
     def build(self, in_features: int, out_features: int) -> "Bias":
         return Bias(out_features)
 
     def _head(self, sublayers: list[Sublayer]) -> list[Place]:
         places = [Place(s.linears[LM_HEAD], "beside", s, LM_HEAD) for s in sublayers if LM_HEAD in s.linears]
-        if not places:
+        if self.lm_head and not places:
             self.refuse("lm_head", "needs an output projection", "true for a model without one", "write false")
         return places
 

@@ -1,12 +1,13 @@
-"""layer_norm, scale_norm and tt_layer_norm: T5's norms with weights of 0 to dim trainable parameters.
+"""layer_norm, scale_norm and tt_layer_norm: a model's norms with weights of 0 to dim trainable parameters.
 
-    y = w * x / rms(x)        x (..., dim),  w (dim,),  rms(x)^2 = mean(x^2) + eps
+    y = w * x / rms(x)        x (..., dim),  w (dim,),  rms(x)^2 = mean(x^2) + eps; an nn.LayerNorm: see
+                              ``adapters.base.norm_layers``
 
     kind                           w                             trainable parameters
     layer_norm, trainable=False    as pretrained                 0
     scale_norm                     g / sqrt(dim), constant       1    (Nguyen & Salazar 2019, arXiv:1910.05895, eq. 5)
     tt_layer_norm                  a TT vector of rank r         sum of r_{k-1} m_k r_k
-    layer_norm, trainable=True     w itself                      dim
+    layer_norm, trainable=True     w itself                      dim, and dim more of a bias
 
 A replaced norm keeps its pretrained weight, frozen, under the same name: merging writes the new w over it, unmerging
 restores it. tt_layer_norm starts at the TT-SVD of the pretrained w (exact at full rank, an approximation below) or at
@@ -23,11 +24,12 @@ import t3nsor as t3
 from adapters.base.sharing import Scope
 from adapters.base.sublayers import find_sublayers, select_sublayers
 from adapters.configuration import AdapterConfig, as_lists
+from adapters.freezing import model_parameters
 from adapters.tensor_train import checks
 from adapters.tensor_train.layer_shape import check_factors
 
-NormSublayer = Literal["self_attention", "cross_attention", "feed_forward", "final"]
-EVERY_NORM = ("self_attention", "cross_attention", "feed_forward", "final")
+NormSublayer = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final"]
+EVERY_NORM = ("embedding", "self_attention", "cross_attention", "feed_forward", "final")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class LayerNormConfig(AdapterConfig, kind="layer_norm"):
     """Train the model's own layer norms, or keep them frozen along with kinds that would train them.
 
     Args:
-        sublayers: the sublayers whose norms it applies to; "final" is the norm at the end of a stack.
+        sublayers: the sublayers whose norms it applies to; "embedding" is the norm
+            after the embeddings, "final" the one at the end of a stack.
         trainable: whether they train.
     """
 
@@ -45,9 +48,11 @@ class LayerNormConfig(AdapterConfig, kind="layer_norm"):
     trainable: bool = True
 
     def weights(self, model: nn.Module) -> dict[str, bool]:
-        """Return, for each norm's weight, whether it trains."""
+        """Return, for each norm's weight and bias, whether it trains."""
         chosen = select_sublayers(self, find_sublayers(model))
-        return {f"{sublayer.norm}.weight": self.trainable for sublayer in chosen}
+        present = model_parameters(model)
+        names = [f"{path}.{name}" for s in chosen for path in s.norms for name in ("weight", "bias")]
+        return {name: self.trainable for name in names if name in present}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,8 @@ class ScaleNormConfig(AdapterConfig, kind="scale_norm"):
     """One trainable parameter instead of each layer norm's weight vector.
 
     Args:
-        sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.
+        sublayers: the sublayers whose norm is replaced; "embedding" is the norm
+            after the embeddings, "final" the one at the end of a stack.
     """
 
     position = "norm"
@@ -73,7 +79,8 @@ class TensorTrainLayerNormConfig(AdapterConfig, kind="tt_layer_norm"):
     """A TT vector instead of each layer norm's weight vector.
 
     Args:
-        sublayers: the sublayers whose norm is replaced; "final" is the norm at the end of a stack.
+        sublayers: the sublayers whose norm is replaced; "embedding" is the norm
+            after the embeddings, "final" the one at the end of a stack.
         rank: one TT rank for every bond (clipped to the largest useful one), or the list of the d - 1 interior ranks.
         d: the number of cores; by default that of raw_shape, or 3.
         raw_shape: (m_1, ..., m_d), the factors of dim; None for balanced ones.

@@ -16,6 +16,7 @@ from torch import nn
 
 from adapters.base.places import Place
 from adapters.base.sharing import plan_sharing
+from adapters.base.targets import Targets, check_targets
 from adapters.configuration import SublayerKind
 from adapters.tensor_train.delta import TensorTrainDelta, TensorTrainSingle
 from adapters.tensor_train.fields import TensorTrainFields
@@ -110,8 +111,10 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     By default it has the shape that is cheapest to train (docs/performance.md).
 
     Args:
-        target_modules: names of the linears: wi (T5) or wi_0 and wi_1 (gated), wo, and q, k, v, o of the attentions;
-            None for all linears of the feed-forward sublayers.
+        target_modules: linears by name (wi and wo in T5, query and value in BERT) or by role (q, k, v, o, in, gate,
+            out), "all-linear", or a regular expression for whole paths, see ``adapters.base.targets``; None for all
+            linears of the feed-forward sublayers.
+        exclude_modules: linears to leave out, named likewise.
         init: also "principal": T starts as the principal part of W, see ``adapters.tensor_train.principal``.
         sublayers: the sublayers with target linears.
     """
@@ -119,12 +122,15 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     position = "beside"
     prefers_cheapest_shape = True
 
-    target_modules: tuple[str, ...] | None = None
+    target_modules: Targets | None = None
+    exclude_modules: Targets | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
     init: Literal["glorot", "he", "lecun", "orthogonal", "identity", "principal"] | float = "glorot"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_targets(self, "target_modules", self.target_modules)
+        check_targets(self, "exclude_modules", self.exclude_modules)
         if self.init == PRINCIPAL:
             check_principal(self)
             self._set(scaling=1.0 if self.scaling == AUTO else self.scaling)

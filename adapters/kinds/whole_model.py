@@ -1,11 +1,11 @@
-"""lm_head and none: train the model's own output projection, or the whole model."""
+"""lm_head, head and none: train the model's own output projection, the head over it, or the whole model."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from adapters.base.sublayers import LM_HEAD, find_sublayers
+from adapters.base.heads import head_parameters, output_projection
 from adapters.configuration import AdapterConfig
 from adapters.freezing import adapter_parameters
 
@@ -40,22 +40,38 @@ class LMHeadConfig(WithoutPlaces, kind="lm_head"):
         return {self._weight_name(model): True}
 
     def note(self, model: nn.Module) -> str | None:
-        if self._weight_name(model) in self._heads(model):
+        if self._weight_name(model) == self._head(model):
             return None
         return f"The output projection is tied to the embedding: {self._weight_name(model)!r} trains in both roles."
 
-    def _heads(self, model: nn.Module) -> list[str]:
-        """Return the names of the weight as the projection's."""
-        heads = [f"{s.linears[LM_HEAD]}.weight" for s in find_sublayers(model) if LM_HEAD in s.linears]
-        if not heads:
+    def _head(self, model: nn.Module) -> str:
+        """Return the name of the weight as the projection's."""
+        path = output_projection(model)
+        if not path:
             given = f"a {type(model).__name__} without one"
-            self.refuse("kind", "needs an output projection", given, "load a model for conditional generation")
-        return heads
+            self.refuse("kind", "needs an output projection", given, "load a language model, or use the kind head")
+        return f"{path}.weight"
 
     def _weight_name(self, model: nn.Module) -> str:
         """Return the first name of the weight, under which torch lists a tied parameter."""
-        weight = model.get_parameter(self._heads(model)[0])
+        weight = model.get_parameter(self._head(model))
         return next(name for name, parameter in model.named_parameters() if parameter is weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig(WithoutPlaces, kind="head"):
+    """Train the head of a task, such as the classifier over an encoder, whole; it is saved with the adapters."""
+
+    trains = "the head"
+
+    def weights(self, model: nn.Module) -> dict[str, bool]:
+        """Return {name: True} for the parameters of the head."""
+        names = head_parameters(model)
+        if not names:
+            given = f"a {type(model).__name__} without one"
+            fix = "load a model with a head, such as AutoModelForSequenceClassification, or use the kind lm_head"
+            self.refuse("kind", "needs a head beside the model's body", given, fix)
+        return dict.fromkeys(names, True)
 
 
 @dataclass(frozen=True, kw_only=True)

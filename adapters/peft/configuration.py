@@ -43,8 +43,9 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, scaling_pattern, dropout: as
             there; the numbers that "auto" stands for are in ``peft_config`` of the adapted model.
         bias: "none", "dense" or "tt", the bias of the delta; in other methods of PEFT it selects biases of the base.
-        target_modules: ends of the linears' paths, a pattern for whole paths, or "all-linear"; None for the
-            feed-forward linears of a T5 and, in other architectures, for the targets of LoRA.
+        target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
+            ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
+            a T5 and, in other architectures, for the targets of LoRA.
         exclude_modules: ends of paths, or a pattern, to leave out.
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
@@ -152,6 +153,6 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         return config
 
     def _tensor_train_fields(self) -> list[str]:
-        """Names of the fields of both configurations, without ``target_modules``, which has another meaning here."""
-        known = {field.name for field in fields(TensorTrainLoRAConfig)} - {"target_modules"}
+        """Names of the fields of both configurations, but for those that name modules, which PEFT reads itself."""
+        known = {field.name for field in fields(TensorTrainLoRAConfig)} - {"target_modules", "exclude_modules"}
         return [field.name for field in fields(self) if field.name in known]

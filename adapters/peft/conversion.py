@@ -16,7 +16,7 @@ from typing import Any
 from peft import PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 
-from adapters.base.adapted_linear import AdaptedLinear
+from adapters.base.adapted_linear import AdaptedMap
 from adapters.base.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
@@ -25,15 +25,15 @@ from adapters.peft.folders import base_architecture, read_tuner
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
 from adapters.peft.placement import placement, target_modules
+from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint, save
 from adapters.saved.folder import CheckpointError, create_folder
-from adapters.saved.skeleton import base_without_weights
 from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
 from t3nsor.module import TTModule
 
 NAME = "default"
-PLACEMENT = ("target_modules", "sublayers", "stacks", "layers", "share_across")
+PLACEMENT = ("target_modules", "exclude_modules", "sublayers", "stacks", "layers", "share_across")
 """Fields of tt_lora that PEFT describes in another way: where deltas are, and across what they share cores."""
 COMMON = {field.name for field in fields(TensorTrainLoRAConfig)} & {field.name for field in fields(TensorTrainConfig)}
 
@@ -105,7 +105,7 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
         model = get_peft_model(base_without_weights(architecture, directory), described)
     except (TypeError, ValueError) as error:
         raise _does_not_fit(directory, repr(base), "use the base model it was trained on", error) from None
-    values = {name: getattr(described, name) for name in COMMON - {"target_modules"}}
+    values = {name: getattr(described, name) for name in COMMON - {"target_modules", "exclude_modules"}}
     places = placement(model, {path for path, _ in _peft_deltas(model)}, directory)
     try:
         config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **values, **places})
@@ -150,7 +150,7 @@ def _share_across(config: TensorTrainLoRAConfig, directory: Path) -> list[str]:
 
 def _native_deltas(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, host in model.named_modules():
-        if isinstance(host, AdaptedLinear):
+        if isinstance(host, AdaptedMap):
             for controller in host.beside.values():
                 yield path, controller.tasks[ALL_TASKS]
 

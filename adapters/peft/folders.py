@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoConfig
 
-from adapters.base.architectures import architecture_values
 from adapters.compiled import original_path
 from adapters.peft.configuration import TensorTrainConfig
+from adapters.saved.architecture import architecture_of_config
 from adapters.saved.folder import CONFIG_NAME, CheckpointError, FolderKind, read_config, read_tensors
 
 
@@ -44,4 +44,4 @@ def base_architecture(base: str | None, directory: Path) -> dict[str, Any]:
             f"The architecture of a converted adapter is read from its base model; got {base!r} for {directory}, "
             "which cannot be found: pass its path or name as base."
         )
-    return architecture_values(config)
+    return architecture_of_config(config)

@@ -10,7 +10,7 @@ PEFT understands a configuration's ``bias`` as the biases of the base that train
 the three methods where PEFT acts on it are overridden.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,11 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_a
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from adapters.base.architectures import ARCHITECTURES
+from adapters.base.architectures import T5
+from adapters.base.layout import ROLES
 from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.base.sublayers import find_sublayers
+from adapters.base.targets import roles_as_paths
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
@@ -36,6 +39,8 @@ from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
 DELTA = ".tt_lora_delta."
+T5_FEED_FORWARD = [path.rpartition(".")[2] for _, path in T5.layouts[-1].linears]
+"""The default of target_modules in a T5, which has only some of them."""
 
 
 class TensorTrainModel(BaseTuner):
@@ -45,7 +50,7 @@ class TensorTrainModel(BaseTuner):
     tuner_layer_cls = TensorTrainPeftLayer
     target_module_mapping = {  # noqa: RUF012 - a plain class attribute in PEFT
         **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
-        **{name: list(entry.feed_forward().linears) for entry in ARCHITECTURES for name in entry.model_types},
+        **dict.fromkeys(T5.model_types, T5_FEED_FORWARD),
     }
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -187,6 +192,7 @@ class TensorTrainModel(BaseTuner):
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
+            _replace_roles(peft_config, model, modules)
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
             linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
             check_selection(peft_config, modules.keys(), linears, default)
@@ -268,3 +274,10 @@ class TensorTrainModel(BaseTuner):
                     "its own base model."
                 )
         return found
+
+
+def _replace_roles(config: TensorTrainConfig, model: nn.Module, paths: Collection[str]) -> None:
+    """Write the paths of the linears where ``target_modules`` has a role, as PEFT matches paths."""
+    targets = config.target_modules
+    if targets is not None and not isinstance(targets, str) and not {*targets}.isdisjoint(ROLES):
+        config.target_modules = set(roles_as_paths(sorted(targets), find_sublayers(model), paths))

@@ -1,7 +1,8 @@
 """save and load: the adapters of a model in a folder, without the base weights.
 
     adapter_config.json          format_version, architecture (of the base model), adapters (task and config of each),
-                                 base_weights (a sample of the frozen ones, see ``adapters.saved.base_weights``)
+                                 base_weights (a sample of the frozen ones, see ``adapters.saved.base_weights``),
+                                 labels (of the outputs of a head, see ``adapters.saved.labels``)
     adapter_model.safetensors    tensors of the adapters, and trainable ones of the base such as layer norms, by their
                                  names in the model; metadata: format version and hash of adapter_config.json
     README.md                    a model card, which is never read (``adapters.saved.model_card``)
@@ -19,10 +20,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapters.base.architectures import architecture_values
 from adapters.compiled import uncompiled
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach, attachments
+from adapters.saved.architecture import architecture_of_model, check_architecture
 from adapters.saved.base_weights import KEY, base_sample, warn_of_other_base
 from adapters.saved.folder import (
     CONFIG_NAME,
@@ -34,6 +35,8 @@ from adapters.saved.folder import (
     read_tensors,
     write_files,
 )
+from adapters.saved.labels import KEY as LABELS
+from adapters.saved.labels import check_labels, labels_of, set_labels
 from adapters.saved.model_card import write_model_card
 from adapters.saved.skeleton import model_with_adapters
 from adapters.saved.state import adapter_state_dict, check_tensors, load_tensors
@@ -53,12 +56,14 @@ class Checkpoint:
         tensors: by their names in the model.
         base_weights: a sample of the base model's frozen weights; None in folders of earlier versions, and of
             adapters that were made without their base.
+        labels: those of the outputs of the base model's head; None if it has none.
     """
 
     architecture: Any
     adapters: list[tuple[str | None, AdapterConfig]]
     tensors: dict[str, Tensor]
     base_weights: Any = None
+    labels: Any = None
 
 
 def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
@@ -72,11 +77,13 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
     model, directory = uncompiled(model), Path(directory)
     config = {
         "format_version": FORMAT_VERSION,
-        "architecture": architecture_values(model.config),
+        "architecture": architecture_of_model(model),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
     if (sample := base_sample(model)) is not None:
         config[KEY] = sample
+    if (labels := labels_of(model)) is not None:
+        config[LABELS] = labels
     tensors = adapter_state_dict(model)
     write_files(directory, config, tensors, {METADATA_KEY: fingerprint(config)})
     if model_card:
@@ -98,6 +105,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
     given, model, directory = model, uncompiled(model), Path(directory)
     checkpoint = read_checkpoint(directory)
     check_architecture(model, checkpoint.architecture, directory)
+    check_labels(model, checkpoint.labels, directory)
     present = [(attachment.task, attachment.config) for attachment in attachments(model)]
     if present and present != checkpoint.adapters:
         kinds = [[config.kind for _, config in adapters] for adapters in (checkpoint.adapters, present)]
@@ -112,6 +120,7 @@ def load(model: nn.Module, directory: str | os.PathLike) -> nn.Module:
         for task, config in checkpoint.adapters:
             attach(model, config, task)
     load_tensors(model, checkpoint.tensors)
+    set_labels(model, checkpoint.labels)
     warn_of_other_base(model, checkpoint.base_weights, directory)
     return given
 
@@ -130,7 +139,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             f"The two files of an adapter must be saved together; got {WEIGHTS_NAME} in {directory} that belongs to "
             f"another {CONFIG_NAME}: save the adapter again, or load an earlier checkpoint."
         )
-    return Checkpoint(config["architecture"], adapters, tensors, config.get(KEY))
+    return Checkpoint(config["architecture"], adapters, tensors, config.get(KEY), config.get(LABELS))
 
 
 def fingerprint(config: dict[str, Any]) -> str:
@@ -141,18 +150,6 @@ def fingerprint(config: dict[str, Any]) -> str:
         "format_version": config["format_version"],
     }
     return json.dumps(values, sort_keys=True)
-
-
-def check_architecture(model: nn.Module, saved: Any, directory: Path) -> None:
-    """Raise CheckpointError if the architecture in a folder is not that of ``model``."""
-    present = architecture_values(model.config)
-    saved = saved if isinstance(saved, dict) else {}
-    for key in dict.fromkeys([*saved, *present]):
-        if saved.get(key) != present.get(key):
-            raise CheckpointError(
-                f"An adapter fits only the architecture it was trained in; got {key}={saved.get(key)!r} in {directory} "
-                f"and {present.get(key)!r} in the model: load the base model it was trained on."
-            )
 
 
 def _saved_adapters(entries: Any, directory: Path) -> list[tuple[str | None, AdapterConfig]]:

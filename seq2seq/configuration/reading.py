@@ -205,7 +205,7 @@ def check_whose_keys(unknown: Collection[str], workload: type[Workload]) -> None
         with contextlib.suppress(ImportError):  # of a workload whose libraries are not installed
             others = fields(workload_class(name))
         for field in others:
-            if field.name in unknown:
+            if field.name in unknown and field.name not in workload.other_names:
                 raise ConfigurationError(
                     f"Key {field.name!r} belongs to the workload {name!r}; got it in a run of the workload "
                     f'{workload.name!r}: leave it out, or write "workload": "{name}".'

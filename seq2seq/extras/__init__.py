@@ -1,6 +1,7 @@
 """What a run may add to its result, an ``Extra`` each.
 
 baselines       what the result has to be compared with
+forgetting      the perplexity of a general text before and after training
 expressivity    trajectory lengths before and after training
 ranks           ranks that change while the model trains
 memory          bytes by layer
@@ -11,8 +12,9 @@ from seq2seq.experiment import Extra
 from seq2seq.extras.baselines import Baselines
 from seq2seq.extras.early_stopping import EarlyStopping
 from seq2seq.extras.expressivity import Expressivity
+from seq2seq.extras.forgetting import Forgetting
 from seq2seq.extras.memory import Memory
 from seq2seq.extras.ranks import Ranks
 
-EXTRAS: tuple[type[Extra], ...] = (Baselines, Expressivity, Ranks, Memory, EarlyStopping)
+EXTRAS: tuple[type[Extra], ...] = (Baselines, Forgetting, Expressivity, Ranks, Memory, EarlyStopping)
 """Every extra, in the order of the run's table and page."""

@@ -1,6 +1,6 @@
 """Baselines: a result is meaningful only if it beats all of them.
 
-    frozen_backbone    the pretrained model without an adapter
+    frozen_backbone    the pretrained model without an adapter; with a head of its own, only that is trained
     random_backbone    the same adapter trained in the same way in a backbone that was never trained
     and those of the workload, for text: majority, bag_of_words
 
@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
-
+from adapters import ConfigurationError
 from adapters.validation import nearest_name, refuse
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.run_folder import finite_metrics, read_earlier, write_json
@@ -90,28 +89,55 @@ def baselines_of(experiment: Experiment) -> dict[str, Baseline]:
     """The baselines that a run can have, by name."""
     return {
         **experiment.workload.baselines(),
-        **{name: Baseline(label, partial(measure, experiment)) for name, (label, measure) in OF_EVERY_WORKLOAD.items()},
+        **{
+            name: Baseline(label.format(trained_of(experiment)), partial(measure, experiment))
+            for name, (label, measure) in OF_EVERY_WORKLOAD.items()
+        },
     }
 
 
+def trained_of(experiment: Experiment) -> str:
+    """What is trained in a frozen backbone without the run's adapters, in words."""
+    kinds = " and ".join(config.kind for config in experiment.workload.own_adapters)
+    return f"trained {kinds}" if kinds else "no adapter"
+
+
+def fits(extra: Extra, experiment: Experiment) -> bool:
+    """Whether an extra goes with an experiment; a schedule of ranks needs adapters."""
+    try:
+        extra.check(experiment)
+    except ConfigurationError:
+        return False
+    return True
+
+
 def frozen_backbone(experiment: Experiment, prepared: Prepared, split: str) -> dict[str, float]:
-    """The metrics of the pretrained model without adapters."""
-    workload = experiment.workload
-    without_adapters = replace(prepared, model=workload.load_model())
+    """The metrics of the pretrained model without the run's adapters; those of its workload are trained."""
+    workload, alone = experiment.workload, replace(experiment, adapters=())
+    if workload.own_adapters:
+        return metrics_of_training(alone, prepared, split, "frozen_backbone")
+    without_adapters = replace(prepared, model=alone.load_model())
     return workload.evaluate(without_adapters, workload.make_trainer(without_adapters), split).metrics
 
 
 def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> dict[str, float]:
     """The metrics of the same adapter, trained and chosen in the same way, in a random model of the same shape."""
+    return metrics_of_training(experiment, prepared, split, "random_backbone", random=True)
+
+
+def metrics_of_training(
+    experiment: Experiment, prepared: Prepared, split: str, name: str, random: bool = False
+) -> dict[str, float]:
+    """The metrics of another training of a run, as a baseline of this name."""
     workload = experiment.workload
     arguments = copy.copy(prepared.arguments)  # making another object would set up the processes again
     arguments.report_to = []
-    set_seed(arguments.seed)
-    untrained = replace(prepared, model=experiment.attach(workload.load_model(random=True)), arguments=arguments)
-    callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(None)]
-    arguments.output_dir = str(Path(arguments.output_dir).with_name("random_backbone"))  # one for all processes
+    untrained = replace(prepared, model=experiment.attach(experiment.load_model(random)), arguments=arguments)
+    extras = [extra for extra in experiment.extras if fits(extra, experiment)]
+    callbacks = [callback for extra in extras for callback in extra.callbacks(None)]
+    arguments.output_dir = str(Path(arguments.output_dir).with_name(name))  # one for all processes
     trainer = workload.make_trainer(untrained, callbacks)
-    trainer.label_progress("baseline, random backbone")
+    trainer.label_progress(f"baseline, {name.replace('_', ' ')}")
     remove_together(trainer)  # a killed run leaves its checkpoints, which would be rotated with the new ones
     trainer.train()
     metrics = workload.evaluate(untrained, trainer, split).metrics
@@ -120,10 +146,10 @@ def random_backbone(experiment: Experiment, prepared: Prepared, split: str) -> d
 
 
 OF_EVERY_WORKLOAD = {
-    "frozen_backbone": ("frozen backbone, no adapter", frozen_backbone),
+    "frozen_backbone": ("frozen backbone, {}", frozen_backbone),
     "random_backbone": ("same adapter, random backbone", random_backbone),
 }
-"""Label and function of the baselines that runs of every workload can have."""
+"""Label, where {} is what is trained without the run's adapters, and function of the baselines of every workload."""
 
 
 def remove_together(trainer: AdapterTrainerMixin) -> None:

@@ -6,7 +6,7 @@ failed       failure.json exists                   running   neither: the run is
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,12 @@ class Parameters(BaseModel):
     trainable_parameters: int
     base_parameters: int
     share: float
+    groups: dict[str, dict[str, int]] = {}
+
+    @property
+    def without_head(self) -> int:
+        """Trainable parameters without those of a head."""
+        return without_head(self.model_dump())
 
 
 class Costs(BaseModel):
@@ -69,6 +75,12 @@ class Run:
     def sweep(self) -> str | None:
         """The name of the sweep that the run belongs to: that of the folder around it, None directly below the root."""
         return PurePosixPath(self.name).parent.name or None
+
+
+def without_head(parameters: Mapping[str, Any]) -> int:
+    """The trainable parameters of a result without those of a task's head, which every method has."""
+    head = parameters.get("groups", {}).get("head", {})
+    return parameters["trainable_parameters"] - head.get("trainable", 0)
 
 
 def collect_runs(root: Path, patterns: Sequence[str] = ()) -> list[Run]:

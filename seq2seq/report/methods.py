@@ -126,14 +126,14 @@ class Method:
 
 
 COSTS = {
-    "trainable_parameters": lambda result: result.parameters.trainable_parameters,
-    "share": lambda result: result.parameters.share,
+    "trainable_parameters": lambda result: result.parameters.without_head,
+    "share": lambda result: result.parameters.without_head / result.parameters.base_parameters,
     "adapter_bytes": lambda result: result.adapter_bytes,
     "step_ms": lambda result: _scaled(result.costs and result.costs.step_seconds_median, 1000),
     "training_tensors_mib": lambda result: _scaled(result.costs and _sum_of(result.costs.memory_by_layer), 2**-20),
     "peak_memory_mib": lambda result: _scaled(result.costs and result.costs.peak_memory_bytes, 2**-20),
 }
-"""Measurements of a run besides its metrics: parameters, bytes on disk, milliseconds per step, memory in MiB.
+"""Measurements of a run besides its metrics: parameters without a head's, bytes on disk, ms per step, memory in MiB.
 
 ``training_tensors_mib`` is the sum of memory by layer, ``peak_memory_mib`` what the process (or the GPU) used at most.
 """

@@ -38,6 +38,8 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
     rows.append(
         ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
     )
+    if head := parameters.get("groups", {}).get("head", {}).get("trainable"):
+        rows.append([f"{INDENT}of these in the head", f"{head:,}"])
     rows.append(["share of the backbone", f"{parameters['share']:.3%}"])
     if result["adapter_bytes"] is not None:
         rows.append(["adapter on disk", f"{result['adapter_bytes']:,} bytes"])
@@ -78,7 +80,7 @@ def with_footnotes(rows: list[list[str]]) -> tuple[list[list[str]], dict[str, st
 
 def curve_name(experiment: Experiment, metrics: dict[str, float | None]) -> str:
     """The name of the metric in the curve: of the task's metrics, or of the mean over several tasks."""
-    names = [name for name in experiment.workload.headline(metrics) if name != "average_metrics"]
+    names = [name for name in metrics if name.rpartition("/")[2] not in experiment.workload.flags]
     return "mean over tasks" if any("/" in name for name in names) else mean_name(names)
 
 
@@ -98,7 +100,8 @@ def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metri
         right = axes.twinx()
         label = f"validation {metric}"
         (drawn[label],) = right.plot(*zip(*points, strict=True), "-s", color=CURVES["metric"], markersize=4)
-        right.set(ylabel=metric, ylim=(min(0, *(value for _, value in points)), 1.02))
+        values = [value for _, value in points]
+        right.set(ylabel=metric, ylim=(min(0, *values), 0 if max(values) < 0 else 1.02))
     axes.set_xlim(0, 1.03 * max(entry["step"] for entry in history))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

@@ -28,7 +28,9 @@ IGNORED_PATTERN = re.compile(
 )
 """Keys in which the runs of a group may differ: what is logged, saved, tracked, and when; how rows are fetched."""
 
-METHOD_KEYS = ("workload", "model", "model_name_or_path", "dtype", "adapter_path", "mixture", "max_train_samples")
+METHOD_KEYS = (
+    *("workload", "model", "model_name_or_path", "dtype", "head", "adapter_path", "mixture", "max_train_samples"),
+)
 """Keys that always distinguish methods, besides those of the adapter."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from adapters import CheckpointError, ConfigurationError, MergeError
 from adapters.tables import render_table
 from seq2seq.experiment import Experiment
+from seq2seq.report.collect import without_head
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.run_page import curve_name
 from seq2seq.run_folder import RunFolder, write_json
@@ -77,7 +78,7 @@ def cells_table(outcomes: Sequence[Outcome]) -> str:
             metric_names.add(f"{split} {curve_name(outcome.experiment, metrics)}")
             mark = footnotes.mark(workload.note(metrics, "average_metrics"))
             metric = "not finite" if value is None else f"{value:.4f}{mark}"
-        trainable = None if outcome.result is None else outcome.result["parameters"]["trainable_parameters"]
+        trainable = None if outcome.result is None else without_head(outcome.result["parameters"])
         rows.append(
             [
                 cell_name(outcome.experiment),

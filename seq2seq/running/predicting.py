@@ -87,7 +87,7 @@ def predict(
     with tempfile.TemporaryDirectory() as scratch:
         arguments = copy.copy(experiment.training_arguments())
         arguments.output_dir = scratch  # where a trainer makes a folder of checkpoints
-        model = experiment.attach(experiment.workload.load_model())
+        model = experiment.attach(experiment.load_model())
         with refusing("run", folder.adapter):
             adapters.fit_ranks(model, folder.adapter)
             adapters.load(model, folder.adapter)
@@ -109,6 +109,8 @@ def read_run(folder: RunFolder, overrides: Sequence[str]) -> Experiment:
             f"Predictions need the folder of a finished run; got {folder.directory} without {lacking}."
         )
     experiment = read_keys(load_values(folder.config, overrides))
+    with refusing("run", folder.adapter):
+        experiment = replace(experiment, workload=experiment.workload.of_run(folder.adapter))
     check_ranges(experiment)
     untrained = {**experiment.training, "do_train": False, "report_to": "none", "load_best_model_at_end": False}
     return replace(experiment, training=untrained | {"eval_strategy": "no", **NOT_COMPILED})

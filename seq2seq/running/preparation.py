@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-from transformers import set_seed
-
 import adapters
 from adapters import ConfigurationError
 from seq2seq.errors import refusing
@@ -34,8 +32,7 @@ def prepare(experiment: Experiment, trained: Path | None) -> Prepared:
             f"--nproc_per_node {arguments.n_gpu}, or choose one GPU by CUDA_VISIBLE_DEVICES."
         )
     data = experiment.workload.load_data(arguments)
-    set_seed(arguments.seed)
-    model = experiment.attach(experiment.workload.load_model())
+    model = experiment.attach(experiment.load_model())
     prepared = Prepared(model, data, arguments)
     start_adapters(experiment, prepared, trained)
     check_by_trial(experiment, prepared)

@@ -7,6 +7,12 @@
             "target": "{label}",
             "labels": {"0": "fine", "1": "toxic"},
             "metrics": ["accuracy", "f1"]
+        },
+        "reply": {
+            "files": {"train": "data/replies.csv"},
+            "texts": ["{comment}", "{reply}"],
+            "target": "{agreement}",
+            "metrics": ["pearson", "spearman"]
         }
     },
     "task_name": "toxicity"
@@ -43,8 +49,9 @@ class DescribedTask:
     Args:
         name: its name.
         files: a tsv, csv, jsonl, json or parquet file for each of the splits train, validation and test, or some.
-        source: template of the model's input; {column} is the cell of a row.
-        target: the same for its output. A cell of a single column may be a list of accepted answers, if the answers are
+        source: template of the model's input; {column} is the cell of a row. By default the texts, joined by a space.
+        texts: templates of what a classifier reads: a text, or a text and its pair. By default the source.
+        target: the same for the output. A cell of a single column may be a list of accepted answers, if the answers are
             free text.
         labels: the possible answers, given in the files by name or by index from 0; or the label of each cell; None for
             free text or, with correlations, for numbers. The second label is the positive class of F1.
@@ -57,7 +64,8 @@ class DescribedTask:
 
     name: str
     files: dict[str, str]
-    source: str
+    source: str | None = None
+    texts: tuple[str, ...] = ()
     target: str
     metrics: tuple[str, ...]
     labels: tuple[str, ...] | dict[str, str] | None = None
@@ -84,6 +92,12 @@ class DescribedTask:
         for key in ("source", "target", "group"):
             if getattr(self, key) is not None:
                 self._check_template(key, getattr(self, key))
+        for template in self.texts:
+            self._check_template("texts", template)
+        if self.source is None and not self.texts:
+            self._refuse("source", "is what the model reads", "none", "give it, or the texts of a classifier")
+        if len(self.texts) > 2:
+            self._refuse("texts", "has a text, or a text and its pair", list(self.texts), "join some in one template")
         self._check_labels()
         self._check_metrics()
 
@@ -93,7 +107,8 @@ class DescribedTask:
         given = isinstance(self.labels, dict)
         return TaskSpec(
             name=self.name,
-            source=self.source,
+            source=self.source or " ".join(self.texts),
+            texts=self.texts,
             target=self.target,
             metrics=self.metrics,
             labels=self._label_names,
@@ -107,7 +122,7 @@ class DescribedTask:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, which ``from_dict`` reads back."""
         lists = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {key: value for key, value in lists.items() if key != "name"}
+        return {key: value for key, value in lists.items() if key != "name" and (key != "texts" or value)}
 
     @property
     def _refuse(self) -> Any:

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 
 METRIC_NAMES = {
     "average_metrics": "mean",
+    "bits_per_byte": "bits per byte",
     "f1": "F1",
     "f1a": "F1 over answers",
+    "log_likelihood": "log-likelihood per token",
     "macro_f1": "macro F1",
     "matthews": "Matthews",
     "pearson": "Pearson",

@@ -63,6 +63,11 @@ def entailed_is_true(row: Row) -> Iterable[Row]:
     return [{**row, "label": {"entailment": "true", "not_entailment": "false"}.get(label, label)}]
 
 
+def optional_pair(row: Row) -> Iterable[Row]:
+    """Your own files for a classifier: the second text is empty in files without one."""
+    return [{"text_pair": "", **row}]
+
+
 def queries_of_passage(row: Row) -> Iterable[Row]:
     """ReCoRD: one row per query with all accepted answers, from SuperGLUE's nested passage or a flat row of the hub.
 

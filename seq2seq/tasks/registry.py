@@ -11,7 +11,14 @@ from typing import Any
 from adapters import ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq.tasks.described import installed_names, installed_task
-from seq2seq.tasks.raw_rows import answer_texts, answers_per_question, entailed_is_true, mark_spans, queries_of_passage
+from seq2seq.tasks.raw_rows import (
+    answer_texts,
+    answers_per_question,
+    entailed_is_true,
+    mark_spans,
+    optional_pair,
+    queries_of_passage,
+)
 from seq2seq.tasks.task_spec import SIMILARITY_LABELS, TaskSpec
 
 
@@ -35,6 +42,7 @@ _ALL = (
     _glue(
         "cola",
         source="cola sentence: {sentence}",
+        texts=("{sentence}",),
         labels=("unacceptable", "acceptable"),
         metrics=("matthews",),
         folder="CoLA",
@@ -43,6 +51,7 @@ _ALL = (
     _glue(
         "sst2",
         source="sst2 sentence: {sentence}",
+        texts=("{sentence}",),
         labels=("negative", "positive"),
         metrics=("accuracy",),
         split="large",
@@ -51,6 +60,7 @@ _ALL = (
     _glue(
         "mrpc",
         source="mrpc sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=("not_equivalent", "equivalent"),
         metrics=("f1", "accuracy"),
         folder="MRPC",
@@ -59,6 +69,7 @@ _ALL = (
     _glue(
         "qqp",
         source="qqp question1: {question1} question2: {question2}",
+        texts=("{question1}", "{question2}"),
         labels=("not_duplicate", "duplicate"),
         metrics=("f1", "accuracy"),
         split="large",
@@ -68,6 +79,7 @@ _ALL = (
     _glue(
         "stsb",
         source="stsb sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=SIMILARITY_LABELS,
         metrics=("pearson", "spearman"),
         folder="STS-B",
@@ -76,6 +88,7 @@ _ALL = (
     _glue(
         "mnli",
         source="mnli hypothesis: {hypothesis} premise: {premise}",
+        texts=("{premise}", "{hypothesis}"),
         labels=("entailment", "neutral", "contradiction"),
         metrics=("accuracy",),
         split="mnli",
@@ -85,6 +98,7 @@ _ALL = (
     _glue(
         "qnli",
         source="qnli question: {question} sentence: {sentence}",
+        texts=("{question}", "{sentence}"),
         labels=_ENTAILMENT,
         metrics=("accuracy",),
         split="large",
@@ -93,6 +107,7 @@ _ALL = (
     _glue(
         "rte",
         source="rte sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=_ENTAILMENT,
         metrics=("accuracy",),
         folder="RTE",
@@ -100,6 +115,7 @@ _ALL = (
     _glue(
         "wnli",
         source="wnli sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=("not_entailment", "entailment"),
         metrics=("accuracy",),
         folder="WNLI",
@@ -108,6 +124,7 @@ _ALL = (
     _super_glue(
         "boolq",
         source="boolq question: {question} passage: {passage}",
+        texts=("{question}", "{passage}"),
         labels=_BOOLEAN,
         metrics=("accuracy",),
         folder="BoolQ",
@@ -116,6 +133,7 @@ _ALL = (
     _super_glue(
         "cb",
         source="cb hypothesis: {hypothesis} premise: {premise}",
+        texts=("{premise}", "{hypothesis}"),
         labels=("entailment", "contradiction", "neutral"),
         metrics=("macro_f1", "accuracy"),
         folder="CB",
@@ -130,6 +148,7 @@ _ALL = (
     _super_glue(
         "multirc",
         source="multirc question: {question} answer: {answer} paragraph: {paragraph}",
+        texts=("{paragraph}", "{question} {answer}"),
         labels=_BOOLEAN,
         metrics=("f1a", "question_exact_match"),
         folder="MultiRC",
@@ -147,6 +166,7 @@ _ALL = (
         "wsc",
         configuration="wsc.fixed",
         source="wsc text: {text}",
+        texts=("{text}",),
         labels=_BOOLEAN,
         metrics=("accuracy",),
         folder="WSC",
@@ -176,24 +196,28 @@ _ALL = (
     _world(
         "acceptability",
         source="world_acceptability sentence: {sentence}",
+        texts=("{sentence}",),
         labels=("wrong", "right"),
         metrics=("matthews",),
     ),
     _world(
         "sentiment",
         source="world_sentiment sentence: {sentence}",
+        texts=("{sentence}",),
         labels=("bad", "good"),
         metrics=("accuracy",),
     ),
     _world(
         "paraphrase",
         source="world_paraphrase sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=("different", "same"),
         metrics=("f1",),
     ),
     _world(
         "entailment",
         source="world_entailment sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         labels=("true", "false"),
         metrics=("accuracy",),
         unpack=entailed_is_true,
@@ -201,6 +225,7 @@ _ALL = (
     _world(
         "similarity",
         source="world_similarity sentence1: {sentence1} sentence2: {sentence2}",
+        texts=("{sentence1}", "{sentence2}"),
         target="{score}",
         labels=SIMILARITY_LABELS,
         metrics=("spearman",),
@@ -211,6 +236,17 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 
 CUSTOM_FILES = TaskSpec(name="own_files", source="{source}", target="{target}", metrics=("exact_match",), split="given")
 """The task of user-defined files with the columns `source` and `target`: any text to any text."""
+
+
+CUSTOM_TEXTS = TaskSpec(
+    name="own_files",
+    source="",
+    texts=("{text}", "{text_pair}"),
+    unpack=optional_pair,
+    metrics=("accuracy",),
+    split="given",
+)
+"""The task of user-defined files with the columns `text`, `text_pair` if there is a second text, and `label`."""
 
 
 def get_task(name: str, described: Mapping[str, TaskSpec] | None = None, key: str = "task_name") -> TaskSpec:

@@ -47,9 +47,9 @@ def load_splits(spec: TaskSpec, *, data_dir: str | Path | None = None, data_seed
         data_seed: decides which labelled rows become validation and which test.
 
     Returns:
-        Splits with the columns `source`, `target` and `row` (the number of the row in its file, from 1), plus, if the
-        task has them, `answers` (a list of all accepted answers) and `group` (the question that a row belongs to; no
-        question is in two splits).
+        Splits with the columns `source` (or `text` and `text_pair`, see `TaskSpec.of_texts`), `target` and `row` (the
+        number of the row in its file, from 1), plus, if the task has them, `answers` (a list of all accepted answers)
+        and `group` (the question that a row belongs to; no question is in two splits).
 
     Raises:
         ValueError: no source has the data, or the rows do not belong to the task.
@@ -85,7 +85,7 @@ def _load_described(spec: TaskSpec) -> DatasetDict:
 
 
 def _warn_of_empty(spec: TaskSpec, rows: Dataset, origin: str) -> None:
-    for column in ("source", "target"):
+    for column in (next(iter(spec.inputs)), "target"):
         empty = [row for row, text in zip(rows["row"], rows[column], strict=True) if not text.strip()]
         if empty:
             numbers = list_rows(empty)
@@ -159,7 +159,21 @@ def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> Data
             f"Task {spec.name!r} ships with the project; got no files in any of "
             f"{', '.join(map(str, _folders(spec, data_dir)))}: restore them, or set data_dir to a copy of them."
         )
-    repository, configuration = spec.hub
+    try:
+        return load_hub_dataset(*spec.hub)
+    except ValueError as error:
+        raise ValueError(
+            f"Task {spec.name!r} is loaded from a local directory, the local cache or the hub, in this order; got "
+            f"{directory}, {error}: set data_dir to a directory with {spec.folder}/train.*, or go online once."
+        ) from error
+
+
+def load_hub_dataset(repository: str, configuration: str | None) -> DatasetDict:
+    """A data set of the hub, from the local cache or else from the hub.
+
+    Raises:
+        ValueError: neither has it; what each said.
+    """
     name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
     with _cache_only(), contextlib.suppress(OSError, ValueError):
         return datasets.load_dataset(name, configuration)
@@ -173,9 +187,8 @@ def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> Data
             error = failure
         reason = f"{type(error).__name__}: {error}"
     raise ValueError(
-        f"Task {spec.name!r} is loaded from a local directory, the local cache or the hub, in this order; got "
-        f"{directory}, a cache {datasets.config.HF_DATASETS_CACHE} without {repository} ({configuration}), and no data "
-        f"from the hub ({reason}): set data_dir to a directory with {spec.folder}/train.*, or go online once."
+        f"a cache {datasets.config.HF_DATASETS_CACHE} without {repository} ({configuration}), and no data from the hub "
+        f"({reason})"
     )
 
 

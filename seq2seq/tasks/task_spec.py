@@ -5,19 +5,23 @@ A row passes three stages:
     raw row     as read from a file or the hub           {"is_duplicate": "1", "question1": "...", ...}
     flat row    the hub's column names, one answer each  {"label": "1", "question1": "...", ...}
     example     what the model sees                      {"source": "qqp question1: ...", "target": "duplicate"}
+                or a classifier, see `of_texts`          {"text": "...", "text_pair": "...", "target": "duplicate"}
 
 The tasks themselves, with their templates, are in `seq2seq.tasks.registry`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Any
 
 import numpy as np
 
 from seq2seq.tasks.files import Header, Row
+
+INPUT_COLUMNS = ("source", "text", "text_pair")
+"""The columns of an example that a model may read."""
 
 SIMILARITY_LABELS = tuple(f"{step / 5:.1f}" for step in range(26))
 """The 26 labels of a similarity task: "0.0", "0.2", ..., "5.0"."""
@@ -42,19 +46,20 @@ def similarity_label(score: float | str, where: str = "a row") -> str:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A text-to-text task.
+    """A task: what a model reads, and the answer.
 
     `labels` are the possible answers in the order of the data set's class indices; None means free text, or a number.
     Templates have columns of the flat row in braces; free text of a single column may be a list of accepted answers.
     """
 
     name: str
-    source: str  # template of the model's input
+    source: str  # template of the model's input; "" for a classifier, which reads the `texts`
     metrics: tuple[str, ...]  # keys of seq2seq.tasks.metric_classes.METRICS
     labels: tuple[str, ...] | None = None
     label_of: Mapping[str, str] | None = None  # cell of the target -> label; by default its name or class index
     is_number: bool = False  # whether an answer without labels is a number
     target: str = "{label}"  # template of the answer
+    texts: tuple[str, ...] = ()  # templates of a text, or of a text and its pair; none if the task is no such thing
     split: str = "small"  # key of seq2seq.tasks.splits.SPLIT_POLICIES
     files: Mapping[str, str] = field(default_factory=dict)  # split -> path, for tasks of user-defined files
     hub: tuple[str, str] | None = None  # repository and configuration
@@ -71,6 +76,25 @@ class TaskSpec:
                 f"The target of a task is a template with a column in braces; got {self.target!r} for {self.name!r}: "
                 f"write '{{{self.target}}}'."
             )
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The templates of what the model reads, by the example's column."""
+        return {"source": self.source} if self.source else dict(zip(INPUT_COLUMNS[1:], self.texts, strict=False))
+
+    @property
+    def input_columns(self) -> frozenset[str]:
+        """The columns of a flat row that the model reads."""
+        return frozenset().union(*map(columns_of, self.inputs.values()))
+
+    def of_texts(self) -> "TaskSpec":
+        """The task as a classifier has it: the `texts` instead of the source, and numbers for similarity labels.
+
+        The text of a task of user-defined files without `texts` is its source.
+        """
+        numbers = {"labels": None, "is_number": True} if self.is_similarity else {}
+        texts = self.texts or ((self.source,) if self.files else ())
+        return replace(self, source="", texts=texts, **numbers)
 
     @property
     def is_similarity(self) -> bool:
@@ -96,13 +120,13 @@ class TaskSpec:
     @property
     def columns(self) -> frozenset[str]:
         """The columns a flat row must have."""
-        return columns_of(self.source) | columns_of(self.target) | columns_of(self.group or "")
+        return self.input_columns | columns_of(self.target) | columns_of(self.group or "")
 
     @property
     def text_columns(self) -> frozenset[str]:
-        """The columns whose cells become text: those of the source, and of a target that is not given by a label."""
+        """The columns whose cells become text: those that the model reads, and of a target that is no label."""
         names = columns_of(self.target)
-        return columns_of(self.source) | (names if self.labels is None else names - {self.target_column})
+        return self.input_columns | (names if self.labels is None else names - {self.target_column})
 
     def flatten(self, raw: Row) -> Iterable[Row]:
         """Return the flat rows of one raw row."""
@@ -110,12 +134,13 @@ class TaskSpec:
         return self.unpack(row) if self.unpack else [row]
 
     def example(self, row: Row, where: str = "a row") -> dict[str, Any]:
-        """Make an example of a flat row: `source`, `target`, and `answers` and `group` if the task has them.
+        """Make an example of a flat row: its inputs, `target`, and `answers` and `group` if the task has them.
 
         Raises:
             ValueError: the answer is not one of the task's labels; the message says ``where`` it is.
         """
-        example = {"source": self.source.format_map(row).strip(), "target": self.target_of(row, where)}
+        example = {column: template.format_map(row).strip() for column, template in self.inputs.items()}
+        example["target"] = self.target_of(row, where)
         answers = row[self.list_column] if self.list_column is not None else None
         if isinstance(answers, list):
             example["answers"] = [str(answer) for answer in answers]

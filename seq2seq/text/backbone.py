@@ -1,27 +1,13 @@
-"""The frozen T5 and its tokenizer, from a directory, the local cache or the hub.
+"""The frozen T5, from a directory, the local cache or the hub.
 
 If the hub does not answer one quick question, only the cache is asked; transformers would try for most of a minute.
 """
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
-
-
-def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer.
-
-    Args:
-        location: a directory, or a name in the cache or on the hub.
-
-    Raises:
-        ConfigurationError: it cannot be loaded from there.
-    """
-    with refusing("model_name_or_path", location):
-        return AutoTokenizer.from_pretrained(location, local_files_only=only_local(location), trust_remote_code=False)
 
 
 def load_backbone(location: str, dtype: str, random: bool = False) -> T5ForConditionalGeneration:

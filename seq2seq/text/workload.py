@@ -1,9 +1,8 @@
 """The workload ``text``: text in, text out, by a T5 that generates its answers (Raffel et al. 2020, arXiv:1910.10683).
 
-keys        the JSON keys                 data, encoding      texts, and the token ids made of them
-rules       which keys fit each other     round_trip          targets that the tokenizer cannot write
-backbone    T5 and its tokenizer          trainer             training, and metrics of generated texts
-baselines   what needs no neural network  prediction          rows of a file, with or without targets
+keys        the JSON keys besides those of tasks        round_trip      targets that the tokenizer cannot write
+data        texts, and the token ids made of them       encoding        the same of one split
+backbone    the frozen T5                               trainer         training, and metrics of generated texts
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,14 @@ from torch import nn
 from transformers import Seq2SeqTrainingArguments, TrainerCallback
 
 from adapters import AdapterConfig
+from seq2seq.tasks.baselines import task_baselines
+from seq2seq.tasks.loading import TasksData
+from seq2seq.tasks.prediction import rows_to_predict
+from seq2seq.tasks.rules import check_tasks
+from seq2seq.tasks.tokenizers import load_tokenizer
 from seq2seq.text.backbone import load_backbone
-from seq2seq.text.baselines import text_baselines
-from seq2seq.text.data import TextData, load_text_data
+from seq2seq.text.data import TextTaskData, encode, load_text_data
 from seq2seq.text.keys import TextKeys
-from seq2seq.text.prediction import load_file
-from seq2seq.text.rules import check_text
 from seq2seq.text.trainer import TextTrainer, make_trainer
 from seq2seq.workload import Baseline, Evaluation, Prepared
 
@@ -34,23 +35,25 @@ class TextWorkload(TextKeys):
     """
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
-        check_text(self, configs, training)
+        check_tasks(self, configs, training)
 
     def training_arguments(self) -> dict[str, Any]:
         unused = {"ddp_find_unused_parameters": True} if self.adapters_per_task else {}  # a step trains one task's
         return {"predict_with_generate": True, "generation_max_length": self.max_target_length, **unused}
 
-    def load_data(self, arguments: Seq2SeqTrainingArguments) -> TextData:
+    def load_data(self, arguments: Seq2SeqTrainingArguments) -> TasksData:
         return load_text_data(self, arguments)
 
-    def load_file(self, path: Path, task: str | None, arguments: Seq2SeqTrainingArguments) -> TextData:
-        return load_file(self, path, task)
+    def load_file(self, path: Path, task: str | None, arguments: Seq2SeqTrainingArguments) -> TasksData:
+        spec, splits = rows_to_predict(self, path, task)
+        tokenizer = load_tokenizer(self.model_location)
+        return TasksData({spec.name: TextTaskData(spec, splits, encode(self, spec, splits, tokenizer))}, tokenizer)
 
     def load_model(self, random: bool = False) -> nn.Module:
         return load_backbone(self.model_location, self.dtype, random)
 
     def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> TextTrainer:
-        return make_trainer(prepared, self.adapters_per_task, callbacks)
+        return make_trainer(prepared, self.task_names if self.adapters_per_task else (), callbacks)
 
     def evaluate(self, prepared: Prepared, trainer: TextTrainer, split: str) -> Evaluation:
         return trainer.score(split)
@@ -70,4 +73,5 @@ class TextWorkload(TextKeys):
         return rows
 
     def baselines(self) -> Mapping[str, Baseline]:
-        return text_baselines(self.specs)
+        free_text = (spec.name for spec in self.specs if spec.labels is None and not spec.is_number)
+        return task_baselines(next(free_text, None))

@@ -215,7 +215,7 @@ INVALID = [
     ({"kind": "tt_single", "dropout": -0.1}, ["'dropout'", "-0.1"]),
     ({"kind": "tt_lora", "dropout": math.nan}, ["'dropout'", "nan"]),
     ({"kind": "tt_lora", "target_modules": []}, ["'target_modules'"]),
-    ({"kind": "tt_lora", "target_modules": "wi"}, ["'target_modules'", "'wi'"]),
+    ({"kind": "tt_lora", "target_modules": "(wi"}, ["'target_modules'", "'(wi'", "regular expression"]),
     ({"kind": "tt_lora", "stacks": []}, ["'stacks'"]),
     ({"kind": "tt_lora", "stacks": ["encoders"]}, ["'stacks'", "'encoder'"]),
     ({"kind": "tt_lora", "sublayers": ["final"]}, ["'sublayers'", "'feed_forward'"]),

@@ -108,8 +108,8 @@ def test_the_loss_is_exact_whatever_the_targets_are_called(accumulation, tmp_pat
 def test_other_names_are_those_of_the_workloads_keys(values):
     with pytest.raises(ConfigurationError, match="got 'samples': write rows"):
         read_experiment({**values, "samples": 8})
-    with pytest.raises(ConfigurationError, match="got 'labels': "):  # which means a key of the workload text
-        read_experiment({**values, "labels": ["a", "b"]})
+    with pytest.raises(ConfigurationError, match="got 'source': "):  # which means a key of the workload text
+        read_experiment({**values, "source": "{x}"})
 
 
 def test_a_diverged_run_ends_with_null_metrics(values, tmp_path):
@@ -236,7 +236,7 @@ def test_a_key_that_hides_a_method_is_refused_where_it_is_written():
         ({"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "'accuracy'", "mse"]),
         ({"baselines": ["majority"]}, ["'baselines'", "'majority'", "mean"]),
         ({"measure_expressivity": True}, ["'measure_expressivity'", "VectorModel"]),
-        ({"adapter": {"kind": "tt_lora"}}, ["adapter", "VectorModel"]),
+        ({"adapter": {"kind": "tt_lora"}}, ["adapter", "target_modules"]),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_written(changes, parts, values, tmp_path):

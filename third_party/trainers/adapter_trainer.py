@@ -74,3 +74,9 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         return super().prediction_step(model, self.model_inputs(inputs), *args, **kwargs)
+
+
+def unpadded_tokens(inputs: dict[str, Tensor]) -> int:
+    """The tokens of a micro-batch that are not padding."""
+    mask = inputs.get("attention_mask")
+    return int(mask.sum()) if mask is not None else inputs["input_ids"].numel()

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer as TransformersSeq2SeqTrainer
 
-from third_party.trainers.adapter_trainer import AdapterTrainerMixin
+from third_party.trainers.adapter_trainer import AdapterTrainerMixin, unpadded_tokens
 from third_party.trainers.exact_loss import summed_cross_entropy
 from third_party.trainers.task_adapters import TaskAdaptersMixin
 
@@ -21,9 +21,7 @@ class Seq2SeqTrainer(TaskAdaptersMixin, AdapterTrainerMixin, TransformersSeq2Seq
     unit = "source tokens"
 
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
-        """Source tokens that are not padding."""
-        mask = inputs.get("attention_mask")
-        return int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        return unpadded_tokens(inputs)
 
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """Cross-entropy summed over the target tokens of a micro-batch (batch, target)."""

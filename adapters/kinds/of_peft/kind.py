@@ -10,9 +10,8 @@ PEFT is an optional dependency, imported when the first such kind is read.
 """
 
 import logging
-import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
@@ -20,11 +19,12 @@ from typing import Any, ClassVar, get_type_hints
 import torch
 from torch import nn
 
-from adapters.base.adapted_layer_norm import AdaptedLayerNorm
-from adapters.base.architectures import ARCHITECTURES, feed_forward_linears
+from adapters.base.adapted_layer_norm import plain_norm
 from adapters.base.kept_base import KeptBase
-from adapters.base.places import Place
+from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features
+from adapters.base.places import Place, norms
 from adapters.base.sublayers import Sublayer, select_sublayers
+from adapters.base.targets import candidates, check_targets, is_all_linear, roles_as_paths
 from adapters.configuration import AdapterConfig
 from adapters.kinds.of_peft.layers import PEFT_NAME, PeftAdapter, PeftLinearAdapter, PeftNormAdapter
 from adapters.kinds.of_peft.types import (
@@ -55,7 +55,13 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
 
     position = "around"
     reads_weights = True
-    sublayers: ClassVar[tuple[str, ...]] = ("self_attention", "cross_attention", "feed_forward", "final")
+    sublayers: ClassVar[tuple[str, ...]] = (
+        "embedding",
+        "self_attention",
+        "cross_attention",
+        "feed_forward",
+        "final",
+    )
 
     peft_type: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -80,11 +86,11 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
             rule = "leaves the base model's weights as they are"
             self.refuse("init_lora_weights", rule, repr(start), 'use true or "gaussian"')
         for key in ("target_modules", "exclude_modules"):
-            if isinstance(pattern := self.options.get(key), str):
-                self._check_pattern(key, pattern)
+            check_targets(self, key, self.options.get(key))
         if self.options.get("target_modules") == []:
             self.refuse("target_modules", "takes at least one name", "an empty list", "leave it out for the default")
-        self.peft_config({"wo"})
+        given = self.options.get("target_modules")
+        self.peft_config(["wo"] if given is None else given)
 
     @classmethod
     def from_fields(cls, kind: str, values: dict[str, Any]) -> "PeftKindConfig":
@@ -97,47 +103,46 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         own = {"stacks": list(self.stacks), "layers": None if self.layers is None else list(self.layers)}
         return {"kind": self.kind, **own, **self.options}
 
-    def peft_config(self, names: set[str]) -> Any:
-        """PEFT's configuration for a model whose modules have these names.
+    def peft_config(self, targets: list[str] | str, outputs: Sequence[str] = ()) -> Any:
+        """PEFT's configuration for these target modules.
+
+        Args:
+            targets: names or paths, or a regular expression for whole paths.
+            outputs: paths of the last linears of feed-forward sublayers among them, which IA3 treats in its own way.
 
         Raises:
             ConfigurationError: PEFT raised an error, which is quoted.
         """
-        values = {**STARTS.get(self.peft_type, {}), **self.options}
-        targets = values.get("target_modules")
-        if targets is None:
-            targets = self._default_targets(names)
-        elif isinstance(targets, str) and targets.lower() == "all-linear":
-            targets = sorted(names)
-        values["target_modules"] = targets
+        values = {**STARTS.get(self.peft_type, {}), **self.options, "target_modules": targets}
         if self.peft_type == "IA3" and values.get("feedforward_modules") is None:
-            outputs = {entry.feed_forward().output for entry in ARCHITECTURES}
-            values["feedforward_modules"] = [name for name in targets if name in outputs]
+            values["feedforward_modules"] = list(outputs)
         with self._peft_errors():
             return config_class_of(self.peft_type)(**values)
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
         """The linears, or layer norms for LN_TUNING, of the chosen stacks and layers that PEFT's rules match."""
-        candidates = self._candidates(sublayers)
-        config = self.peft_config(self._names(candidates))
+        known = self._candidates(sublayers)
+        config = self._config_for(known)
         tuner_class = tuner_class_of(self.peft_type)
-        found = [place for place in candidates if tuner_class._check_target_module_exists(config, place.path)]
+        found = [place for place in known if tuner_class._check_target_module_exists(config, place.path)]
         targets = config.target_modules
         for name in sorted(targets) if isinstance(targets, list | set | tuple) else []:
-            if not any(f".{place.path}".endswith(f".{name}") for place in candidates):
+            if not any(f".{place.path}".endswith(f".{name}") for place in known):
                 rule = "names modules of the chosen stacks and layers"
-                self.refuse("target_modules", rule, repr(name), nearest_name(name, self._names(candidates)))
+                names = {place.path.rpartition(".")[2] for place in known}
+                self.refuse("target_modules", rule, repr(name), nearest_name(name, names))
         if not found:
-            rule = f"as a string is a pattern for whole paths such as {candidates[0].path}"
+            rule = f"as a string is a pattern for whole paths such as {known[0].path}"
             fix = "write a list of names, or a pattern that matches some"
             self.refuse("target_modules", rule, f"{targets!r}, which matches none", fix)
         return found
 
-    def build_together(self, bases: dict[str, nn.Module]) -> dict[str, PeftAdapter]:
+    def build_together(self, bases: dict[str, nn.Module], places: list[Place]) -> dict[str, PeftAdapter]:
         """The adapters of all places, which may share tensors.
 
         Args:
             bases: the model's linears or layer norms by path, adapted or not; they are left as they are.
+            places: their places.
 
         Raises:
             ConfigurationError: PEFT raised an error about sizes or values, which is quoted.
@@ -145,7 +150,7 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         stand_in = nn.Module()
         for path, base in bases.items():
             _put(stand_in, path, _copy_of(base))
-        config = self.peft_config({path.rpartition(".")[2] for path in bases})
+        config = self._config_for(places)
         with self._peft_errors():
             tuner_class_of(self.peft_type)(stand_in, config, PEFT_NAME)
         adapter_class = PeftNormAdapter if self.peft_type in NORM_TYPES else PeftLinearAdapter
@@ -157,34 +162,30 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
         return adapters
 
     def _candidates(self, sublayers: list[Sublayer]) -> list[Place]:
-        chosen = select_sublayers(self, sublayers)
         if self.peft_type in NORM_TYPES:
-            return [Place(sublayer.norm, "replacement", sublayer) for sublayer in chosen]
-        return [
-            Place(path, "around", sublayer, name)
-            for sublayer in chosen
-            if sublayer.kind != "final"  # the head's weight may be tied to the embedding
-            for name, path in sublayer.linears.items()
-        ]
+            return norms(self, sublayers)
+        if self.options.get("target_modules") is None:
+            select_sublayers(self, sublayers)  # refuses an unknown architecture
+        return [Place(s.linears[name], "around", s, name) for s, name in candidates(self, sublayers)]
 
-    def _default_targets(self, names: set[str]) -> list[str]:
+    def _config_for(self, places: list[Place]) -> Any:
+        """PEFT's configuration with the target modules among these places: those given, or the default."""
+        targets = self.options.get("target_modules")
+        roles = {place.path: place.sublayer.roles.get(place.projection) for place in places}
+        if targets is None:
+            targets = self._default_targets(places, roles)
+        elif is_all_linear(targets):
+            targets = list(roles)
+        elif not isinstance(targets, str):
+            targets = roles_as_paths(targets, [place.sublayer for place in places], list(roles))
+        return self.peft_config(targets, [path for path in roles if roles[path] == "out" and path in targets])
+
+    def _default_targets(self, places: list[Place], roles: dict[str, str | None]) -> list[str]:
         if self.peft_type in NORM_TYPES:
-            return sorted(names)
+            return list(roles)
         if self.peft_type == "IA3":
-            ia3 = [(*entry.key_value_linears, entry.feed_forward().output) for entry in ARCHITECTURES]
-            return [name for linears in ia3 for name in linears if name in names]
-        return [name for name in feed_forward_linears() if name in names]
-
-    @staticmethod
-    def _names(places: list[Place]) -> set[str]:
-        return {place.path.rpartition(".")[2] for place in places}
-
-    def _check_pattern(self, key: str, pattern: str) -> None:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            rule = "as a string must be a regular expression for whole paths"
-            self.refuse(key, rule, f"{pattern!r} ({error})", "correct it")
+            return [path for path, role in roles.items() if role in ("k", "v", "qkv", "out")]
+        return [place.path for place in places if place.sublayer.kind == "feed_forward"]
 
     @contextmanager
     def _peft_errors(self) -> Iterator[None]:
@@ -207,16 +208,20 @@ class PeftKindConfig(AdapterConfig, kind=FAMILY):
 
 def _copy_of(base: nn.Module) -> nn.Module:
     """A plain module with the base's unmerged tensors, in float32 at least so that PEFT's are float32 too."""
-    if isinstance(base, nn.Linear):
-        copy = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
-    else:
-        norm_class = base.norm_class if isinstance(base, AdaptedLayerNorm) else type(base)
-        copy = norm_class(len(base.weight), base.variance_epsilon)
+    is_linear = isinstance(base, LINEAR_CLASSES)
+    copy = _linear_like(base) if is_linear else plain_norm(base)
     for name in [name for name, _ in copy.named_parameters()]:
         tensor = base.base_tensor(name) if isinstance(base, KeptBase) else getattr(base, name).detach()
+        tensor = as_out_in(base, tensor) if is_linear and name == "weight" else tensor
         tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         setattr(copy, name, nn.Parameter(tensor, requires_grad=False))
     return copy.train(base.training)
+
+
+def _linear_like(base: nn.Module) -> nn.Linear:
+    """An ``nn.Linear`` of the sizes of a linear of any class, without memory."""
+    in_features, out_features = features(base)
+    return nn.Linear(in_features, out_features, bias=base.bias is not None, device="meta")
 
 
 def _put(root: nn.Module, path: str, module: nn.Module) -> None:

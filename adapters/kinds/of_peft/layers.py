@@ -51,7 +51,7 @@ class PeftLinearAdapter(PeftAdapter):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         base = self.layer.base_layer
-        base.weight, base.bias = weight, bias
+        base._parameters.update(weight=weight, bias=bias)  # that of a Conv1D is a view and no Parameter
         return self.layer(x).to(x.dtype)
 
     @torch.no_grad()
@@ -76,7 +76,9 @@ class PeftLinearAdapter(PeftAdapter):
 
 
 class PeftNormAdapter(PeftAdapter):
-    """A layer norm in place of the base's."""
+    """A layer norm in place of the base's, with its own weight and bias."""
+
+    is_whole_norm = True
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x).to(x.dtype)
@@ -84,6 +86,10 @@ class PeftNormAdapter(PeftAdapter):
     def dense_weight(self) -> Tensor:
         """The weight vector, (dim,)."""
         return self.layer.ln_tuning_layers[PEFT_NAME].weight
+
+    def dense_bias(self) -> Tensor:
+        """The bias (dim,) of a norm with one."""
+        return self.layer.ln_tuning_layers[PEFT_NAME].bias
 
     def unmergeable_reason(self) -> None:
         """None: it always has a weight vector."""

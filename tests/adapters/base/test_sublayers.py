@@ -7,8 +7,9 @@ from torch import nn
 
 from adapters import AdapterConfig, ConfigurationError
 from adapters.base import architectures
-from adapters.base.architectures import Architecture, SublayerLayout
+from adapters.base.layout import ANY_NAME, Architecture, SublayerLayout
 from adapters.base.sublayers import find_sublayers, layer_of, select_sublayers
+from adapters.saved import architecture
 
 
 def test_t5_has_two_sublayers_per_encoder_block_and_three_per_decoder_block(tiny_t5):
@@ -24,8 +25,9 @@ def test_t5_has_two_sublayers_per_encoder_block_and_three_per_decoder_block(tiny
     assert list(sublayers[0].linears) == ["q", "k", "v", "o"]
     assert list(sublayers[1].linears) == ["wi_0", "wi_1", "wo"]
     for sublayer in sublayers:
-        assert sublayer.norm.endswith("layer_norm")
-        assert model.get_submodule(sublayer.norm).weight.shape == (24,)
+        (norm,) = sublayer.norms
+        assert norm.endswith("layer_norm")
+        assert model.get_submodule(norm).weight.shape == (24,)
         assert all(isinstance(model.get_submodule(path), nn.Linear) for path in sublayer.linears.values())
     assert sublayers[0].output == "encoder.block.0.layer.0.SelfAttention.o"
     assert sublayers[1].output == "encoder.block.0.layer.1.DenseReluDense.wo"
@@ -46,24 +48,16 @@ def test_models_built_like_t5_are_recognised(model_class, config_class):
     assert len(sublayers) == (5 if model_class is transformers.T5EncoderModel else 12)
 
 
-def bart():
-    return transformers.BartModel(
-        transformers.BartConfig(
-            vocab_size=50,
-            d_model=8,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=8,
-            decoder_ffn_dim=8,
-        )
-    )
-
-
 def long_t5():
     config = transformers.LongT5Config(vocab_size=50, d_model=24, d_kv=6, d_ff=48, num_heads=4, num_layers=1)
     return transformers.LongT5EncoderModel(config)
+
+
+def mixture_in_some_blocks():
+    """Llama's block names, but another feed-forward sublayer in the second block."""
+    model = transformers.LlamaModel(transformers.LlamaConfig(num_hidden_layers=2, vocab_size=50))
+    model.layers[1].mlp = nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(4, 4)])})
+    return model
 
 
 class BlocksWithoutSublayers(nn.Module):
@@ -73,12 +67,17 @@ class BlocksWithoutSublayers(nn.Module):
         self.encoder.block = nn.ModuleList([nn.Linear(2, 2)])
 
 
-@pytest.mark.parametrize("build", [bart, long_t5, BlocksWithoutSublayers, lambda: nn.Linear(2, 2)])
-def test_unknown_architecture_raises_and_points_to_the_peft_tuner(build):
+@pytest.mark.parametrize("build", [long_t5, mixture_in_some_blocks, BlocksWithoutSublayers])
+def test_in_an_unknown_architecture_every_linear_is_another_one(build):
     with torch.device("meta"):
         model = build()
-    with pytest.raises(ConfigurationError, match=r"use the PEFT tuner in adapters\.peft"):
-        find_sublayers(model)
+    sublayers = find_sublayers(model)
+    assert {sublayer.kind for sublayer in sublayers} == {"other"}
+    paths = {path for path, module in model.named_modules() if type(module) is nn.Linear}
+    assert {path for sublayer in sublayers for path in sublayer.linears.values()} == paths
+    config = AdapterConfig.from_dict({"kind": "tt_single"})
+    with pytest.raises(ConfigurationError, match=r"'tt_single' needs to know the sublayers .* add an entry to"):
+        select_sublayers(config, sublayers)
 
 
 def test_stacks_of_unequal_depth_count_their_own_blocks(tiny_t5):
@@ -103,7 +102,7 @@ def test_stacks_of_unequal_depth_count_their_own_blocks(tiny_t5):
 )
 def test_selection_without_a_place_raises_with_the_selection(tiny_t5, fields, given):
     config = AdapterConfig.from_dict({"kind": "scale_norm", **fields})
-    with pytest.raises(ConfigurationError, match=rf"'sublayers' .* got {given}: .* a final norm in no layer"):
+    with pytest.raises(ConfigurationError, match=rf"'sublayers' .* got {given}: .* final in its encoder and "):
         select_sublayers(config, find_sublayers(tiny_t5()))
 
 
@@ -131,28 +130,27 @@ def test_layer_of_a_parameter_or_module(name, layer):
 
 def test_another_architecture_is_one_table_entry(monkeypatch):
     entry = Architecture(
-        name="Llama",
-        model_types=("llama",),
-        stacks=("model",),
+        name="Mixtral",
+        model_types=("mixtral",),
+        stacks={ANY_NAME: "decoder"},
         blocks="layers",
-        sublayers=None,
         layouts=(
-            SublayerLayout("self_attention", "self_attn", ("q_proj", "o_proj"), "o_proj", "input_layernorm"),
-            SublayerLayout("feed_forward", "mlp", ("up_proj", "down_proj"), "down_proj", "post_attention_layernorm"),
+            SublayerLayout("self_attention", (("q", "self_attn.q_proj"), ("o", "self_attn.o_proj")), ()),
+            SublayerLayout("feed_forward", (("out", "mlp.router"),), ("post_attention_layernorm",)),
         ),
         final_norm="norm",
-        head="lm_head",
-        key_value_linears=("k_proj", "v_proj"),
-        norm_classes=(),
         config_keys=("model_type", "hidden_size"),
     )
     monkeypatch.setattr(architectures, "ARCHITECTURES", (*architectures.ARCHITECTURES, entry))
+    monkeypatch.setattr(architecture, "ARCHITECTURES", architectures.ARCHITECTURES)
     sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
     with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_hidden_layers=1))
-    attention, feed_forward, end = find_sublayers(model)
+        model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, num_hidden_layers=1))
+        model.model.layers[0].mlp.router = nn.Linear(16, 16)
+    attention, feed_forward, end, *others = find_sublayers(model)
     assert attention.linears == {f"{name}_proj": f"model.layers.0.self_attn.{name}_proj" for name in "qo"}
-    assert feed_forward.output == "model.layers.0.mlp.down_proj"
-    assert feed_forward.norm == "model.layers.0.post_attention_layernorm"
-    assert (end.kind, end.norm, end.linears) == ("final", "model.norm", {"lm_head": "lm_head"})
-    assert architectures.architecture_values(model.config) == {"model_type": "llama", "hidden_size": 16}
+    assert feed_forward.output == "model.layers.0.mlp.router"
+    assert feed_forward.norms == ("model.layers.0.post_attention_layernorm",)
+    assert (end.kind, end.norms, end.linears) == ("final", ("model.norm",), {"lm_head": "lm_head"})
+    assert [list(other.linears) for other in others] == [["self_attn-k_proj"], ["self_attn-v_proj"]]
+    assert architecture.architecture_of_config(model.config) == {"model_type": "mixtral", "hidden_size": 16}

@@ -182,15 +182,15 @@ def test_switching_tasks_while_merged_restores_tensors_of_the_previous_task(tiny
 
 
 @pytest.mark.parametrize("architecture", [transformers.T5EncoderModel, transformers.T5Model])
-def test_a_model_without_output_projection_needs_lm_head_false(architecture):
+def test_a_model_without_output_projection_has_no_bias_there(architecture):
     config = transformers.T5Config(
         vocab_size=VOCABULARY, d_model=D, d_kv=6, d_ff=F, num_heads=4, num_layers=1, num_decoder_layers=1
     )
     model = architecture(config)
     with pytest.raises(ConfigurationError, match=r"'lm_head' .* needs an output projection.*: write false\."):
-        adapters.attach(model, BITFIT)
+        adapters.attach(model, {**BITFIT, "lm_head": True})
     assert adapters.attachments(model) == []
-    counts = adapters.summary(adapters.attach(model, {**BITFIT, "lm_head": False}))
+    counts = adapters.summary(adapters.attach(model, BITFIT))
     decoder = 0 if architecture is transformers.T5EncoderModel else 9 * D + F + 3 * D
     assert counts.total.trainable == 5 * D + F + 2 * D + decoder
 

@@ -9,9 +9,9 @@ from run_seq2seq import main
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.predicting import Predicted, metric_lines, predict
 from seq2seq.running.runner import run_experiment
+from seq2seq.tasks.prediction import has_target
 from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.rows import to_dataset
-from seq2seq.text.prediction import has_target
 from seq2seq.workload import Evaluation
 
 PAIR = ["world_sentiment", "world_entailment"]

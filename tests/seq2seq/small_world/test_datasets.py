@@ -9,10 +9,10 @@ import pytest
 
 from seq2seq.small_world import lexicon
 from seq2seq.small_world.datasets import DATA_SETS, SPLITS, TASKS, rows, write
+from seq2seq.tasks.baselines import bag_of_words
 from seq2seq.tasks.files import read_rows
 from seq2seq.tasks.registry import TASKS as SPECS
 from seq2seq.tasks.sources import load_splits
-from seq2seq.text.baselines import bag_of_words
 from tests.seq2seq.small_world.readings import BASE_OF, content, favourable
 
 NAMES = list(DATA_SETS)

@@ -260,12 +260,12 @@ def test_separate_adapters_learn_the_same_as_alone(values):
     values |= {"num_train_epochs": 1, "save_strategy": "no"} | QUIET
     prepared = prepare(read_experiment(values), Path("nowhere"))
     start = {name: tensor.clone() for name, tensor in adapters.adapter_state_dict(prepared.model).items()}
-    trainer = make_trainer(prepared, per_task=True)
+    trainer = make_trainer(prepared, tuple(prepared.data.tasks))
     trainer.train()
     trained = adapters.adapter_state_dict(prepared.model)
 
     again = prepare(read_experiment(values), Path("nowhere"))
-    alone = make_trainer(again, per_task=True)
+    alone = make_trainer(again, tuple(prepared.data.tasks))
     rows = list(again.data.train_sampler)
     first_task = [row for row in rows if row < 24]
     assert 0 < len(first_task) < len(rows)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from seq2seq.tasks.baselines import bag_of_words, majority
 from seq2seq.tasks.registry import CUSTOM_FILES, TASKS
-from seq2seq.text.baselines import bag_of_words, majority
 
 WORDS = ("good", "bad", "dog", "cat")
 

@@ -1,15 +1,16 @@
-"""Rules of a text run's keys beyond their types and ranges; each violation is one sentence."""
+"""Rules of the keys of tasks beyond their types and ranges; each violation is one sentence."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError
+from seq2seq.tasks.keys import TaskKeys
 from seq2seq.tasks.registry import TASKS
-from seq2seq.text.keys import TextKeys
+from seq2seq.tasks.splits import SPLIT_POLICIES
 
 
-def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+def check_tasks(keys: TaskKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
     """Refuse tasks, files, models and training arguments that do not fit each other."""
     check_task(keys)
     check_paths(keys)
@@ -17,7 +18,7 @@ def check_text(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mappi
         check_mixture(keys, configs, training)
 
 
-def check_task(keys: TextKeys) -> None:
+def check_task(keys: TaskKeys) -> None:
     """Refuse an unknown task, and anything but exactly one of a task, a mixture and files."""
     for name in keys.described:
         if name in TASKS:
@@ -36,6 +37,8 @@ def check_task(keys: TextKeys) -> None:
             "Key 'data_dir' belongs to a task_name or a mixture whose files are looked up; got "
             f"{keys.data_dir!r} together with files: drop one."
         )
+    if keys.split_policy is not None:
+        check_split_policy(keys)
     if keys.data_name is not None and (not keys.files or not keys.data_name.strip()):
         raise ConfigurationError(
             f"Key 'data_name' names the task of your own files; got {keys.data_name!r} and files {sorted(keys.files)}: "
@@ -43,7 +46,20 @@ def check_task(keys: TextKeys) -> None:
         )
 
 
-def check_paths(keys: TextKeys) -> None:
+def check_split_policy(keys: TaskKeys) -> None:
+    """Refuse a split policy for tasks whose labelled rows are not a training and a validation set."""
+    for name in keys.task_names or (None,):
+        spec = keys.described.get(name) or TASKS.get(name)
+        parts = None if spec is None or spec.files else SPLIT_POLICIES[spec.split][0]
+        if parts != SPLIT_POLICIES[keys.split_policy][0]:
+            given = "your own files" if name is None else f"the task {name!r}"
+            raise ConfigurationError(
+                "Key 'split_policy' divides the labelled rows of a task that come as a training and a validation set; "
+                f"got {keys.split_policy!r} for {given}, whose splits are given: leave it out."
+            )
+
+
+def check_paths(keys: TaskKeys) -> None:
     """Refuse files and directories that do not exist."""
     for spec in keys.specs:
         for split, path in spec.files.items():
@@ -63,7 +79,7 @@ def check_paths(keys: TextKeys) -> None:
         )
 
 
-def check_mixture(keys: TextKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+def check_mixture(keys: TaskKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
     """Refuse training arguments that a mixture decides, and kinds that cannot be attached for each task."""
     strategy = training.get("train_sampling_strategy", "random")
     if strategy != "random":

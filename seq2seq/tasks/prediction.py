@@ -11,11 +11,9 @@ from adapters import ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq.errors import refusing
 from seq2seq.tasks.files import Row, list_rows, read_rows
+from seq2seq.tasks.keys import TaskKeys
 from seq2seq.tasks.rows import to_dataset
 from seq2seq.tasks.task_spec import TaskSpec, cell_text, columns_of
-from seq2seq.text.backbone import load_tokenizer
-from seq2seq.text.data import TaskData, TextData, encode
-from seq2seq.text.keys import TextKeys
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +21,8 @@ NO_LABEL = "-1"
 """The class index of rows whose label is not published, such as those of GLUE's test splits on the hub."""
 
 
-def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
-    """The rows of a file as the split ``test`` of a task; a task whose rows have no targets has no metrics.
+def rows_to_predict(keys: TaskKeys, path: Path, task: str | None) -> tuple[TaskSpec, DatasetDict]:
+    """The task of a file's rows, and the rows as its split ``test``; a task whose rows have no targets has no metrics.
 
     Args:
         keys: those of the run.
@@ -34,7 +32,8 @@ def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
     Raises:
         ConfigurationError: the task is not one of the run's, or the file does not fit it.
     """
-    names = [spec.name for spec in keys.specs]
+    specs = keys.specs
+    names = [spec.name for spec in specs]
     if task is None and len(names) > 1:
         raise ConfigurationError(
             f"Option --task must name the task of the rows if the run has several; got none: write one of "
@@ -44,9 +43,9 @@ def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
         raise ConfigurationError(
             f"Option --task must name a task of the run; got {task!r}: {nearest_name(task, names)}"
         )
-    spec = keys.specs[0 if task is None else names.index(task)]
+    spec = specs[0 if task is None else names.index(task)]
     with refusing("file", path):
-        header = spec.file_header and spec.file_header._replace(needed=columns_of(spec.source))
+        header = spec.file_header and spec.file_header._replace(needed=spec.input_columns)
         rows = list(read_rows(path, header))
         lacking = [number for number, row in enumerate(rows, 1) if not has_target(spec, row)]
         if lacking:
@@ -58,12 +57,10 @@ def load_file(keys: TextKeys, path: Path, task: str | None) -> TextData:
         examples, incomplete = to_dataset(spec, rows, str(path))
     if incomplete:
         raise ConfigurationError(
-            f"Each row to predict must have the columns {', '.join(sorted(columns_of(spec.source)))}; got "
+            f"Each row to predict must have the columns {', '.join(sorted(spec.input_columns))}; got "
             f"{len(incomplete)} incomplete ones in {path} ({list_rows(incomplete)}): complete or remove them."
         )
-    splits = DatasetDict({"test": examples})
-    tokenizer = load_tokenizer(keys.model_location)
-    return TextData({spec.name: TaskData(spec, splits, encode(keys, spec, 0, splits, tokenizer), {})}, tokenizer, None)
+    return spec, DatasetDict({"test": examples})
 
 
 def has_target(spec: TaskSpec, raw: Row) -> bool:

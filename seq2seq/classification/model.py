@@ -1,0 +1,89 @@
+"""An encoder, a decoder or both with a head: from a directory, the local cache or the hub, or with random weights.
+
+A head that the directory does not have is new: its values depend on the random state, which a run sets by its seed.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from adapters import ConfigurationError
+from adapters.base.heads import head_parameters
+from seq2seq.errors import refusing
+from seq2seq.tasks.hub import only_local
+
+logger = logging.getLogger(__name__)
+
+
+def load_classifier(
+    location: str, labels: Sequence[str], dtype: str, tokenizer: PreTrainedTokenizerBase, random: bool = False
+) -> nn.Module:
+    """The model without adapters, with an output for each label, or a single one for numbers.
+
+    Args:
+        location: a directory, or a name in the cache or on the hub.
+        labels: the classes, in the order of the outputs; none for numbers.
+        dtype: "float32" or "bfloat16".
+        tokenizer: its own, whose padding token the model has to know.
+        random: whether all weights are random.
+
+    Raises:
+        ConfigurationError: it cannot be loaded from there, or has no form with a head.
+    """
+    names = dict(enumerate(labels)) or {0: "LABEL_0"}  # transformers' name for a single output
+    settings = {
+        "id2label": names,
+        "label2id": {label: index for index, label in names.items()},
+        "problem_type": "single_label_classification" if labels else "regression",
+        "pad_token_id": tokenizer.pad_token_id,
+        "use_cache": False,
+    }
+    source = {"local_files_only": only_local(location), "trust_remote_code": False}
+    with refusing("model_name_or_path", location):
+        config = AutoConfig.from_pretrained(location, **source, **settings)
+        if random:
+            return AutoModelForSequenceClassification.from_config(config).to(getattr(torch, dtype))
+        model, loaded = _quietly_loaded(location, config, dtype=getattr(torch, dtype), use_safetensors=True, **source)
+    warn_of_new(model, location, loaded["missing_keys"])
+    return model
+
+
+def warn_of_new(model: nn.Module, location: str, missing: Collection[str]) -> None:
+    """Warn of new parameters outside of the head, such as BERT's pooler, which stay random if they are frozen."""
+    if others := sorted(set(missing) - set(head_parameters(model))):
+        logger.warning(
+            "%s lacks parameters outside of the head, random unless a kind trains them: %s.",
+            location,
+            ", ".join(others),
+        )
+
+
+def _quietly_loaded(location: str, config, **settings) -> tuple[nn.Module, dict]:
+    """The model and what was missing, without the report of transformers, in which a new head looks like a mistake."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            location, config=config, output_loading_info=True, **settings
+        )
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def check_length(model: nn.Module, max_length: int) -> None:
+    """Refuse texts longer than the model has positions for.
+
+    A table of positions with a padding row, such as RoBERTa's, counts from the row after it.
+    """
+    longest = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            longest = module.num_embeddings - module.padding_idx - 1
+    if longest is not None and max_length > longest:
+        raise ConfigurationError(
+            f"Key 'max_length' must be at most {longest}, the positions of the model; got {max_length}: lower it."
+        )

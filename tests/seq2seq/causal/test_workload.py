@@ -1,0 +1,350 @@
+"""Causal runs from JSON to result: rows of tasks and texts, with what every run can do."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from adapters import ConfigurationError
+from run_seq2seq import main
+from seq2seq import PROJECT
+from seq2seq.causal.decoder import load_decoder_tokenizer
+from seq2seq.causal.perplexity import main as perplexity
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.report.__main__ import main as report
+from seq2seq.running.predicting import predict
+from seq2seq.running.runner import run_experiment
+from tests.seq2seq.causal_models import save_model
+from tests.seq2seq.running.test_runner import assert_same_run
+
+COLOURS = ("red", "blue", "green")
+
+
+def records(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"predictions_{name}.jsonl").read_text().splitlines()]
+
+
+def folder_of(values):
+    return Path(values["output_root"]) / values["experiment_name"]
+
+
+def untrained(values):
+    """Evaluation of the model as it is."""
+    return {**values, "do_train": False, "adapter": {"kind": "none"}, "baselines": []}
+
+
+def text_log_p(model, tokenizer, prompt: str, answer: str) -> float:
+    """log p of an answer and its end after a prompt, one token at a time in float64."""
+    before = tokenizer(prompt)["input_ids"]
+    ids = [*before, *tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        log_p = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(log_p[k - 1, ids[k]].item() for k in range(len(before), len(ids)))
+
+
+def test_a_label_is_chosen_by_its_likelihood_after_the_prompt(task_values):
+    """Labels of 3, 4 and 5 tokens."""
+    result = run_experiment(read_experiment(untrained(task_values)))
+    workload = read_experiment(task_values).workload
+    tokenizer = load_decoder_tokenizer(workload)
+    model = AutoModelForCausalLM.from_pretrained(task_values["model_name_or_path"]).double()
+    rows = records(folder_of(task_values), "test")
+    assert len(rows) == 13
+    for row in rows:
+        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in COLOURS]
+        assert row["prediction"] == COLOURS[int(np.argmax(scores))]
+    right = sum(row["prediction"] == row["target"] for row in rows)
+    assert result["metrics"]["test"]["accuracy"] == pytest.approx(right / len(rows))
+    assert result["metrics"]["test"]["invalid"] == 0
+
+
+def test_equal_likelihoods_give_the_first_label(task_values, tmp_path):
+    """All weights are zero, and so all tokens equally likely: labels of the same length tie."""
+    folder = save_model(tmp_path / "zeros")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    model.save_pretrained(folder)
+    task_values["tasks"]["colours"]["labels"] = {"green": "green", "blue": "black", "red": "white"}
+    run_experiment(read_experiment({**untrained(task_values), "model_name_or_path": str(folder)}))
+    assert {row["prediction"] for row in records(folder_of(task_values), "test")} == {"green"}
+
+
+def test_a_task_is_learned_and_beats_its_baselines(task_values):
+    task_values |= {"num_train_epochs": 12, "baselines": ["majority", "frozen_backbone"], "packing": True}
+    result = run_experiment(read_experiment(task_values))
+    assert result["metrics"]["test"]["accuracy"] > 0.9
+    assert result["baselines"]["majority"]["accuracy"] < 0.6
+    assert result["costs"]["unit"] == "tokens"
+    history = json.loads((folder_of(task_values) / "history.json").read_text())
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+def test_accumulation_gives_the_curve_of_one_batch(packing, task_values):
+    """48 rows with targets of 4 to 6 tokens: batches of 16, or two micro-batches of 8."""
+    task_values |= {"packing": packing, "max_grad_norm": 0, "do_predict": False, "do_eval": False}
+    task_values |= {"eval_strategy": "no", "optim": "sgd", "num_train_epochs": 1}
+    run_experiment(read_experiment(task_values))
+    micro = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "experiment_name": "micro"}
+    run_experiment(read_experiment({**task_values, **micro}))
+    curves = []
+    for name in ("run", "micro"):
+        path = Path(task_values["output_root"]) / name / "history.json"
+        curves.append([entry["loss"] for entry in json.loads(path.read_text()) if "loss" in entry])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def test_free_text_is_generated_and_its_loss_is_the_targets(values, rows, text):
+    files = {f"{split}_file": str(rows / f"{split}.tsv") for split in ("train", "validation", "test")}
+    forgotten = {"forgetting_file": str(text / "test.txt"), "window": 64}
+    learned = {"num_train_epochs": 15, "max_target_length": 8}
+    result = run_experiment(read_experiment({**values, **files, **forgotten, **learned}))
+    assert result["metrics"]["test"]["exact_match"] > 0.9
+    assert {row["prediction"] for row in records(folder_of(values), "test")} <= {*COLOURS}
+    before, after = result["forgetting"]["before"], result["forgetting"]["after"]
+    assert before["perplexity"] != after["perplexity"]
+    page = (folder_of(values) / "README.md").read_text()
+    assert f"| perplexity of a general text | {before['perplexity']:.4f} before" in page
+
+
+def test_the_forgotten_text_is_scored_as_a_corpus_is(task_values, corpus_values, text):
+    forgotten = {"forgetting_file": str(text / "test.txt"), "window": 32}
+    result = run_experiment(read_experiment({**untrained(task_values), **forgotten}))
+    other = run_experiment(read_experiment({**untrained(corpus_values), "experiment_name": "other"}))
+    for moment in ("before", "after"):
+        assert result["forgetting"][moment] == {
+            name: pytest.approx(other["metrics"]["test"][name]) for name in result["forgetting"][moment]
+        }
+
+
+def test_a_text_is_learned_and_the_run_shows_how(corpus_values):
+    result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 6, "baselines": ["unigram"]}))
+    metrics = result["metrics"]["test"]
+    assert metrics["perplexity"] < result["baselines"]["unigram"]["perplexity"]
+    assert metrics["average_metrics"] == metrics["log_likelihood"] == pytest.approx(-math.log(metrics["perplexity"]))
+    folder = folder_of(corpus_values)
+    windows = records(folder, "test_windows")
+    assert sum(row["log_likelihood"] for row in windows) / sum(row["tokens"] for row in windows) == pytest.approx(
+        metrics["log_likelihood"]
+    )
+    samples = records(folder, "test_continuations")
+    whole = (Path(corpus_values["corpus"]["test"])).read_text()
+    assert len(samples) == 3
+    assert all(row["prompt"] + row["text"] in whole for row in samples)
+    page = (folder / "README.md").read_text()
+    assert samples[0]["prediction"] in page
+    assert "| test perplexity |" in page
+    assert "| test bits per byte |" in page
+
+
+def test_the_unigram_baseline_is_counted(corpus_values):
+    result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 1, "baselines": ["unigram"]}))
+    train = Path(corpus_values["corpus"]["train"]).read_bytes()
+    test = Path(corpus_values["corpus"]["test"]).read_bytes()
+    log_p = sum(math.log((train.count(bytes([byte])) + 1) / (len(train) + 257)) for byte in test)
+    assert result["baselines"]["unigram"]["log_likelihood"] == pytest.approx(log_p / len(test))
+
+
+def test_last_words_are_predicted_from_what_comes_before(corpus_values, decoder, tmp_path):
+    """Against one forward pass of each text in float64; accuracy by the most likely tokens, of which all must be it."""
+    file, texts = tmp_path / "last.jsonl", ["the door is red", "a blue house , a b", "red red red red"]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    result = run_experiment(read_experiment({**untrained(corpus_values), "last_words": str(file)}))
+    tokenizer = load_decoder_tokenizer(read_experiment(corpus_values).workload)
+    model = AutoModelForCausalLM.from_pretrained(decoder).double()
+    log_p, right = [], []
+    for text in texts:
+        ids = [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]
+        count = len(text.split()[-1]) + 1  # a token for each byte of the word and for the space before it
+        with torch.no_grad():
+            scores = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        log_p.append(sum(scores[k - 1, ids[k]].item() for k in range(len(ids) - count, len(ids))))
+        right.append(scores[-count - 1 : -1].argmax(-1).tolist() == ids[-count:])
+    metrics = result["metrics"]["test"]
+    assert metrics["last_word_perplexity"] == pytest.approx(math.exp(-sum(log_p) / 3), rel=1e-4)
+    assert metrics["last_word_accuracy"] == pytest.approx(sum(right) / 3)
+    assert "last_word_accuracy" not in result["metrics"]["validation"]
+
+
+@pytest.mark.parametrize("has_target", [True, False])
+def test_rows_of_a_file_are_predicted(has_target, task_values, tmp_path):
+    run_experiment(read_experiment({**task_values, "num_train_epochs": 1}))
+    table = tmp_path / "new.tsv"
+    table.write_text("source\ttarget\nred 1\tred\nblue 2\tblue\n" if has_target else "source\nred 1\nblue 2\n")
+    evaluation = predict(folder_of(task_values), table).evaluation
+    (found,) = evaluation.rows.values()
+    assert [row["source"] for row in found] == ["red 1", "blue 2"]
+    assert all(row["prediction"] in COLOURS for row in found)
+    assert ("accuracy" in evaluation.metrics) == has_target
+
+
+def test_a_text_is_scored_by_a_finished_run(corpus_values, text, tmp_path):
+    result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 1}))
+    evaluation = predict(folder_of(corpus_values), text / "test.txt").evaluation
+    assert evaluation.metrics["perplexity"] == pytest.approx(result["metrics"]["test"]["perplexity"])
+    assert [*evaluation.rows] == ["windows"]
+
+
+def test_a_sweep_and_its_report(corpus_values, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**corpus_values, "num_train_epochs": 1, "sweep": {"seed": [0, 1]}}))
+    assert main([str(path)]) == 0
+    assert report([str(tmp_path / "outputs")]) == 0
+    page = (tmp_path / "outputs" / "report" / "report.md").read_text()
+    assert "colours" in page
+    assert "log-likelihood per token" in page
+
+
+LORA = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}
+
+
+def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
+    """Its teacher is the base model: the loss in the log is the mixture, that of the validation is not."""
+    values = {**corpus_values, "adapter": LORA, "distill": {"weight": 0.1, "temperature": 2.0}, "num_train_epochs": 4}
+    result = run_experiment(read_experiment({**values, "baselines": ["frozen_backbone", "random_backbone"]}))
+    assert result["metrics"]["test"]["perplexity"] < result["baselines"]["frozen_backbone"]["perplexity"]
+    assert result["merge_difference"] < 1e-5
+    assert 0 < result["parameters"]["trainable_parameters"] < 3000
+    history = json.loads((folder_of(values) / "history.json").read_text())
+    evaluated = [entry for entry in history if "eval_loss" in entry][-1]
+    assert evaluated["eval_loss"] == pytest.approx(-evaluated["eval_log_likelihood"])
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+def test_each_task_of_a_mixture_has_its_own_adapter(packing, task_values, tmp_path):
+    task = task_values["tasks"]["colours"]
+    free = {**task, "labels": None, "metrics": ["exact_match"]}
+    mixture = {"tasks": ["colours", "free"], "batches": "one_task", "adapters": "per_task"}
+    values = {**task_values, "tasks": {"colours": task, "free": free}, "task_name": None, "mixture": mixture}
+    values |= {"adapter": LORA, "packing": packing, "max_target_length": 8, "per_device_train_batch_size": 8}
+    result = run_experiment(read_experiment(values))
+    metrics = result["metrics"]["test"]
+    mean = (metrics["colours/accuracy"] + metrics["free/exact_match"]) / 2
+    assert metrics["average_metrics"] == pytest.approx(mean)
+    table = tmp_path / "new.tsv"
+    table.write_text("source\nred 1\n")
+    assert [*predict(folder_of(values), table, task="free").evaluation.rows] == ["free"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["task", "corpus"])
+def test_a_killed_run_resumes_to_the_same_curve(kind, task_values, corpus_values, tmp_path):
+    values = task_values if kind == "task" else corpus_values
+    values |= {"num_train_epochs": 30, "save_total_limit": 200, "eval_strategy": "steps", "eval_steps": 4}
+    values |= {"save_strategy": "steps", "save_steps": 4}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    command = [sys.executable, "-m", "run_seq2seq", str(path)]
+    killed = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "outputs").glob("run/checkpoints/checkpoint-*/trainer_state.json")):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "outputs" / "run" / "metrics.json").exists()
+    assert main([str(path)]) == 0
+    assert main([str(path), "experiment_name=whole"]) == 0
+    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["task", "corpus"])
+def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, tmp_path):
+    """13 rows, or windows that do not divide by two: a row that pads the last batch is not counted."""
+    values = untrained(task_values if kind == "task" else corpus_values)
+    (tmp_path / "config.json").write_text(json.dumps({**values, "per_device_eval_batch_size": 2}))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [*launcher, str(PROJECT / "run_seq2seq.py"), str(tmp_path / "config.json")]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shared = json.loads((folder_of(values) / "metrics.json").read_text())["metrics"]
+    alone = run_experiment(read_experiment({**values, "experiment_name": "alone"}))["metrics"]
+    for split, metrics in alone.items():
+        assert shared[split] == {name: pytest.approx(value) for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "parts"),
+    [
+        ("task", {"template": "{source}"}, ["'template'", "{target} at its end"]),
+        ("task", {"template": "{target} {source}"}, ["'template'", "at its end"]),
+        ("task", {"max_target_length": 5}, ["'max_target_length'", "'green' has 7"]),
+        ("task", {"max_source_length": 4}, ["'max_source_length'", "the template alone has 8"]),
+        ("task", {"scoring": "guess"}, ["'scoring'", "'guess'"]),
+        ("task", {"baselines": ["unigram"]}, ["'baselines'", "there is no corpus"]),
+        ("task", {"task_name": None, "train_file": "a.txt"}, ["'train_file'", "corpus.train=a.txt"]),
+        ("task", {"forgetting_file": "none.txt"}, ["'forgetting_file'", "none.txt"]),
+        ("task", {"model_name_or_path": "./nowhere"}, ["'model_name_or_path'", "not a directory"]),
+        ("task", {"model_name_or_path": "assets/small_world/backbone"}, ["'model_name_or_path'", "encoder-decoder"]),
+        ("task", {"window": 2}, ["'window'", "at least 3"]),
+        ("task", {"max_length": 7}, ["'max_length'", "max_source_length"]),
+        ("corpus", {"task_name": "rte"}, ["'task_name'", "with a corpus"]),
+        ("corpus", {"packing": True}, ["'packing'", "with a corpus"]),
+        ("corpus", {"max_train_samples": 3}, ["'max_train_samples'", "corpus.max_tokens"]),
+        ("corpus", {"stride": 32}, ["'stride'", "at most 31"]),
+        ("corpus", {"corpus": {}}, ["'corpus'", "train"]),
+        ("corpus", {"corpus": "wiki"}, ["'corpus'", "wiki2"]),
+        ("corpus", {"corpus": {"train": "a*.txt"}}, ["'corpus.train'", "matches no file"]),
+        ("corpus", {"corpus": {"trian": "a.txt"}}, ["'trian'", "train"]),
+        ("corpus", {"corpus": {"train": __file__}}, ["'corpus.train'", "suffixes"]),
+        ("corpus", {"last_words": "none.txt"}, ["'last_words'", "matches no file"]),
+        ("task", {"last_words": "lambada"}, ["'last_words'", "with a corpus"]),
+        ("corpus", {"distill": {"weight": 0}}, ["'weight'", "above 0"]),
+        ("corpus", {"distill": {"model": "/nowhere"}}, ["'distill.model'", "/nowhere"]),
+        ("corpus", {"distill": 0.5}, ["'distill'", "is an object"]),
+        ("corpus", {"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "perplexity"]),
+        ("corpus", {"baselines": ["majority"]}, ["'baselines'", "a corpus has no answers"]),
+        ("corpus", {"train_sampling_strategy": "sequential"}, ["'train_sampling_strategy'", "seeded"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_written(kind, changes, parts, task_values, corpus_values, tmp_path):
+    values = {**(task_values if kind == "task" else corpus_values), **changes}
+    with pytest.raises(ConfigurationError) as refusal:
+        run_experiment(read_experiment(values))
+    assert all(part in str(refusal.value) for part in parts), refusal.value
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("model_type", ["opt", "bloom"])
+def test_packing_is_refused_where_rows_would_see_each_other(model_type, task_values, tmp_path):
+    folder = save_model(tmp_path / "leaking", model_type)
+    with pytest.raises(ConfigurationError, match=rf"'packing'.*'{model_type}'"):
+        run_experiment(read_experiment({**task_values, "packing": True, "model_name_or_path": str(folder)}))
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_other_workloads_do_not_forget_texts(text):
+    with pytest.raises(ConfigurationError, match="'forgetting_file' of the run needs a model that continues texts"):
+        read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "forgetting_file": str(text)})
+
+
+def test_a_text_is_scored_from_the_terminal(corpus_values, text, decoder, capsys):
+    result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 1}))
+    folder, path = str(folder_of(corpus_values)), str(text / "test.txt")
+    assert perplexity([folder, path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["perplexity"] == pytest.approx(result["metrics"]["test"]["perplexity"])
+    assert perplexity([str(decoder), path, "--window", "32", "--stride", "8", "--max-tokens", "50"]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+    for arguments, reason in (
+        (["--stride", "32", "--window", "32"], "--stride"),
+        (["--max-tokens", "1"], "at least 2"),
+    ):
+        assert perplexity([str(decoder), path, *arguments]) == 2
+        assert reason in capsys.readouterr().err
+    assert perplexity([str(decoder), "nowhere.txt"]) == 2
+    assert "nowhere.txt" in capsys.readouterr().err
