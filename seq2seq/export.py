@@ -5,7 +5,8 @@
     python -m seq2seq.export outputs/mixture exported --task rte                        of adapters by task, one task's
 
 The new folder has the base model with the adapter merged into its weights, in safetensors, and the tokenizer if the
-base has one; AutoModelForSeq2SeqLM.from_pretrained loads it without this project. It is written completely or not at
+base has one; transformers loads it without this project, by AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+or whatever the base is. It is written completely or not at
 all. Exit status 2: refused, and nothing was written.
 """
 
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import transformers
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, MergeError
+from adapters.saved.architecture import NUM_LABELS, base_without_weights
 from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_folder, read_config
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
@@ -44,6 +46,8 @@ def export(source: Path, destination: Path, base: str | None = None, task: str |
     model, folder = _base_and_adapter(source, base)
     model = adapters.merge_and_unload(adapters.load(model, folder), task)
     tokenizer = load_tokenizer(model.name_or_path, "base") if has_tokenizer(model.name_or_path) else None
+    if tokenizer is not None and tokenizer.pad_token is None and model.config.pad_token_id is not None:
+        tokenizer.pad_token_id = model.config.pad_token_id  # of a classifier, which needs one
 
     def write(new: Path) -> None:
         model.save_pretrained(new)
@@ -70,7 +74,7 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
         )
     read_config(folder, FolderKind.NATIVE)
     if base is not None:
-        return _load_base(base), folder
+        return _load_base(base, folder), folder
     if is_adapter:
         raise ConfigurationError(
             f"An adapter is exported with its base model, which its folder does not name; got {source} alone: give "
@@ -80,10 +84,13 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
     return replace(experiment, workload=experiment.workload.of_run(folder)).load_model(), folder
 
 
-def _load_base(base: str) -> PreTrainedModel:
+def _load_base(base: str, adapter: Path) -> PreTrainedModel:
+    """A base model, of the class and with the outputs of the one that the adapter was trained in."""
+    architecture = read_config(adapter)["architecture"]
+    outputs = {key: architecture[key] for key in (NUM_LABELS,) if key in architecture}
     with refusing("base", base):
-        return AutoModelForSeq2SeqLM.from_pretrained(
-            base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False
+        return type(base_without_weights(architecture, adapter)).from_pretrained(
+            base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False, **outputs
         )
 
 

@@ -4,7 +4,7 @@ A head that the directory does not have is new: its values depend on the random 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging as transformers_logging
 
 from adapters import ConfigurationError
+from adapters.base.heads import head_parameters
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
 
@@ -47,9 +48,18 @@ def load_classifier(
         if random:
             return AutoModelForSequenceClassification.from_config(config).to(getattr(torch, dtype))
         model, loaded = _quietly_loaded(location, config, dtype=getattr(torch, dtype), use_safetensors=True, **source)
-    if loaded["missing_keys"]:
-        logger.info("New parameters, which %s does not have: %s.", location, ", ".join(sorted(loaded["missing_keys"])))
+    warn_of_new(model, location, loaded["missing_keys"])
     return model
+
+
+def warn_of_new(model: nn.Module, location: str, missing: Collection[str]) -> None:
+    """Warn of new parameters outside of the head, such as BERT's pooler, which stay random if they are frozen."""
+    if others := sorted(set(missing) - set(head_parameters(model))):
+        logger.warning(
+            "%s lacks parameters outside of the head, random unless a kind trains them: %s.",
+            location,
+            ", ".join(others),
+        )
 
 
 def _quietly_loaded(location: str, config, **settings) -> tuple[nn.Module, dict]:

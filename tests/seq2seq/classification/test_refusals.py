@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from transformers import AutoTokenizer, BertForMaskedLM
 
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
@@ -40,6 +41,11 @@ REFUSED = {
     "a head of another name": ({"head": "trainable"}, ["'head'", "'trainable'"]),
     "a key of the text workload": ({"max_target_length": 4}, ["'max_target_length' belongs to the workload 'text'"]),
     "its other name": ({"max_seq_length": 4}, ["'max_seq_length'", "max_length"]),
+    "a split of your own files": ({"split_policy": "tenth"}, ["'split_policy'", "your own files", "leave it out"]),
+    "a split of given splits": (
+        {**NO_FILES, "task_name": "world_entailment", "split_policy": "tenth"},
+        ["'split_policy'", "'world_entailment'", "are given"],
+    ),
     "free text as a baseline's metric": ({"metric_for_best_model": "f1"}, ["'metric_for_best_model'", "accuracy"]),
 }
 
@@ -81,6 +87,20 @@ def test_a_model_without_a_tokenizer_is_refused(values, models, tmp_path):
     shutil.copytree(models["bert"], tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "*vocab*"))
     with pytest.raises(ConfigurationError, match=r"'model_name_or_path' names a model with a tokenizer; .*bare"):
         run_experiment(read_experiment({**values, "model_name_or_path": str(tmp_path / "bare")}))
+
+
+def test_positions_of_roberta_begin_after_its_padding(values, models):
+    with pytest.raises(ConfigurationError, match=r"'max_length' must be at most 31, .* got 32"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(models["roberta"]), "max_length": 32}))
+
+
+def test_a_body_that_is_new_in_part_is_reported(values, models, tmp_path, caplog):
+    """BertForMaskedLM has no pooler, on which a classifier stands."""
+    model = BertForMaskedLM.from_pretrained(models["bert"])
+    model.save_pretrained(tmp_path / "masked")
+    AutoTokenizer.from_pretrained(models["bert"]).save_pretrained(tmp_path / "masked")
+    read_experiment({**values, "model_name_or_path": str(tmp_path / "masked")}).load_model()
+    assert "random unless a kind trains them: bert.pooler.dense.bias, bert.pooler.dense.weight." in caplog.text
 
 
 def test_labels_without_a_train_file_have_to_be_given(values, tmp_path):
