@@ -22,6 +22,10 @@ from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import LinearDelta
 from adapters.calibration import calibrate_scaling
 from adapters.configuration import AdapterConfig
+from adapters.factorized.configuration import FactorizedConfig
+from adapters.factorized.layers import FactorizedLinear
+from adapters.factorized.moments import Moments, input_moments
+from adapters.factorized.replacement import densify, factorize
 from adapters.freezing import FreezingReport, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
 from adapters.kinds.bitfit import Bias, BitFitConfig
@@ -87,6 +91,8 @@ __all__ = [
     "ConfigurationError",
     "Deltas",
     "DenseLinear",
+    "FactorizedConfig",
+    "FactorizedLinear",
     "FreezingReport",
     "FullFineTuningConfig",
     "HypercomplexConfig",
@@ -98,6 +104,7 @@ __all__ = [
     "LinearDelta",
     "LowRankConfig",
     "MergeError",
+    "Moments",
     "PeftKindConfig",
     "Prompt",
     "PromptConfig",
@@ -128,9 +135,12 @@ __all__ = [
     "check_acts",
     "combine",
     "compare",
+    "densify",
+    "factorize",
     "fit_ranks",
     "freeze",
     "freezing_report",
+    "input_moments",
     "is_merged",
     "load",
     "merge",

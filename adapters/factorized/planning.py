@@ -1,0 +1,232 @@
+"""The linears that factorizations replace, and the network of each: every check that needs no values.
+
+first_shape [64, 32]     c_fc   W (3072, 768)    A (64, 32)   B (48, 24)
+                         c_proj W (768, 3072)    A (32, 64)   B (24, 48)    the output matrix: transposed
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import t3nsor as t3
+from adapters.base.kept_base import KeptBase
+from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
+from adapters.base.sublayers import Sublayer, find_sublayers
+from adapters.base.targets import candidates, matching
+from adapters.factorized.configuration import FEED_FORWARD, FactorizedConfig
+from adapters.factorized.layers import FactorizedLinear, NetworkSpec
+from adapters.tensor_train.layer_shape import check_factors
+from adapters.tensor_train.modes import RawShape
+from adapters.tensor_train.patterns import pattern_value
+from adapters.validation import nearest_name
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear that is to be replaced.
+
+    Args:
+        path: in the model.
+        linear: an ``nn.Linear`` or a ``Conv1D``.
+        config: the factorization that names it.
+        spec: the network that takes the place of its weight.
+    """
+
+    path: str
+    linear: nn.Module
+    config: FactorizedConfig
+    spec: NetworkSpec
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(out, in)."""
+        return features(self.linear)[::-1]
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """W (out, in) in float64, detached."""
+        return as_out_in(self.linear, self.linear.weight.detach()).double()
+
+
+def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[Target]:
+    """The linears that the factorizations name, in the order of the model, with their networks.
+
+    Raises:
+        ConfigurationError: a factorization does not fit this model.
+    """
+    sublayers = find_sublayers(model)
+    order = {path: number for number, (path, _) in enumerate(model.named_modules())}
+    targets: dict[str, Target] = {}
+    for config in configs:
+        chosen = _chosen(config, sublayers)
+        linears = {path: _checked(model, config, path) for path in sorted(chosen, key=order.__getitem__)}
+        _check_patterns(config, linears)
+        for path, linear in linears.items():
+            if path in targets:
+                rule = "names linears that no other factorization names"
+                config.refuse("target_modules", rule, f"{path}, which two of them name", "leave it out of one")
+            transposed = _is_output(linear, chosen[path], linears.values())
+            targets[path] = Target(path, linear, config, network_spec(config, path, linear, transposed))
+    return sorted(targets.values(), key=lambda target: order[target.path])
+
+
+def _chosen(config: FactorizedConfig, sublayers: list[Sublayer]) -> dict[str, str]:
+    """The role ("" for none) of each linear that is named, by path."""
+    linears = candidates(config, sublayers)
+    if config.target_modules == FEED_FORWARD:
+        paths = {s.linears[name] for s, name in linears if s.kind == FEED_FORWARD}
+        if not paths:
+            rule = f"can be {FEED_FORWARD!r} in a known architecture"
+            config.refuse("target_modules", rule, "another model", "name the linears, such as mlp.up_proj")
+    else:
+        paths = matching(config, "target_modules", config.target_modules, linears)
+    if config.exclude_modules is not None:
+        paths -= matching(config, "exclude_modules", config.exclude_modules, linears)
+    if not paths:
+        given = "names of all target modules"
+        config.refuse("exclude_modules", "leaves at least one linear", given, "leave one of them out")
+    return {s.linears[name]: s.roles.get(name, "") for s, name in linears if s.linears[name] in paths}
+
+
+def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module:
+    """The linear at ``path``; refused if its weight cannot be replaced."""
+    linear = model.get_submodule(path)
+    if isinstance(linear, FactorizedLinear):
+        rule, fix = "names linears with dense weights", "call adapters.densify first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which is factorized already", fix)
+    if isinstance(linear, KeptBase):
+        rule, fix = "names linears without adapters", "call adapters.merge_and_unload first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which has some", fix)
+    weight = getattr(linear, "weight", None)
+    is_plain = isinstance(weight, nn.Parameter) and type(weight.data) is Tensor and weight.is_floating_point()
+    if type(linear) not in LINEAR_CLASSES or not is_plain:
+        given = f"a {type(linear).__name__} at {path}"
+        if type(linear) in LINEAR_CLASSES:
+            given += " with a quantised weight"
+        rule = "names modules of the class nn.Linear or Conv1D with floating-point weights"
+        config.refuse("target_modules", rule, given, how_to_fix(linear))
+    names = [name for name, other in model.named_parameters(remove_duplicate=False) if other is weight]
+    if len(names) > 1:
+        other = next(name for name in names if name != f"{path}.weight")
+        rule, fix = "names linears whose weights belong to them alone", "leave it out, or untie the two"
+        config.refuse("target_modules", rule, f"{path}, which is tied to {other}", fix)
+    if not weight.is_meta and not weight.isfinite().all():
+        rule = "names linears with finite weights"
+        config.refuse("target_modules", rule, f"a NaN or an infinity at {path}", "load intact weights")
+    return linear
+
+
+def _check_patterns(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
+    """Refuse a key of a dictionary that no path matches, and a first_shape without a value for a path."""
+    for key in config.patterns():
+        matched = {name for name in getattr(config, key) for path in linears if _matches(config, key, name, path)}
+        for name in getattr(config, key):
+            if name not in matched:
+                fix = nearest_name(name, {path.rpartition(".")[2] for path in linears})
+                config.refuse(key, "must have keys that match its linears", repr(name), fix)
+    if isinstance(config.first_shape, dict):
+        for path in linears:
+            if pattern_value(config, "first_shape", path) is None:
+                config.refuse("first_shape", "must have a shape for each linear", f"none for {path}", "add it")
+
+
+def _matches(config: FactorizedConfig, key: str, name: str, path: str) -> bool:
+    """Whether one key of a dictionary matches a path."""
+    return pattern_value(_Single(config, key, name), key, path) is not None
+
+
+class _Single:
+    """One entry of a dictionary of a configuration, as ``pattern_value`` reads it."""
+
+    def __init__(self, config: FactorizedConfig, key: str, name: str) -> None:
+        setattr(self, key, {name: getattr(config, key)[name]})
+
+
+def _is_output(linear: nn.Module, role: str, linears: Any) -> bool:
+    """Whether a shape given for all is meant transposed here: for the output matrix among linears of both sizes."""
+    in_features, out_features = features(linear)
+    has_both = any(features(other) == (out_features, in_features) for other in linears) and in_features != out_features
+    return has_both and (role == "out" if role else out_features < in_features)
+
+
+def network_spec(config: FactorizedConfig, path: str, linear: nn.Module, transposed: bool) -> NetworkSpec:
+    """The network of one linear.
+
+    Args:
+        transposed: whether ``first_shape``, if it is one for all, is that of the transposed weight.
+
+    Raises:
+        ConfigurationError: the shape or the rank does not fit.
+    """
+    in_features, out_features = features(linear)
+    rank = pattern_value(config, "rank_pattern", path)
+    rank = config.general_rank if rank is None else rank
+    format = "tensor_train" if config.format in ("kronecker", "low_rank") else config.format
+    if config.format == "kronecker":
+        raw_shape = _kronecker_shape(config, path, out_features, in_features, transposed)
+        _check_factors_are_independent(config, path, raw_shape, rank)
+    elif config.format == "low_rank":
+        raw_shape = ((1, out_features), (in_features, 1))
+    else:
+        raw_shape = _train_shape(config, out_features, in_features)
+    try:
+        ranks = t3.FORMATS[format].resolve_ranks(raw_shape, rank)
+    except ValueError as error:
+        config.refuse("rank", f"must fit the weight ({out_features}, {in_features}) of {path}", rank, str(error))
+    kind = type(linear).__name__
+    return NetworkSpec(kind, raw_shape, tuple(ranks), format, config.frozen_cores, config.scalars)
+
+
+def _kronecker_shape(
+    config: FactorizedConfig, path: str, out_features: int, in_features: int, transposed: bool
+) -> RawShape:
+    """((m1, m2), (n1, n2)) of the two factors."""
+    shape = config.first_shape
+    if isinstance(shape, dict):
+        shape = pattern_value(config, "first_shape", path)
+    elif transposed:
+        shape = shape[::-1]
+    if out_features % shape[0] or in_features % shape[1]:
+        sizes = (out_features, in_features)
+        near = [
+            min(_divisors(size), key=lambda k, a=a: abs(math.log(k / a))) for size, a in zip(sizes, shape, strict=True)
+        ]
+        rule = f"must divide the rows and columns of W {sizes} at {path}"
+        config.refuse("first_shape", rule, list(shape), f"use for example {near}")
+    return (shape[0], out_features // shape[0]), (shape[1], in_features // shape[1])
+
+
+def _divisors(n: int) -> list[int]:
+    return [k for k in range(1, n + 1) if n % k == 0]
+
+
+def _check_factors_are_independent(config: FactorizedConfig, path: str, raw_shape: RawShape, factors: int) -> None:
+    (m1, m2), (n1, n2) = raw_shape
+    most = min(m1 * n1, m2 * n2)
+    if factors > most:
+        rule = f"is at most {most} at {path}, where the factors are ({m1}, {n1}) and ({m2}, {n2})"
+        config.refuse("factors", rule, factors, "with more, the products are not independent: lower it")
+
+
+def _train_shape(config: FactorizedConfig, out_features: int, in_features: int) -> RawShape:
+    if config.raw_shape is None:
+        shape_mode = config.shape_mode or "ascending"
+        if shape_mode == "cheapest":
+            return t3.cheapest_shape(in_features, out_features, config.d, config.general_rank)
+        return t3.tt_shape(in_features, out_features, config.d, shape_mode)
+    rows, columns = config.raw_shape
+    if (math.prod(rows), math.prod(columns)) == (in_features, out_features):
+        rows, columns = (rows, columns) if in_features == out_features else (columns, rows)
+    check_factors(config, rows, out_features, "out")
+    check_factors(config, columns, in_features, "in")
+    return rows, columns
+
+
+def start_generator(seed: int = 0) -> torch.Generator:
+    """A generator of its own, so that computed floors leave torch's global one alone."""
+    return torch.Generator().manual_seed(seed)
