@@ -25,7 +25,8 @@ from adapters.configuration import AdapterConfig
 from adapters.factorized.configuration import FactorizedConfig
 from adapters.factorized.layers import FactorizedLinear
 from adapters.factorized.moments import Moments, input_moments
-from adapters.factorized.replacement import densify, factorize
+from adapters.factorized.replacement import Factorization, densify, factorize, plan_factorization
+from adapters.factorized.report import FactorizationReport, WeightReport
 from adapters.freezing import FreezingReport, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
 from adapters.kinds.bitfit import Bias, BitFitConfig
@@ -91,6 +92,8 @@ __all__ = [
     "ConfigurationError",
     "Deltas",
     "DenseLinear",
+    "Factorization",
+    "FactorizationReport",
     "FactorizedConfig",
     "FactorizedLinear",
     "FreezingReport",
@@ -124,6 +127,7 @@ __all__ = [
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
+    "WeightReport",
     "__version__",
     "adapt_ranks",
     "adapted_modules",
@@ -148,6 +152,7 @@ __all__ = [
     "merged",
     "orthogonalize",
     "parameter_groups",
+    "plan_factorization",
     "published",
     "save",
     "set_active_task",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
@@ -225,8 +224,3 @@ def _train_shape(config: FactorizedConfig, out_features: int, in_features: int) 
     check_factors(config, rows, out_features, "out")
     check_factors(config, columns, in_features, "in")
     return rows, columns
-
-
-def start_generator(seed: int = 0) -> torch.Generator:
-    """A generator of its own, so that computed floors leave torch's global one alone."""
-    return torch.Generator().manual_seed(seed)

@@ -1,13 +1,15 @@
 """factorize and densify: dense weights out, tensor networks in, and back.
 
     plan        the linears and their networks, checked (``adapters.factorized.planning``)
-    calibrate   the second moments of their inputs, if any of them is whitened (``adapters.factorized.moments``)
+    calibrate   the second moments of their inputs (``adapters.factorized.moments``)
     start       the initial cores of all of them (``adapters.factorized.starts``)
-    install     each linear is replaced; a model of transformers notes it in its configuration
+    report      what these keep (``adapters.factorized.report``)
+    apply       each linear is replaced; a model of transformers notes it in its configuration
 
 Nothing in the model changes before the last of these.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,11 +17,64 @@ from torch import Tensor, nn
 from adapters.compiled import uncompiled
 from adapters.factorized.configuration import as_factorizations
 from adapters.factorized.layers import FactorizedLinear, factorized_modules
-from adapters.factorized.moments import check_moments, collect_moments, is_moments
+from adapters.factorized.moments import Moments, check_moments, collect_moments, is_moments
 from adapters.factorized.planning import Target, plan_targets
 from adapters.factorized.pretrained import check_not_quantised, refresh_configuration
+from adapters.factorized.report import FactorizationReport, report_of
 from adapters.factorized.starts import start_cores
 from adapters.validation import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """Networks that are ready to take the place of weights of a model.
+
+    Args:
+        model: with dense weights.
+        started: the linears, each with the initial cores of its network.
+        moments: of their inputs in the calibration, by path; empty without one.
+    """
+
+    model: nn.Module
+    started: list[tuple[Target, list[Tensor]]]
+    moments: dict[str, Moments]
+
+    def report(self, held_out: Any = None) -> FactorizationReport:
+        """What the networks keep of the weights; the model is left as it is.
+
+        Args:
+            held_out: batches of tokens for the errors, or their ``input_moments``; None for none.
+        """
+        model = uncompiled(self.model)
+        paths = [target.path for target, _ in self.started]
+        return report_of(model, self.started, self.moments, moments_of(model, paths, held_out))
+
+    def apply(self) -> nn.Module:
+        """Replace the linears in place and return the model."""
+        model = uncompiled(self.model)
+        for target, cores in self.started:
+            linear = target.linear
+            module = FactorizedLinear(target.spec, linear.bias)
+            module.set_network(cores, requires_grad=linear.weight.requires_grad)
+            model.set_submodule(target.path, module.train(linear.training))
+        refresh_configuration(model)
+        return self.model
+
+
+def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -> Factorization:
+    """Compute what ``factorize`` puts into a model, and leave the model as it is; arguments and errors as there."""
+    inner = uncompiled(model)
+    check_not_quantised(inner)
+    targets = plan_targets(inner, as_factorizations(config))
+    for target in targets:
+        if target.config.whiten != "none" and calibration is None and not target.linear.weight.is_meta:
+            target.config.refuse("whiten", "needs a calibration", repr(target.config.whiten), "pass batches of tokens")
+    moments = moments_of(inner, [target.path for target in targets], calibration)
+    started = []
+    for target in targets:
+        weighs = target.config.whiten != "none" and target.path in moments
+        started.append((target, start_cores(target, moments[target.path].mean if weighs else None)))
+    return Factorization(model, started, moments)
 
 
 def factorize(model: nn.Module, config: Any, calibration: Any = None) -> nn.Module:
@@ -34,36 +89,20 @@ def factorize(model: nn.Module, config: Any, calibration: Any = None) -> nn.Modu
     Raises:
         ConfigurationError: a factorization does not fit the model or its calibration. The model is as it was.
     """
-    given, model = model, uncompiled(model)
-    check_not_quantised(model)
-    targets = plan_targets(model, as_factorizations(config))
-    moments = moments_of(model, targets, calibration)
-    started = [(target, start_cores(target, moments.get(target.path))) for target in targets]
-    for target, cores in started:
-        linear = target.linear
-        module = FactorizedLinear(target.spec, linear.bias)
-        module.set_network(cores, requires_grad=linear.weight.requires_grad)
-        model.set_submodule(target.path, module.train(linear.training))
-    refresh_configuration(model)
-    return given
+    return plan_factorization(model, config, calibration).apply()
 
 
-def moments_of(model: nn.Module, targets: list[Target], calibration: Any) -> dict[str, Tensor]:
-    """The second moments (in, in) of the inputs of the linears that are whitened, by path.
+def moments_of(model: nn.Module, paths: list[str], calibration: Any) -> dict[str, Moments]:
+    """The second moments of the inputs of these linears by path; empty without a calibration.
 
     Raises:
-        ConfigurationError: there is no calibration for them, or it does not reach them.
+        ConfigurationError: it does not reach one of them.
     """
-    whitened = [target for target in targets if target.config.whiten != "none" and not target.linear.weight.is_meta]
-    if not whitened:
-        return {}
     if calibration is None:
-        config = whitened[0].config
-        config.refuse("whiten", "needs a calibration", repr(config.whiten), "pass batches of tokens")
-    paths = [target.path for target in whitened]
+        return {}
     moments = calibration if is_moments(calibration) else collect_moments(model, paths, calibration)
     check_moments(moments, paths)
-    return {path: moments[path].mean for path in paths}
+    return {path: moments[path] for path in paths}
 
 
 def densify(model: nn.Module) -> nn.Module:
