@@ -57,6 +57,9 @@ class FactorizedConfig:
         rank: of every bond (cut to the largest useful one), or the list of the interior ranks (in a ring all d).
         rank_pattern: rank, or number of factors, of single linears by the ends of their paths, see
             ``adapters.tensor_train.patterns``.
+        stack: linears of one module and one input, by the ends of their paths, whose rows are factorized as one matrix:
+            they share all cores but the first one with rows, of which each has its part. [["gate_proj", "up_proj"]] as
+            low rank is one input core and an output core for each.
         frozen_cores: cores that keep their initial value.
         scalars: whether each term of a "kronecker" or "low_rank" has a factor of its own that trains, initially 1.
         start: the initial value, see ``adapters.factorized.starts``.
@@ -79,6 +82,7 @@ class FactorizedConfig:
     shape_mode: ShapeMode | None = None
     rank: Rank | None = None
     rank_pattern: dict[str, Rank] | None = field(default=None, hash=False)
+    stack: tuple[tuple[str, ...], ...] = ()
     frozen_cores: tuple[int, ...] = ()
     scalars: bool = False
     start: Literal["decomposition", "norm_corrected", "pruned", "random"] = "decomposition"
@@ -149,6 +153,12 @@ class FactorizedConfig:
         self._set(frozen_cores=tuple(sorted({core % self.cores for core in self.frozen_cores})))
 
     def _check_start(self) -> None:
+        for names in self.stack:
+            if len({*names}) < 2 or len({*names}) < len(names):
+                rule = "is lists of at least two different names"
+                self.refuse("stack", rule, as_lists(self.stack), 'write [["gate_proj", "up_proj"]]')
+        if self.stack and self.scalars:
+            self.refuse("scalars", "is not supported with stack", True, "leave it out")
         if self.whiten != "none" and self.start != "decomposition":
             rule = "weighs the error of a decomposition"
             self.refuse("whiten", rule, f"{self.whiten!r} with start={self.start!r}", 'use start "decomposition"')

@@ -2,6 +2,7 @@
 
     cores      G_k (r_{k-1}, m_k, n_k, r_k)
     scalars    (r_1,), a factor for each index of the first bond, of a sum of Kronecker products or of rank-one terms
+    shared     cores that several linears have in common, of the one that owns them
     bias       (out,), the Parameter of the linear that was replaced
 
 The product is computed by ``t3nsor.matmul``, which at every call chooses between the cores and the dense matrix, built
@@ -32,6 +33,8 @@ class NetworkSpec:
         format: "tensor_train" or "tensor_ring".
         frozen_cores: cores that do not train.
         scalars: whether each index of the first bond has a factor.
+        own_core: the only core that is this linear's own, if it shares the others.
+        owner: the path of the linear that holds the shared cores, which may be this one.
     """
 
     linear: Literal["Linear", "Conv1D"]
@@ -40,6 +43,8 @@ class NetworkSpec:
     format: Literal["tensor_train", "tensor_ring"] = "tensor_train"
     frozen_cores: tuple[int, ...] = ()
     scalars: bool = False
+    own_core: int | None = None
+    owner: str | None = None
 
     @property
     def core_shapes(self) -> list[tuple[int, int, int, int]]:
@@ -91,13 +96,28 @@ class FactorizedLinear(t3.TTLinear):
         self.bias = bias
         self.scalars = nn.Parameter(torch.empty(ranks[1], device="meta")) if spec.scalars else None
 
+    def share_cores(self, owner: "FactorizedLinear") -> None:
+        """Read all cores but the own one from ``owner``, which may be this linear, from now on."""
+        if owner is self:
+            self.shared = nn.ParameterDict({_key(k): self.cores[k] for k in self._shared_cores()})
+        for k in self._shared_cores():
+            self.share(k, owner.shared, _key(k))
+
     def set_network(self, cores: list[Tensor], requires_grad: bool = True) -> None:
-        """Let the Parameters be these cores, of one dtype on one device; scalars are 1."""
+        """Let the Parameters be these cores, of one dtype on one device, also those that it owns for others."""
+        shared = self._shared_cores()
         for k, core in enumerate(cores):
-            self.cores[k] = nn.Parameter(core, requires_grad)
-        if self.spec.scalars:
+            if k not in shared:
+                self.cores[k] = nn.Parameter(core, requires_grad)
+            elif hasattr(self, "shared"):
+                self.shared[_key(k)] = nn.Parameter(core, requires_grad)
+        if self.spec.scalars:  # 1 at the start
             self.scalars = nn.Parameter(torch.ones_like(cores[0][0, 0, 0]), requires_grad)
         self.freeze_cores()
+
+    def _shared_cores(self) -> list[int]:
+        own = self.spec.own_core
+        return [] if own is None else [k for k in range(len(self.core_shapes)) if k != own]
 
     def live_cores(self) -> list[Tensor]:
         """Return the cores, the first one times the scalars."""
@@ -123,6 +143,11 @@ class FactorizedLinear(t3.TTLinear):
             linear.in_features, linear.out_features = self.in_features, self.out_features
         linear.weight, linear.bias = weight, self.bias
         return linear.train(self.training)
+
+
+def _key(k: int) -> str:
+    """The name of a shared core in a ParameterDict."""
+    return f"core_{k}"
 
 
 def any_trains(module: nn.Module) -> bool:

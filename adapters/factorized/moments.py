@@ -64,7 +64,8 @@ def input_moments(model: nn.Module, config: Any, batches: Iterable[Any]) -> dict
         ConfigurationError: a factorization does not fit, there is no batch, an input is not finite, or a linear that is
             never called.
     """
-    return collect_moments(model, [target.path for target in plan_targets(model, as_factorizations(config))], batches)
+    targets = plan_targets(model, as_factorizations(config))
+    return collect_moments(model, [path for target in targets for path in target.paths], batches)
 
 
 def collect_moments(model: nn.Module, paths: Iterable[str], batches: Iterable[Any]) -> dict[str, Moments]:

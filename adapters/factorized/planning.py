@@ -6,17 +6,18 @@ first_shape [64, 32]     c_fc   W (3072, 768)    A (64, 32)   B (48, 24)
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import t3nsor as t3
 from adapters.base.kept_base import KeptBase
 from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
 from adapters.base.sublayers import Sublayer, find_sublayers
-from adapters.base.targets import candidates, matching
+from adapters.base.targets import candidates, ends_with, matching
 from adapters.factorized.configuration import FEED_FORWARD, FactorizedConfig
 from adapters.factorized.layers import FactorizedLinear, NetworkSpec
 from adapters.tensor_train.layer_shape import check_factors
@@ -27,29 +28,70 @@ from adapters.validation import nearest_name
 
 @dataclass(frozen=True)
 class Target:
-    """A linear that is to be replaced.
+    """A linear that is to be replaced, or several of one input, whose rows are stacked.
 
     Args:
-        path: in the model.
-        linear: an ``nn.Linear`` or a ``Conv1D``.
-        config: the factorization that names it.
-        spec: the network that takes the place of its weight.
+        paths: in the model; of the first linear, then of those that share its cores.
+        linears: each an ``nn.Linear`` or a ``Conv1D``.
+        config: the factorization that names them.
+        spec: the network that takes the place of the stacked weight.
     """
 
-    path: str
-    linear: nn.Module
+    paths: tuple[str, ...]
+    linears: tuple[nn.Module, ...]
     config: FactorizedConfig
     spec: NetworkSpec
 
     @property
+    def name(self) -> str:
+        """The path; of several, what their paths have in common, and their ends."""
+        if len(self.paths) == 1:
+            return self.paths[0]
+        above, ends = self.paths[0].rpartition(".")[0], [path.rpartition(".")[2] for path in self.paths]
+        return f"{above}.{{{','.join(ends)}}}"
+
+    @property
     def size(self) -> tuple[int, int]:
-        """(out, in)."""
-        return features(self.linear)[::-1]
+        """(out, in) of the stacked weight."""
+        return sum(features(linear)[1] for linear in self.linears), features(self.linears[0])[0]
+
+    @property
+    def like(self) -> nn.Parameter:
+        """A weight, for its dtype and device."""
+        return self.linears[0].weight
 
     @cached_property
+    def weights(self) -> list[Tensor]:
+        """W (out, in) of each linear in float64, detached."""
+        return [as_out_in(linear, linear.weight.detach()).double() for linear in self.linears]
+
+    @property
     def weight(self) -> Tensor:
-        """W (out, in) in float64, detached."""
-        return as_out_in(self.linear, self.linear.weight.detach()).double()
+        """The stacked weight (out, in) in float64, detached."""
+        return self.weights[0] if len(self.weights) == 1 else torch.cat(self.weights)
+
+    @property
+    def stacked_core(self) -> int:
+        """The core whose rows are stacked: the first one that has any."""
+        return next((k for k, rows in enumerate(self.spec.raw_shape[0]) if rows > 1), 0)
+
+    def specs(self) -> list[NetworkSpec]:
+        """The network of each linear."""
+        if len(self.linears) == 1:
+            return [self.spec]
+        rows, columns = self.spec.raw_shape
+        k, whole = self.stacked_core, self.size[0]
+        shares = [rows[k] * features(linear)[1] // whole for linear in self.linears]
+        shapes = [((*rows[:k], share, *rows[k + 1 :]), columns) for share in shares]
+        return [replace(self.spec, raw_shape=shape, own_core=k, owner=self.paths[0]) for shape in shapes]
+
+    def split(self, cores: list[Tensor]) -> list[list[Tensor]]:
+        """The cores of each linear, given those of the stacked weight."""
+        if len(self.linears) == 1:
+            return [cores]
+        k = self.stacked_core
+        own = cores[k].split([spec.raw_shape[0][k] for spec in self.specs()], dim=1)  # (r, m, n, s) by rows
+        return [[*cores[:k], core.contiguous(), *cores[k + 1 :]] for core in own]
 
 
 def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[Target]:
@@ -60,18 +102,57 @@ def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[
     """
     sublayers = find_sublayers(model)
     order = {path: number for number, (path, _) in enumerate(model.named_modules())}
-    targets: dict[str, Target] = {}
+    targets: list[Target] = []
+    named: set[str] = set()
     for config in configs:
         chosen = _chosen(config, sublayers)
         linears = {path: _checked(model, config, path) for path in sorted(chosen, key=order.__getitem__)}
         _check_patterns(config, linears)
-        for path, linear in linears.items():
-            if path in targets:
+        for path in linears:
+            if path in named:
                 rule = "names linears that no other factorization names"
                 config.refuse("target_modules", rule, f"{path}, which two of them name", "leave it out of one")
-            transposed = _is_output(linear, chosen[path], linears.values())
-            targets[path] = Target(path, linear, config, network_spec(config, path, linear, transposed))
-    return sorted(targets.values(), key=lambda target: order[target.path])
+        named |= linears.keys()
+        for paths in stacks(config, linears):
+            members = tuple(linears[path] for path in paths)
+            transposed = _is_output(members[0], chosen[paths[0]], linears.values())
+            spec = network_spec(config, paths[0], members, transposed)
+            targets.append(Target(paths, members, config, spec))
+    return sorted(targets, key=lambda target: order[target.paths[0]])
+
+
+def stacks(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tuple[str, ...]]:
+    """The linears of each network: those that ``stack`` names together in one module, and each other one alone."""
+    groups: list[tuple[str, ...]] = []
+    for names in config.stack:
+        above = {path.removesuffix(names[0]): None for path in linears if ends_with(path, names[0])}
+        found = [tuple(prefix + name for name in names) for prefix in above]
+        if not found:
+            fix = nearest_name(names[0], {path.rpartition(".")[2] for path in linears})
+            config.refuse("stack", "names target modules", repr(names[0]), fix)
+        for paths in found:
+            missing = next((path for path in paths if path not in linears), None)
+            if missing is not None:
+                rule = "names target modules that are in one module"
+                config.refuse("stack", rule, f"{missing}, which is none", "name them by the ends of their paths")
+            _check_stack(config, {path: linears[path] for path in paths})
+        groups += found
+    stacked = [path for paths in groups for path in paths]
+    twice = next((path for path in stacked if stacked.count(path) > 1), None)
+    if twice is not None:
+        config.refuse("stack", "names each linear once", f"{twice} in two groups", "leave it out of one")
+    return [*groups, *((path,) for path in linears if path not in stacked)]
+
+
+def _check_stack(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
+    """Check that weights can be stacked: equal inputs, dtype and class, and equal outputs unless these are one core."""
+    sizes = {path: features(linear)[::-1] for path, linear in linears.items()}
+    same_rows = len(set(sizes.values())) == 1 or config.format == "low_rank"
+    kinds = {(features(linear)[0], type(linear), linear.weight.dtype) for linear in linears.values()}
+    if len(kinds) > 1 or not same_rows:
+        given = ", ".join(f"{size} at {path}" for path, size in sizes.items())
+        rule = "names linears of one class, dtype and size (out, in); in low_rank the outputs may differ"
+        config.refuse("stack", rule, given, "stack others")
 
 
 def _chosen(config: FactorizedConfig, sublayers: list[Sublayer]) -> dict[str, str]:
@@ -153,32 +234,42 @@ def _is_output(linear: nn.Module, role: str, linears: Any) -> bool:
     return has_both and (role == "out" if role else out_features < in_features)
 
 
-def network_spec(config: FactorizedConfig, path: str, linear: nn.Module, transposed: bool) -> NetworkSpec:
-    """The network of one linear.
+def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Module], transposed: bool) -> NetworkSpec:
+    """The network of one linear, or of the stacked rows of several.
 
     Args:
+        path: of the first one.
         transposed: whether ``first_shape``, if it is one for all, is that of the transposed weight.
 
     Raises:
         ConfigurationError: the shape or the rank does not fit.
     """
-    in_features, out_features = features(linear)
+    in_features, out_features = features(linears[0])
     rank = pattern_value(config, "rank_pattern", path)
     rank = config.general_rank if rank is None else rank
     format = "tensor_train" if config.format in ("kronecker", "low_rank") else config.format
     if config.format == "kronecker":
         raw_shape = _kronecker_shape(config, path, out_features, in_features, transposed)
-        _check_factors_are_independent(config, path, raw_shape, rank)
     elif config.format == "low_rank":
         raw_shape = ((1, out_features), (in_features, 1))
     else:
         raw_shape = _train_shape(config, out_features, in_features)
+    raw_shape = _stacked(raw_shape, sum(features(linear)[1] for linear in linears), out_features)
+    if config.format == "kronecker":
+        _check_factors_are_independent(config, path, raw_shape, rank)
     try:
         ranks = t3.FORMATS[format].resolve_ranks(raw_shape, rank)
     except ValueError as error:
         config.refuse("rank", f"must fit the weight ({out_features}, {in_features}) of {path}", rank, str(error))
-    kind = type(linear).__name__
+    kind = type(linears[0]).__name__
     return NetworkSpec(kind, raw_shape, tuple(ranks), format, config.frozen_cores, config.scalars)
+
+
+def _stacked(raw_shape: RawShape, rows: int, out_features: int) -> RawShape:
+    """The shape of ``rows`` stacked rows, given that of (out, in): more rows in the first core that has any."""
+    factors, columns = raw_shape
+    k = next((k for k, factor in enumerate(factors) if factor > 1), 0)
+    return (*factors[:k], factors[k] * rows // out_features, *factors[k + 1 :]), columns
 
 
 def _kronecker_shape(

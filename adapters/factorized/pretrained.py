@@ -37,14 +37,22 @@ class FactorizedLoader(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         paths = {path for path, _ in model.named_modules()}
+        made: dict[str, FactorizedLinear] = {}
         for path, values in self.quantization_config.modules.items():
             place = _path_here(path, paths, model.base_model_prefix)
             linear = model.get_submodule(place)
-            module = FactorizedLinear(NetworkSpec.from_dict(values), linear.bias).to(linear.weight.dtype)
-            model.set_submodule(place, module.train(linear.training))
+            made[place] = FactorizedLinear(NetworkSpec.from_dict(values), linear.bias).to(linear.weight.dtype)
+            model.set_submodule(place, made[place].train(linear.training))
             parent = model.get_submodule(place.rpartition(".")[0])
             if not [*parent.parameters(recurse=False)]:
                 parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
+        owners = {
+            place: _path_here(module.spec.owner, {*made}, model.base_model_prefix)
+            for place, module in made.items()
+            if module.spec.owner is not None
+        }
+        for place in sorted(owners, key=lambda place: owners[place] != place):  # owners first
+            made[place].share_cores(made[owners[place]])
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         for module in factorized_modules(model).values():

@@ -12,6 +12,7 @@ Nothing in the model changes before the last of these.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from adapters.compiled import uncompiled
@@ -46,17 +47,21 @@ class Factorization:
             held_out: batches of tokens for the errors, or their ``input_moments``; None for none.
         """
         model = uncompiled(self.model)
-        paths = [target.path for target, _ in self.started]
+        paths = [path for target, _ in self.started for path in target.paths]
         return report_of(model, self.started, self.moments, moments_of(model, paths, held_out))
 
     def apply(self) -> nn.Module:
         """Replace the linears in place and return the model."""
         model = uncompiled(self.model)
         for target, cores in self.started:
-            linear = target.linear
-            module = FactorizedLinear(target.spec, linear.bias)
-            module.set_network(cores, requires_grad=linear.weight.requires_grad)
-            model.set_submodule(target.path, module.train(linear.training))
+            modules: list[FactorizedLinear] = []
+            parts = zip(target.paths, target.linears, target.specs(), target.split(cores), strict=True)
+            for path, linear, spec, own in parts:
+                module = FactorizedLinear(spec, linear.bias)
+                modules.append(module)
+                module.share_cores(modules[0])
+                module.set_network(own, requires_grad=linear.weight.requires_grad)
+                model.set_submodule(path, module.train(linear.training))
         refresh_configuration(model)
         return self.model
 
@@ -67,14 +72,25 @@ def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -
     check_not_quantised(inner)
     targets = plan_targets(inner, as_factorizations(config))
     for target in targets:
-        if target.config.whiten != "none" and calibration is None and not target.linear.weight.is_meta:
+        if target.config.whiten != "none" and calibration is None and not target.like.is_meta:
             target.config.refuse("whiten", "needs a calibration", repr(target.config.whiten), "pass batches of tokens")
-    moments = moments_of(inner, [target.path for target in targets], calibration)
+    moments = moments_of(inner, [path for target in targets for path in target.paths], calibration)
+    for target in targets:
+        _check_same_input(target, moments)
     started = []
     for target in targets:
-        weighs = target.config.whiten != "none" and target.path in moments
-        started.append((target, start_cores(target, moments[target.path].mean if weighs else None)))
+        weighs = target.config.whiten != "none" and target.paths[0] in moments
+        started.append((target, start_cores(target, moments[target.paths[0]].mean if weighs else None)))
     return Factorization(model, started, moments)
+
+
+def _check_same_input(target: Target, moments: dict[str, Moments]) -> None:
+    """Check that stacked linears have had the same inputs, as far as there is a calibration."""
+    first, *others = target.paths
+    for path in others if first in moments else []:
+        if not torch.equal(moments[path].total, moments[first].total):
+            rule = "names linears of one input"
+            target.config.refuse("stack", rule, f"{first} and {path}, whose inputs differ", "stack others")
 
 
 def factorize(model: nn.Module, config: Any, calibration: Any = None) -> nn.Module:

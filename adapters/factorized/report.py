@@ -92,7 +92,8 @@ def report_of(
         calibration, held_out: second moments by path, or nothing; whitened low rank needs both.
     """
     weights = tuple(
-        _of_weight(target, cores, calibration.get(target.path), held_out.get(target.path)) for target, cores in started
+        _of_weight(target, cores, calibration.get(target.paths[0]), held_out.get(target.paths[0]))
+        for target, cores in started
     )
     saved = sum(weight.dense_parameters - weight.parameters for weight in weights)
     totals = {name: (count, count - saved) for name, count in parameter_totals(model).items()}
@@ -105,19 +106,20 @@ def _of_weight(
 ) -> WeightReport:
     spec, (out_features, in_features) = target.spec, target.size
     kept = error = low_rank_error = None
-    if not target.linear.weight.is_meta:
+    if not target.like.is_meta:
         weight = target.weight
         made = dense(spec, [core.double() for core in cores])
         if weight.any():
             kept = 1 - ((weight - made).square().sum() / weight.square().sum()).item()
         if held_out is not None:
             error = held_out.error(weight, made)
-            rank = spec.parameters // (out_features + in_features)
+            rank = spec.parameters // (out_features + in_features * len(target.weights))
             if calibration is not None and rank:
-                low_rank_error = held_out.error(weight, whitened_low_rank(weight, calibration.mean, rank))
+                separate = [whitened_low_rank(part, calibration.mean, rank) for part in target.weights]
+                low_rank_error = held_out.error(weight, torch.cat(separate))
     floor = gaussian_floor(spec.format, tuple(spec.core_shapes))
     dense_parameters = out_features * in_features
-    return WeightReport(target.path, str(spec), dense_parameters, spec.parameters, kept, floor, error, low_rank_error)
+    return WeightReport(target.name, str(spec), dense_parameters, spec.parameters, kept, floor, error, low_rank_error)
 
 
 def whitened_low_rank(weight: Tensor, moments: Tensor, rank: int) -> Tensor:

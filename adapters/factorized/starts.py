@@ -30,7 +30,7 @@ def start_cores(target: Target, moments: Tensor | None = None) -> list[Tensor]:
     Args:
         moments: the second moments (in, in) of the inputs, for ``whiten``; else None.
     """
-    like = target.linear.weight
+    like = target.like
     if like.is_meta:
         return [torch.empty(shape, dtype=like.dtype, device="meta") for shape in target.spec.core_shapes]
     cores = STARTS[target.config.start](target, moments)
@@ -65,7 +65,7 @@ def random(target: Target, moments: Tensor | None) -> list[Tensor]:
     std = weight.square().mean().sqrt().item()
     if std == 0:
         raise ConfigurationError(
-            f"A random start has the mean square of the weight; got a weight of zeros at {target.path}: leave it out, "
+            f"A random start has the mean square of the weight; got a weight of zeros at {target.name}: leave it out, "
             'or use start "decomposition".'
         )
     rank = spec.ranks if spec.format == "tensor_train" else spec.ranks[:-1]
