@@ -32,6 +32,7 @@ FIELDS = {
     "tensor_train": TRAIN_FIELDS,
     "tensor_ring": TRAIN_FIELDS,
     "low_rank": ("rank",),
+    "searched": (),
 }
 """The fields that give the shape of a network, by format."""
 WITH_TERMS = ("kronecker", "low_rank")
@@ -57,6 +58,9 @@ class FactorizedConfig:
         rank: of every bond (cut to the largest useful one), or the list of the interior ranks (in a ring all d).
         rank_pattern: rank, or number of factors, of single linears by the ends of their paths, see
             ``adapters.tensor_train.patterns``.
+        budget: the share of the parameters of the replaced weights that the networks may have, instead of a rank.
+        allocation: whether every linear gets that share ("uniform"), or those whose error each parameter lowers most
+            get more ("error", in networks of two cores), see ``adapters.factorized.budgets``.
         stack: linears of one module and one input, by the ends of their paths, whose rows are factorized as one matrix:
             they share all cores but the first one with rows, of which each has its part. [["gate_proj", "up_proj"]] as
             low rank is one input core and an output core for each.
@@ -74,7 +78,7 @@ class FactorizedConfig:
     target_modules: Targets = FEED_FORWARD
     exclude_modules: Targets | None = None
     layers: tuple[int, ...] | None = None
-    format: Literal["kronecker", "tensor_train", "tensor_ring", "low_rank"] = "kronecker"
+    format: Literal["kronecker", "tensor_train", "tensor_ring", "low_rank", "searched"] = "kronecker"
     first_shape: tuple[int, int] | dict[str, tuple[int, int]] | None = field(default=None, hash=False)
     factors: int | None = None
     d: int | None = None
@@ -82,6 +86,8 @@ class FactorizedConfig:
     shape_mode: ShapeMode | None = None
     rank: Rank | None = None
     rank_pattern: dict[str, Rank] | None = field(default=None, hash=False)
+    budget: float | None = None
+    allocation: Literal["uniform", "error"] = "uniform"
     stack: tuple[tuple[str, ...], ...] = ()
     frozen_cores: tuple[int, ...] = ()
     scalars: bool = False
@@ -99,22 +105,41 @@ class FactorizedConfig:
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
             self.refuse("layers", "must hold block indices from 0", list(self.layers), "use null for all blocks")
         self._check_fields_of_format()
+        self._check_budget()
         self._check_shape()
+        self._check_cores()
         self._check_start()
 
     def _check_fields_of_format(self) -> None:
         known = FIELDS[self.format]
         for key in sorted({key for keys in FIELDS.values() for key in keys}):
             if key not in known and getattr(self, key) is not None:
-                fix = f"leave it out; the fields of this format are {', '.join(known)}"
+                fix = f"leave it out; the fields of this format are {', '.join(known) or 'budget and whiten'}"
                 self.refuse(key, f"does not belong to the format {self.format!r}", as_lists(getattr(self, key)), fix)
         if self.scalars and self.format not in WITH_TERMS:
             given = f"true with {self.format!r}"
             self.refuse("scalars", f"belongs to the formats {' and '.join(WITH_TERMS)}", given, "leave it out")
 
+    def _check_budget(self) -> None:
+        if self.budget is None and (self.format == "searched" or self.allocation == "error"):
+            rule = 'is required by the format "searched" and by the allocation "error"'
+            self.refuse("budget", rule, "none", "write for example .5")
+        if self.budget is not None and not 0 < self.budget <= 1:
+            rule = "is a share of the parameters of the replaced weights"
+            self.refuse("budget", rule, self.budget, "write a number above 0 and up to 1")
+        if self.budget is not None and (self.general_rank is not None or self.rank_pattern):
+            given = f"{self.budget} together with {self.ranks_key} or rank_pattern"
+            self.refuse("budget", "gives the ranks", given, "drop one of the two")
+        if self.allocation == "error" and self.format not in WITH_TERMS:
+            rule = f"of this name is for the formats {' and '.join(WITH_TERMS)}, whose errors are known for all ranks"
+            self.refuse("allocation", rule, f"'error' with {self.format!r}", 'use "uniform"')
+        if self.format == "searched" and self.whiten == "none":
+            self.refuse("whiten", "is required by the format 'searched'", "'none'", 'write "full"')
+
     def _check_shape(self) -> None:
         if self.format == "kronecker":
-            self._set(factors=1 if self.factors is None else self.factors)
+            if self.budget is None:
+                self._set(factors=1 if self.factors is None else self.factors)
             if self.first_shape is None:
                 self.refuse(
                     "first_shape", "is required by the format 'kronecker'", "none", "write for example [64, 32]"
@@ -122,13 +147,10 @@ class FactorizedConfig:
             shapes = self.first_shape.values() if isinstance(self.first_shape, dict) else [self.first_shape]
             if not shapes or min(size for shape in shapes for size in shape) < 1:
                 self.refuse("first_shape", "is two positive sizes", as_lists(self.first_shape), "write [64, 32]")
-        elif self.rank is None:
+        elif self.rank is None and self.budget is None:
             self.refuse("rank", f"is required by the format {self.format!r}", "none", "write for example 64")
-        ranks = [
-            (self.ranks_key, self.general_rank),
-            *(("rank_pattern", r) for r in (self.rank_pattern or {}).values()),
-        ]
-        for key, rank in ranks:
+        ranks = [(self.ranks_key, self.general_rank)] if self.budget is None else []
+        for key, rank in (*ranks, *(("rank_pattern", rank) for rank in (self.rank_pattern or {}).values())):
             checks.check_rank(self, key, rank)
             if not isinstance(rank, int) and self.format not in ("tensor_train", "tensor_ring"):
                 self.refuse(key, f"is one number in the format {self.format!r}", list(rank), "write one")
@@ -139,6 +161,8 @@ class FactorizedConfig:
                 except re.error as error:
                     rule = "must have keys that are ends of paths or regular expressions"
                     self.refuse(key, rule, f"{name!r} ({error})", "escape characters that are meant literally")
+
+    def _check_cores(self) -> None:
         if self.raw_shape is not None:
             checks.check_shape(self, "raw_shape", self.raw_shape)
             if self.shape_mode is not None:

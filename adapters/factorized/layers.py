@@ -9,6 +9,7 @@ The product is computed by ``t3nsor.matmul``, which at every call chooses betwee
 once for that call, by the number of vectors.
 """
 
+import bisect
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -70,6 +71,19 @@ class NetworkSpec:
     def from_dict(cls, values: dict[str, Any]) -> "NetworkSpec":
         """Build it from its JSON form; ConfigurationError if that is none."""
         return from_json(cls, values, "a factorized weight")
+
+
+def rank_within(format: str, raw_shape: RawShape, parameters: int, scalars: bool = False) -> int:
+    """The largest useful rank of a network with at most so many parameters; 0 if rank 1 has more."""
+
+    def ranks_for(rank: int) -> tuple[int, ...]:
+        return tuple(t3.FORMATS[format].resolve_ranks(raw_shape, rank))
+
+    def count(rank: int) -> int:
+        return NetworkSpec("Linear", raw_shape, ranks_for(rank), format, scalars=scalars).parameters
+
+    most = max(ranks_for(parameters))
+    return bisect.bisect_right(range(1, most + 1), parameters, key=count)
 
 
 class FactorizedLinear(t3.TTLinear):

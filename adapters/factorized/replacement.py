@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from adapters.compiled import uncompiled
+from adapters.factorized.budgets import spend_budgets
 from adapters.factorized.configuration import as_factorizations
 from adapters.factorized.layers import FactorizedLinear, factorized_modules
 from adapters.factorized.moments import Moments, check_moments, collect_moments, is_moments
 from adapters.factorized.planning import Target, plan_targets
 from adapters.factorized.pretrained import check_not_quantised, refresh_configuration
 from adapters.factorized.report import FactorizationReport, report_of
+from adapters.factorized.search import searched
 from adapters.factorized.starts import start_cores
 from adapters.validation import ConfigurationError
 
@@ -77,11 +79,18 @@ def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -
     moments = moments_of(inner, [path for target in targets for path in target.paths], calibration)
     for target in targets:
         _check_same_input(target, moments)
-    started = []
-    for target in targets:
-        weighs = target.config.whiten != "none" and target.paths[0] in moments
-        started.append((target, start_cores(target, moments[target.paths[0]].mean if weighs else None)))
+    started = [_started(target, moments) for target in spend_budgets(targets, moments)]
     return Factorization(model, started, moments)
+
+
+def _started(target: Target, moments: dict[str, Moments]) -> tuple[Target, list[Tensor]]:
+    """The target, of the format "searched" with the network that was found, and its initial cores."""
+    of_inputs = moments.get(target.paths[0])
+    if target.config.format == "searched" and of_inputs is not None:
+        target, cores = searched(target, of_inputs)
+        return target, [core.to(target.like.dtype).contiguous() for core in cores]
+    weighs = target.config.whiten != "none" and of_inputs is not None
+    return target, start_cores(target, of_inputs.mean if weighs else None)
 
 
 def _check_same_input(target: Target, moments: dict[str, Moments]) -> None:

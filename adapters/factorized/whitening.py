@@ -30,13 +30,18 @@ def whitened_cores(weight: Tensor, spec: NetworkSpec, moments: Tensor, whiten: s
         whiten: "kronecker" or "full".
     """
     columns = spec.raw_shape[1]
-    roots = [cholesky(factor) for factor in kronecker_factors(moments, columns)]
+    roots = input_roots(moments, columns)
     whitened = times_kronecker(weight, roots)
     cores = even_cores(whitened, spec.core_shapes)
     cores = [unwhitened(core, root) for core, root in zip(cores, roots, strict=True)]
     if whiten == "full" and sum(n > 1 for n in columns) > 1:
         cores = even_cores(least_squares(weight, cores, moments), spec.core_shapes)
     return cores
+
+
+def input_roots(moments: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    """L_k (n_k, n_k) of each core, see the head of this file."""
+    return [cholesky(factor) for factor in kronecker_factors(moments, columns)]
 
 
 def kronecker_factors(moments: Tensor, columns: Sequence[int]) -> list[Tensor]:
