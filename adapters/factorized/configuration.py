@@ -26,15 +26,20 @@ from adapters.validation import ConfigurationError, check_keys, check_type, refu
 Rank = int | tuple[int, ...]
 FEED_FORWARD = "feed_forward"
 """The ``target_modules`` that stand for the linears of the feed-forward sublayers."""
+SHARED_BASIS = "shared_basis"
+"""The format with a small core for each layer."""
 TRAIN_FIELDS = ("d", "raw_shape", "shape_mode", "rank")
 FIELDS = {
     "kronecker": ("first_shape", "factors"),
     "tensor_train": TRAIN_FIELDS,
     "tensor_ring": TRAIN_FIELDS,
     "low_rank": ("rank",),
+    SHARED_BASIS: ("rank", "layers_per_basis"),
     "searched": (),
 }
 """The fields that give the shape of a network, by format."""
+RANK_LISTS = ("tensor_train", "tensor_ring", SHARED_BASIS)
+"""Formats that have several bonds."""
 WITH_TERMS = ("kronecker", "low_rank")
 """Formats that are sums of terms, one for each index of their only bond."""
 
@@ -55,7 +60,8 @@ class FactorizedConfig:
         d: the number of cores; by default that of raw_shape, or 3.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of out and in; a linear of swapped sizes gets them swapped.
         shape_mode: how the factors are chosen without raw_shape, see ``t3nsor.tt_shape``; "ascending" by default.
-        rank: of every bond (cut to the largest useful one), or the list of the interior ranks (in a ring all d).
+        rank: of every bond (cut to the largest useful one), or the list of the interior ranks (in a ring all d, in a
+            shared basis those of inputs and outputs).
         rank_pattern: rank, or number of factors, of single linears by the ends of their paths, see
             ``adapters.tensor_train.patterns``.
         budget: the share of the parameters of the replaced weights that the networks may have, instead of a rank.
@@ -64,6 +70,7 @@ class FactorizedConfig:
         stack: linears of one module and one input, by the ends of their paths, whose rows are factorized as one matrix:
             they share all cores but the first one with rows, of which each has its part. [["gate_proj", "up_proj"]] as
             low rank is one input core and an output core for each.
+        layers_per_basis: how many layers, one after another, have a basis in common; None for all.
         frozen_cores: cores that keep their initial value.
         scalars: whether each term of a "kronecker" or "low_rank" has a factor of its own that trains, initially 1.
         start: the initial value, see ``adapters.factorized.starts``.
@@ -78,13 +85,14 @@ class FactorizedConfig:
     target_modules: Targets = FEED_FORWARD
     exclude_modules: Targets | None = None
     layers: tuple[int, ...] | None = None
-    format: Literal["kronecker", "tensor_train", "tensor_ring", "low_rank", "searched"] = "kronecker"
+    format: Literal["kronecker", "tensor_train", "tensor_ring", "low_rank", "shared_basis", "searched"] = "kronecker"
     first_shape: tuple[int, int] | dict[str, tuple[int, int]] | None = field(default=None, hash=False)
     factors: int | None = None
     d: int | None = None
     raw_shape: RawShape | None = None
     shape_mode: ShapeMode | None = None
     rank: Rank | None = None
+    layers_per_basis: int | None = None
     rank_pattern: dict[str, Rank] | None = field(default=None, hash=False)
     budget: float | None = None
     allocation: Literal["uniform", "error"] = "uniform"
@@ -152,7 +160,7 @@ class FactorizedConfig:
         ranks = [(self.ranks_key, self.general_rank)] if self.budget is None else []
         for key, rank in (*ranks, *(("rank_pattern", rank) for rank in (self.rank_pattern or {}).values())):
             checks.check_rank(self, key, rank)
-            if not isinstance(rank, int) and self.format not in ("tensor_train", "tensor_ring"):
+            if not isinstance(rank, int) and self.format not in RANK_LISTS:
                 self.refuse(key, f"is one number in the format {self.format!r}", list(rank), "write one")
         for key in self.patterns():
             for name in getattr(self, key):
@@ -181,6 +189,9 @@ class FactorizedConfig:
             if len({*names}) < 2 or len({*names}) < len(names):
                 rule = "is lists of at least two different names"
                 self.refuse("stack", rule, as_lists(self.stack), 'write [["gate_proj", "up_proj"]]')
+        self.check_positive("layers_per_basis", "4")
+        if self.stack and self.format == SHARED_BASIS:
+            self.refuse("stack", "is not supported in a shared basis", as_lists(self.stack), "leave it out")
         if self.stack and self.scalars:
             self.refuse("scalars", "is not supported with stack", True, "leave it out")
         if self.whiten != "none" and self.start != "decomposition":
@@ -196,7 +207,7 @@ class FactorizedConfig:
     @property
     def cores(self) -> int:
         """The number of cores of each network."""
-        return self.d if "d" in FIELDS[self.format] else 2
+        return self.d if "d" in FIELDS[self.format] else 3 if self.format == SHARED_BASIS else 2
 
     @property
     def ranks_key(self) -> str:

@@ -42,10 +42,12 @@ class Moments:
         """C (in, in)."""
         return self.total / self.tokens
 
-    def error(self, weight: Tensor, other: Tensor) -> float:
-        """The error of ``other`` (out, in) in place of ``weight``, both float64, see the head of this file."""
-        difference = weight - other
-        return (_energy(difference, self.total) / _energy(weight, self.total)).clamp(min=0).sqrt().item()
+
+def output_error(weights: list[Tensor], others: list[Tensor], moments: list[Moments]) -> float:
+    """The error of ``others``, (out, in) each, in place of ``weights``, all float64, see the head of this file."""
+    parts = list(zip(weights, others, (found.mean for found in moments), strict=True))
+    lost = sum(_energy(weight - other, mean) for weight, other, mean in parts)
+    return (lost / sum(_energy(weight, mean) for weight, _, mean in parts)).clamp(min=0).sqrt().item()
 
 
 def _energy(matrix: Tensor, moments: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
-"""The linears that factorizations replace, and the network of each: every check that needs no values.
+"""The linears that factorizations replace, each alone or together with others, and their networks.
 
-first_shape [64, 32]     c_fc   W (3072, 768)    A (64, 32)   B (48, 24)
-                         c_proj W (768, 3072)    A (32, 64)   B (24, 48)    the output matrix: transposed
+    stack          linears of one input and one module: their rows are stacked in the first core with rows
+    shared_basis   one linear in each of several layers: the layer is the row of the middle core
+
+Either is a network of the stacked rows; a linear has its own part of one core and shares the others. All checks that
+need no inputs are made here, or in ``adapters.factorized.shapes``.
 """
 
 from collections.abc import Sequence
@@ -14,9 +17,10 @@ from torch import Tensor, nn
 
 from adapters.base.kept_base import KeptBase
 from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
+from adapters.base.sites import unique_sites
 from adapters.base.sublayers import Sublayer, find_sublayers
 from adapters.base.targets import candidates, ends_with, matching
-from adapters.factorized.configuration import FEED_FORWARD, FactorizedConfig
+from adapters.factorized.configuration import FEED_FORWARD, SHARED_BASIS, FactorizedConfig
 from adapters.factorized.layers import FactorizedLinear, NetworkSpec
 from adapters.factorized.shapes import network_spec
 from adapters.tensor_train.patterns import pattern_value
@@ -25,7 +29,7 @@ from adapters.validation import nearest_name
 
 @dataclass(frozen=True)
 class Target:
-    """A linear that is to be replaced, or several of one input, whose rows are stacked.
+    """A linear that is to be replaced, or several, whose rows are stacked.
 
     Args:
         paths: in the model; of the first linear, then of those that share its cores.
@@ -44,8 +48,11 @@ class Target:
         """The path; of several, what their paths have in common, and their ends."""
         if len(self.paths) == 1:
             return self.paths[0]
-        above, ends = self.paths[0].rpartition(".")[0], [path.rpartition(".")[2] for path in self.paths]
-        return f"{above}.{{{','.join(ends)}}}"
+        parts = [path.split(".") for path in self.paths]
+        if {len(part) for part in parts} != {len(parts[0])}:
+            return " ".join(self.paths)
+        columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
+        return ".".join(names[0] if len(names) == 1 else f"{{{','.join(names)}}}" for names in columns)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -110,7 +117,7 @@ def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[
                 rule = "names linears that no other factorization names"
                 config.refuse("target_modules", rule, f"{path}, which two of them name", "leave it out of one")
         named |= linears.keys()
-        for paths in stacks(config, linears):
+        for paths in shared_bases(config, linears) if config.format == SHARED_BASIS else stacks(config, linears):
             members = tuple(linears[path] for path in paths)
             transposed = _is_output(members[0], chosen[paths[0]], linears.values())
             spec = network_spec(config, paths[0], members, transposed)
@@ -139,6 +146,19 @@ def stacks(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tupl
     if twice is not None:
         config.refuse("stack", "names each linear once", f"{twice} in two groups", "leave it out of one")
     return [*groups, *((path,) for path in linears if path not in stacked)]
+
+
+def shared_bases(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tuple[str, ...]]:
+    """The linears of each network: those of one kind in as many layers, one after another, as share a basis."""
+    kinds: dict[tuple, list[str]] = {}
+    for path, (stack, layer, kind) in unique_sites(linears).items():
+        if layer is None:
+            rule = "names linears in numbered layers"
+            config.refuse("target_modules", rule, f"{path} with {config.format!r}", "leave it out")
+        linear = linears[path]
+        kinds.setdefault((stack, *kind, features(linear), type(linear), linear.weight.dtype), []).append(path)
+    size = config.layers_per_basis or len(linears)
+    return [tuple(paths[k : k + size]) for paths in kinds.values() for k in range(0, len(paths), size)]
 
 
 def _check_stack(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:

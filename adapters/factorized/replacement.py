@@ -85,18 +85,18 @@ def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -
 
 def _started(target: Target, moments: dict[str, Moments]) -> tuple[Target, list[Tensor]]:
     """The target, of the format "searched" with the network that was found, and its initial cores."""
-    of_inputs = moments.get(target.paths[0])
-    if target.config.format == "searched" and of_inputs is not None:
-        target, cores = searched(target, of_inputs)
+    of_inputs = [moments[path] for path in target.paths] if moments else []
+    if target.config.format == "searched" and of_inputs:
+        target, cores = searched(target, of_inputs[0])
         return target, [core.to(target.like.dtype).contiguous() for core in cores]
-    weighs = target.config.whiten != "none" and of_inputs is not None
-    return target, start_cores(target, of_inputs.mean if weighs else None)
+    weighs = target.config.whiten != "none" and of_inputs
+    return target, start_cores(target, [found.mean for found in of_inputs] if weighs else None)
 
 
 def _check_same_input(target: Target, moments: dict[str, Moments]) -> None:
     """Check that stacked linears have had the same inputs, as far as there is a calibration."""
     first, *others = target.paths
-    for path in others if first in moments else []:
+    for path in others if moments and target.config.stack else []:
         if not torch.equal(moments[path].total, moments[first].total):
             rule = "names linears of one input"
             target.config.refuse("stack", rule, f"{first} and {path}, whose inputs differ", "stack others")

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from adapters.base.heads import output_projection
 from adapters.factorized.layers import NetworkSpec
-from adapters.factorized.moments import Moments
+from adapters.factorized.moments import Moments, output_error
 from adapters.factorized.planning import Target
 from adapters.factorized.starts import dense
 from adapters.factorized.whitening import whitened_cores
@@ -91,32 +91,35 @@ def report_of(
     Args:
         calibration, held_out: second moments by path, or nothing; whitened low rank needs both.
     """
-    weights = tuple(
-        _of_weight(target, cores, calibration.get(target.paths[0]), held_out.get(target.paths[0]))
-        for target, cores in started
-    )
+    weights = []
+    for target, cores in started:
+        seen, unseen = ([found[path] for path in target.paths if found] for found in (calibration, held_out))
+        weights.append(_of_weight(target, cores, seen, unseen))
     saved = sum(weight.dense_parameters - weight.parameters for weight in weights)
     totals = {name: (count, count - saved) for name, count in parameter_totals(model).items()}
     tokens = (next((moments.tokens for moments in found.values()), 0) for found in (calibration, held_out))
-    return FactorizationReport(weights, totals, *tokens)
+    return FactorizationReport(tuple(weights), totals, *tokens)
 
 
 def _of_weight(
-    target: Target, cores: list[Tensor], calibration: Moments | None, held_out: Moments | None
+    target: Target, cores: list[Tensor], calibration: list[Moments], held_out: list[Moments]
 ) -> WeightReport:
     spec, (out_features, in_features) = target.spec, target.size
     kept = error = low_rank_error = None
     if not target.like.is_meta:
-        weight = target.weight
-        made = dense(spec, [core.double() for core in cores])
-        if weight.any():
-            kept = 1 - ((weight - made).square().sum() / weight.square().sum()).item()
-        if held_out is not None:
-            error = held_out.error(weight, made)
-            rank = spec.parameters // (out_features + in_features * len(target.weights))
-            if calibration is not None and rank:
-                separate = [whitened_low_rank(part, calibration.mean, rank) for part in target.weights]
-                low_rank_error = held_out.error(weight, torch.cat(separate))
+        weights = target.weights
+        made = dense(spec, [core.double() for core in cores]).split([len(weight) for weight in weights])
+        total = sum(weight.square().sum() for weight in weights)
+        if total:
+            lost = sum((weight - part).square().sum() for weight, part in zip(weights, made, strict=True))
+            kept = 1 - (lost / total).item()
+        if held_out:
+            error = output_error(weights, made, held_out)
+            rank = spec.parameters // (out_features + in_features * len(weights))
+            if calibration and rank:
+                parts = zip(weights, calibration, strict=True)
+                separate = [whitened_low_rank(weight, moments.mean, rank) for weight, moments in parts]
+                low_rank_error = output_error(weights, separate, held_out)
     floor = gaussian_floor(spec.format, tuple(spec.core_shapes))
     dense_parameters = out_features * in_features
     return WeightReport(target.name, str(spec), dense_parameters, spec.parameters, kept, floor, error, low_rank_error)

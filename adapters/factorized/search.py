@@ -13,7 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from adapters.factorized.layers import NetworkSpec, rank_within
-from adapters.factorized.moments import Moments
+from adapters.factorized.moments import Moments, output_error
 from adapters.factorized.planning import Target
 from adapters.factorized.starts import dense
 from adapters.factorized.whitening import whitened_cores
@@ -35,7 +35,7 @@ def searched(target: Target, moments: Moments) -> tuple[Target, list[Tensor]]:
     weight, mean = target.weight, moments.mean
 
     def error(spec: NetworkSpec, cores: list[Tensor]) -> float:
-        return moments.error(weight, dense(spec, cores))
+        return output_error([weight], [dense(spec, cores)], [moments])
 
     best = target.spec, whitened_cores(weight, target.spec, mean, "full")
     screened = []

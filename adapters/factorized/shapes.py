@@ -11,7 +11,7 @@ from torch import nn
 
 import t3nsor as t3
 from adapters.base.linear_layers import features
-from adapters.factorized.configuration import FactorizedConfig
+from adapters.factorized.configuration import SHARED_BASIS, FactorizedConfig
 from adapters.factorized.layers import NetworkSpec, rank_within
 from adapters.tensor_train.layer_shape import check_factors
 from adapters.tensor_train.modes import RawShape
@@ -30,14 +30,11 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
     """
     in_features, out_features = features(linears[0])
     format = config.format if config.format in t3.FORMATS else "tensor_train"
-    if config.format == "kronecker":
-        raw_shape = _kronecker_shape(config, path, out_features, in_features, transposed)
-    elif config.format in t3.FORMATS:
-        raw_shape = _train_shape(config, out_features, in_features)
-    else:
-        raw_shape = ((1, out_features), (in_features, 1))
     rows = sum(features(linear)[1] for linear in linears)
-    raw_shape = _stacked(raw_shape, rows, out_features)
+    if config.format == SHARED_BASIS:
+        raw_shape = ((1, len(linears), out_features), (in_features, 1, 1))
+    else:
+        raw_shape = _stacked(_shape_of_one(config, path, linears[0], transposed), rows, out_features)
     rank = pattern_value(config, "rank_pattern", path)
     rank = config.general_rank if rank is None else rank
     if config.budget is not None:
@@ -50,6 +47,16 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
         config.refuse("rank", f"must fit the weight ({out_features}, {in_features}) of {path}", rank, str(error))
     kind = type(linears[0]).__name__
     return NetworkSpec(kind, raw_shape, tuple(ranks), format, config.frozen_cores, config.scalars)
+
+
+def _shape_of_one(config: FactorizedConfig, path: str, linear: nn.Module, transposed: bool) -> RawShape:
+    """The factors of one weight, not stacked; low rank where a search begins."""
+    in_features, out_features = features(linear)
+    if config.format == "kronecker":
+        return _kronecker_shape(config, path, out_features, in_features, transposed)
+    if config.format in t3.FORMATS:
+        return _train_shape(config, out_features, in_features)
+    return (1, out_features), (in_features, 1)
 
 
 def _rank_of_budget(config: FactorizedConfig, path: str, format: str, raw_shape: RawShape, dense: int) -> int:

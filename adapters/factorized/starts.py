@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 import t3nsor as t3
+from adapters.factorized.configuration import SHARED_BASIS
 from adapters.factorized.layers import NetworkSpec
 from adapters.factorized.planning import Target
+from adapters.factorized.shared_basis import improved_basis
 from adapters.factorized.whitening import whitened_cores
 from adapters.validation import ConfigurationError
 from t3nsor.even_decomposition import even_cores
@@ -24,11 +26,14 @@ PRUNED = 0.1
 """The entries of the second factor for rows and columns that are not kept."""
 
 
-def start_cores(target: Target, moments: Tensor | None = None) -> list[Tensor]:
+Inputs = list[Tensor] | None
+
+
+def start_cores(target: Target, moments: Inputs = None) -> list[Tensor]:
     """The initial cores, in the dtype and on the device of the weight.
 
     Args:
-        moments: the second moments (in, in) of the inputs, for ``whiten``; else None.
+        moments: the second moments (in, in) of the inputs of each linear, for ``whiten``; else None.
     """
     like = target.like
     if like.is_meta:
@@ -37,21 +42,24 @@ def start_cores(target: Target, moments: Tensor | None = None) -> list[Tensor]:
     return [core.to(like.dtype).contiguous() for core in cores]
 
 
-def decomposed(target: Target, moments: Tensor | None) -> list[Tensor]:
+def decomposed(target: Target, moments: Inputs) -> list[Tensor]:
     """The decomposition, weighed by the inputs if there are moments."""
     if moments is not None:
-        return whitened_cores(target.weight, target.spec, moments, target.config.whiten)
+        cores = whitened_cores(target.weight, target.spec, sum(moments) / len(moments), target.config.whiten)
+        if target.config.format == SHARED_BASIS and target.config.whiten == "full":
+            cores = improved_basis(target.weights, cores, moments)
+        return cores
     return even_cores(target.weight, target.spec.core_shapes)
 
 
-def norm_corrected(target: Target, moments: Tensor | None) -> list[Tensor]:
+def norm_corrected(target: Target, moments: Inputs) -> list[Tensor]:
     """The decomposition times a number, by which all cores are multiplied evenly."""
     cores = decomposed(target, moments)
     scale = (target.weight.norm() / dense(target.spec, cores).norm()).item()
     return [core * scale ** (1 / len(cores)) for core in cores]
 
 
-def pruned(target: Target, moments: Tensor | None) -> list[Tensor]:
+def pruned(target: Target, moments: Inputs) -> list[Tensor]:
     """The kept rows and columns as the first factor of one Kronecker product."""
     (_, m2), (_, n2) = target.spec.raw_shape
     second = torch.full((1, m2, n2, 1), PRUNED, dtype=torch.float64, device=target.weight.device)
@@ -59,7 +67,7 @@ def pruned(target: Target, moments: Tensor | None) -> list[Tensor]:
     return [target.weight[::m2, ::n2][None, ..., None], second]  # (1, m1, n1, 1), (1, m2, n2, 1)
 
 
-def random(target: Target, moments: Tensor | None) -> list[Tensor]:
+def random(target: Target, moments: Inputs) -> list[Tensor]:
     """Normal cores, drawn from torch's global generator."""
     weight, spec = target.weight, target.spec
     std = weight.square().mean().sqrt().item()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import adapters
+from adapters.factorized import alternating
 from adapters.factorized.alternating import best_core, least_squares
 from adapters.factorized.moments import Moments, cholesky
 from adapters.factorized.whitening import kronecker_factors, times_kronecker
@@ -125,6 +126,21 @@ def test_the_best_core_has_no_gradient(model, x, k):
     dense = torch.einsum("ajkr,rmns,spqb->jmpknq", a, b, c).reshape(OUT, IN)
     (((weight - dense) @ x.T).square().sum() / (weight @ x.T).square().sum()).backward()
     assert cores[k].grad.abs().max() < 1e-8
+
+
+def test_large_cores_are_improved_by_conjugate_gradients(model, x, monkeypatch):
+    weight, moments = model.linear.weight.detach(), x.T @ x
+    sizes = [(1, 2, 2, 3), (3, 3, 3, 2), (2, 2, 4, 1)]
+    cores = [torch.randn(size, dtype=torch.float64) for size in sizes]
+    exact = best_core(cores, 1, weight @ moments, moments)
+    monkeypatch.setattr(alternating, "DIRECT", 0)
+    monkeypatch.setattr(alternating, "STEPS", 200)
+    torch.testing.assert_close(best_core(cores, 1, weight @ moments, moments), exact, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(alternating, "STEPS", 5)
+    errors = []
+    least_squares(weight, cores, moments, errors)
+    assert errors[-1] < 0.5 * errors[0]
+    assert all(after <= before for before, after in itertools.pairwise(errors))
 
 
 def test_singular_moments_get_a_ridge(model):
