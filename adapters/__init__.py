@@ -24,8 +24,8 @@ from adapters.calibration import calibrate_scaling
 from adapters.configuration import AdapterConfig
 from adapters.factorized.configuration import FactorizedConfig
 from adapters.factorized.layers import FactorizedLinear
-from adapters.factorized.moments import Moments, input_moments
-from adapters.factorized.replacement import Factorization, densify, factorize, plan_factorization
+from adapters.factorized.moments import Moments
+from adapters.factorized.replacement import Factorization, densify, factorize, input_moments, plan_factorization
 from adapters.factorized.report import FactorizationReport, WeightReport
 from adapters.freezing import FreezingReport, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments

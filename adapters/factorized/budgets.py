@@ -16,7 +16,7 @@ from torch import Tensor
 from adapters.factorized.configuration import FactorizedConfig
 from adapters.factorized.layers import NetworkSpec
 from adapters.factorized.moments import Moments
-from adapters.factorized.planning import Target
+from adapters.factorized.targets import Target
 from adapters.factorized.whitening import input_roots, times_kronecker
 
 

@@ -26,6 +26,8 @@ from adapters.validation import ConfigurationError, check_keys, check_type, refu
 Rank = int | tuple[int, ...]
 FEED_FORWARD = "feed_forward"
 """The ``target_modules`` that stand for the linears of the feed-forward sublayers."""
+EMBEDDING = "embedding"
+"""The ``target_modules`` that stand for the embedding of the tokens, with the output projection if it is tied."""
 SHARED_BASIS = "shared_basis"
 """The format with a small core for each layer."""
 TRAIN_FIELDS = ("d", "raw_shape", "shape_mode", "rank")
@@ -49,7 +51,8 @@ class FactorizedConfig:
     """Which linears are replaced, and by what.
 
     Args:
-        target_modules: "feed_forward", or names, roles or a regular expression, see ``adapters.base.targets``.
+        target_modules: "feed_forward"; "embedding", see ``adapters.factorized.embedding``; or names, roles or a regular
+            expression, see ``adapters.base.targets``.
         exclude_modules: those of them that stay as they are, likewise.
         layers: block indices, from 0; None for all blocks.
         format: see the head of this file.
@@ -185,6 +188,8 @@ class FactorizedConfig:
         self._set(frozen_cores=tuple(sorted({core % self.cores for core in self.frozen_cores})))
 
     def _check_start(self) -> None:
+        if self.target_modules == EMBEDDING:
+            self._check_embedding()
         for names in self.stack:
             if len({*names}) < 2 or len({*names}) < len(names):
                 rule = "is lists of at least two different names"
@@ -203,6 +208,22 @@ class FactorizedConfig:
             given = f"'pruned' with {self.general_rank} factors in the format {self.format!r}"
             rule = "keeps a part of the rows and columns as the first factor of one Kronecker product"
             self.refuse("start", rule, given, 'use "decomposition"')
+
+    def _check_embedding(self) -> None:
+        unsupported = {
+            "exclude_modules": self.exclude_modules,
+            "layers": self.layers,
+            "stack": self.stack,
+            "scalars": self.scalars,
+        }
+        for key, value in unsupported.items():
+            if value:
+                self.refuse(key, "does not belong to the embedding", as_lists(value), "leave it out")
+        if self.format in (SHARED_BASIS, "searched") or (self.whiten != "none" and self.format != "low_rank"):
+            given = f"{self.format!r} with whiten={self.whiten!r}"
+            self.refuse("format", "of a calibrated embedding is low_rank", given, 'use "low_rank", or whiten "none"')
+        if self.allocation == "error":
+            self.refuse("allocation", "is uniform for the embedding", "'error'", "leave it out")
 
     @property
     def cores(self) -> int:

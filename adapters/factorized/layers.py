@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import t3nsor as t3
+from adapters.base.linear_layers import features
 from adapters.configuration import as_lists
 from adapters.tensor_train.modes import RawShape
 from adapters.validation import from_json
+from t3nsor.contraction import gather_rows
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,17 @@ class NetworkSpec:
     """All that is needed to build the network of one linear without its values.
 
     Args:
-        linear: the class that was replaced.
+        linear: the class that was replaced; an embedding's table is W (out, in) with a row for each token.
         raw_shape: ((m_1..m_d), (n_1..n_d)), out first.
         ranks: (r_0, ..., r_d).
         format: "tensor_train" or "tensor_ring".
         frozen_cores: cores that do not train.
         scalars: whether each index of the first bond has a factor.
-        own_core: the only core that is this linear's own, if it shares the others.
-        owner: the path of the linear that holds the shared cores, which may be this one.
+        own_core: the only core that is this linear's own, if it shares others; None for none.
+        owner: the path of the linear that holds the shared cores, which may be this one; None if none are shared.
     """
 
-    linear: Literal["Linear", "Conv1D"]
+    linear: Literal["Linear", "Conv1D", "Embedding"]
     raw_shape: RawShape
     ranks: tuple[int, ...]
     format: Literal["tensor_train", "tensor_ring"] = "tensor_train"
@@ -57,6 +59,10 @@ class NetworkSpec:
         """The number of parameters in place of those of the weight."""
         cores = sum(r * m * n * s for r, m, n, s in self.core_shapes)
         return cores + (self.ranks[1] if self.scalars else 0)
+
+    def is_borrowed(self, path: str) -> bool:
+        """Whether the linear at ``path`` has no core of its own."""
+        return self.owner not in (None, path) and self.own_core is None
 
     def __str__(self) -> str:
         shape = " ".join(f"{m}x{n}" for m, n in zip(*self.raw_shape, strict=True))
@@ -130,8 +136,9 @@ class FactorizedLinear(t3.TTLinear):
         self.freeze_cores()
 
     def _shared_cores(self) -> list[int]:
-        own = self.spec.own_core
-        return [] if own is None else [k for k in range(len(self.core_shapes)) if k != own]
+        if self.spec.owner is None:
+            return []
+        return [k for k in range(len(self.core_shapes)) if k != self.spec.own_core]
 
     def live_cores(self) -> list[Tensor]:
         """Return the cores, the first one times the scalars."""
@@ -157,6 +164,40 @@ class FactorizedLinear(t3.TTLinear):
             linear.in_features, linear.out_features = self.in_features, self.out_features
         linear.weight, linear.bias = weight, self.bias
         return linear.train(self.training)
+
+
+class FactorizedEmbedding(FactorizedLinear):
+    """An embedding whose table (tokens, features) is a network; rows are looked up in the cores.
+
+    Args:
+        padding_idx: that of the embedding that is replaced, for ``plain``.
+    """
+
+    def __init__(self, spec: NetworkSpec, padding_idx: int | None = None) -> None:
+        super().__init__(spec)
+        self.padding_idx = padding_idx
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return rows, ids (...) -> (..., features)."""
+        return gather_rows(self.live_cores(), ids)
+
+    def plain(self) -> nn.Embedding:
+        """The embedding with the dense table."""
+        table = self.weight.detach().contiguous()
+        embedding = nn.Embedding.from_pretrained(table, freeze=not any_trains(self), padding_idx=self.padding_idx)
+        return embedding.train(self.training)
+
+
+def factorized_like(module: nn.Module, spec: NetworkSpec) -> FactorizedLinear:
+    """The network, without values, that takes the place of a linear or an embedding."""
+    if isinstance(module, nn.Embedding):
+        return FactorizedEmbedding(spec, module.padding_idx).train(module.training)
+    return FactorizedLinear(spec, module.bias).train(module.training)
+
+
+def sizes(module: nn.Module) -> tuple[int, int]:
+    """(in, out) of a linear; of an embedding features and tokens."""
+    return (module.embedding_dim, module.num_embeddings) if isinstance(module, nn.Embedding) else features(module)
 
 
 def _key(k: int) -> str:

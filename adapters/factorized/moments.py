@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.factorized.configuration import as_factorizations
-from adapters.factorized.planning import plan_targets
 from adapters.validation import ConfigurationError
 
 RIDGE = 1e-6
@@ -26,7 +24,10 @@ SINGULAR = 1e-9
 
 @dataclass
 class Moments:
-    """The second moments (in, in) of the inputs of one linear, float64, and the tokens that they are from."""
+    """The second moments (in, in) of the inputs of one linear, float64, and the tokens that they are from.
+
+    The inputs of an embedding are one-hot vectors, so of its moments only the diagonal (tokens,) is held: the counts.
+    """
 
     total: Tensor
     tokens: int = 0
@@ -54,30 +55,20 @@ def _energy(matrix: Tensor, moments: Tensor) -> Tensor:
     return ((matrix @ moments) * matrix).sum()  # (out, in) x (in, in)
 
 
-def input_moments(model: nn.Module, config: Any, batches: Iterable[Any]) -> dict[str, Moments]:
-    """The second moments of the inputs of all linears that factorizations name, by path.
-
-    Args:
-        model: with dense weights.
-        config: as for ``adapters.factorize``.
-        batches: mappings of keyword arguments of the model (labels are dropped), or tensors of token ids.
-
-    Raises:
-        ConfigurationError: a factorization does not fit, there is no batch, an input is not finite, or a linear that is
-            never called.
-    """
-    targets = plan_targets(model, as_factorizations(config))
-    return collect_moments(model, [path for target in targets for path in target.paths], batches)
-
-
 def collect_moments(model: nn.Module, paths: Iterable[str], batches: Iterable[Any]) -> dict[str, Moments]:
-    """The second moments of the inputs of these linears by path; errors as for ``input_moments``."""
+    """The second moments of the inputs of these linears or embeddings by path; errors as for ``input_moments``."""
     moments: dict[str, Moments] = {}
     mask: Tensor | None = None
 
     def add(path: str, x: Tensor) -> None:
-        if mask is not None and mask.shape == x.shape[:-1]:
+        if mask is not None and mask.shape == x.shape[: mask.dim()]:
             x = x[mask.to(x.device).bool()]
+        module = model.get_submodule(path)
+        if isinstance(module, nn.Embedding):
+            counts = torch.bincount(x.reshape(-1), minlength=module.num_embeddings).double()
+            before = moments[path] if path in moments else Moments(torch.zeros_like(counts))
+            moments[path] = Moments(before.total + counts, before.tokens + x.numel())
+            return
         if path not in moments:
             moments[path] = Moments(torch.zeros(x.shape[-1:] * 2, dtype=torch.float64, device=x.device))
         moments[path].add(x.reshape(-1, x.shape[-1]))

@@ -8,94 +8,22 @@ need no inputs are made here, or in ``adapters.factorized.shapes``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adapters.base.kept_base import KeptBase
-from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
+from adapters.base.linear_layers import LINEAR_CLASSES, how_to_fix
 from adapters.base.sites import unique_sites
 from adapters.base.sublayers import Sublayer, find_sublayers
 from adapters.base.targets import candidates, ends_with, matching
-from adapters.factorized.configuration import FEED_FORWARD, SHARED_BASIS, FactorizedConfig
-from adapters.factorized.layers import FactorizedLinear, NetworkSpec
+from adapters.factorized.configuration import EMBEDDING, FEED_FORWARD, SHARED_BASIS, FactorizedConfig
+from adapters.factorized.embedding import embedding_target
+from adapters.factorized.layers import FactorizedLinear, sizes
 from adapters.factorized.shapes import network_spec
+from adapters.factorized.targets import Target
 from adapters.tensor_train.patterns import pattern_value
 from adapters.validation import nearest_name
-
-
-@dataclass(frozen=True)
-class Target:
-    """A linear that is to be replaced, or several, whose rows are stacked.
-
-    Args:
-        paths: in the model; of the first linear, then of those that share its cores.
-        linears: each an ``nn.Linear`` or a ``Conv1D``.
-        config: the factorization that names them.
-        spec: the network that takes the place of the stacked weight.
-    """
-
-    paths: tuple[str, ...]
-    linears: tuple[nn.Module, ...]
-    config: FactorizedConfig
-    spec: NetworkSpec
-
-    @property
-    def name(self) -> str:
-        """The path; of several, what their paths have in common, and their ends."""
-        if len(self.paths) == 1:
-            return self.paths[0]
-        parts = [path.split(".") for path in self.paths]
-        if {len(part) for part in parts} != {len(parts[0])}:
-            return " ".join(self.paths)
-        columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
-        return ".".join(names[0] if len(names) == 1 else f"{{{','.join(names)}}}" for names in columns)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(out, in) of the stacked weight."""
-        return sum(features(linear)[1] for linear in self.linears), features(self.linears[0])[0]
-
-    @property
-    def like(self) -> nn.Parameter:
-        """A weight, for its dtype and device."""
-        return self.linears[0].weight
-
-    @cached_property
-    def weights(self) -> list[Tensor]:
-        """W (out, in) of each linear in float64, detached."""
-        return [as_out_in(linear, linear.weight.detach()).double() for linear in self.linears]
-
-    @property
-    def weight(self) -> Tensor:
-        """The stacked weight (out, in) in float64, detached."""
-        return self.weights[0] if len(self.weights) == 1 else torch.cat(self.weights)
-
-    @property
-    def stacked_core(self) -> int:
-        """The core whose rows are stacked: the first one that has any."""
-        return next((k for k, rows in enumerate(self.spec.raw_shape[0]) if rows > 1), 0)
-
-    def specs(self) -> list[NetworkSpec]:
-        """The network of each linear."""
-        if len(self.linears) == 1:
-            return [self.spec]
-        rows, columns = self.spec.raw_shape
-        k, whole = self.stacked_core, self.size[0]
-        shares = [rows[k] * features(linear)[1] // whole for linear in self.linears]
-        shapes = [((*rows[:k], share, *rows[k + 1 :]), columns) for share in shares]
-        return [replace(self.spec, raw_shape=shape, own_core=k, owner=self.paths[0]) for shape in shapes]
-
-    def split(self, cores: list[Tensor]) -> list[list[Tensor]]:
-        """The cores of each linear, given those of the stacked weight."""
-        if len(self.linears) == 1:
-            return [cores]
-        k = self.stacked_core
-        own = cores[k].split([spec.raw_shape[0][k] for spec in self.specs()], dim=1)  # (r, m, n, s) by rows
-        return [[*cores[:k], core.contiguous(), *cores[k + 1 :]] for core in own]
 
 
 def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[Target]:
@@ -109,20 +37,31 @@ def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[
     targets: list[Target] = []
     named: set[str] = set()
     for config in configs:
-        chosen = _chosen(config, sublayers)
-        linears = {path: _checked(model, config, path) for path in sorted(chosen, key=order.__getitem__)}
-        _check_patterns(config, linears)
-        for path in linears:
+        found = (
+            [embedding_target(model, config)]
+            if config.target_modules == EMBEDDING
+            else _linears(model, config, sublayers)
+        )
+        for path in (path for target in found for path in target.paths):
             if path in named:
-                rule = "names linears that no other factorization names"
+                rule = "names weights that no other factorization names"
                 config.refuse("target_modules", rule, f"{path}, which two of them name", "leave it out of one")
-        named |= linears.keys()
-        for paths in shared_bases(config, linears) if config.format == SHARED_BASIS else stacks(config, linears):
-            members = tuple(linears[path] for path in paths)
-            transposed = _is_output(members[0], chosen[paths[0]], linears.values())
-            spec = network_spec(config, paths[0], members, transposed)
-            targets.append(Target(paths, members, config, spec))
+            named.add(path)
+        targets += found
     return sorted(targets, key=lambda target: order[target.paths[0]])
+
+
+def _linears(model: nn.Module, config: FactorizedConfig, sublayers: list[Sublayer]) -> list[Target]:
+    """The linears that one factorization names."""
+    chosen = _chosen(config, sublayers)
+    linears = {path: _checked(model, config, path) for path, _ in model.named_modules() if path in chosen}
+    _check_patterns(config, linears)
+    targets = []
+    for paths in shared_bases(config, linears) if config.format == SHARED_BASIS else stacks(config, linears):
+        members = tuple(linears[path] for path in paths)
+        transposed = _is_output(members[0], chosen[paths[0]], linears.values())
+        targets.append(Target(paths, members, config, network_spec(config, paths[0], members, transposed)))
+    return targets
 
 
 def stacks(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tuple[str, ...]]:
@@ -156,18 +95,18 @@ def shared_bases(config: FactorizedConfig, linears: dict[str, nn.Module]) -> lis
             rule = "names linears in numbered layers"
             config.refuse("target_modules", rule, f"{path} with {config.format!r}", "leave it out")
         linear = linears[path]
-        kinds.setdefault((stack, *kind, features(linear), type(linear), linear.weight.dtype), []).append(path)
+        kinds.setdefault((stack, *kind, sizes(linear), type(linear), linear.weight.dtype), []).append(path)
     size = config.layers_per_basis or len(linears)
     return [tuple(paths[k : k + size]) for paths in kinds.values() for k in range(0, len(paths), size)]
 
 
 def _check_stack(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
     """Check that weights can be stacked: equal inputs, dtype and class, and equal outputs unless these are one core."""
-    sizes = {path: features(linear)[::-1] for path, linear in linears.items()}
-    same_rows = len(set(sizes.values())) == 1 or config.format == "low_rank"
-    kinds = {(features(linear)[0], type(linear), linear.weight.dtype) for linear in linears.values()}
+    shapes = {path: sizes(linear)[::-1] for path, linear in linears.items()}
+    same_rows = len(set(shapes.values())) == 1 or config.format == "low_rank"
+    kinds = {(sizes(linear)[0], type(linear), linear.weight.dtype) for linear in linears.values()}
     if len(kinds) > 1 or not same_rows:
-        given = ", ".join(f"{size} at {path}" for path, size in sizes.items())
+        given = ", ".join(f"{size} at {path}" for path, size in shapes.items())
         rule = "names linears of one class, dtype and size (out, in); in low_rank the outputs may differ"
         config.refuse("stack", rule, given, "stack others")
 
@@ -246,6 +185,6 @@ class _Single:
 
 def _is_output(linear: nn.Module, role: str, linears: Any) -> bool:
     """Whether a shape given for all is meant transposed here: for the output matrix among linears of both sizes."""
-    in_features, out_features = features(linear)
-    has_both = any(features(other) == (out_features, in_features) for other in linears) and in_features != out_features
+    in_features, out_features = sizes(linear)
+    has_both = any(sizes(other) == (out_features, in_features) for other in linears) and in_features != out_features
     return has_both and (role == "out" if role else out_features < in_features)

@@ -15,7 +15,8 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from adapters.factorized.layers import FactorizedLinear, NetworkSpec, factorized_modules
+from adapters.factorized.embedding import retie
+from adapters.factorized.layers import FactorizedLinear, NetworkSpec, factorized_like, factorized_modules
 from adapters.validation import ConfigurationError
 
 METHOD = "factorized"
@@ -39,10 +40,13 @@ class FactorizedLoader(HfQuantizer):
         paths = {path for path, _ in model.named_modules()}
         made: dict[str, FactorizedLinear] = {}
         for path, values in self.quantization_config.modules.items():
+            spec = NetworkSpec.from_dict(values)
+            if spec.is_borrowed(path) and path not in paths:
+                continue  # a model without the output projection that is tied to the embedding
             place = _path_here(path, paths, model.base_model_prefix)
             linear = model.get_submodule(place)
-            made[place] = FactorizedLinear(NetworkSpec.from_dict(values), linear.bias).to(linear.weight.dtype)
-            model.set_submodule(place, made[place].train(linear.training))
+            made[place] = factorized_like(linear, spec).to(linear.weight.dtype)
+            model.set_submodule(place, made[place])
             parent = model.get_submodule(place.rpartition(".")[0])
             if not [*parent.parameters(recurse=False)]:
                 parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
@@ -75,6 +79,7 @@ def refresh_configuration(model: nn.Module) -> None:
     """Let the configuration of a model of transformers name its factorized weights, or none if it has none."""
     if not isinstance(model, PreTrainedModel):
         return
+    retie(model)
     modules = {path: module.spec.to_dict() for path, module in factorized_modules(model).items()}
     if modules:
         model.config.quantization_config = FactorizedWeights(modules)

@@ -9,6 +9,7 @@
 Nothing in the model changes before the last of these.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from adapters.compiled import uncompiled
 from adapters.factorized.budgets import spend_budgets
 from adapters.factorized.configuration import as_factorizations
-from adapters.factorized.layers import FactorizedLinear, factorized_modules
+from adapters.factorized.layers import FactorizedLinear, factorized_like, factorized_modules
 from adapters.factorized.moments import Moments, check_moments, collect_moments, is_moments
-from adapters.factorized.planning import Target, plan_targets
+from adapters.factorized.planning import plan_targets
 from adapters.factorized.pretrained import check_not_quantised, refresh_configuration
 from adapters.factorized.report import FactorizationReport, report_of
 from adapters.factorized.search import searched
 from adapters.factorized.starts import start_cores
+from adapters.factorized.targets import Target
 from adapters.validation import ConfigurationError
 
 
@@ -59,11 +61,11 @@ class Factorization:
             modules: list[FactorizedLinear] = []
             parts = zip(target.paths, target.linears, target.specs(), target.split(cores), strict=True)
             for path, linear, spec, own in parts:
-                module = FactorizedLinear(spec, linear.bias)
+                module = factorized_like(linear, spec)
                 modules.append(module)
                 module.share_cores(modules[0])
                 module.set_network(own, requires_grad=linear.weight.requires_grad)
-                model.set_submodule(path, module.train(linear.training))
+                model.set_submodule(path, module)
         refresh_configuration(model)
         return self.model
 
@@ -85,12 +87,12 @@ def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -
 
 def _started(target: Target, moments: dict[str, Moments]) -> tuple[Target, list[Tensor]]:
     """The target, of the format "searched" with the network that was found, and its initial cores."""
-    of_inputs = [moments[path] for path in target.paths] if moments else []
+    of_inputs = target.inputs(moments)
     if target.config.format == "searched" and of_inputs:
         target, cores = searched(target, of_inputs[0])
         return target, [core.to(target.like.dtype).contiguous() for core in cores]
-    weighs = target.config.whiten != "none" and of_inputs
-    return target, start_cores(target, [found.mean for found in of_inputs] if weighs else None)
+    weighs = target.config.whiten != "none" and moments
+    return target, start_cores(target, [moments[path].mean for path in target.paths] if weighs else None)
 
 
 def _check_same_input(target: Target, moments: dict[str, Moments]) -> None:
@@ -115,6 +117,23 @@ def factorize(model: nn.Module, config: Any, calibration: Any = None) -> nn.Modu
         ConfigurationError: a factorization does not fit the model or its calibration. The model is as it was.
     """
     return plan_factorization(model, config, calibration).apply()
+
+
+def input_moments(model: nn.Module, config: Any, batches: Iterable[Any]) -> dict[str, Moments]:
+    """The second moments of the inputs of all linears that factorizations name, by path.
+
+    Args:
+        model: with dense weights.
+        config: as for ``adapters.factorize``.
+        batches: mappings of keyword arguments of the model (labels are dropped), or tensors of token ids.
+
+    Raises:
+        ConfigurationError: a factorization does not fit, there is no batch, an input is not finite, or a linear that is
+            never called.
+    """
+    inner = uncompiled(model)
+    targets = plan_targets(inner, as_factorizations(config))
+    return collect_moments(inner, [path for target in targets for path in target.paths], batches)
 
 
 def moments_of(model: nn.Module, paths: list[str], calibration: Any) -> dict[str, Moments]:
@@ -143,7 +162,7 @@ def densify(model: nn.Module) -> nn.Module:
             f"A model to densify has factorized weights; got a {type(model).__name__} without any: call "
             "adapters.factorize first."
         )
-    for path, module in modules.items():
-        model.set_submodule(path, module.plain())
+    for path, plain in {path: module.plain() for path, module in modules.items()}.items():
+        model.set_submodule(path, plain)
     refresh_configuration(model)
     return given

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from adapters.base.heads import output_projection
 from adapters.factorized.layers import NetworkSpec
 from adapters.factorized.moments import Moments, output_error
-from adapters.factorized.planning import Target
 from adapters.factorized.starts import dense
+from adapters.factorized.targets import Target
 from adapters.factorized.whitening import whitened_cores
 from adapters.tables import render_table
 from t3nsor.even_decomposition import even_cores
@@ -93,7 +93,7 @@ def report_of(
     """
     weights = []
     for target, cores in started:
-        seen, unseen = ([found[path] for path in target.paths if found] for found in (calibration, held_out))
+        seen, unseen = (target.inputs(found) for found in (calibration, held_out))
         weights.append(_of_weight(target, cores, seen, unseen))
     saved = sum(weight.dense_parameters - weight.parameters for weight in weights)
     totals = {name: (count, count - saved) for name, count in parameter_totals(model).items()}
@@ -157,8 +157,7 @@ def parameter_totals(model: nn.Module) -> dict[str, int]:
     else:
         positions.clear()
     if path := output_projection(model):
-        weight = model.get_submodule(path).weight
-        embeddings[id(weight)] = weight
+        embeddings |= {id(p): p for p in model.get_submodule(path).parameters() if p.dim() > 1}
     counts = [sum(weight.numel() for weight in found.values()) for found in (positions, embeddings)]
     names = ("all", "without positions", "without embeddings and positions")
     return dict(zip(names, (total, total - counts[0], total - counts[1]), strict=True))

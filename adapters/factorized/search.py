@@ -14,8 +14,8 @@ from torch import Tensor
 
 from adapters.factorized.layers import NetworkSpec, rank_within
 from adapters.factorized.moments import Moments, output_error
-from adapters.factorized.planning import Target
 from adapters.factorized.starts import dense
+from adapters.factorized.targets import Target
 from adapters.factorized.whitening import whitened_cores
 from adapters.tensor_train.modes import RawShape
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from torch import nn
 
 import t3nsor as t3
-from adapters.base.linear_layers import features
 from adapters.factorized.configuration import SHARED_BASIS, FactorizedConfig
-from adapters.factorized.layers import NetworkSpec, rank_within
+from adapters.factorized.layers import NetworkSpec, rank_within, sizes
 from adapters.tensor_train.layer_shape import check_factors
 from adapters.tensor_train.modes import RawShape
 from adapters.tensor_train.patterns import pattern_value
@@ -28,9 +27,9 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
     Raises:
         ConfigurationError: the shape or the rank does not fit.
     """
-    in_features, out_features = features(linears[0])
+    in_features, out_features = sizes(linears[0])
     format = config.format if config.format in t3.FORMATS else "tensor_train"
-    rows = sum(features(linear)[1] for linear in linears)
+    rows = sum(sizes(linear)[1] for linear in linears)
     if config.format == SHARED_BASIS:
         raw_shape = ((1, len(linears), out_features), (in_features, 1, 1))
     else:
@@ -51,7 +50,7 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
 
 def _shape_of_one(config: FactorizedConfig, path: str, linear: nn.Module, transposed: bool) -> RawShape:
     """The factors of one weight, not stacked; low rank where a search begins."""
-    in_features, out_features = features(linear)
+    in_features, out_features = sizes(linear)
     if config.format == "kronecker":
         return _kronecker_shape(config, path, out_features, in_features, transposed)
     if config.format in t3.FORMATS:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 import t3nsor as t3
-from adapters.factorized.configuration import SHARED_BASIS
+from adapters.factorized.configuration import EMBEDDING, SHARED_BASIS
+from adapters.factorized.embedding import weighed_table
 from adapters.factorized.layers import NetworkSpec
-from adapters.factorized.planning import Target
 from adapters.factorized.shared_basis import improved_basis
+from adapters.factorized.targets import Target
 from adapters.factorized.whitening import whitened_cores
 from adapters.validation import ConfigurationError
 from t3nsor.even_decomposition import even_cores
@@ -27,6 +28,7 @@ PRUNED = 0.1
 
 
 Inputs = list[Tensor] | None
+"""Second moments of each input, or none."""
 
 
 def start_cores(target: Target, moments: Inputs = None) -> list[Tensor]:
@@ -44,6 +46,8 @@ def start_cores(target: Target, moments: Inputs = None) -> list[Tensor]:
 
 def decomposed(target: Target, moments: Inputs) -> list[Tensor]:
     """The decomposition, weighed by the inputs if there are moments."""
+    if moments is not None and target.config.target_modules == EMBEDDING:
+        return weighed_table(target.weight, target.spec, *moments)
     if moments is not None:
         cores = whitened_cores(target.weight, target.spec, sum(moments) / len(moments), target.config.whiten)
         if target.config.format == SHARED_BASIS and target.config.whiten == "full":

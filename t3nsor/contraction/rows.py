@@ -27,8 +27,11 @@ def gather_rows(cores: Sequence[Tensor], indices: Tensor) -> Tensor:
             M1, N1, M2, N2, R = sizes.split(bond)
             left, right = halves(cores, bond)
             first = F.embedding(flat // M2, left.reshape(M1, N1 * R))  # (b) into (M1, N1 R) -> (b, N1 R)
-            second = F.embedding(flat % M2, right.transpose(0, 1).reshape(M2, R * N2))  # (b) into (M2, R N2)
-            rows = first.reshape(-1, N1, R) @ second.reshape(-1, R, N2)  # (b, N1, R) x (b, R, N2) -> (b, N1, N2)
+            if M2 == 1:  # the same for all rows
+                rows = first.reshape(-1, R) @ right.reshape(R, N2)  # (b N1, R) x (R, N2)
+            else:
+                second = F.embedding(flat % M2, right.transpose(0, 1).reshape(M2, R * N2))  # (b) into (M2, R N2)
+                rows = first.reshape(-1, N1, R) @ second.reshape(-1, R, N2)  # (b, N1, R) x (b, R, N2) -> (b, N1, N2)
     return rows.reshape(*indices.shape, sizes.shape[1])
 
 
@@ -37,5 +40,5 @@ def table_bond(sizes: Sizes, count: int) -> int | None:
     written = []
     for bond in range(1, len(sizes.rows)):
         M1, N1, M2, N2, R = sizes.split(bond)
-        written.append(R * (M1 * N1 + M2 * N2) + count * R * (N1 + N2))
+        written.append(R * (M1 * N1 + M2 * N2) + count * R * (N1 + (N2 if M2 > 1 else 0)))
     return written.index(min(written)) + 1 if written else None

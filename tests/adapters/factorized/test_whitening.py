@@ -10,7 +10,7 @@ import torch
 import adapters
 from adapters.factorized import alternating
 from adapters.factorized.alternating import best_core, least_squares
-from adapters.factorized.moments import Moments, cholesky
+from adapters.factorized.moments import cholesky
 from adapters.factorized.whitening import kronecker_factors, times_kronecker
 from tests.adapters.models import batch_for, tiny
 
@@ -211,7 +211,7 @@ REFUSALS = {
     "no ids": (lambda m: m, ["text"], ["str", "tensors of ids"]),
     "an infinity": (with_infinity, [batch_for("gpt2")], ["h.1.mlp.c_fc", "NaN or an infinity"]),
     "never called": (without_inputs, [batch_for("gpt2")], ["h.1.mlp.c_fc", "none that reaches"]),
-    "moments of others": (lambda m: m, {"a": Moments(torch.eye(2), 1)}, ["h.0.mlp.c_fc", "none that reaches"]),
+    "moments of others": (lambda m: m, {"a": adapters.Moments(torch.eye(2), 1)}, ["h.0.mlp.c_fc", "none that reaches"]),
 }
 
 
