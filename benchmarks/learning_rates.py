@@ -38,7 +38,7 @@ RESULTS = Path("docs/results/real_models/learning_rates.jsonl")
 RANKS = (2, 16)
 BATCH, LENGTH, HELD_OUT, SEED = 32, 128, 0.1, 0
 RATES = {
-    "one": (5e-4, 2e-3, 8e-3, 3.2e-2, 1.28e-1),  # the best ones are far apart
+    "one": (1e-3, 4e-3, 1.6e-2, 6.4e-2, 2.56e-1),  # the best ones are far apart
     "auto": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
 }
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

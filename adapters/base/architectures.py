@@ -19,6 +19,15 @@ def attention(kind: str, module: str, norms: tuple[str, ...], **paths: str) -> S
     return SublayerLayout(kind, tuple((role, f"{module}.{path}") for role, path in paths.items()), norms)
 
 
+def bert_attention(kind: str, module: str, **paths: str) -> SublayerLayout:
+    """An attention sublayer of BERT, whose q, k and v are in another module than o and the norm."""
+    return SublayerLayout(
+        kind,
+        (*((role, f"{module}.self.{path}") for role, path in paths.items()), ("o", f"{module}.output.dense")),
+        (f"{module}.output.LayerNorm",),
+    )
+
+
 def feed_forward(norms: tuple[str, ...], *linears: tuple[str, str], optional: tuple[str, ...] = ()) -> SublayerLayout:
     """A feed-forward sublayer, given role and path of its linears."""
     return SublayerLayout("feed_forward", linears, norms, optional)
@@ -86,19 +95,13 @@ BERT = Architecture(
     stacks=ENCODER_ONLY,
     blocks="layer",
     layouts=(
-        SublayerLayout(
-            "self_attention",
-            (
-                *((role, f"attention.self.{name}") for role, name in (("q", "query"), ("k", "key"), ("v", "value"))),
-                ("o", "attention.output.dense"),
-            ),
-            ("attention.output.LayerNorm",),
-        ),
+        bert_attention("self_attention", "attention", q="query", k="key", v="value"),
+        bert_attention("cross_attention", "crossattention", q="query", k="key", v="value"),
         BERT_FEED_FORWARD,
     ),
     final_norm="",
     embedding_norm="embeddings.LayerNorm",
-    config_keys=SIZES,
+    config_keys=(*SIZES, "embedding_size", "is_decoder", "add_cross_attention"),
 )
 DEBERTA = Architecture(
     name="DeBERTa-v2 and v3",
@@ -106,16 +109,7 @@ DEBERTA = Architecture(
     stacks=ENCODER_ONLY,
     blocks="layer",
     layouts=(
-        SublayerLayout(
-            "self_attention",
-            (
-                ("q", "attention.self.query_proj"),
-                ("k", "attention.self.key_proj"),
-                ("v", "attention.self.value_proj"),
-                ("o", "attention.output.dense"),
-            ),
-            ("attention.output.LayerNorm",),
-        ),
+        bert_attention("self_attention", "attention", q="query_proj", k="key_proj", v="value_proj"),
         BERT_FEED_FORWARD,
     ),
     final_norm="",

@@ -57,7 +57,8 @@ class Architecture:
     Args:
         name: as it appears in messages.
         model_types: values of ``config.model_type``.
-        stacks: "encoder" or "decoder" by the name of the stack's module, or of ``ANY_NAME`` if the name does not tell.
+        stacks: "encoder" or "decoder" by the name of the stack's module, or of ``ANY_NAME`` if the name does not tell;
+            a BERT with ``config.is_decoder`` is a decoder under any name.
         blocks: name of the list of blocks in a stack.
         sublayers: name of the list of sublayers in a block; None where a block holds their modules itself.
         layouts: one for each kind of sublayer; only a decoder over an encoder has cross-attention.
@@ -78,8 +79,10 @@ class Architecture:
     sublayers: str | None = None
     supports_prompts: bool = False
 
-    def stack_name(self, path: str) -> str | None:
+    def stack_name(self, path: str, module: nn.Module) -> str | None:
         """ "encoder" or "decoder" for the module at ``path``; None if its name does not fit."""
+        if ANY_NAME in self.stacks and getattr(getattr(module, "config", None), "is_decoder", False):
+            return "decoder"
         return self.stacks.get(path.rpartition(".")[2], self.stacks.get(ANY_NAME))
 
     def found_stacks(self, model: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -91,7 +94,7 @@ class Architecture:
         found = []
         for path, module in model.named_modules():
             blocks = getattr(module, self.blocks, None)
-            if self.stack_name(path) is None or not isinstance(blocks, nn.ModuleList) or not len(blocks):
+            if self.stack_name(path, module) is None or not isinstance(blocks, nn.ModuleList) or not len(blocks):
                 continue
             fits = [self._is_block(block) for block in blocks]
             if all(fits):

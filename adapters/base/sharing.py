@@ -132,7 +132,7 @@ def _key(name: str, task: str, place: Place, inner_path: str, slot: Any, scopes:
     if "tasks" not in scopes:
         parts.append(task)
     if "layers" not in scopes:
-        parts.append(f"{place.sublayer.stack}-{place.sublayer.layer}")
+        parts.append(f"{place.sublayer.tower or place.sublayer.stack}-{place.sublayer.layer}")
     if "sublayers" not in scopes:
         parts.append(place.sublayer.kind)
     if "projections" not in scopes:

@@ -13,7 +13,7 @@ linear is an "other" one: it can be named, but nothing is known of its role.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -44,6 +44,7 @@ class Sublayer:
         roles: the role of each linear by name, see ``adapters.base.layout``.
         output: path of the linear whose result is added to the hidden states; "" if there is none.
         prompt_stack: path of its stack, at the end of one whose input prompts can lengthen; "" elsewhere.
+        tower: the path of its stack without dots, if another stack of the model has the same name; "" elsewhere.
     """
 
     stack: str
@@ -54,6 +55,7 @@ class Sublayer:
     roles: dict[str, str] = field(default_factory=dict)
     output: str = ""
     prompt_stack: str = ""
+    tower: str = ""
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
@@ -67,8 +69,10 @@ def find_sublayers(model: nn.Module) -> list[Sublayer]:
 def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[Sublayer]:
     paths = {path for path, _ in model.named_modules()}
     stacks = architecture.found_stacks(model)
+    names = {path: architecture.stack_name(path, stack) for path, stack in stacks}
     for position, (stack_path, stack) in enumerate(stacks, 1):
-        name, above = architecture.stack_name(stack_path), stack_path.rpartition(".")[0]
+        name, above = names[stack_path], stack_path.rpartition(".")[0]
+        tower = stack_path.replace(".", "-") if [*names.values()].count(name) > 1 else ""
         norm = architecture.embedding_norm
         candidates = [_joined(holder, norm) for holder in dict.fromkeys((stack_path, above)) if norm]
         if found := [path for path in candidates if path in paths][:1]:
@@ -76,7 +80,7 @@ def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[S
         for index, block in enumerate(getattr(stack, architecture.blocks)):
             block_path = _joined(stack_path, architecture.blocks, str(index))
             for inner, layout in architecture.held(block):
-                yield _sublayer(name, index, layout, _joined(block_path, inner), paths)
+                yield replace(_sublayer(name, index, layout, _joined(block_path, inner), paths), tower=tower)
         norms = (_joined(stack_path, architecture.final_norm),) if architecture.final_norm else ()
         head = {LM_HEAD: path} if position == len(stacks) and (path := output_projection(model)) else {}
         prompts = stack_path if architecture.supports_prompts else ""

@@ -9,7 +9,7 @@ The rules for paths are PEFT's.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from adapters.base.layout import ROLES
@@ -75,20 +75,50 @@ def matching(config: Any, key: str, targets: Targets, linears: list[tuple[Sublay
         return found
     found = set()
     for target in targets:
-        named = {path for path in paths if f".{path}".endswith(f".{target}")}
-        named |= {sublayer.linears[name] for sublayer, name in linears if sublayer.roles.get(name) == target}
+        named = named_by(target, linears)
         if not named:
             rule = f"names linears of the sublayers {', '.join(config.sublayers)}"
-            config.refuse(key, rule, repr(target), _nearest(target, linears))
+            config.refuse(key, rule, repr(target), nearest_target(target, linears))
         found |= named
     return found
+
+
+def named_by(target: str, linears: list[tuple[Sublayer, str]]) -> set[str]:
+    """The paths of the linears with this end of a path, or of this role."""
+    return {
+        sublayer.linears[name]
+        for sublayer, name in linears
+        if ends_with(sublayer.linears[name], target) or sublayer.roles.get(name) == target
+    }
+
+
+def ends_with(path: str, end: str) -> bool:
+    """Whether a path is, or after a dot ends with, ``end``."""
+    return f".{path}".endswith(f".{end}")
+
+
+def names_of(paths: Collection[str], named: Callable[[str], set[str]]) -> list[str] | str:
+    """``target_modules`` that name these paths and no others: the shortest ends that do, else a regular expression.
+
+    Args:
+        paths: of the linears to be named.
+        named: gives the paths that an end names, see ``named_by``.
+    """
+    ends = []
+    for path in sorted(paths):
+        parts = path.split(".")
+        end = next((e for k in range(1, len(parts) + 1) if named(e := ".".join(parts[-k:])) <= set(paths)), None)
+        if end is None:  # the whole path is the end of another one too
+            return "|".join(map(re.escape, sorted(paths)))
+        ends.append(end)
+    return sorted(set(ends))
 
 
 def roles_as_paths(targets: Collection[str], sublayers: list[Sublayer], paths: Collection[str]) -> list[str]:
     """``targets`` with each role replaced by the paths of its linears, if no path ends with that name."""
     replaced: list[str] = []
     for target in targets:
-        if target in ROLES and not any(f".{path}".endswith(f".{target}") for path in paths):
+        if target in ROLES and not any(ends_with(path, target) for path in paths):
             of_role = [s.linears[name] for s in sublayers for name, role in s.roles.items() if role == target]
             replaced += of_role or [target]
         else:
@@ -96,7 +126,7 @@ def roles_as_paths(targets: Collection[str], sublayers: list[Sublayer], paths: C
     return replaced
 
 
-def _nearest(target: str, linears: list[tuple[Sublayer, str]]) -> str:
+def nearest_target(target: str, linears: list[tuple[Sublayer, str]]) -> str:
     """The nearest name; for a role, what the model has instead, such as one linear for q, k and v."""
     roles = {role: sublayer.linears[name] for sublayer, name in linears for role in [sublayer.roles.get(name)] if role}
     fused = next((role for role in ("qkv", "gate_in") if role in roles and target in (*role, *role.split("_"))), None)

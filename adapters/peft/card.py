@@ -8,6 +8,8 @@ from adapters.saved.files import replace_file
 from adapters.saved.folder import WEIGHTS_NAME, parameter_count
 from adapters.saved.model_card import CARD_NAME, TUNER_END, TUNER_HEADING, TUNER_SECTION
 
+DELTA = "tt_lora_delta."
+"""Part of the names of all tensors of deltas."""
 PEFT_FIELDS = {
     "task_type",
     "peft_type",
@@ -42,11 +44,14 @@ def _section(directory: Path, config: Any) -> str:
     values = {field.name: getattr(config, field.name) for field in fields(config) if _is_listed(config, field)}
     values |= {"target_modules": config.target_modules}
     values.pop("rank", None)
+    of_deltas = parameter_count(directory, DELTA)
+    whole = parameter_count(directory) - of_deltas
     lines = [
         TUNER_HEADING,
         "",
-        f"{parameter_count(directory):,} parameters in tensor networks beside frozen linears, by the method TT_LORA of",
+        f"{of_deltas:,} parameters in tensor networks beside frozen linears, by the method TT_LORA of",
         "the Python package `adapters.peft`, which has to be imported before PEFT can load them.",
+        *([f"{whole:,} more in whole modules (modules_to_save)."] if whole else []),
         "",
         f"- rank: `{config.rank}`",
         *(f"- {key}: `{sorted(value) if isinstance(value, set) else value}`" for key, value in values.items()),

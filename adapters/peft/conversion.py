@@ -3,8 +3,9 @@
     native    encoder.block.0...wi.beside.tt_lora.tasks.all_tasks.linear.cores.0           shared_parameters.<key>
     PEFT      base_model.model.encoder.block.0...wi.tt_lora_delta.linear.cores.0           shared_by_deltas...<key>
 
-Both are attached to one T5 on the meta device, without memory. The two names of a tensor are those of the Parameters at
-the same place in the same delta, so that every format is supported and shared cores stay shared.
+Both are attached to one base on the meta device, without memory. The two names of a tensor are those of the Parameters
+at the same place in the same delta, so that every format is supported and shared cores stay shared. A head that trains,
+the kind head here, is in ``modules_to_save`` there; its tensors have the names of the base, and PEFT's prefix there.
 """
 
 import os
@@ -13,28 +14,30 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, TaskType, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from adapters.base.adapted_linear import AdaptedMap
 from adapters.base.controller import ALL_TASKS
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.kinds.whole_model import HeadConfig
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.folders import base_architecture, read_tuner
+from adapters.peft.folders import base_architecture, read_tuner, task_type
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
-from adapters.peft.placement import placement, target_modules
+from adapters.peft.placement import check_whole_head, head_modules, native_targets, peft_targets, whole_modules
 from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint, save
-from adapters.saved.folder import CheckpointError, create_folder
+from adapters.saved.folder import PEFT_PREFIX, CheckpointError, create_folder
+from adapters.saved.labels import set_labels
 from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
 from t3nsor.module import TTModule
 
 NAME = "default"
-PLACEMENT = ("target_modules", "exclude_modules", "sublayers", "stacks", "layers", "share_across")
-"""Fields of tt_lora that PEFT describes in another way: where deltas are, and across what they share cores."""
+ELSEWHERE = ("kind", "target_modules", "exclude_modules", "sublayers", "stacks", "layers", "share_across")
+"""Keys of tt_lora that are written anew: where deltas are, and across what they share cores."""
 COMMON = {field.name for field in fields(TensorTrainLoRAConfig)} & {field.name for field in fields(TensorTrainConfig)}
 
 
@@ -42,7 +45,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
     """Convert a folder of ``adapters.save`` to one that PEFT loads.
 
     Args:
-        directory: one adapter of the kind tt_lora, for all tasks.
+        directory: one adapter of the kind tt_lora, for all tasks, and the kind head if the head has been trained.
         destination: a new or empty folder.
         base: path or name of the base model, needed by classes of PEFT that load the base too.
 
@@ -51,36 +54,42 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
     """
     directory = Path(directory)
     checkpoint = read_checkpoint(directory)
-    config = _only_tt_lora(checkpoint.adapters, directory)
+    config, has_head = _tt_lora_and_head(checkpoint.adapters, directory)
+    native, plain, adapted = (base_without_weights(checkpoint.architecture, directory) for _ in range(3))
     try:
-        native = attach(base_without_weights(checkpoint.architecture, directory), config)
+        attach(native, [config for _, config in checkpoint.adapters])
     except (TypeError, ValueError) as error:
         raise _does_not_fit(directory, "its own architecture", "save it again", error) from None
     shapes = {name: tensor.shape for name, tensor in adapter_state_dict(native).items()}
     check_tensors(shapes, checkpoint.tensors, str(directory))
-    values = {name: value for name, value in config.to_dict().items() if name not in ("kind", *PLACEMENT)}
+    values = {name: value for name, value in config.to_dict().items() if name not in ELSEWHERE}
     try:
         described = TensorTrainConfig(
             **values,
             share_across=_share_across(config, directory),
-            target_modules=target_modules(native, {path for path, _ in _native_deltas(native)}),
-            task_type=TaskType.SEQ_2_SEQ_LM,
+            target_modules=peft_targets(plain, {path for path, _ in _native_deltas(native)}),
+            modules_to_save=head_modules(plain, directory) if has_head else None,
+            task_type=task_type(plain, has_head),
         )
+        model = get_peft_model(adapted, described)
     except ConfigurationError as error:
         raise CheckpointError(
             f"A converted adapter must be a valid TensorTrainConfig; got {directory}, which is not "
             f"({str(error).rstrip('.')}): train another adapter for PEFT."
         ) from None
-    model = get_peft_model(base_without_weights(checkpoint.architecture, directory), described)
-    names = {theirs: checkpoint.tensors[ours] for ours, theirs in _names(native, model)}
-    _assign(model, {_name_in_model(name): tensor for name, tensor in names.items()})
-    described.base_model_name_or_path = base
+    whole = whole_modules(model, NAME)
+    if has_head:
+        check_whole_head(plain, whole, directory)
+    _assign(model, {_name_in_model(theirs, whole): checkpoint.tensors[ours] for ours, theirs in _names(native, model)})
+    used = model.peft_config[NAME]
+    used.base_model_name_or_path = base
+    used.modules_to_save = sorted(set(used.modules_to_save or ())) or None  # PEFT adds the names of heads
     model.get_base_model().config._name_or_path = base or ""  # read by PEFT's model card
     create_folder(Path(destination), lambda folder: model.save_pretrained(folder, save_embedding_layers=False))
 
 
 def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: str | None = None) -> None:
-    """Convert a folder of our PEFT tuner, trained on a T5, to one that ``adapters.load`` reads.
+    """Convert a folder of our PEFT tuner to one that ``adapters.load`` reads.
 
     Args:
         directory: one adapter, saved by ``save_pretrained``.
@@ -88,34 +97,35 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
         base: path or name of the base model, by default the one named in the folder.
 
     Raises:
-        CheckpointError: ``adapters.load`` does not support the adapter, the base is not a T5 or cannot be found, or a
-            folder is not valid. Nothing is written.
+        CheckpointError: ``adapters.load`` does not support the adapter, the base cannot be found or is not a model of
+            transformers, or a folder is not valid. Nothing is written.
     """
     directory = Path(directory)
     described, tensors = read_tuner(directory)
-    if described.modules_to_save:
-        raise CheckpointError(
-            f"Only deltas are converted; got modules_to_save={described.modules_to_save} in "
-            f"{directory}: load it with PEFT, call merge_and_unload of the PeftModel and save the plain model."
-        )
     base = base or described.base_model_name_or_path
-    architecture = base_architecture(base, directory)
+    architecture, labels = base_architecture(base, described, tensors, directory)
     described.base_model_name_or_path = None
+    plain, adapted, native = (base_without_weights(architecture, directory) for _ in range(3))
     try:
-        model = get_peft_model(base_without_weights(architecture, directory), described)
+        model = get_peft_model(adapted, described)
     except (TypeError, ValueError) as error:
         raise _does_not_fit(directory, repr(base), "use the base model it was trained on", error) from None
+    whole = whole_modules(model, NAME)
+    if whole:
+        check_whole_head(plain, whole, directory)
     values = {name: getattr(described, name) for name in COMMON - {"target_modules", "exclude_modules"}}
-    places = placement(model, {path for path, _ in _peft_deltas(model)}, directory)
+    targets = native_targets(plain, {path for path, _ in _peft_deltas(model)}, directory)
     try:
-        config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **values, **places})
-        native = attach(base_without_weights(architecture, directory), config)
+        config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **values, "target_modules": targets})
+        attach(native, [config, HeadConfig()] if whole else config)
     except (TypeError, ValueError) as error:
         raise _does_not_fit(directory, "the kind tt_lora", "load it with PeftModel.from_pretrained", error) from None
     names = dict(_names(native, model))
     parameters = dict(model.named_parameters())
-    check_tensors({name: parameters[_name_in_model(name)].shape for name in names.values()}, tensors, str(directory))
+    expected = {name: parameters[_name_in_model(name, whole)].shape for name in names.values()}
+    check_tensors(expected, tensors, str(directory))
     _assign(native, {ours: tensors[theirs] for ours, theirs in names.items()})
+    set_labels(native, labels)
     create_folder(Path(destination), lambda folder: save(native, folder))
 
 
@@ -126,15 +136,17 @@ def _does_not_fit(directory: Path, base: str, fix: str, error: Exception) -> Che
     )
 
 
-def _only_tt_lora(adapters: list[tuple[str | None, Any]], directory: Path) -> TensorTrainLoRAConfig:
-    """Return the configuration of the only adapter, a tt_lora for all tasks."""
-    if [(task, type(config)) for task, config in adapters] != [(None, TensorTrainLoRAConfig)]:
+def _tt_lora_and_head(adapters: list[tuple[str | None, Any]], directory: Path) -> tuple[TensorTrainLoRAConfig, bool]:
+    """Return the configuration of the only adapter, a tt_lora for all tasks, and whether the head trains too."""
+    deltas = [config for task, config in adapters if task is None and isinstance(config, TensorTrainLoRAConfig)]
+    heads = [config for _, config in adapters if isinstance(config, HeadConfig)]
+    if len(deltas) != 1 or len(adapters) != 1 + len(heads):
         raise CheckpointError(
-            "A folder of PEFT holds one adapter of the kind tt_lora, for all tasks; got "
+            "A folder of PEFT holds one adapter of the kind tt_lora, for all tasks, and possibly the head; got "
             f"{[(config.kind, task) for task, config in adapters]} in {directory}: save that one alone, or "
             "make a plain model by adapters.merge_and_unload and save that."
         )
-    return adapters[0][1]
+    return deltas[0], bool(heads)
 
 
 def _share_across(config: TensorTrainLoRAConfig, directory: Path) -> list[str]:
@@ -176,6 +188,8 @@ def _names(native: nn.Module, model: PeftModel) -> Iterator[tuple[str, str]]:
                     "one: share cores across other linears."
                 )
     yield from pairs.items()
+    for path in whole_modules(model, NAME):
+        yield path, f"{PEFT_PREFIX}{path}"
 
 
 def _parameters(delta: nn.Module) -> Iterator[nn.Parameter]:
@@ -187,9 +201,10 @@ def _parameters(delta: nn.Module) -> Iterator[nn.Parameter]:
     yield from delta.parameters()
 
 
-def _name_in_model(name: str) -> str:
-    """Return the name in a PeftModel of a tensor in PEFT's file."""
-    return name.replace(".tt_lora_delta.", f".tt_lora_delta.{NAME}.", 1)
+def _name_in_model(name: str, whole: dict[str, str]) -> str:
+    """Return the name in a PeftModel of a tensor in PEFT's file; ``whole`` has those of modules that train whole."""
+    default = name.replace(".tt_lora_delta.", f".tt_lora_delta.{NAME}.", 1)
+    return whole.get(name.removeprefix(PEFT_PREFIX), default)
 
 
 def _assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -1,53 +1,90 @@
-"""Which linears have deltas, in the terms of PEFT and of the kind tt_lora.
+"""Which linears have deltas and which modules train whole, in the terms of PEFT and of ``adapters.attach``.
 
-PEFT       target_modules: names of linears, or whole paths
-tt_lora    stacks x layers x sublayers x target_modules
+PEFT       target_modules: ends of paths, of any modules           modules_to_save: the same, modules that train whole
+tt_lora    target_modules: ends of paths, of linears, or roles     the kind head: all modules over the body
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
+from adapters.base.heads import head_parameters
 from adapters.base.sublayers import find_sublayers
+from adapters.base.targets import candidates, ends_with, named_by, names_of
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.saved.folder import CheckpointError
 
 
-def target_modules(model: nn.Module, paths: set[str]) -> list[str]:
-    """Return PEFT's ``target_modules``: names of linears if these select exactly ``paths``, else all paths."""
-    names = {path.rpartition(".")[2] for path in paths}
-    all_paths = {path for sublayer in find_sublayers(model) for path in sublayer.linears.values()}
-    return sorted(names if {path for path in all_paths if path.rpartition(".")[2] in names} == paths else paths)
+def peft_targets(base: nn.Module, paths: set[str]) -> list[str] | str:
+    """PEFT's ``target_modules`` that select exactly the modules at ``paths`` of a base without adapters."""
+    all_paths = [path for path, _ in base.named_modules()]
+    return names_of(paths, lambda end: {path for path in all_paths if ends_with(path, end)})
 
 
-def placement(model: PeftModel, paths: set[str], directory: Path) -> dict[str, Any]:
-    """Return the fields of tt_lora that select exactly ``paths``, defaults where these do."""
-    known = {
-        path: (sublayer.stack, sublayer.layer, sublayer.kind, name)
-        for sublayer in find_sublayers(model.base_model.model)
-        for name, path in sublayer.linears.items()
-        if sublayer.kind != "final"
-    }
-    wanted = [known[path] for path in paths if path in known]
-    stacks, layers, kinds, names = (sorted(set(column)) for column in zip(*wanted, strict=True)) if wanted else [[]] * 4
-    selected = {
-        path for path, (s, n, k, name) in known.items() if s in stacks and n in layers and k in kinds and name in names
-    }
-    if selected != paths:
+def native_targets(base: nn.Module, paths: set[str], directory: Path) -> list[str] | str:
+    """The ``target_modules`` of tt_lora that select exactly the linears at ``paths`` of a base without adapters.
+
+    Raises:
+        CheckpointError: one of them is none that tt_lora can be beside, such as the output projection.
+    """
+    linears = candidates(TensorTrainLoRAConfig(), find_sublayers(base))
+    beyond = sorted(paths - {sublayer.linears[name] for sublayer, name in linears})
+    if beyond:
         raise CheckpointError(
-            "The kind tt_lora selects linears by stacks x layers x sublayers x names; got a selection in "
-            f"{directory} that is not such a product because of {sorted(paths ^ selected)[0]}: load it with "
-            "PeftModel.from_pretrained."
+            "The kind tt_lora adapts the linears below the output projection and the head; got a delta at "
+            f"{beyond[0]} in {directory}: load it with PeftModel.from_pretrained."
         )
-    all_layers = {n for s, n, _, _ in known.values() if s in stacks}
-    feed_forward = sorted({name for _, _, kind, name in known.values() if kind == "feed_forward"})
-    kinds_with_names = {k for s, n, k, name in known.values() if s in stacks and n in layers and name in names}
-    default = TensorTrainLoRAConfig()
+    return names_of(paths, partial(named_by, linears=linears))
+
+
+def head_modules(base: nn.Module, directory: Path) -> list[str]:
+    """The paths of the modules that make up the head of a model, the largest ones that hold nothing else.
+
+    Raises:
+        CheckpointError: a parameter of it is in no such module.
+    """
+    head = set(head_parameters(base))
+    modules: dict[str, None] = {}
+    for name in sorted(head):
+        parts = name.split(".")
+        paths = (".".join(parts[:k]) for k in range(1, len(parts)))
+        whole = next((path for path in paths if _parameters_of(base, path) <= head), None)
+        if whole is None:
+            raise CheckpointError(
+                f"In PEFT whole modules train; got the head of {directory}, whose parameter {name} is in a module of "
+                "other parts: train the adapter without the kind head."
+            )
+        modules[whole] = None
+    return list(modules)
+
+
+def _parameters_of(base: nn.Module, path: str) -> set[str]:
+    return {f"{path}.{name}" for name, _ in base.get_submodule(path).named_parameters()}
+
+
+def whole_modules(model: PeftModel, adapter_name: str) -> dict[str, str]:
+    """The parameters of the modules that train whole: the name in the PeftModel of each by that in the base."""
     return {
-        "target_modules": None if names == feed_forward else names,
-        "sublayers": default.sublayers if kinds_with_names == set(kinds) else kinds,
-        "stacks": default.stacks if set(stacks) == set(default.stacks) else stacks,
-        "layers": None if set(layers) == all_layers else layers,
+        f"{path}.{name}": f"base_model.model.{path}.modules_to_save.{adapter_name}.{name}"
+        for path, wrapper in model.base_model.model.named_modules()
+        if isinstance(wrapper, ModulesToSaveWrapper)
+        for name, _ in wrapper.modules_to_save[adapter_name].named_parameters()
     }
+
+
+def check_whole_head(base: nn.Module, names: dict[str, str], directory: Path) -> None:
+    """Check that the parameters ``names`` of whole modules are those of the head of a base without adapters.
+
+    Raises:
+        CheckpointError: one of the head is missing, or one is not of the head.
+    """
+    head = set(head_parameters(base))
+    if others := sorted(names.keys() ^ head):
+        which = "only a part of the head, without" if others[0] in head else "beside the head"
+        raise CheckpointError(
+            f"Of whole modules the head is converted, the kind head; got {which} {others[0]} in {directory}: load it "
+            "with PEFT, call merge_and_unload of the PeftModel and save the plain model."
+        )

@@ -135,11 +135,11 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def parameter_count(directory: Path) -> int:
-    """Return the total size of the tensors in adapter_model.safetensors, from its header alone."""
+def parameter_count(directory: Path, mark: str = "") -> int:
+    """Return the total size of the tensors in adapter_model.safetensors with ``mark`` in their names."""
     with safe_open(directory / WEIGHTS_NAME, framework="pt") as file:
         names = file.keys()
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names if mark in name)
 
 
 def write_files(

@@ -18,7 +18,7 @@ KEY = "labels"
 
 def labels_of(model: nn.Module) -> list[str] | None:
     """The label of each output of the model's head; None if it has no head, or if they have no names."""
-    names = getattr(model.config, "id2label", None) or {}
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
     labels = [names[output] for output in sorted(names)]
     is_default = all(label == f"LABEL_{output}" for output, label in enumerate(labels))
     return None if is_default or not head_parameters(model) else labels

@@ -14,6 +14,7 @@ from huggingface_hub.utils import HFValidationError
 from torch import nn
 
 from adapters.injection import attachments
+from adapters.saved.architecture import NUM_LABELS, architecture_of_model, auto_class, model_class
 from adapters.saved.files import replace_file
 from adapters.summary import summary
 
@@ -58,7 +59,7 @@ def model_card(model: nn.Module, parameters: int) -> ModelCard:
     data = ModelCardData(library_name="tensorized-adapters", base_model=base, tags=["tensorized-adapters"])
     base_parameters = summary(model).base.parameters
     kinds = [f"- {a.config.kind}" + (f", for the task {a.task}" if a.task else "") for a in attachments(model)]
-    loaded = "base" if base is None else f'{type(model).__name__}.from_pretrained("{base}")'
+    imported, loaded = _loading(model, base)
     share = f"{parameters / base_parameters:.4%}"
     return ModelCard(
         "\n".join(
@@ -67,7 +68,7 @@ def model_card(model: nn.Module, parameters: int) -> ModelCard:
                 f"# An adapter of {base or 'a ' + type(model).__name__}\n",
                 f"Parameters: {parameters:,}, {share} of the {base_parameters:,} parameters of the base model.\n",
                 *kinds,
-                f"\n```python\nimport adapters\nmodel = adapters.load({loaded}, directory)\n```\n",
+                f"\n```python\n{imported}import adapters\nmodel = adapters.load({loaded}, directory)\n```\n",
                 f"All fields of the kinds are in `adapter_config.json`.\n\n{MARK}\n",
             ]
         )
@@ -78,9 +79,23 @@ def _has_mark(path: Path) -> bool:
     return path.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MARK)
 
 
+def _loading(model: nn.Module, base: str | None) -> tuple[str, str]:
+    """Return the import and the expression that load the base from the hub; the name ``base`` for one from elsewhere.
+
+    The class is the Auto class that gives that of the model, with the size of the head if it is saved.
+    """
+    if base is None:
+        return "", "base"
+    architecture = architecture_of_model(model)
+    known = model_class(architecture).__name__
+    name = auto_class(architecture["model_type"], known) or known
+    labels = f", {NUM_LABELS}={architecture[NUM_LABELS]}" if NUM_LABELS in architecture else ""
+    return f"from transformers import {name}\n\n", f'{name}.from_pretrained("{base}"{labels})'
+
+
 def _hub_name(model: nn.Module) -> str | None:
     """Return the name of the base on the hub if it is in this machine's cache: another name may be a local folder."""
-    name = getattr(model.config, "_name_or_path", "")
+    name = getattr(getattr(model, "config", None), "_name_or_path", "")
     try:
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach
@@ -17,12 +18,13 @@ def model_with_adapters(
 ) -> nn.Module:
     """Return a copy of ``model`` with these adapters, for the names and shapes of their tensors.
 
-    It is on the meta device, or shares the weights of ``model`` if one of the adapters is initialised from them.
+    It is on the meta device. If one of the adapters is initialised from the weights, or the model is not of
+    transformers, it shares the weights of ``model`` instead.
 
     Raises:
         CheckpointError: an adapter does not fit the model.
     """
-    if any(config.reads_weights for _, config in adapters):
+    if any(config.reads_weights for _, config in adapters) or not isinstance(model, PreTrainedModel):
         own = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
         skeleton = copy.deepcopy(model, own)
     else:

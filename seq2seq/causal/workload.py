@@ -67,11 +67,13 @@ class CausalWorkload(CausalKeys):
         return prepared.data.samples()
 
     def baselines(self) -> Mapping[str, Baseline]:
-        reason = "there is no corpus" if self.corpus is None else None
-        found = {**task_baselines(self.specs), "unigram": Baseline("each token by its frequency", unigram, reason)}
+        free_text = (spec.name for spec in self.specs if spec.labels is None and not spec.is_number)
+        found = dict(task_baselines(next(free_text, None)))
+        reason = "there is no corpus"
         if self.corpus is not None:
-            found |= {name: found[name]._replace(unsupported="a corpus has no answers") for name in task_baselines([])}
-        return found
+            found = {name: each._replace(unsupported="a corpus has no answers") for name, each in found.items()}
+            reason = None
+        return {**found, "unigram": Baseline("each token by its frequency", unigram, reason)}
 
     def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
         arguments = copy.copy(prepared.arguments)  # making another object would set up the processes again

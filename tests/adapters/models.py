@@ -46,11 +46,40 @@ MODELS = {
     "vit": ("ViTForImageClassification", {**SIZES, "image_size": 8, "patch_size": 4}),
 }
 """The class and the configuration of each, by model type."""
+UNKNOWN = {
+    "mixtral": ("MixtralForCausalLM", {**GROUPED, "num_local_experts": 4}),
+    "gptj": ("GPTJForCausalLM", {"n_embd": 24, "n_layer": 2, "n_head": 2, "rotary_dim": 4, **TOKENS}),
+    "albert": ("AlbertForSequenceClassification", {**ENCODER, "embedding_size": 12}),
+    "xlnet": ("XLNetForSequenceClassification", {"d_model": 24, "n_layer": 2, "n_head": 2, "d_inner": 48, **TOKENS}),
+    "clip": (
+        "CLIPModel",
+        {
+            "text_config": {**ENCODER, "projection_dim": 16},
+            "vision_config": {**SIZES, "image_size": 8, "patch_size": 4, "projection_dim": 16},
+            "projection_dim": 16,
+        },
+    ),
+    "encoder-decoder": (
+        "EncoderDecoderModel",
+        {
+            "encoder": {"model_type": "bert", **ENCODER},
+            "decoder": {"model_type": "bert", **ENCODER, "is_decoder": True, "add_cross_attention": True},
+            "decoder_start_token_id": 1,
+            "pad_token_id": 0,
+        },
+    ),
+}
+"""Models without an entry in the table of architectures, likewise; the last one has the stacks of two known ones."""
 
 
 def tiny(name: str, **values) -> torch.nn.Module:
-    """A model in evaluation mode, the same at each call; all of its parameters are random, norms and biases too."""
-    cls, config = MODELS[name]
+    """A model in evaluation mode, the same at each call; all of its parameters are random, norms and biases too.
+
+    Args:
+        name: a key of ``MODELS`` or ``UNKNOWN``.
+        values: changes of its configuration.
+    """
+    cls, config = (MODELS | UNKNOWN)[name]
     random = torch.get_rng_state()
     torch.manual_seed(1)
     model = getattr(transformers, cls)(AutoConfig.for_model(name, **{**config, **values}))
@@ -65,13 +94,16 @@ def tiny(name: str, **values) -> torch.nn.Module:
 def batch_for(name: str) -> dict[str, torch.Tensor]:
     """Inputs of two rows."""
     generator = torch.Generator().manual_seed(2)
+    pixels = {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator)} if name in ("vit", "clip") else {}
     if name == "vit":
-        return {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator)}
+        return pixels
     ids = torch.randint(3, 50, (2, 7), generator=generator)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    targets = {"decoder_input_ids": ids} if name == "encoder-decoder" else {}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels, **targets}
 
 
 @torch.no_grad()
 def logits(model: torch.nn.Module, name: str) -> torch.Tensor:
     """The logits of that batch."""
-    return model(**batch_for(name)).logits
+    output = model(**batch_for(name))
+    return output.logits_per_image if name == "clip" else output.logits

@@ -13,7 +13,6 @@ import adapters
 from adapters import CheckpointError
 from adapters.peft import TensorTrainConfig, from_peft, to_peft
 from adapters.peft.convert import main
-from adapters.saved.checkpoint import read_checkpoint
 from tests.adapters.peft.tiny import scrambled
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
@@ -37,7 +36,6 @@ SETTINGS = {
     "principal": {"init": "principal"},
     "patterns": {"rank_pattern": {"wo": 1}, "shape_mode": "ascending"},
 }
-PLACEMENT = ("target_modules", "sublayers", "stacks", "layers")
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def native(tiny_t5, trained, tmp_path):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_round_trip_keeps_logits_tensors_and_placement(setting, native, tiny_t5, logits, tmp_path):
+def test_a_round_trip_keeps_logits_and_tensors(setting, native, tiny_t5, logits, tmp_path):
     model, folder = native({"kind": "tt_lora", "rank": 2, **SETTINGS[setting]})
     tiny_t5(ours=False).save_pretrained(tmp_path / "base")
     to_peft(folder, tmp_path / "peft", base=str(tmp_path / "base"))
@@ -71,9 +69,6 @@ def test_a_round_trip_keeps_logits_tensors_and_placement(setting, native, tiny_t
     ours, theirs = load_file(folder / weights), load_file(tmp_path / "back" / weights)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    before, after = (read_checkpoint(path).adapters[0][1] for path in (folder, tmp_path / "back"))
-    for key in PLACEMENT:
-        assert sorted(getattr(after, key) or ()) == sorted(getattr(before, key) or ()), key
 
 
 def test_by_default_the_base_is_the_one_named_in_the_folder(native, tiny_t5, logits, tmp_path):
@@ -89,7 +84,7 @@ def test_by_default_the_base_is_the_one_named_in_the_folder(native, tiny_t5, log
     ("descriptions", "task", "sentence"),
     [
         ([{"kind": "tt_single", "rank": 2}], None, r"one adapter of the kind tt_lora.*tt_single.*: save that one"),
-        ([{"kind": "tt_lora", "rank": 2}], "mrpc", r"for all tasks; got .*mrpc"),
+        ([{"kind": "tt_lora", "rank": 2}], "mrpc", r"for all tasks, and possibly the head; got .*mrpc"),
         ([{"kind": "tt_lora", "rank": 2}, {"kind": "scale_norm"}], None, r"got .*scale_norm"),
         (
             [{"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "task", "out"], **QV}],
@@ -117,15 +112,12 @@ def test_an_adapter_that_peft_does_not_support_is_reported_and_nothing_is_writte
     ("config", "sentence"),
     [
         (LoraConfig(target_modules=["q"]), r"our PEFT tuner \(TT_LORA\) is expected here; got one of PEFT's LoRA"),
-        (TensorTrainConfig(rank=2, modules_to_save=["lm_head"]), "modules_to_save=.*lm_head"),
-        (
-            TensorTrainConfig(rank=2, target_modules=["encoder.block.0.layer.0.SelfAttention.q", "wi"]),
-            "not such a product because of decoder.block.0",
-        ),
+        (TensorTrainConfig(rank=2, modules_to_save=["lm_head"]), "got beside the head lm_head.weight in"),
+        (TensorTrainConfig(rank=2, target_modules=["q", "lm_head"]), "below the output projection .* delta at lm_head"),
     ],
-    ids=["another method", "a head", "a selection that is not a product"],
+    ids=["another method", "a head", "a delta beside the output projection"],
 )
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:Setting `save_embedding_layers`")
 def test_an_adapter_that_tt_lora_does_not_support_is_reported_and_nothing_is_written(
     config, sentence, tiny_t5, tmp_path
 ):

@@ -25,6 +25,7 @@ from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.causal_models import save_model
 from tests.seq2seq.running.test_runner import assert_same_run
+from tests.versions import CHECKPOINTING
 
 COLOURS = ("red", "blue", "green")
 
@@ -219,6 +220,26 @@ def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
     history = json.loads((folder_of(values) / "history.json").read_text())
     evaluated = [entry for entry in history if "eval_loss" in entry][-1]
     assert evaluated["eval_loss"] == pytest.approx(-evaluated["eval_log_likelihood"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {CHECKPOINTING: True},
+        {"dtype": "bfloat16"},
+        {"bf16": True},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.1},
+        {"window": 16, "stride": 5, "bos": "window"},
+        {"label_smoothing_factor": 0.1},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_options_train_and_measure_something_finite(options, corpus_values):
+    values = {**corpus_values, "adapter": LORA, "num_train_epochs": 1, "continuations": 1}
+    values["corpus"] = {**values["corpus"], "max_tokens": {"train": 900, "validation": 100, "test": 100}}
+    result = run_experiment(read_experiment({**values, **options}))
+    assert math.isfinite(result["metrics"]["test"]["perplexity"])
+    assert result["metrics"]["test"]["log_likelihood"] > -7
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
