@@ -363,7 +363,7 @@ def test_the_forgotten_text_fits_the_model_and_one_adapter(task_values, text):
     forgotten = {**task_values, "forgetting_file": str(text / "test.txt")}
     with pytest.raises(ConfigurationError, match="'window' must be at most 2048"):
         run_experiment(read_experiment({**forgotten, "window": 2049}))
-    tasks = {name: task_values["tasks"]["colours"] for name in ("colours", "again")}
+    tasks = dict.fromkeys(("colours", "again"), task_values["tasks"]["colours"])
     mixture = {"tasks": [*tasks], "adapters": "per_task", "batches": "one_task"}
     adapter = {"kind": "tt_lora", "rank": 2}
     with pytest.raises(ConfigurationError, match="'forgetting_file' of the run measures one model; got the tasks"):
