@@ -81,7 +81,7 @@ def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[S
             block_path = _joined(stack_path, architecture.blocks, str(index))
             for inner, layout in architecture.held(block):
                 yield replace(_sublayer(name, index, layout, _joined(block_path, inner), paths), tower=tower)
-        norms = (_joined(stack_path, architecture.final_norm),) if architecture.final_norm else ()
+        norms = tuple(_joined(stack_path, norm) for norm in architecture.final_norms)
         head = {LM_HEAD: path} if position == len(stacks) and (path := output_projection(model)) else {}
         prompts = stack_path if architecture.supports_prompts else ""
         yield Sublayer(name, None, "final", tuple(p for p in norms if p in paths), head, prompt_stack=prompts)

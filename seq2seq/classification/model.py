@@ -11,7 +11,6 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from adapters import ConfigurationError
 from adapters.base.heads import head_parameters
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
@@ -72,18 +71,3 @@ def _quietly_loaded(location: str, config, **settings) -> tuple[nn.Module, dict]
         )
     finally:
         transformers_logging.set_verbosity(before)
-
-
-def check_length(model: nn.Module, max_length: int) -> None:
-    """Refuse texts longer than the model has positions for.
-
-    A table of positions with a padding row, such as RoBERTa's, counts from the row after it.
-    """
-    longest = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            longest = module.num_embeddings - module.padding_idx - 1
-    if longest is not None and max_length > longest:
-        raise ConfigurationError(
-            f"Key 'max_length' must be at most {longest}, the positions of the model; got {max_length}: lower it."
-        )

@@ -310,12 +310,16 @@ def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, t
     [
         ("task", {"template": "{source}"}, ["'template'", "{target} at its end"]),
         ("task", {"template": "{target} {source}"}, ["'template'", "at its end"]),
+        ("task", {"template": "{sorce} {source} {target}"}, ["'template'", "{sorce}", "'tasks'"]),
         ("task", {"max_target_length": 5}, ["'max_target_length'", "'green' has 7"]),
         ("task", {"max_source_length": 4}, ["'max_source_length'", "the template alone has 8"]),
         ("task", {"scoring": "guess"}, ["'scoring'", "'guess'"]),
         ("task", {"baselines": ["unigram"]}, ["'baselines'", "there is no corpus"]),
         ("task", {"task_name": None, "train_file": "a.txt"}, ["'train_file'", "corpus.train=a.txt"]),
         ("task", {"forgetting_file": "none.txt"}, ["'forgetting_file'", "none.txt"]),
+        ("task", {"forgetting_file": __file__}, ["'forgetting_file'", "suffixes"]),
+        ("task", {"max_source_length": 2040}, ["'max_source_length' plus 'max_target_length'", "at most 2048"]),
+        ("corpus", {"window": 2049}, ["'window'", "at most 2048", "got 2049"]),
         ("task", {"model_name_or_path": "./nowhere"}, ["'model_name_or_path'", "not a directory"]),
         ("task", {"model_name_or_path": "assets/small_world/backbone"}, ["'model_name_or_path'", "encoder-decoder"]),
         ("task", {"window": 2}, ["'window'", "at least 3"]),
@@ -353,6 +357,17 @@ def test_packing_is_refused_where_rows_would_see_each_other(model_type, task_val
     with pytest.raises(ConfigurationError, match=rf"'packing'.*'{model_type}'"):
         run_experiment(read_experiment({**task_values, "packing": True, "model_name_or_path": str(folder)}))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_forgotten_text_fits_the_model_and_one_adapter(task_values, text):
+    forgotten = {**task_values, "forgetting_file": str(text / "test.txt")}
+    with pytest.raises(ConfigurationError, match="'window' must be at most 2048"):
+        run_experiment(read_experiment({**forgotten, "window": 2049}))
+    tasks = dict.fromkeys(("colours", "again"), task_values["tasks"]["colours"])
+    mixture = {"tasks": [*tasks], "adapters": "per_task", "batches": "one_task"}
+    adapter = {"kind": "tt_lora", "rank": 2}
+    with pytest.raises(ConfigurationError, match="'forgetting_file' of the run measures one model; got the tasks"):
+        read_experiment({**forgotten, "adapter": adapter, "task_name": None, "tasks": tasks, "mixture": mixture})
 
 
 def test_other_workloads_do_not_forget_texts(text):

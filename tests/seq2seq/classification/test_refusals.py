@@ -94,6 +94,14 @@ def test_positions_of_roberta_begin_after_its_padding(values, models):
         run_experiment(read_experiment({**values, "model_name_or_path": str(models["roberta"]), "max_length": 32}))
 
 
+def test_a_row_without_a_token_is_refused(values, models, tmp_path):
+    """A decoder's tokenizer adds no special tokens, so that nothing of an empty text is left."""
+    (tmp_path / "empty.tsv").write_text("text\tlabel\nthe cat\tred\n\tblue\n")
+    files = dict.fromkeys(("train_file", "validation_file", "test_file"), str(tmp_path / "empty.tsv"))
+    with pytest.raises(ConfigurationError, match=r"at least one token; got 1 rows of own_files, split train.*row 2"):
+        run_experiment(read_experiment({**values, **files, "model_name_or_path": str(models["gpt2"])}))
+
+
 def test_a_body_that_is_new_in_part_is_reported(values, models, tmp_path, caplog):
     """BertForMaskedLM has no pooler, on which a classifier stands."""
     model = BertForMaskedLM.from_pretrained(models["bert"])
