@@ -4,7 +4,6 @@ PEFT       target_modules: ends of paths, of any modules           modules_to_sa
 tt_lora    target_modules: ends of paths, of linears, or roles     the kind head: all modules over the body
 """
 
-from functools import partial
 from pathlib import Path
 
 from peft import PeftModel
@@ -12,9 +11,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from adapters.base.heads import head_parameters
-from adapters.base.sublayers import find_sublayers
-from adapters.base.targets import candidates, ends_with, named_by, names_of
-from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.base.targets import ends_with, names_of
 from adapters.saved.folder import CheckpointError
 
 
@@ -22,22 +19,6 @@ def peft_targets(base: nn.Module, paths: set[str]) -> list[str] | str:
     """PEFT's ``target_modules`` that select exactly the modules at ``paths`` of a base without adapters."""
     all_paths = [path for path, _ in base.named_modules()]
     return names_of(paths, lambda end: {path for path in all_paths if ends_with(path, end)})
-
-
-def native_targets(base: nn.Module, paths: set[str], directory: Path) -> list[str] | str:
-    """The ``target_modules`` of tt_lora that select exactly the linears at ``paths`` of a base without adapters.
-
-    Raises:
-        CheckpointError: one of them is none that tt_lora can be beside, such as the output projection.
-    """
-    linears = candidates(TensorTrainLoRAConfig(), find_sublayers(base))
-    beyond = sorted(paths - {sublayer.linears[name] for sublayer, name in linears})
-    if beyond:
-        raise CheckpointError(
-            "The kind tt_lora adapts the linears below the output projection and the head; got a delta at "
-            f"{beyond[0]} in {directory}: load it with PeftModel.from_pretrained."
-        )
-    return names_of(paths, partial(named_by, linears=linears))
 
 
 def head_modules(base: nn.Module, directory: Path) -> list[str]:
