@@ -53,16 +53,23 @@ def text_log_p(model, tokenizer, prompt: str, answer: str) -> float:
 
 
 def test_a_label_is_chosen_by_its_likelihood_after_the_prompt(task_values):
-    """Labels of 3, 4 and 5 tokens."""
+    """Labels of several tokens each; the mean over their tokens would choose others."""
+    labels = {"red": "ww", "blue": "eeeeeeeee", "green": "rrrrrrrrr"}
+    task_values["tasks"]["colours"]["labels"] = labels
+    task_values["max_target_length"] = 20
     result = run_experiment(read_experiment(untrained(task_values)))
     workload = read_experiment(task_values).workload
     tokenizer = load_decoder_tokenizer(workload)
     model = AutoModelForCausalLM.from_pretrained(task_values["model_name_or_path"]).double()
     rows = records(folder_of(task_values), "test")
     assert len(rows) == 13
+    differs = 0
     for row in rows:
-        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in COLOURS]
-        assert row["prediction"] == COLOURS[int(np.argmax(scores))]
+        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in labels.values()]
+        means = [score / (len(label) + 2) for score, label in zip(scores, labels.values(), strict=True)]
+        assert row["prediction"] == [*labels.values()][int(np.argmax(scores))]
+        differs += np.argmax(scores) != np.argmax(means)
+    assert differs
     right = sum(row["prediction"] == row["target"] for row in rows)
     assert result["metrics"]["test"]["accuracy"] == pytest.approx(right / len(rows))
     assert result["metrics"]["test"]["invalid"] == 0
