@@ -217,8 +217,15 @@ ARCHITECTURES = (T5, BART, BERT, DEBERTA, DISTILBERT, MPNET, GPT2, GPT_NEOX, GEM
 """Every known architecture."""
 
 
-def architecture_of(model: nn.Module) -> Architecture | None:
-    """The entry by which ``model`` is laid out: that of its model type if there is one; None if there is none."""
+def known_stacks(model: nn.Module) -> list[tuple[str, nn.Module, Architecture]]:
+    """Path, module and entry of each stack that is laid out like one, in the order of the model.
+
+    Its parts may have different entries, such as a ViT and a BERT that reads its output. If a stack is laid out like
+    several, its entry is that of the model's type, or the first one.
+    """
     model_type = getattr(getattr(model, "config", None), "model_type", None)
-    entries = sorted(ARCHITECTURES, key=lambda entry: model_type not in entry.model_types)
-    return next((entry for entry in entries if entry.found_stacks(model) is not None), None)
+    found: dict[str, Architecture] = {}
+    for entry in sorted(ARCHITECTURES, key=lambda entry: model_type not in entry.model_types):
+        for path, _ in entry.found_stacks(model) or ():
+            found.setdefault(path, entry)
+    return [(path, module, found[path]) for path, module in model.named_modules() if path in found]

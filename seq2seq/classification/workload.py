@@ -63,7 +63,7 @@ class ClassificationWorkload(ClassificationKeys):
     def load_model(self, random: bool = False) -> nn.Module:
         labels = label_map(self.with_labels().specs)
         tokenizer = padding_tokenizer(self.model_location)
-        model = load_classifier(self.model_location, labels, self.dtype, tokenizer, random)
+        model = load_classifier(self.model_location, labels, self.dtype, tokenizer, self.head == "trained", random)
         check_positions(model, self.max_length, "'max_length'")
         return model
 

@@ -18,11 +18,11 @@ def check_positions(model: nn.Module, tokens: int, key: str) -> None:
     Raises:
         ConfigurationError: they are too many.
     """
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = getattr(model.config, "max_position_embeddings", None) or -1  # -1 for no limit, as in XLNet
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             longest = module.num_embeddings - module.padding_idx - 1
-    if longest is not None and tokens > longest:
+    if 0 < longest < tokens:
         raise ConfigurationError(
             f"Key {key} must be at most {longest}, the positions of the model; got {tokens}: lower it."
         )

@@ -166,3 +166,21 @@ def test_the_last_norm_of_a_stack_under_each_of_its_names(model_type):
     found = {sublayer.stack: sublayer.norms for sublayer in find_sublayers(model) if sublayer.kind == "final"}
     name = () if model_type == "bart" else ("layer_norm",)
     assert found == {stack: tuple(f"model.{stack}.{norm}" for norm in name) for stack in ("encoder", "decoder")}
+
+
+def test_the_stacks_of_two_architectures_in_one_model():
+    """A BERT that reads a ViT: none of the two is left out, and the output projection is the last one's."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    image, text = transformers.ViTConfig(**sizes), transformers.BertConfig(**sizes, vocab_size=20)
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(image, text)
+    with torch.device("meta"):
+        model = transformers.VisionEncoderDecoderModel(config)
+    found = [sublayer for sublayer in find_sublayers(model) if sublayer.kind not in ("other", "embedding")]
+    assert [(sublayer.stack, sublayer.kind) for sublayer in found] == [
+        *(("encoder", kind) for kind in ("self_attention", "feed_forward", "final")),
+        *(("decoder", kind) for kind in ("self_attention", "cross_attention", "feed_forward", "final")),
+    ]
+    assert [sublayer.linears for sublayer in found if sublayer.kind == "final"] == [
+        {},
+        {"lm_head": "decoder.cls.predictions.decoder"},
+    ]
