@@ -61,7 +61,8 @@ def test_a_saved_adapter_and_rows_to_test_are_enough(values, tmp_path):
     path = str(tmp_path / "outputs" / "colours" / "adapter")
     experiment = read_experiment({"experiment_name": "again", "adapter_path": path, **alone})
     (adapter,) = (config.to_dict() for config in experiment.adapters)
-    assert adapter == {**trained["adapter"][0], "scaling": adapter["scaling"]}  # "auto" became a number
+    numbers = {key: adapter[key] for key in ("scaling", "scaling_pattern")}  # which "auto" became
+    assert adapter == {**trained["adapter"][0], **numbers}
     assert adapter["scaling"] != "auto"
     assert run_experiment(experiment)["metrics"] == {"test": trained["metrics"]["test"]}
 
