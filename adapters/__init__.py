@@ -20,6 +20,7 @@ from adapters.base.adapted_linear import AdaptedLinear
 from adapters.base.controller import AdapterController
 from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import LinearDelta
+from adapters.calibration import calibrate_scaling
 from adapters.configuration import AdapterConfig
 from adapters.freezing import FreezingReport, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
@@ -50,6 +51,7 @@ from adapters.kinds.tensor_train import (
     TensorTrainSingleConfig,
 )
 from adapters.kinds.whole_model import FullFineTuningConfig, LMHeadConfig
+from adapters.learning_rates import parameter_groups
 from adapters.merging import adapted_modules, is_merged, merge, merged, unmerge, unmergeable
 from adapters.name_clash import warn_of_other_package
 from adapters.saved.checkpoint import load, save
@@ -122,6 +124,7 @@ __all__ = [
     "as_configs",
     "attach",
     "attachments",
+    "calibrate_scaling",
     "check_acts",
     "combine",
     "compare",
@@ -134,6 +137,7 @@ __all__ = [
     "merge_and_unload",
     "merged",
     "orthogonalize",
+    "parameter_groups",
     "published",
     "save",
     "set_active_task",

@@ -11,8 +11,13 @@ rms(x)^2 = mean(x^2) + eps,    std(x)^2 = mean((x - mean(x))^2) + eps = rms(x - 
 import torch
 from torch import Tensor, nn
 
-AROUND_ONE = ("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "Qwen3NextRMSNorm", "RecurrentGemmaRMSNorm")
-"""Classes that store the weight of the map minus one."""
+AROUND_ONE = (
+    *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "RecurrentGemmaRMSNorm", "T5GemmaRMSNorm", "T5Gemma2RMSNorm"),
+    *("VaultGemmaRMSNorm", "Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm", "Qwen4ExpTextRMSNorm"),
+    *("MiniMaxM3VLRMSNorm", "MuseGlimmerTextCenteredRMSNorm", "MuseSparkTextCenteredRMSNorm"),
+    *("MuseSparkTextInputScaledRMSNorm", "Step3p7RMSNorm", "NemotronLayerNorm1P", "VideoPrismLayerNorm"),
+)
+"""Classes of transformers that store the weight of the map minus one."""
 EPSILONS = ("variance_epsilon", "eps")
 """Names of eps."""
 

@@ -4,6 +4,7 @@ PEFT       target_modules: ends of paths, of any modules           modules_to_sa
 tt_lora    target_modules: ends of paths, of linears, or roles     the kind head: all modules over the body
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from peft import PeftModel
@@ -11,8 +12,13 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from adapters.base.heads import head_parameters
-from adapters.base.targets import ends_with, names_of
+from adapters.base.layout import ROLES
+from adapters.base.sublayers import find_sublayers
+from adapters.base.targets import ends_with, names_of, nearest_target, roles_as_paths
+from adapters.peft.configuration import TensorTrainConfig
+from adapters.peft.selection import WHERE
 from adapters.saved.folder import CheckpointError
+from adapters.validation import refuse
 
 
 def peft_targets(base: nn.Module, paths: set[str]) -> list[str] | str:
@@ -69,3 +75,23 @@ def check_whole_head(base: nn.Module, names: dict[str, str], directory: Path) ->
             f"Of whole modules the head is converted, the kind head; got {which} {others[0]} in {directory}: load it "
             "with PEFT, call merge_and_unload of the PeftModel and save the plain model."
         )
+
+
+def replace_roles(config: TensorTrainConfig, model: nn.Module, paths: Collection[str]) -> None:
+    """Write the paths of the linears where ``target_modules`` has a role, as PEFT matches paths.
+
+    Raises:
+        ConfigurationError: no linear of the model has this role.
+    """
+    targets = config.target_modules
+    if targets is None or isinstance(targets, str) or {*targets}.isdisjoint(ROLES):
+        return
+    sublayers = find_sublayers(model)
+    replaced = roles_as_paths(sorted(targets), sublayers, paths)
+    for role in {*replaced}.intersection(ROLES):
+        if not any(ends_with(path, role) for path in paths):
+            fix = nearest_target(role, [(sublayer, name) for sublayer in sublayers for name in sublayer.linears])
+            refuse(
+                "target_modules", "must name linears by ends of their paths or by their roles", repr(role), fix, WHERE
+            )
+    config.target_modules = set(replaced)

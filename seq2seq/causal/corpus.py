@@ -106,15 +106,38 @@ class Corpus:
                 if source not in CORPORA:
                     files_of(source, f"corpus.{split}")
 
+    def identity(self, split: str) -> list[Any]:
+        """What the texts of a split are: names, and files with their sizes and times."""
+        found: list[Any] = [self.column]
+        for source in self.sources(split):
+            if source in CORPORA:
+                found.append([*CORPORA[source], split])
+            else:
+                states = [(path.absolute(), path.stat()) for path in files_of(source, f"corpus.{split}")]
+                found += [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]
+        return found
+
     def texts(self, split: str) -> Iterator[str]:
         """The texts of a split, one at a time."""
         for source in self.sources(split):
-            if source in CORPORA:
-                yield from hub_texts(CORPORA[source], split)
-            else:
-                for path in files_of(source, f"corpus.{split}"):
-                    with refusing(f"corpus.{split}", path):
-                        yield from file_texts(path, self.column)
+            yield from texts_of(source, split, self.column, f"corpus.{split}")
+
+
+def texts_of(source: str, split: str, column: str, key: str) -> Iterator[str]:
+    """The texts of a path, a pattern or a name of ``CORPORA``, one at a time.
+
+    Raises:
+        ConfigurationError: they cannot be read.
+    """
+    if source in CORPORA:
+        corpus = CORPORA[source]
+        with refusing(key, source):
+            rows = load_hub_dataset(corpus.repository, corpus.configuration)[split][corpus.column]
+        yield from ["".join(rows)] if corpus.rows_are_lines else rows
+        return
+    for path in files_of(source, key):
+        with refusing(key, path):
+            yield from file_texts(path, column)
 
 
 def files_of(source: str, key: str) -> list[Path]:
@@ -164,10 +187,3 @@ def file_texts(path: Path, column: str) -> Iterator[str]:
                 yield text
     if not found:
         raise ValueError(f"a file has text; got {path}, which is empty: leave it out")
-
-
-def hub_texts(corpus: HubCorpus, split: str) -> Iterator[str]:
-    """The texts of a data set of the hub."""
-    with refusing(f"corpus.{split}", corpus.repository):
-        rows = load_hub_dataset(corpus.repository, corpus.configuration)[split][corpus.column]
-    yield from ["".join(rows)] if corpus.rows_are_lines else rows

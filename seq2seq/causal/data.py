@@ -1,18 +1,20 @@
 """The data of a causal run: rows of tasks, or the texts of a corpus, as token ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
+from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from adapters import ConfigurationError
-from seq2seq.causal.corpus import file_texts
-from seq2seq.causal.decoder import load_decoder_tokenizer
+from seq2seq.causal.corpus import file_texts, texts_of
+from seq2seq.causal.decoder import load_decoder_tokenizer, load_teacher
 from seq2seq.causal.encoding import Encoder
 from seq2seq.causal.keys import CausalKeys
-from seq2seq.causal.tokens import stream_of
+from seq2seq.causal.last_words import last_word_rows
+from seq2seq.causal.tokens import kept_stream, stream_of
 from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream
 from seq2seq.errors import refusing
 from seq2seq.tasks.loading import TaskData, TasksData, load_rows, order_rows, with_task
@@ -36,6 +38,7 @@ class CausalTasksData(TasksData):
     """The tasks by name, with what makes token ids of them."""
 
     encoder: Encoder | None = None
+    teacher: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class CorpusData:
     streams: Mapping[str, TokenStream]
     tokenizer: PreTrainedTokenizerBase
     reading: Reading
+    last_words: Sequence[dict[str, list[int]]] = ()
     continuations: int = 0
+    teacher: nn.Module | None = None
 
     def samples(self) -> Mapping[str, Dataset]:
         """The first windows, of the validation split if there is one."""
@@ -64,7 +69,8 @@ def load_tasks(keys: CausalKeys, arguments: TrainingArguments) -> CausalTasksDat
     train_sampler = order_rows(keys, arguments, splits)
     encoder = make_encoder(keys)
     tasks = {spec.name: encode(keys, spec, splits[spec.name], encoder) for spec in keys.specs}
-    return CausalTasksData(tasks, encoder.tokenizer, train_sampler, encoder)
+    teacher = load_teacher(keys, len(encoder.tokenizer))
+    return CausalTasksData(tasks, encoder.tokenizer, train_sampler, encoder, teacher)
 
 
 def load_rows_to_predict(keys: CausalKeys, path: Path, task: str | None) -> CausalTasksData:
@@ -104,7 +110,7 @@ def encode(
 
 
 def load_corpus(keys: CausalKeys) -> CorpusData:
-    """The texts of every split as token ids.
+    """The texts of every split as token ids, kept in the cache of ``datasets``.
 
     Raises:
         ConfigurationError: a text cannot be read, or is too short.
@@ -113,17 +119,23 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
     streams = {}
     for split in keys.corpus.splits:
         limit = keys.corpus.max_tokens.get(split)
-        streams[split] = stream_of(keys.corpus.texts(split), tokenizer, limit, f"corpus.{split}")
-    return CorpusData(streams, tokenizer, reading_of(keys, tokenizer), keys.continuations)
+        texts, identity = keys.corpus.texts(split), keys.corpus.identity(split)
+        streams[split] = kept_stream(texts, identity, tokenizer, limit, f"corpus.{split}")
+    reading, words = reading_of(keys, tokenizer), ()
+    if keys.last_words is not None:
+        texts = texts_of(keys.last_words, "test", keys.corpus.column, "last_words")
+        words = last_word_rows(texts, tokenizer, reading, "last_words")
+    teacher = load_teacher(keys, len(tokenizer))
+    return CorpusData(streams, tokenizer, reading, words, keys.continuations, teacher)
 
 
-def load_text(keys: CausalKeys, path: Path, key: str) -> CorpusData:
-    """The texts of a file as the split ``test``; ``key`` names it in error messages."""
+def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) -> CorpusData:
+    """The texts of a file as the split ``test``, or its first tokens; ``key`` names it in error messages."""
     tokenizer = load_decoder_tokenizer(keys)
     column = "text" if keys.corpus is None else keys.corpus.column
     with refusing(key, path):
         texts = [*file_texts(path, column)]
-    return CorpusData({"test": stream_of(texts, tokenizer, None, key)}, tokenizer, reading_of(keys, tokenizer))
+    return CorpusData({"test": stream_of(texts, tokenizer, limit, key)}, tokenizer, reading_of(keys, tokenizer))
 
 
 def reading_of(keys: CausalKeys, tokenizer: PreTrainedTokenizerBase) -> Reading:

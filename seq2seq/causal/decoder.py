@@ -1,6 +1,7 @@
 """The decoder-only model and its tokenizer, and whether its attention keeps packed rows apart."""
 
 import inspect
+import logging
 
 import torch
 from torch import nn
@@ -10,8 +11,11 @@ from adapters import ConfigurationError
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
+from seq2seq.tasks.keys import located
 from seq2seq.tasks.tokenizers import load_tokenizer
 from third_party.trainers import packed
+
+logger = logging.getLogger(__name__)
 
 LEAK = 1e-3
 """The change of a packed row's logits, as a share of the largest, above which another row is seen to act on it."""
@@ -35,24 +39,56 @@ def load_decoder_tokenizer(keys: CausalKeys) -> PreTrainedTokenizerBase:
 
 
 def load_decoder(keys: CausalKeys, random: bool = False) -> PreTrainedModel:
-    """The model without adapters, pretrained, or of the same architecture with random weights.
+    """The run's model without adapters, pretrained, or of the same architecture with random weights."""
+    return load_causal_model(keys.model_location, keys.dtype, "model_name_or_path", random)
+
+
+def load_teacher(keys: CausalKeys, vocabulary_size: int) -> PreTrainedModel | None:
+    """The model that a run's model follows, in evaluation mode without gradients; None for none.
+
+    Args:
+        vocabulary_size: number of the run's tokens.
+
+    Raises:
+        ConfigurationError: it cannot be loaded, or has fewer tokens.
+    """
+    if keys.distill is None:
+        return None
+    location = keys.model_location if keys.distill.model is None else located(keys.distill.model)
+    teacher = load_causal_model(location, keys.dtype, "distill.model").requires_grad_(False)
+    if (size := teacher.config.get_text_config().vocab_size) < vocabulary_size:
+        raise ConfigurationError(
+            f"Key 'distill.model' names a model with the run's vocabulary; got {location!r} with {size} tokens instead "
+            f"of {vocabulary_size}: choose one of the same family."
+        )
+    megabytes = sum(parameter.nbytes for parameter in teacher.parameters()) / 2**20
+    logger.info("The teacher %s takes %s MiB of memory.", location, f"{megabytes:,.1f}")
+    return teacher
+
+
+def load_causal_model(location: str, dtype: str, key: str, random: bool = False) -> PreTrainedModel:
+    """A decoder-only model, in evaluation mode.
+
+    Args:
+        location: a directory, or a name in the cache or on the hub.
+        dtype: "float32" or "bfloat16".
+        key: what gives it, for error messages.
+        random: whether its weights are random.
 
     Raises:
         ConfigurationError: it cannot be loaded, or is not decoder-only.
     """
-    location = keys.model_location
     options = {"local_files_only": only_local(location), "trust_remote_code": False}
-    with refusing("model_name_or_path", keys.model_name_or_path):
+    with refusing(key, location):
         config = AutoConfig.from_pretrained(location, **options)
         if config.is_encoder_decoder:
             raise ValueError(
                 f"{config.model_type} is an encoder-decoder model: use the workload 'text', or a decoder-only model"
             )
-        dtype = getattr(torch, keys.dtype)
         if random:
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         else:
-            model = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, **options)
+            model = AutoModelForCausalLM.from_pretrained(location, dtype=getattr(torch, dtype), **options)
     return model.eval()
 
 

@@ -6,13 +6,17 @@ from typing import Any, ClassVar, Literal
 
 from seq2seq import SPLITS
 from seq2seq.causal.corpus import CORPORA, Corpus
+from seq2seq.causal.distillation import Distillation
 from seq2seq.causal.windows import Bos
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import TaskKeys
 from seq2seq.tasks.task_spec import TaskSpec
 
-TEXT_METRICS = ("perplexity", "bits_per_byte", "standard_error")
+TEXT_METRICS = ("perplexity", "bits_per_byte", "standard_error", "last_word_accuracy", "last_word_perplexity")
 """Metrics of a text besides its log-likelihood per token, which chooses checkpoints."""
+
+SHOWN_METRICS = tuple(name for name in TEXT_METRICS if name != "standard_error")
+"""Those that tables show as results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +33,14 @@ class CausalKeys(TaskKeys):
         window: tokens that the model reads at once in a corpus.
         stride: tokens between the starts of two windows in evaluation; None for windows that share one token.
         bos: where the begin-of-sequence token is, see ``seq2seq.causal.windows``.
+        last_words: a file of texts, or ``lambada``, whose last words are predicted with the test text, see
+            ``seq2seq.causal.last_words``.
+        distill: a teacher that the model follows, see ``seq2seq.causal.distillation``.
         continuations: samples of the test text (or the validation text) that are continued for the run's page.
     """
 
     name = "causal"
+    paths = (*TaskKeys.paths, "last_words")
     reserved_arguments: ClassVar[Mapping[str, str]] = {"fp16": "adapters train in float32: use bf16"}
     file_keys = TaskKeys.file_keys
     flags = ("average_metrics", "constant_predictions", "invalid", *TEXT_METRICS)
@@ -63,6 +71,8 @@ class CausalKeys(TaskKeys):
     window: int = 256
     stride: int | None = None
     bos: Bos = "text"
+    last_words: str | None = None
+    distill: Distillation | None = None
     continuations: int = 3
 
     @property
@@ -93,5 +103,5 @@ class CausalKeys(TaskKeys):
 
     @property
     def metric_names(self) -> Collection[str]:
-        own = {"log_likelihood", "average_metrics", *TEXT_METRICS}
+        own = {"log_likelihood", "average_metrics", *TEXT_METRICS[:3]}
         return super().metric_names if self.corpus is None else own

@@ -1,18 +1,18 @@
 """Pretrain the small decoder: a byte-level BPE tokenizer and a Llama of half a million parameters.
 
-    python -m seq2seq.causal.pretrain                     into assets/small_decoder, about 8 minutes on one core
+    python -m seq2seq.causal.pretrain                     into assets/small_decoder, about 8 minutes on a quiet core
     python -m seq2seq.causal.pretrain --out /tmp/decoder
 
-Its text is half the documentation strings of Python's standard library, half questions and answers about the small
-world (``seq2seq.small_world.skills``), written with the template that the workload ``causal`` uses by default. One
-documentation string in twenty is held out for validation, one for testing. Besides the checkpoint in bfloat16, it
-writes ``corpus/*.txt``, a part of the documentation strings by split, and ``training_log.jsonl``.
+Its text comes with Python: the documentation strings of the standard library and the help topics of ``pydoc``. One
+text in twenty is held out for validation, one for testing. Besides the checkpoint in bfloat16, it writes
+``corpus/*.txt``, a part of the texts by split, and ``training_log.jsonl``.
 """
 
 import argparse
 import ast
 import json
 import platform
+import pydoc_data.topics
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -29,9 +29,6 @@ from tqdm import trange
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seq2seq import PROJECT, SPLITS
-from seq2seq.causal.encoding import DEFAULT_TEMPLATE
-from seq2seq.small_world.events import World
-from seq2seq.small_world.skills import mixture
 
 DECODER = PROJECT / "assets" / "small_decoder"
 END = "<|endoftext|>"
@@ -40,8 +37,7 @@ VOCABULARY = 768
 WINDOW = 128
 BATCH_SIZE = 32
 STEPS = 1800
-WORLD_PAIRS = 60_000
-SHORTEST = 40  # characters of a documentation string that is kept
+SHORTEST = 40  # characters of a text that is kept
 HELD_OUT = 20  # one text in so many is for validation, the next for testing
 WRITTEN = {"train": 900_000, "validation": 90_000, "test": 90_000}  # characters in corpus/
 # Muon on the weight matrices, AdamW on embeddings and norms, as in seq2seq.small_world.pretrain.
@@ -52,8 +48,8 @@ DECAY_SHARE = 0.5  # share of the steps over which the learning rate decays to 2
 LOG_EVERY = 200
 
 
-def documentation_strings() -> dict[str, list[str]]:
-    """The distinct documentation strings of the standard library by split, in the order of its files."""
+def python_texts() -> dict[str, list[str]]:
+    """The distinct texts by split: documentation strings in the order of the library's files, then help topics."""
     root = Path(sysconfig.get_path("stdlib"))
     found: dict[str, None] = {}
     for path in sorted(root.rglob("*.py")):
@@ -64,17 +60,12 @@ def documentation_strings() -> dict[str, list[str]]:
                 continue
             kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
             texts = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
-            found |= {text: None for text in texts if text and len(text) >= SHORTEST}
+            found |= dict.fromkeys(text for text in texts if text and len(text) >= SHORTEST)
+    found |= dict.fromkeys(text.strip() for text in pydoc_data.topics.topics.values())
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for number, text in enumerate(found):
         splits[{0: "validation", 1: "test"}.get(number % HELD_OUT, "train")].append(text)
     return splits
-
-
-def questions(count: int, seed: int, held_out: bool = False) -> list[str]:
-    """Texts of a question and its answer about the small world."""
-    pairs = mixture(World(seed, held_out=held_out), count)
-    return [DEFAULT_TEMPLATE.format(source=source, target=target) for source, target in pairs]
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -114,17 +105,12 @@ def as_stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
     return torch.tensor([token for text in ids for token in (*text, tokenizer.eos_token_id)])
 
 
-def batches(streams: list[Tensor], seed: int) -> Iterator[Tensor]:
-    """Yield batches (batch, window) without end: an equal share of windows of each stream, at random offsets."""
+def batches(stream: Tensor, seed: int) -> Iterator[Tensor]:
+    """Yield batches (batch, window) without end: windows of a stream at random offsets."""
     generator = torch.Generator().manual_seed(seed)
-    steps = torch.arange(WINDOW)
     while True:
-        rows = []
-        for stream in streams:
-            size = (BATCH_SIZE // len(streams), 1)
-            starts = torch.randint(0, len(stream) - WINDOW, size, generator=generator)
-            rows.append(stream[starts + steps])
-        yield torch.cat(rows)
+        starts = torch.randint(0, len(stream) - WINDOW, (BATCH_SIZE, 1), generator=generator)
+        yield stream[starts + torch.arange(WINDOW)]
 
 
 def loss_of(model: LlamaForCausalLM, ids: Tensor) -> Tensor:
@@ -156,13 +142,13 @@ def rate_at(step: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, max(0.02, (STEPS - step) / (DECAY_SHARE * STEPS)))
 
 
-def train(model: LlamaForCausalLM, streams: list[Tensor], held_out: dict[str, Tensor], seed: int, log: TextIO) -> None:
+def train(model: LlamaForCausalLM, stream: Tensor, held_out: Tensor, seed: int, log: TextIO) -> None:
     """Train, writing a line to the log every `LOG_EVERY` steps."""
     pair = optimizers(model)
     schedules = [LambdaLR(each, rate_at) for each in pair]
-    stream, losses, begun = batches(streams, seed), [], time.perf_counter()
+    windows, losses, begun = batches(stream, seed), [], time.perf_counter()
     for step in (progress := trange(1, STEPS + 1)):
-        loss = loss_of(model, next(stream))
+        loss = loss_of(model, next(windows))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for each in (*pair, *schedules):
@@ -173,7 +159,7 @@ def train(model: LlamaForCausalLM, streams: list[Tensor], held_out: dict[str, Te
             entry = {
                 "step": step,
                 "loss": round(float(np.mean(losses)), 4),
-                **{name: round(held_out_loss(model, ids), 4) for name, ids in held_out.items()},
+                "validation_loss": round(held_out_loss(model, held_out), 4),
                 "seconds": round(time.perf_counter() - begun),
             }
             log.write(json.dumps(entry) + "\n")
@@ -183,7 +169,7 @@ def train(model: LlamaForCausalLM, streams: list[Tensor], held_out: dict[str, Te
 
 
 def write_corpus(out: Path, texts: dict[str, list[str]]) -> None:
-    """Write texts of each split, spread over the standard library, as far as WRITTEN allows."""
+    """Write texts of each split, spread over all, as far as WRITTEN allows."""
     out.mkdir(exist_ok=True)
     for split, documents in texts.items():
         order = np.random.default_rng(0).permutation(len(documents))
@@ -196,27 +182,23 @@ def pretrain(out: Path, seed: int) -> None:
     """Train tokenizer and model from scratch and write them to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    texts = documentation_strings()
-    pairs = questions(WORLD_PAIRS, seed)
-    tokenizer = train_tokenizer([*texts["train"], *pairs[:3000]])
+    texts = python_texts()
+    tokenizer = train_tokenizer(texts["train"])
     tokenizer.save_pretrained(out)
     write_corpus(out / "corpus", texts)
     model = new_model(tokenizer)
-    streams = [as_stream(tokenizer, texts["train"]), as_stream(tokenizer, pairs)]
-    held_out = {
-        "documentation": as_stream(tokenizer, texts["validation"]),
-        "questions": as_stream(tokenizer, questions(600, seed + 1, held_out=True)),
-    }
+    stream = as_stream(tokenizer, texts["train"])
     with (out / "training_log.jsonl").open("w") as log:
         setting = {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "parameters": model.num_parameters(),
-            "tokens": [len(stream) for stream in streams],
+            "tokens": len(stream),
+            "characters": sum(map(len, texts["train"])),
             "threads": torch.get_num_threads(),
         }
         log.write(json.dumps(setting) + "\n")
-        train(model, streams, held_out, seed + 2, log)
+        train(model, stream, as_stream(tokenizer, texts["validation"]), seed + 1, log)
     model.to(torch.bfloat16).save_pretrained(out)
 
 

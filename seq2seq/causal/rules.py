@@ -1,11 +1,13 @@
 """Rules of a causal run's keys beyond their types and ranges; each violation is one sentence."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from adapters import AdapterConfig
 from adapters.validation import refuse
+from seq2seq.causal.corpus import CORPORA, files_of
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.tasks.rules import check_paths, check_tasks
 
@@ -16,6 +18,8 @@ def check_causal(keys: CausalKeys, configs: Sequence[AdapterConfig], training: M
     """Refuse tasks, texts and training arguments that do not fit each other."""
     check_template(keys)
     if keys.corpus is None:
+        if keys.last_words is not None:
+            _refuse("last_words", "belongs to a run with a corpus", repr(keys.last_words), "leave it out")
         check_suffixes(keys)
         check_tasks(keys, configs, training)
     else:
@@ -28,6 +32,9 @@ def check_template(keys: CausalKeys) -> None:
     if template is not None and not (template.endswith("{target}") and "{source}" in template):
         rule = "has {source}, and {target} at its end"
         _refuse("template", rule, repr(template), "write for example '{source}\\nAnswer: {target}'")
+    if template is not None and (other := re.search(r"\{(?!source\}|target\})\w+\}", template)):
+        fix = "describe the task under the key 'tasks', whose source has the columns of its rows"
+        _refuse("template", "has no columns but {source} and {target}", f"{other[0]} in {template!r}", fix)
 
 
 def check_suffixes(keys: CausalKeys) -> None:
@@ -59,5 +66,10 @@ def check_corpus(keys: CausalKeys, training: Mapping[str, Any]) -> None:
     if training.get("train_sampling_strategy", "random") != "random":
         rule = "must be 'random' with a corpus, whose windows are drawn at seeded offsets"
         _refuse("train_sampling_strategy", rule, repr(training["train_sampling_strategy"]), "leave it out")
+    if keys.last_words is not None:
+        if "test" not in keys.splits:
+            _refuse("last_words", "is measured with the test text", "none", "give corpus.test, or leave it out")
+        if keys.last_words not in CORPORA:
+            files_of(keys.last_words, "last_words")
     keys.corpus.check_files()
     check_paths(keys)

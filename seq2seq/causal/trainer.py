@@ -16,7 +16,9 @@ from seq2seq.causal.data import CausalTaskData, CausalTasksData, CorpusData
 from seq2seq.causal.decoder import check_packing
 from seq2seq.causal.encoding import prompt_of
 from seq2seq.causal.keys import CausalKeys
+from seq2seq.causal.last_words import last_word_metrics
 from seq2seq.causal.windows import ScoredWindows, TrainedWindows, WindowSampler, text_metrics
+from seq2seq.tasks.positions import check_positions
 from seq2seq.tasks.scoring import TaskScoringMixin
 from seq2seq.workload import Evaluation, Prepared
 from third_party.trainers import IGNORED_LABEL, CausalTrainer, left_padded
@@ -110,7 +112,11 @@ class CorpusTrainer(CausalTrainer):
         for index, (log_p, tokens, _) in enumerate(sums.tolist()):
             text = self.data.tokenizer.decode(windows[index]["input_ids"][:SHOWN], skip_special_tokens=True)
             rows.append({"text": text, "tokens": int(tokens), "log_likelihood": log_p})
-        return Evaluation(self.metrics_of(sums, split), {"windows": rows, **self.continued(windows)})
+        metrics = self.metrics_of(sums, split)
+        if split == "test" and self.data.last_words:
+            words = self.predict(Dataset.from_list(list(self.data.last_words))).predictions
+            metrics |= last_word_metrics(words)
+        return Evaluation(metrics, {"windows": rows, **self.continued(windows)})
 
     def continued(self, windows: ScoredWindows) -> dict[str, list[dict[str, str]]]:
         """Continuations of the beginnings of a few windows, evenly spaced; none if none are asked for."""
@@ -147,7 +153,8 @@ def make_trainer(
     """The trainer of a run.
 
     Raises:
-        ConfigurationError: rows are packed, and the architecture does not keep them apart.
+        ConfigurationError: rows are packed, and the architecture does not keep them apart; or the model has fewer
+            positions than a row or window may have tokens.
     """
     data = prepared.data
     shared = {
@@ -157,7 +164,14 @@ def make_trainer(
         "processing_class": data.tokenizer,
         "callbacks": list(callbacks),
     }
+    if keys.distill is not None and data.teacher is not None:
+        shared |= {
+            "teacher": data.teacher.to(prepared.arguments.device),
+            "teacher_weight": keys.distill.weight,
+            "temperature": keys.distill.temperature,
+        }
     if isinstance(data, CorpusData):
+        check_positions(prepared.model, data.reading.window, "'window'")
         train = TrainedWindows(data.streams["train"], data.reading) if "train" in data.streams else None
         return CorpusTrainer(
             data,
@@ -167,6 +181,8 @@ def make_trainer(
             generation=generation(data.tokenizer, NEW_TOKENS),
             **shared,
         )
+    longest = keys.max_source_length + keys.max_target_length
+    check_positions(prepared.model, longest, "'max_source_length' plus 'max_target_length'")
     if keys.packing:
         check_packing(prepared.model)
     encoded = {name: task.encoded for name, task in data.tasks.items()}
@@ -176,7 +192,7 @@ def make_trainer(
         data,
         train_dataset=concatenate_datasets(train) if train else None,
         eval_dataset=validation or None,
-        task_names=tuple(data.tasks) if keys.adapters_per_task else (),
+        task_names=keys.task_names if keys.adapters_per_task else (),
         train_sampler=data.train_sampler,
         packing=keys.packing,
         generation=generation(data.tokenizer, keys.max_target_length),

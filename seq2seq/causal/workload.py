@@ -23,10 +23,11 @@ from adapters import AdapterConfig
 from seq2seq.causal.baselines import unigram
 from seq2seq.causal.data import CausalTasksData, CorpusData, load_corpus, load_rows_to_predict, load_tasks, load_text
 from seq2seq.causal.decoder import load_decoder
-from seq2seq.causal.keys import CausalKeys
+from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
 from seq2seq.tasks.baselines import task_baselines
+from seq2seq.tasks.positions import check_positions
 from seq2seq.workload import Baseline, Evaluation, Prepared
 
 SAMPLE_FILES = ("predictions_test_continuations.jsonl", "predictions_validation_continuations.jsonl")
@@ -67,11 +68,17 @@ class CausalWorkload(CausalKeys):
         return prepared.data.samples()
 
     def baselines(self) -> Mapping[str, Baseline]:
-        reason = "there is no corpus" if self.corpus is None else None
-        found = {**task_baselines(self.specs), "unigram": Baseline("each token by its frequency", unigram, reason)}
+        free_text = (spec.name for spec in self.specs if spec.labels is None and not spec.is_number)
+        found = dict(task_baselines(next(free_text, None)))
+        reason = "there is no corpus"
         if self.corpus is not None:
-            found |= {name: found[name]._replace(unsupported="a corpus has no answers") for name in task_baselines([])}
-        return found
+            found = {name: each._replace(unsupported="a corpus has no answers") for name, each in found.items()}
+            reason = None
+        return {**found, "unigram": Baseline("each token by its frequency", unigram, reason)}
+
+    def check_text(self, prepared: Prepared, path: Path) -> None:
+        load_text(self, path, "forgetting_file")
+        check_positions(prepared.model, self.window, "'window'")
 
     def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
         arguments = copy.copy(prepared.arguments)  # making another object would set up the processes again
@@ -84,7 +91,7 @@ class CausalWorkload(CausalKeys):
         shown = super().headline(metrics)
         if "perplexity" not in metrics:
             return shown
-        first = {name: metrics[name] for name in ("perplexity", "bits_per_byte") if name in metrics}
+        first = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
         return {name: "not finite" if value is None else f"{value:.4f}" for name, value in first.items()} | shown
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:

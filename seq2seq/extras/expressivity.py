@@ -79,12 +79,12 @@ def source_pairs(experiment: Experiment, prepared: Prepared) -> dict[str, list[P
     """The first pairs of different sources of each task; the decoder is given the target of the first source.
 
     Raises:
-        ConfigurationError: the model is not an encoder-decoder, or a task has fewer than two different sources.
+        ConfigurationError: the model is no encoder-decoder that generates, or a task has fewer than two sources.
     """
     model = prepared.model
-    if not getattr(model.config, "is_encoder_decoder", False):
+    if not (getattr(model.config, "is_encoder_decoder", False) and model.can_generate()):
         raise ConfigurationError(
-            "Key 'measure_expressivity' needs a model with an encoder and a decoder; got a "
+            "Key 'measure_expressivity' needs a model with an encoder and a decoder that generates; got a "
             f"{type(model).__name__}: set it to false."
         )
     pairs = {}

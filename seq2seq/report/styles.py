@@ -33,7 +33,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "^",
         {"layer_norm": "#e07b00", "tt_layer_norm": "#b8860b", "scale_norm": "#e9b44c", "bitfit": "#a0522d"},
     ),
-    "subspaces, prompts, heads": ("D", {"intrinsic_said": "#aa3377", "prompt": "#d77fb4", "lm_head": "#6b2457"}),
+    "subspaces, prompts, heads": (
+        "D",
+        {"intrinsic_said": "#aa3377", "prompt": "#d77fb4", "lm_head": "#6b2457", "head": "#c2185b"},
+    ),
     "PEFT": (
         "X",
         {

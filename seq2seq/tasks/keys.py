@@ -28,6 +28,7 @@ class TaskKeys(Workload):
         mixture: several tasks at once, see ``seq2seq.tasks.mixing``.
         data_dir: directory with the task's files, or with a folder for each task of a mixture; None for the project's
             own tasks, the cache or the hub.
+        split_policy: how the labelled rows are divided, see ``seq2seq.tasks.splits``; None for the task's own way.
         data_seed: decides the split and which rows a limit keeps; ``seed`` decides their order.
         train_file, validation_file, test_file: your own files, with the columns of ``own_files``.
         data_name: what results call the task of your own files; None for a name made of the file's.
@@ -64,6 +65,7 @@ class TaskKeys(Workload):
     tasks: DescribedTasks | None = None
     mixture: Mixture | None = None
     data_dir: str | None = None
+    split_policy: Literal["small", "large", "tenth"] | None = None
     data_seed: int = 42
     train_file: str | None = None
     validation_file: str | None = None
@@ -86,6 +88,8 @@ class TaskKeys(Workload):
         key = "task_name" if self.mixture is None else "mixture.tasks"
         found = [get_task(name, self.described, key) for name in self.task_names]
         found = found or [replace(self.own_files, files=self.files)]
+        if self.split_policy is not None:
+            found = [replace(spec, split=self.split_policy) for spec in found]
         return [replace(spec, files={split: located(path) for split, path in spec.files.items()}) for spec in found]
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from adapters import AdapterConfig, ConfigurationError
 from seq2seq.tasks.keys import TaskKeys
 from seq2seq.tasks.registry import TASKS
+from seq2seq.tasks.splits import SPLIT_POLICIES
 
 
 def check_tasks(keys: TaskKeys, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
@@ -36,11 +37,26 @@ def check_task(keys: TaskKeys) -> None:
             "Key 'data_dir' belongs to a task_name or a mixture whose files are looked up; got "
             f"{keys.data_dir!r} together with files: drop one."
         )
+    if keys.split_policy is not None:
+        check_split_policy(keys)
     if keys.data_name is not None and (not keys.files or not keys.data_name.strip()):
         raise ConfigurationError(
             f"Key 'data_name' names the task of your own files; got {keys.data_name!r} and files {sorted(keys.files)}: "
             "leave it out."
         )
+
+
+def check_split_policy(keys: TaskKeys) -> None:
+    """Refuse a split policy for tasks whose labelled rows are not a training and a validation set."""
+    for name in keys.task_names or (None,):
+        spec = keys.described.get(name) or TASKS.get(name)
+        parts = None if spec is None or spec.files else SPLIT_POLICIES[spec.split][0]
+        if parts != SPLIT_POLICIES[keys.split_policy][0]:
+            given = "your own files" if name is None else f"the task {name!r}"
+            raise ConfigurationError(
+                "Key 'split_policy' divides the labelled rows of a task that come as a training and a validation set; "
+                f"got {keys.split_policy!r} for {given}, whose splits are given: leave it out."
+            )
 
 
 def check_paths(keys: TaskKeys) -> None:

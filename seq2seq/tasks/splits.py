@@ -1,12 +1,16 @@
 """Split policies: which labelled rows are used for training, for model selection and for testing.
 
 The test labels of GLUE and SuperGLUE are not public, so the labelled rows (the parts) are divided into three splits by
-one of four policies (Karimi Mahabadi et al. 2021, Compacter), selected by `TaskSpec.split`:
+a policy, that of the task (`TaskSpec.split`) or of the key `split_policy`:
 
     given   the three splits already exist
     small   half of the validation set becomes the test set
     large   1,000 training rows become the validation set, the validation set becomes the test set
+    tenth   a tenth of the training rows becomes the validation set, the validation set becomes the test set
     mnli    the mismatched validation set is used for validation, the matched one for testing
+
+Those of the tasks are Compacter's (Karimi Mahabadi et al. 2021). "tenth" measures on the whole official validation set,
+as published tables do, and chooses nothing by it.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,17 +69,31 @@ def _halve_validation(parts: Parts, data_seed: int) -> Parts:
     }
 
 
-def _hold_out_train(parts: Parts, data_seed: int) -> Parts:
+def _hold_out_thousand(parts: Parts, data_seed: int) -> Parts:
     rows = len(parts["train"])
     if rows <= HELD_OUT_ROWS:
         raise ValueError(
             f"A large task needs more than {HELD_OUT_ROWS} training rows, of which {HELD_OUT_ROWS} become its "
             f"validation set; got {rows}: use the full training set."
         )
-    order = np.random.default_rng(data_seed).permutation(rows)
+    return _hold_out(parts, data_seed, HELD_OUT_ROWS)
+
+
+def _hold_out_tenth(parts: Parts, data_seed: int) -> Parts:
+    rows = len(parts["train"])
+    if rows < 10:
+        raise ValueError(
+            f"A task needs 10 or more training rows, of which a tenth becomes its validation set; got {rows}: choose "
+            "another split_policy, or use the full training set."
+        )
+    return _hold_out(parts, data_seed, rows // 10)
+
+
+def _hold_out(parts: Parts, data_seed: int, held_out: int) -> Parts:
+    order = np.random.default_rng(data_seed).permutation(len(parts["train"]))
     return {
-        "train": parts["train"].select(order[HELD_OUT_ROWS:]),
-        "validation": parts["train"].select(order[:HELD_OUT_ROWS]),
+        "train": parts["train"].select(order[held_out:]),
+        "validation": parts["train"].select(order[:held_out]),
         "test": parts["validation"],
     }
 
@@ -91,7 +109,8 @@ def _mnli(parts: Parts, data_seed: int) -> Parts:
 SPLIT_POLICIES: dict[str, tuple[tuple[str, ...], Callable[[Parts, int], Parts]]] = {
     "given": (("train", "validation", "test"), _given),
     "small": (("train", "validation"), _halve_validation),
-    "large": (("train", "validation"), _hold_out_train),
+    "large": (("train", "validation"), _hold_out_thousand),
+    "tenth": (("train", "validation"), _hold_out_tenth),
     "mnli": (("train", "validation_mismatched", "validation_matched"), _mnli),
 }
 """For each policy: the labelled parts that it needs, and the function that makes three splits of them."""

@@ -12,6 +12,8 @@ from tests.seq2seq.causal_models import tiny_model
 from third_party.trainers import CausalTrainer, left_padded, packed
 from third_party.trainers import causal_trainer as module
 
+OF_THE_TRAINER = ("packing", "generation", "teacher", "teacher_weight", "temperature")
+
 LENGTHS = ((3, 2), (6, 1), (2, 4), (5, 3))
 """Tokens of each row's prompt and answer."""
 
@@ -26,7 +28,7 @@ def rows(seed=0):
 
 
 def make_trainer(model, tmp_path, data=None, **values):
-    own = {key: values.pop(key) for key in ("packing", "generation") if key in values}
+    own = {key: values.pop(key) for key in OF_THE_TRAINER if key in values}
     defaults = {"per_device_train_batch_size": 4, "max_steps": 1, "optim": "sgd", "learning_rate": 1.0}
     defaults |= {"lr_scheduler_type": "constant", "max_grad_norm": 0.0, "report_to": "none", "save_strategy": "no"}
     defaults |= {"use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
@@ -97,6 +99,46 @@ def test_a_continuation_is_the_most_likely_token_again_and_again(tmp_path):
                 break
         expected = ids[len(prompt["input_ids"]) :]
         assert new[: len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_teacher_is_followed_by_the_gradient_of_the_mean_divergence(accumulation, tmp_path):
+    """Against sums over the whole vocabulary in float64."""
+    weight, temperature, teacher = 0.7, 2.0, tiny_model("gpt2")
+    oracle, taught = tiny_model("llama").double(), tiny_model("gpt2").double()
+    terms = []
+    for row in rows():
+        ids = torch.tensor([row["input_ids"]])
+        logits, other = oracle(input_ids=ids).logits[0], taught(input_ids=ids).logits[0].detach()
+        for k, label in enumerate(row["labels"]):
+            if label != -100:
+                p, q = (other[k - 1] / temperature).softmax(-1), (logits[k - 1] / temperature).softmax(-1)
+                divergence = (p * (p.log() - q.log())).sum()
+                target = -logits[k - 1].log_softmax(-1)[label]
+                terms.append((1 - weight) * target + weight * temperature**2 * divergence)
+    torch.stack(terms).mean().backward()
+    model = tiny_model("llama")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    values = {"per_device_train_batch_size": 4 // accumulation, "gradient_accumulation_steps": accumulation}
+    own = {"teacher": teacher, "teacher_weight": weight, "temperature": temperature}
+    trainer = make_trainer(model, tmp_path, **own, **values)
+    trainer.train()
+    for name, parameter in oracle.named_parameters():
+        change = before[name] - dict(model.named_parameters())[name]
+        assert torch.allclose(change.double(), parameter.grad, atol=1e-5), name
+    row = rows()[0]
+    (found,) = trainer.predict(Dataset.from_list([row])).predictions
+    assert found[0] == pytest.approx(sum(log_likelihoods(model.eval(), row)).item(), abs=1e-4)
+
+
+def test_vectors_do_not_decay(tmp_path):
+    model = tiny_model("llama")
+    model.scalars = torch.nn.Parameter(torch.ones(3))
+    optimizer = make_trainer(model, tmp_path, weight_decay=0.1, optim="adamw_torch").create_optimizer()
+    decayed = {parameter for group in optimizer.param_groups if group["weight_decay"] for parameter in group["params"]}
+    assert {name for name, parameter in model.named_parameters() if parameter in decayed} == {
+        name for name, parameter in model.named_parameters() if parameter.ndim == 2
+    }
 
 
 def test_a_packed_batch_restarts_positions_and_predicts_no_row_from_another():

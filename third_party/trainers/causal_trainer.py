@@ -3,6 +3,8 @@
 rows          token ids, and labels that are -100 where nothing is predicted, as at the first token of each sequence
 loss          cross-entropy summed over the labels of the whole accumulated batch; logits (batch, kept, vocabulary) are
               computed only at the positions before a label, which for short answers is a fraction of them
+teacher       loss = (1 - weight) * cross-entropy + weight * T^2 * KL(teacher at T || model at T), summed over the same
+              labels (Hinton et al. 2015, arXiv:1503.02531); in training only
 predictions   of rows with labels their log-likelihood, of rows without labels a greedy continuation
 
 Batches are padded on the left, so that the ends of sequences are aligned and generation can continue them.
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithFlattening, GenerationConfig
@@ -121,7 +124,7 @@ class PredictingTrainer(TransformersTrainer):
         """
         kept = kept_positions(inputs)
         targets = inputs["labels"][:, kept + 1]
-        known = inspect.signature(unwrapped(self.model).forward).parameters
+        known = inspect.signature(unwrapped(model).forward).parameters
         inputs = {name: tensor for name, tensor in inputs.items() if name in known and name != "labels"}
         if "logits_to_keep" in known:
             outputs = model(**inputs, use_cache=False, logits_to_keep=kept)
@@ -135,12 +138,24 @@ class CausalTrainer(TaskAdaptersMixin, AdapterTrainerMixin, PredictingTrainer):
 
     Args:
         packing: whether the rows of a training batch are one sequence without padding.
+        teacher: another model with the same vocabulary, on the same device; None for none.
+        teacher_weight: in the loss, in (0, 1].
+        temperature: T.
     """
 
     unit = "tokens"
 
-    def __init__(self, *args: Any, packing: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        packing: bool = False,
+        teacher: nn.Module | None = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         self.packing = packing
+        self.teacher, self.teacher_weight, self.temperature = teacher, teacher_weight, temperature
         super().__init__(*args, **kwargs)
 
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
@@ -149,9 +164,20 @@ class CausalTrainer(TaskAdaptersMixin, AdapterTrainerMixin, PredictingTrainer):
         return int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
 
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """Cross-entropy summed over the labels of a micro-batch."""
+        """Cross-entropy summed over the labels of a micro-batch; in training with the divergence from a teacher."""
         logits, targets, outputs = self.target_logits(model, inputs)
-        return summed_cross_entropy(logits, targets, self.args.label_smoothing_factor), outputs
+        loss = summed_cross_entropy(logits, targets, self.args.label_smoothing_factor)
+        if self.teacher is None or not model.training:
+            return loss, outputs
+        with torch.no_grad():
+            taught = self.target_logits(self.teacher, inputs)[0]
+        divergence = summed_divergence(logits, taught, targets, self.temperature)
+        return (1 - self.teacher_weight) * loss + self.teacher_weight * divergence, outputs
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weight decay acts on matrices and larger tensors; transformers leaves out biases and norms by their names."""
+        shapes = {name: parameter.ndim for name, parameter in model.named_parameters(remove_duplicate=False)}
+        return [name for name in super().get_decay_parameter_names(model) if shapes[name] >= 2]
 
     def get_train_dataloader(self) -> DataLoader:
         padded, self.data_collator = self.data_collator, packed if self.packing else self.data_collator
@@ -164,3 +190,17 @@ class CausalTrainer(TaskAdaptersMixin, AdapterTrainerMixin, PredictingTrainer):
 def kept_positions(inputs: dict[str, Tensor]) -> Tensor:
     """The positions (kept,) before a label of any row."""
     return (inputs["labels"][:, 1:] != IGNORED_LABEL).any(0).nonzero().squeeze(1)
+
+
+def summed_divergence(logits: Tensor, taught: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || model), both at the temperature T, summed over the labels that are not -100, ().
+
+    Args:
+        logits, taught: (batch, kept, vocabulary); the teacher may have more padding entries.
+        targets: (batch, kept).
+    """
+    counted = targets != IGNORED_LABEL
+    size = logits.shape[-1]
+    log_q = (logits[counted].float() / temperature).log_softmax(-1)  # (labels, vocabulary)
+    log_p = (taught[counted][..., :size].float() / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(log_q, log_p, reduction="sum", log_target=True)

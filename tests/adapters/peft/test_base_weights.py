@@ -58,7 +58,7 @@ def test_a_second_adapter_beside_a_merged_one_is_compared_with_the_base(tmp_path
 
 
 def test_a_configuration_of_two_bases_saves_none_and_an_older_folder_is_silent(tmp_path, caplog):
-    config = TensorTrainConfig(rank=2, target_modules=["q_proj"])
+    config = TensorTrainConfig(rank=2, scaling=1.0, target_modules=["q_proj"])
     first = get_peft_model(llama(), config)
     first.save_pretrained(tmp_path)
     assert (tmp_path / FILE).is_file()

@@ -2,6 +2,7 @@
 
 import random
 
+import datasets
 import pytest
 
 from tests.seq2seq.causal_models import save_model
@@ -65,3 +66,10 @@ def corpus_values(values, text):
     """A run on a text."""
     files = {split: str(text / f"{split}.txt") for split in ("train", "validation", "test")}
     return {**values, "corpus": files, "window": 32, "data_name": "colours"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of token ids of this test alone, also for the processes that it starts."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -18,12 +18,14 @@ from adapters import ConfigurationError
 from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.causal.decoder import load_decoder_tokenizer
+from seq2seq.causal.perplexity import main as perplexity
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.report.__main__ import main as report
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.causal_models import save_model
 from tests.seq2seq.running.test_runner import assert_same_run
+from tests.versions import CHECKPOINTING
 
 COLOURS = ("red", "blue", "green")
 
@@ -51,16 +53,23 @@ def text_log_p(model, tokenizer, prompt: str, answer: str) -> float:
 
 
 def test_a_label_is_chosen_by_its_likelihood_after_the_prompt(task_values):
-    """Labels of 3, 4 and 5 tokens."""
+    """Labels of several tokens each; the mean over their tokens would choose others."""
+    labels = {"red": "ww", "blue": "eeeeeeeee", "green": "rrrrrrrrr"}
+    task_values["tasks"]["colours"]["labels"] = labels
+    task_values["max_target_length"] = 20
     result = run_experiment(read_experiment(untrained(task_values)))
     workload = read_experiment(task_values).workload
     tokenizer = load_decoder_tokenizer(workload)
     model = AutoModelForCausalLM.from_pretrained(task_values["model_name_or_path"]).double()
     rows = records(folder_of(task_values), "test")
     assert len(rows) == 13
+    differs = 0
     for row in rows:
-        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in COLOURS]
-        assert row["prediction"] == COLOURS[int(np.argmax(scores))]
+        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in labels.values()]
+        means = [score / (len(label) + 2) for score, label in zip(scores, labels.values(), strict=True)]
+        assert row["prediction"] == [*labels.values()][int(np.argmax(scores))]
+        differs += np.argmax(scores) != np.argmax(means)
+    assert differs
     right = sum(row["prediction"] == row["target"] for row in rows)
     assert result["metrics"]["test"]["accuracy"] == pytest.approx(right / len(rows))
     assert result["metrics"]["test"]["invalid"] == 0
@@ -155,6 +164,27 @@ def test_the_unigram_baseline_is_counted(corpus_values):
     assert result["baselines"]["unigram"]["log_likelihood"] == pytest.approx(log_p / len(test))
 
 
+def test_last_words_are_predicted_from_what_comes_before(corpus_values, decoder, tmp_path):
+    """Against one forward pass of each text in float64; accuracy by the most likely tokens, of which all must be it."""
+    file, texts = tmp_path / "last.jsonl", ["the door is red", "a blue house , a b", "red red red red"]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    result = run_experiment(read_experiment({**untrained(corpus_values), "last_words": str(file)}))
+    tokenizer = load_decoder_tokenizer(read_experiment(corpus_values).workload)
+    model = AutoModelForCausalLM.from_pretrained(decoder).double()
+    log_p, right = [], []
+    for text in texts:
+        ids = [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]
+        count = len(text.split()[-1]) + 1  # a token for each byte of the word and for the space before it
+        with torch.no_grad():
+            scores = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        log_p.append(sum(scores[k - 1, ids[k]].item() for k in range(len(ids) - count, len(ids))))
+        right.append(scores[-count - 1 : -1].argmax(-1).tolist() == ids[-count:])
+    metrics = result["metrics"]["test"]
+    assert metrics["last_word_perplexity"] == pytest.approx(math.exp(-sum(log_p) / 3), rel=1e-4)
+    assert metrics["last_word_accuracy"] == pytest.approx(sum(right) / 3)
+    assert "last_word_accuracy" not in result["metrics"]["validation"]
+
+
 @pytest.mark.parametrize("has_target", [True, False])
 def test_rows_of_a_file_are_predicted(has_target, task_values, tmp_path):
     run_experiment(read_experiment({**task_values, "num_train_epochs": 1}))
@@ -182,6 +212,57 @@ def test_a_sweep_and_its_report(corpus_values, tmp_path):
     page = (tmp_path / "outputs" / "report" / "report.md").read_text()
     assert "colours" in page
     assert "log-likelihood per token" in page
+
+
+LORA = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}
+
+
+def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
+    """Its teacher is the base model: the loss in the log is the mixture, that of the validation is not."""
+    values = {**corpus_values, "adapter": LORA, "distill": {"weight": 0.1, "temperature": 2.0}, "num_train_epochs": 4}
+    result = run_experiment(read_experiment({**values, "baselines": ["frozen_backbone", "random_backbone"]}))
+    assert result["metrics"]["test"]["perplexity"] < result["baselines"]["frozen_backbone"]["perplexity"]
+    assert result["merge_difference"] < 1e-5
+    assert 0 < result["parameters"]["trainable_parameters"] < 3000
+    history = json.loads((folder_of(values) / "history.json").read_text())
+    evaluated = [entry for entry in history if "eval_loss" in entry][-1]
+    assert evaluated["eval_loss"] == pytest.approx(-evaluated["eval_log_likelihood"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {CHECKPOINTING: True},
+        {"dtype": "bfloat16"},
+        {"bf16": True},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.1},
+        {"window": 16, "stride": 5, "bos": "window"},
+        {"label_smoothing_factor": 0.1},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_options_train_and_measure_something_finite(options, corpus_values):
+    values = {**corpus_values, "adapter": LORA, "num_train_epochs": 1, "continuations": 1}
+    values["corpus"] = {**values["corpus"], "max_tokens": {"train": 900, "validation": 100, "test": 100}}
+    result = run_experiment(read_experiment({**values, **options}))
+    assert math.isfinite(result["metrics"]["test"]["perplexity"])
+    assert result["metrics"]["test"]["log_likelihood"] > -7
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+def test_each_task_of_a_mixture_has_its_own_adapter(packing, task_values, tmp_path):
+    task = task_values["tasks"]["colours"]
+    free = {**task, "labels": None, "metrics": ["exact_match"]}
+    mixture = {"tasks": ["colours", "free"], "batches": "one_task", "adapters": "per_task"}
+    values = {**task_values, "tasks": {"colours": task, "free": free}, "task_name": None, "mixture": mixture}
+    values |= {"adapter": LORA, "packing": packing, "max_target_length": 8, "per_device_train_batch_size": 8}
+    result = run_experiment(read_experiment(values))
+    metrics = result["metrics"]["test"]
+    mean = (metrics["colours/accuracy"] + metrics["free/exact_match"]) / 2
+    assert metrics["average_metrics"] == pytest.approx(mean)
+    table = tmp_path / "new.tsv"
+    table.write_text("source\nred 1\n")
+    assert [*predict(folder_of(values), table, task="free").evaluation.rows] == ["free"]
 
 
 @pytest.mark.slow
@@ -229,12 +310,16 @@ def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, t
     [
         ("task", {"template": "{source}"}, ["'template'", "{target} at its end"]),
         ("task", {"template": "{target} {source}"}, ["'template'", "at its end"]),
+        ("task", {"template": "{sorce} {source} {target}"}, ["'template'", "{sorce}", "'tasks'"]),
         ("task", {"max_target_length": 5}, ["'max_target_length'", "'green' has 7"]),
         ("task", {"max_source_length": 4}, ["'max_source_length'", "the template alone has 8"]),
         ("task", {"scoring": "guess"}, ["'scoring'", "'guess'"]),
         ("task", {"baselines": ["unigram"]}, ["'baselines'", "there is no corpus"]),
         ("task", {"task_name": None, "train_file": "a.txt"}, ["'train_file'", "corpus.train=a.txt"]),
         ("task", {"forgetting_file": "none.txt"}, ["'forgetting_file'", "none.txt"]),
+        ("task", {"forgetting_file": __file__}, ["'forgetting_file'", "suffixes"]),
+        ("task", {"max_source_length": 2040}, ["'max_source_length' plus 'max_target_length'", "at most 2048"]),
+        ("corpus", {"window": 2049}, ["'window'", "at most 2048", "got 2049"]),
         ("task", {"model_name_or_path": "./nowhere"}, ["'model_name_or_path'", "not a directory"]),
         ("task", {"model_name_or_path": "assets/small_world/backbone"}, ["'model_name_or_path'", "encoder-decoder"]),
         ("task", {"window": 2}, ["'window'", "at least 3"]),
@@ -248,6 +333,11 @@ def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, t
         ("corpus", {"corpus": {"train": "a*.txt"}}, ["'corpus.train'", "matches no file"]),
         ("corpus", {"corpus": {"trian": "a.txt"}}, ["'trian'", "train"]),
         ("corpus", {"corpus": {"train": __file__}}, ["'corpus.train'", "suffixes"]),
+        ("corpus", {"last_words": "none.txt"}, ["'last_words'", "matches no file"]),
+        ("task", {"last_words": "lambada"}, ["'last_words'", "with a corpus"]),
+        ("corpus", {"distill": {"weight": 0}}, ["'weight'", "above 0"]),
+        ("corpus", {"distill": {"model": "/nowhere"}}, ["'distill.model'", "/nowhere"]),
+        ("corpus", {"distill": 0.5}, ["'distill'", "is an object"]),
         ("corpus", {"metric_for_best_model": "accuracy"}, ["'metric_for_best_model'", "perplexity"]),
         ("corpus", {"baselines": ["majority"]}, ["'baselines'", "a corpus has no answers"]),
         ("corpus", {"train_sampling_strategy": "sequential"}, ["'train_sampling_strategy'", "seeded"]),
@@ -264,11 +354,40 @@ def test_what_does_not_fit_is_refused_and_nothing_written(kind, changes, parts, 
 @pytest.mark.parametrize("model_type", ["opt", "bloom"])
 def test_packing_is_refused_where_rows_would_see_each_other(model_type, task_values, tmp_path):
     folder = save_model(tmp_path / "leaking", model_type)
-    with pytest.raises(ConfigurationError, match=f"'packing'.*'{model_type}'"):
+    with pytest.raises(ConfigurationError, match=rf"'packing'.*'{model_type}'"):
         run_experiment(read_experiment({**task_values, "packing": True, "model_name_or_path": str(folder)}))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_forgotten_text_fits_the_model_and_one_adapter(task_values, text):
+    forgotten = {**task_values, "forgetting_file": str(text / "test.txt")}
+    with pytest.raises(ConfigurationError, match="'window' must be at most 2048"):
+        run_experiment(read_experiment({**forgotten, "window": 2049}))
+    tasks = dict.fromkeys(("colours", "again"), task_values["tasks"]["colours"])
+    mixture = {"tasks": [*tasks], "adapters": "per_task", "batches": "one_task"}
+    adapter = {"kind": "tt_lora", "rank": 2}
+    with pytest.raises(ConfigurationError, match="'forgetting_file' of the run measures one model; got the tasks"):
+        read_experiment({**forgotten, "adapter": adapter, "task_name": None, "tasks": tasks, "mixture": mixture})
 
 
 def test_other_workloads_do_not_forget_texts(text):
     with pytest.raises(ConfigurationError, match="'forgetting_file' of the run needs a model that continues texts"):
         read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "forgetting_file": str(text)})
+
+
+def test_a_text_is_scored_from_the_terminal(corpus_values, text, decoder, capsys):
+    result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 1}))
+    folder, path = str(folder_of(corpus_values)), str(text / "test.txt")
+    assert perplexity([folder, path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["perplexity"] == pytest.approx(result["metrics"]["test"]["perplexity"])
+    assert perplexity([str(decoder), path, "--window", "32", "--stride", "8", "--max-tokens", "50"]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+    for arguments, reason in (
+        (["--stride", "32", "--window", "32"], "--stride"),
+        (["--max-tokens", "1"], "at least 2"),
+    ):
+        assert perplexity([str(decoder), path, *arguments]) == 2
+        assert reason in capsys.readouterr().err
+    assert perplexity([str(decoder), "nowhere.txt"]) == 2
+    assert "nowhere.txt" in capsys.readouterr().err

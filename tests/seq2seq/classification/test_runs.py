@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,17 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import adapters
 from adapters import CheckpointError
 from run_seq2seq import main
+from seq2seq import PROJECT, export
 from seq2seq.classification.workload import ClassificationWorkload
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.configuration.sweep import load_cells
+from seq2seq.report.__main__ import main as report
+from seq2seq.report.collect import collect_runs
 from seq2seq.running.predicting import predict
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
+from tests.seq2seq.conftest import StopAt
+from tests.seq2seq.running.test_runner import assert_same_run
 
 LABELS = ["blue", "green", "red"]
 
@@ -93,6 +102,24 @@ def test_plain_transformers_predict_the_same_with_the_saved_adapter(trained, mod
         with torch.no_grad():
             logits = model(**tokenizer(row["text"], row["text_pair"], return_tensors="pt")).logits
         assert model.config.id2label[logits.argmax().item()] == row["prediction"]
+
+
+@pytest.mark.parametrize("what", ["run", "adapter"])
+def test_an_exported_run_is_a_plain_classifier(what, trained, models, tmp_path):
+    folder, _, _ = trained
+    source = folder if what == "run" else folder / "adapter"
+    assert (
+        export.main([str(source), str(tmp_path / "plain"), *(["--base", str(models["bert"])] * (what != "run"))]) == 0
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    rows = rows_of(folder / "predictions_test.jsonl")
+    batch = tokenizer(
+        [row["text"] for row in rows], [row["text_pair"] for row in rows], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        found = [model.config.id2label[index] for index in model.eval()(**batch).logits.argmax(1).tolist()]
+    assert found == [row["prediction"] for row in rows]
 
 
 def test_a_file_is_predicted_without_the_data_of_the_run(trained, tmp_path):
@@ -199,9 +226,6 @@ def test_a_head_is_frozen_and_the_same_in_prediction(values, tmp_path):
 
 
 def test_an_interrupted_run_resumes_to_the_same_curve(values, tmp_path, monkeypatch, config_file):
-    from tests.seq2seq.conftest import StopAt
-    from tests.seq2seq.running.test_runner import assert_same_run
-
     values |= {"logging_steps": 1, "save_total_limit": 9}
     config_file.write_text(json.dumps(values))
     make_trainer = ClassificationWorkload.make_trainer
@@ -216,3 +240,39 @@ def test_an_interrupted_run_resumes_to_the_same_curve(values, tmp_path, monkeypa
     assert main([str(config_file)]) == 0
     assert main([str(config_file), "experiment_name=whole"]) == 0
     assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "pairs")
+
+
+def test_a_sweep_and_its_report_count_adapters_without_the_head(values, tmp_path, config_file):
+    small = {"num_train_epochs": 1, "sweep": {"adapter": [{"kind": "tt_lora", "rank": 2}, {"kind": "head"}]}}
+    config_file.write_text(json.dumps({**values, **small}))
+    for cell in load_cells([config_file]):
+        run_experiment(cell)
+    assert report([str(tmp_path / "outputs")]) == 0
+    runs = collect_runs(tmp_path / "outputs")
+    assert [run.state for run in runs] == ["finished"] * 2
+    counts = {run.config["adapter"][0]["kind"]: run.result.parameters.without_head for run in runs}
+    assert counts["head"] == 0
+    groups = next(run.result.parameters.groups for run in runs if run.config["adapter"][0]["kind"] == "tt_lora")
+    assert counts["tt_lora"] == groups["tt_lora"]["trainable"] > 0
+    assert "2 finished" in (tmp_path / "outputs" / "report" / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(values, tmp_path):
+    """The sum over rows is exact: two processes with half the batch give the same curve."""
+    values |= {"logging_steps": 1, "use_cpu": True, "num_train_epochs": 1, "baselines": ["frozen_backbone"]}
+    for name, size in (("one", 16), ("two", 8)):
+        keys = {**values, "experiment_name": name, "per_device_train_batch_size": size}
+        (tmp_path / f"{name}.json").write_text(json.dumps(keys))
+    assert main([str(tmp_path / "one.json")]) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [*launcher, "run_seq2seq.py", str(tmp_path / "two.json")]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / "outputs" / name / "history.json").read_text()) for name in ("one", "two"))
+    losses = [[entry["loss"] for entry in history if "loss" in entry] for history in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    found = [json.loads((tmp_path / "outputs" / name / "metrics.json").read_text()) for name in ("one", "two")]
+    assert found[1]["metrics"]["test"] == pytest.approx(found[0]["metrics"]["test"])
+    assert set(found[1]["baselines"]) == {"frozen_backbone"}

@@ -64,6 +64,15 @@ def test_large_holds_out_1000_rows_and_needs_more_than_that():
         make("large", {"train": rows_of("t", 1000), "validation": rows_of("v", 1)})
 
 
+def test_tenth_holds_out_a_tenth_and_measures_on_the_whole_validation_set():
+    made = make("tenth", {"train": rows_of("train", 29), "validation": rows_of("validation", 3)})
+    assert {split: len(rows) for split, rows in made.items()} == {"train": 27, "validation": 2, "test": 3}
+    assert {*made["train"], *made["validation"]} == sources("train", 29)
+    assert made["test"] == [f"validation {i}" for i in range(3)]
+    with pytest.raises(ValueError, match=r"10 or more training rows.* got 9: "):
+        make("tenth", {"train": rows_of("t", 9), "validation": rows_of("v", 1)})
+
+
 def test_mnli_validates_on_the_mismatched_set_and_tests_on_the_matched_one():
     parts = {name: rows_of(name, 2) for name in ("train", "validation_mismatched", "validation_matched")}
     made = make("mnli", parts)
@@ -76,7 +85,7 @@ def test_given_splits_are_unchanged():
     assert make("given", parts) == {name: part["source"][:] for name, part in parts.items()}
 
 
-@pytest.mark.parametrize("policy", ["small", "large"])
+@pytest.mark.parametrize("policy", ["small", "large", "tenth"])
 def test_the_split_depends_on_the_seed(policy, monkeypatch):
     monkeypatch.setattr(splits, "HELD_OUT_ROWS", 20)
     parts = {"train": rows_of("train", 40), "validation": rows_of("validation", 40)}

@@ -1,0 +1,95 @@
+"""Token ids on disk: the same as in memory, made once, resumed after an interruption, checked when opened."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+
+from adapters import ConfigurationError
+from seq2seq.causal import tokens
+from seq2seq.causal.tokens import kept_stream, stream_of
+from tests.seq2seq.causal_models import byte_tokenizer
+
+TEXTS = ["a line\nanother line\n", "ü", "the last of\nthree texts"]
+JOINED = "a line\nanother line\n|ü|the last of\nthree texts"
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(tokens, "BLOCK", 8)
+
+
+def spelled(stream):
+    tokenizer = byte_tokenizer()
+    return tokenizer.decode(stream.ids.tolist()).replace(tokenizer.eos_token, "|")
+
+
+def folder():
+    (found,) = (path for path in (datasets.config.HF_DATASETS_CACHE / "causal_tokens").iterdir())
+    return found
+
+
+def test_texts_are_joined_by_the_end_and_bytes_are_theirs():
+    stream = stream_of(TEXTS, byte_tokenizer(), None, "corpus.train")
+    assert spelled(stream) == JOINED
+    assert stream.byte_count == len("".join(TEXTS).encode())
+    assert stream.ids.dtype == np.uint16
+
+
+@pytest.mark.parametrize("limit", [2, 7, 8, 9, 20, 21, 22, 24, 26, 99])
+def test_a_limit_keeps_the_first_tokens_and_their_bytes(limit):
+    whole, part = (stream_of(TEXTS, byte_tokenizer(), count, "corpus.train") for count in (None, limit))
+    assert part.ids.tolist() == whole.ids[:limit].tolist()
+    assert part.byte_count == len(spelled(part).replace("|", "").encode())
+    assert kept_stream(TEXTS, "x", byte_tokenizer(), limit, "corpus.train").ids.tolist() == part.ids.tolist()
+
+
+def test_an_array_is_made_once_and_mapped():
+    first = kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
+    again = kept_stream(iter(()), "one", byte_tokenizer(), None, "corpus.train")
+    assert isinstance(again.ids, np.memmap)
+    assert spelled(first) == spelled(again) == JOINED
+    assert first.byte_count == again.byte_count
+    assert spelled(kept_stream(["other texts"], "two", byte_tokenizer(), None, "corpus.train")) == "other texts"
+
+
+@pytest.mark.parametrize("limit", [None, 20])
+@pytest.mark.parametrize("read", range(6))
+def test_an_interrupted_command_goes_on_where_it_was(read, limit, monkeypatch):
+    """Killed at each of the batches, with half a batch written after the last complete one."""
+    encode, calls = tokens.encode, []
+
+    def interrupted(batch, tokenizer):
+        if len(calls) == read:
+            raise KeyboardInterrupt
+        calls.append(batch)
+        return encode(batch, tokenizer)
+
+    monkeypatch.setattr(tokens, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept_stream(TEXTS * 9, "one", byte_tokenizer(), None if limit is None else 400, "corpus.train")
+    with (folder() / "tokens.bin").open("ab") as file:
+        file.write(b"half a batch")
+    again = []
+    monkeypatch.setattr(tokens, "encode", lambda batch, tokenizer: again.append(batch) or encode(batch, tokenizer))
+    found = kept_stream(TEXTS * 9, "one", byte_tokenizer(), None if limit is None else 400, "corpus.train")
+    expected = stream_of(TEXTS * 9, byte_tokenizer(), None if limit is None else 400, "corpus.train")
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.byte_count == expected.byte_count
+    assert not any(batch in again[:1] for batch in calls[:1]) or read == 0
+    assert json.loads((folder() / "meta.json").read_text())["tokens"] == len(found.ids)
+    assert not (folder() / "progress.json").exists()
+
+
+def test_an_array_that_was_changed_is_refused():
+    kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
+    path = folder() / "tokens.bin"
+    path.write_bytes(b"\x01" + path.read_bytes()[1:])
+    with pytest.raises(ConfigurationError, match=r"'corpus.train'.*checksum differs: delete"):
+        kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
+
+
+def test_a_text_of_one_token_is_refused():
+    with pytest.raises(ConfigurationError, match=r"'corpus.test'.*at least 2 tokens together; got 1"):
+        stream_of(["a"], byte_tokenizer(), None, "corpus.test")
