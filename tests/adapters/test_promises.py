@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import adapters
 from adapters import ConfigurationError, MergeError
+from adapters.base.sublayers import find_sublayers
 from tests.adapters.models import MODELS, batch_for, logits, tiny
 from tests.adapters.test_architectures import close, disturbed
 
@@ -197,6 +198,14 @@ def test_a_model_of_no_transformers_class_is_saved_and_loaded(tmp_path):
         adapters.load(tiny("bert"), tmp_path)
     with pytest.raises(adapters.CheckpointError, match="not one of transformers"):
         adapters.Deltas.read(tmp_path)
+
+
+def test_a_bert_that_is_a_decoder_is_found_as_one_with_its_cross_attention():
+    with torch.device("meta"):
+        found = {(sublayer.stack, sublayer.kind) for sublayer in find_sublayers(tiny("encoder-decoder"))}
+    kinds = {"embedding", "self_attention", "feed_forward", "final"}
+    assert {kind for stack, kind in found if stack == "encoder"} == kinds
+    assert {kind for stack, kind in found if stack == "decoder"} == {*kinds, "cross_attention"}
 
 
 def test_layers_of_two_equal_stacks_have_their_own_slices():
