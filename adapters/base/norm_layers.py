@@ -31,8 +31,9 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def epsilon(norm: nn.Module) -> float:
-    """eps of a layer norm."""
-    return next(getattr(norm, name) for name in EPSILONS if hasattr(norm, name))
+    """eps of a layer norm; that of its dtype if it has none, as in ``nn.RMSNorm``."""
+    found = next((getattr(norm, name) for name in EPSILONS if hasattr(norm, name)), None)
+    return torch.finfo(norm.weight.dtype).eps if found is None else found
 
 
 def offset(norm_class: type[nn.Module]) -> int:
@@ -46,3 +47,16 @@ def centred(norm_class: type[nn.Module], x: Tensor) -> Tensor:
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return wide - wide.mean(-1, keepdim=True)  # (..., dim)
+
+
+@torch.no_grad()
+def computes_as_its_class(norm: nn.Module) -> bool:
+    """Whether a norm computes for one x what the table above has for its class; yes for one without memory."""
+    weight, bias = norm.weight, getattr(norm, "bias", None)
+    if weight.is_meta:
+        return True
+    x = torch.linspace(-1, 2, len(weight), dtype=weight.dtype, device=weight.device) ** 3
+    z = centred(type(norm), x).float()
+    expected = (weight.float() + offset(type(norm))) * z / (z.square().mean() + epsilon(norm)).sqrt()
+    expected = expected if bias is None else expected + bias.float()
+    return torch.allclose(norm(x).float(), expected, rtol=0.05, atol=0.02 * float(expected.abs().max()))
