@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, LlamaConfig, LlamaModel
 
 from adapters import ConfigurationError
 from run_seq2seq import main
@@ -28,6 +29,7 @@ from tests.seq2seq.running.test_runner import assert_same_run
 from tests.versions import CHECKPOINTING
 
 COLOURS = ("red", "blue", "green")
+SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 def records(folder: Path, name: str) -> list[dict]:
@@ -348,6 +350,23 @@ def test_what_does_not_fit_is_refused_and_nothing_written(kind, changes, parts, 
     with pytest.raises(ConfigurationError) as refusal:
         run_experiment(read_experiment(values))
     assert all(part in str(refusal.value) for part in parts), refusal.value
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: BertLMHeadModel(BertConfig(**SIZES, num_attention_heads=2)), "each token of BertLMHeadModel sees"),
+        (lambda: LlamaModel(LlamaConfig(**SIZES, num_attention_heads=2)), "lack lm_head.weight, which would be random"),
+    ],
+    ids=["an encoder", "a body"],
+)
+def test_what_is_no_decoder_with_a_head_is_refused(model, reason, decoder, task_values, tmp_path):
+    """It would see the answer that it is scored for, or answer at random."""
+    shutil.copytree(decoder, tmp_path / "other")
+    model().save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigurationError, match=rf"'model_name_or_path' .*{reason}"):
+        run_experiment(read_experiment({**task_values, "model_name_or_path": str(tmp_path / "other")}))
     assert not (tmp_path / "outputs").exists()
 
 
