@@ -22,6 +22,11 @@ from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import LinearDelta
 from adapters.calibration import calibrate_scaling
 from adapters.configuration import AdapterConfig
+from adapters.factorized.configuration import FactorizedConfig
+from adapters.factorized.layers import FactorizedLinear
+from adapters.factorized.moments import Moments, input_moments
+from adapters.factorized.replacement import Factorization, densify, factorize, plan_factorization
+from adapters.factorized.report import FactorizationReport, WeightReport
 from adapters.freezing import FreezingReport, freeze, freezing_report
 from adapters.injection import Attachment, as_configs, attach, attachments
 from adapters.kinds.bitfit import Bias, BitFitConfig
@@ -87,6 +92,10 @@ __all__ = [
     "ConfigurationError",
     "Deltas",
     "DenseLinear",
+    "Factorization",
+    "FactorizationReport",
+    "FactorizedConfig",
+    "FactorizedLinear",
     "FreezingReport",
     "FullFineTuningConfig",
     "HypercomplexConfig",
@@ -98,6 +107,7 @@ __all__ = [
     "LinearDelta",
     "LowRankConfig",
     "MergeError",
+    "Moments",
     "PeftKindConfig",
     "Prompt",
     "PromptConfig",
@@ -117,6 +127,7 @@ __all__ = [
     "TensorTrainLoRAConfig",
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
+    "WeightReport",
     "__version__",
     "adapt_ranks",
     "adapted_modules",
@@ -128,9 +139,12 @@ __all__ = [
     "check_acts",
     "combine",
     "compare",
+    "densify",
+    "factorize",
     "fit_ranks",
     "freeze",
     "freezing_report",
+    "input_moments",
     "is_merged",
     "load",
     "merge",
@@ -138,6 +152,7 @@ __all__ = [
     "merged",
     "orthogonalize",
     "parameter_groups",
+    "plan_factorization",
     "published",
     "save",
     "set_active_task",

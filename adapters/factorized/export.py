@@ -1,0 +1,58 @@
+"""Write a factorized model as a plain one, with dense weights, which transformers loads without this project.
+
+    python -m adapters.factorized.export outputs/gpt2_81m outputs/gpt2_81m_dense
+
+Exit status 2: refused, and nothing was written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import transformers
+
+from adapters.factorized.folders import load_model, load_tokenizer, write_model
+from adapters.factorized.replacement import densify
+from adapters.saved.folder import CheckpointError, check_is_new
+from adapters.validation import ConfigurationError
+
+
+def export(source: Path, destination: Path) -> None:
+    """Write the dense model of a folder with a factorized one, and its tokenizer.
+
+    Raises:
+        ConfigurationError, CheckpointError: one sentence about the reason. Nothing is written.
+    """
+    check_is_new(destination)
+    if not source.is_dir():
+        raise ConfigurationError(f"An export is made of a folder; got {source}, which is none: check the path.")
+    model = densify(load_model(str(source)))
+    write_model(model, load_tokenizer(str(source)), destination)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m adapters.factorized.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, help="a folder with a factorized model")
+    parser.add_argument("destination", type=Path, help="a new or empty folder")
+    options = parser.parse_args(arguments)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        export(options.source, options.destination)
+    except (ConfigurationError, CheckpointError) as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        given = f"{options.destination} ({error})"
+        print(f"Refused: An export needs a writable destination; got {given}: choose another one.", file=sys.stderr)
+        return 2
+    print(options.destination)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""The linears that factorizations replace, each alone or together with others, and their networks.
+
+    stack          linears of one input and one module: their rows are stacked in the first core with rows
+    shared_basis   one linear in each of several layers: the layer is the row of the middle core
+
+Either is a network of the stacked rows; a linear has its own part of one core and shares the others. All checks that
+need no inputs are made here, or in ``adapters.factorized.shapes``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base.kept_base import KeptBase
+from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
+from adapters.base.sites import unique_sites
+from adapters.base.sublayers import Sublayer, find_sublayers
+from adapters.base.targets import candidates, ends_with, matching
+from adapters.factorized.configuration import FEED_FORWARD, SHARED_BASIS, FactorizedConfig
+from adapters.factorized.layers import FactorizedLinear, NetworkSpec
+from adapters.factorized.shapes import network_spec
+from adapters.tensor_train.patterns import pattern_value
+from adapters.validation import nearest_name
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear that is to be replaced, or several, whose rows are stacked.
+
+    Args:
+        paths: in the model; of the first linear, then of those that share its cores.
+        linears: each an ``nn.Linear`` or a ``Conv1D``.
+        config: the factorization that names them.
+        spec: the network that takes the place of the stacked weight.
+    """
+
+    paths: tuple[str, ...]
+    linears: tuple[nn.Module, ...]
+    config: FactorizedConfig
+    spec: NetworkSpec
+
+    @property
+    def name(self) -> str:
+        """The path; of several, what their paths have in common, and their ends."""
+        if len(self.paths) == 1:
+            return self.paths[0]
+        parts = [path.split(".") for path in self.paths]
+        if {len(part) for part in parts} != {len(parts[0])}:
+            return " ".join(self.paths)
+        columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
+        return ".".join(names[0] if len(names) == 1 else f"{{{','.join(names)}}}" for names in columns)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(out, in) of the stacked weight."""
+        return sum(features(linear)[1] for linear in self.linears), features(self.linears[0])[0]
+
+    @property
+    def like(self) -> nn.Parameter:
+        """A weight, for its dtype and device."""
+        return self.linears[0].weight
+
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """W (out, in) of each linear in float64, detached."""
+        return [as_out_in(linear, linear.weight.detach()).double() for linear in self.linears]
+
+    @property
+    def weight(self) -> Tensor:
+        """The stacked weight (out, in) in float64, detached."""
+        return self.weights[0] if len(self.weights) == 1 else torch.cat(self.weights)
+
+    @property
+    def stacked_core(self) -> int:
+        """The core whose rows are stacked: the first one that has any."""
+        return next((k for k, rows in enumerate(self.spec.raw_shape[0]) if rows > 1), 0)
+
+    def specs(self) -> list[NetworkSpec]:
+        """The network of each linear."""
+        if len(self.linears) == 1:
+            return [self.spec]
+        rows, columns = self.spec.raw_shape
+        k, whole = self.stacked_core, self.size[0]
+        shares = [rows[k] * features(linear)[1] // whole for linear in self.linears]
+        shapes = [((*rows[:k], share, *rows[k + 1 :]), columns) for share in shares]
+        return [replace(self.spec, raw_shape=shape, own_core=k, owner=self.paths[0]) for shape in shapes]
+
+    def split(self, cores: list[Tensor]) -> list[list[Tensor]]:
+        """The cores of each linear, given those of the stacked weight."""
+        if len(self.linears) == 1:
+            return [cores]
+        k = self.stacked_core
+        own = cores[k].split([spec.raw_shape[0][k] for spec in self.specs()], dim=1)  # (r, m, n, s) by rows
+        return [[*cores[:k], core.contiguous(), *cores[k + 1 :]] for core in own]
+
+
+def plan_targets(model: nn.Module, configs: Sequence[FactorizedConfig]) -> list[Target]:
+    """The linears that the factorizations name, in the order of the model, with their networks.
+
+    Raises:
+        ConfigurationError: a factorization does not fit this model.
+    """
+    sublayers = find_sublayers(model)
+    order = {path: number for number, (path, _) in enumerate(model.named_modules())}
+    targets: list[Target] = []
+    named: set[str] = set()
+    for config in configs:
+        chosen = _chosen(config, sublayers)
+        linears = {path: _checked(model, config, path) for path in sorted(chosen, key=order.__getitem__)}
+        _check_patterns(config, linears)
+        for path in linears:
+            if path in named:
+                rule = "names linears that no other factorization names"
+                config.refuse("target_modules", rule, f"{path}, which two of them name", "leave it out of one")
+        named |= linears.keys()
+        for paths in shared_bases(config, linears) if config.format == SHARED_BASIS else stacks(config, linears):
+            members = tuple(linears[path] for path in paths)
+            transposed = _is_output(members[0], chosen[paths[0]], linears.values())
+            spec = network_spec(config, paths[0], members, transposed)
+            targets.append(Target(paths, members, config, spec))
+    return sorted(targets, key=lambda target: order[target.paths[0]])
+
+
+def stacks(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tuple[str, ...]]:
+    """The linears of each network: those that ``stack`` names together in one module, and each other one alone."""
+    groups: list[tuple[str, ...]] = []
+    for names in config.stack:
+        above = {path.removesuffix(names[0]): None for path in linears if ends_with(path, names[0])}
+        found = [tuple(prefix + name for name in names) for prefix in above]
+        if not found:
+            fix = nearest_name(names[0], {path.rpartition(".")[2] for path in linears})
+            config.refuse("stack", "names target modules", repr(names[0]), fix)
+        for paths in found:
+            missing = next((path for path in paths if path not in linears), None)
+            if missing is not None:
+                rule = "names target modules that are in one module"
+                config.refuse("stack", rule, f"{missing}, which is none", "name them by the ends of their paths")
+            _check_stack(config, {path: linears[path] for path in paths})
+        groups += found
+    stacked = [path for paths in groups for path in paths]
+    twice = next((path for path in stacked if stacked.count(path) > 1), None)
+    if twice is not None:
+        config.refuse("stack", "names each linear once", f"{twice} in two groups", "leave it out of one")
+    return [*groups, *((path,) for path in linears if path not in stacked)]
+
+
+def shared_bases(config: FactorizedConfig, linears: dict[str, nn.Module]) -> list[tuple[str, ...]]:
+    """The linears of each network: those of one kind in as many layers, one after another, as share a basis."""
+    kinds: dict[tuple, list[str]] = {}
+    for path, (stack, layer, kind) in unique_sites(linears).items():
+        if layer is None:
+            rule = "names linears in numbered layers"
+            config.refuse("target_modules", rule, f"{path} with {config.format!r}", "leave it out")
+        linear = linears[path]
+        kinds.setdefault((stack, *kind, features(linear), type(linear), linear.weight.dtype), []).append(path)
+    size = config.layers_per_basis or len(linears)
+    return [tuple(paths[k : k + size]) for paths in kinds.values() for k in range(0, len(paths), size)]
+
+
+def _check_stack(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
+    """Check that weights can be stacked: equal inputs, dtype and class, and equal outputs unless these are one core."""
+    sizes = {path: features(linear)[::-1] for path, linear in linears.items()}
+    same_rows = len(set(sizes.values())) == 1 or config.format == "low_rank"
+    kinds = {(features(linear)[0], type(linear), linear.weight.dtype) for linear in linears.values()}
+    if len(kinds) > 1 or not same_rows:
+        given = ", ".join(f"{size} at {path}" for path, size in sizes.items())
+        rule = "names linears of one class, dtype and size (out, in); in low_rank the outputs may differ"
+        config.refuse("stack", rule, given, "stack others")
+
+
+def _chosen(config: FactorizedConfig, sublayers: list[Sublayer]) -> dict[str, str]:
+    """The role ("" for none) of each linear that is named, by path."""
+    linears = candidates(config, sublayers)
+    if config.target_modules == FEED_FORWARD:
+        paths = {s.linears[name] for s, name in linears if s.kind == FEED_FORWARD}
+        if not paths:
+            rule = f"can be {FEED_FORWARD!r} in a known architecture"
+            config.refuse("target_modules", rule, "another model", "name the linears, such as mlp.up_proj")
+    else:
+        paths = matching(config, "target_modules", config.target_modules, linears)
+    if config.exclude_modules is not None:
+        paths -= matching(config, "exclude_modules", config.exclude_modules, linears)
+    if not paths:
+        given = "names of all target modules"
+        config.refuse("exclude_modules", "leaves at least one linear", given, "leave one of them out")
+    return {s.linears[name]: s.roles.get(name, "") for s, name in linears if s.linears[name] in paths}
+
+
+def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module:
+    """The linear at ``path``; refused if its weight cannot be replaced."""
+    linear = model.get_submodule(path)
+    if isinstance(linear, FactorizedLinear):
+        rule, fix = "names linears with dense weights", "call adapters.densify first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which is factorized already", fix)
+    if isinstance(linear, KeptBase):
+        rule, fix = "names linears without adapters", "call adapters.merge_and_unload first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which has some", fix)
+    weight = getattr(linear, "weight", None)
+    is_plain = isinstance(weight, nn.Parameter) and type(weight.data) is Tensor and weight.is_floating_point()
+    if type(linear) not in LINEAR_CLASSES or not is_plain:
+        given = f"a {type(linear).__name__} at {path}"
+        if type(linear) in LINEAR_CLASSES:
+            given += " with a quantised weight"
+        rule = "names modules of the class nn.Linear or Conv1D with floating-point weights"
+        config.refuse("target_modules", rule, given, how_to_fix(linear))
+    names = [name for name, other in model.named_parameters(remove_duplicate=False) if other is weight]
+    if len(names) > 1:
+        other = next(name for name in names if name != f"{path}.weight")
+        rule, fix = "names linears whose weights belong to them alone", "leave it out, or untie the two"
+        config.refuse("target_modules", rule, f"{path}, which is tied to {other}", fix)
+    if not weight.is_meta and not weight.isfinite().all():
+        rule = "names linears with finite weights"
+        config.refuse("target_modules", rule, f"a NaN or an infinity at {path}", "load intact weights")
+    return linear
+
+
+def _check_patterns(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
+    """Refuse a key of a dictionary that no path matches, and a first_shape without a value for a path."""
+    for key in config.patterns():
+        matched = {name for name in getattr(config, key) for path in linears if _matches(config, key, name, path)}
+        for name in getattr(config, key):
+            if name not in matched:
+                fix = nearest_name(name, {path.rpartition(".")[2] for path in linears})
+                config.refuse(key, "must have keys that match its linears", repr(name), fix)
+    if isinstance(config.first_shape, dict):
+        for path in linears:
+            if pattern_value(config, "first_shape", path) is None:
+                config.refuse("first_shape", "must have a shape for each linear", f"none for {path}", "add it")
+
+
+def _matches(config: FactorizedConfig, key: str, name: str, path: str) -> bool:
+    """Whether one key of a dictionary matches a path."""
+    return pattern_value(_Single(config, key, name), key, path) is not None
+
+
+class _Single:
+    """One entry of a dictionary of a configuration, as ``pattern_value`` reads it."""
+
+    def __init__(self, config: FactorizedConfig, key: str, name: str) -> None:
+        setattr(self, key, {name: getattr(config, key)[name]})
+
+
+def _is_output(linear: nn.Module, role: str, linears: Any) -> bool:
+    """Whether a shape given for all is meant transposed here: for the output matrix among linears of both sizes."""
+    in_features, out_features = features(linear)
+    has_both = any(features(other) == (out_features, in_features) for other in linears) and in_features != out_features
+    return has_both and (role == "out" if role else out_features < in_features)

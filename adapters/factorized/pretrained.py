@@ -1,0 +1,105 @@
+"""A factorized model in folders of transformers: what is replaced is in config.json, beside the rest of the model.
+
+    "quantization_config": {"quant_method": "factorized", "modules": {"model.layers.0.mlp.up_proj": {...}, ...}}
+
+transformers asks the registered method of that name to prepare the skeleton of a model, on the meta device, before
+the tensors are loaded. So ``from_pretrained`` reads such a folder once ``adapters`` is imported, and dense weights are
+never allocated. Nothing is quantised: a loaded model is an ordinary one, which trains, changes its dtype and saves.
+"""
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from adapters.factorized.layers import FactorizedLinear, NetworkSpec, factorized_modules
+from adapters.validation import ConfigurationError
+
+METHOD = "factorized"
+KEY = "quantization_config"
+
+
+@register_quantization_config(METHOD)
+class FactorizedWeights(QuantizationConfigMixin):
+    """The networks of a model by path, as config.json has them."""
+
+    def __init__(self, modules: dict[str, dict[str, Any]], quant_method: str = METHOD) -> None:
+        self.quant_method = quant_method
+        self.modules = modules
+
+
+@register_quantizer(METHOD)
+class FactorizedLoader(HfQuantizer):
+    """Puts networks without values into the skeleton of a model."""
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        paths = {path for path, _ in model.named_modules()}
+        made: dict[str, FactorizedLinear] = {}
+        for path, values in self.quantization_config.modules.items():
+            place = _path_here(path, paths, model.base_model_prefix)
+            linear = model.get_submodule(place)
+            made[place] = FactorizedLinear(NetworkSpec.from_dict(values), linear.bias).to(linear.weight.dtype)
+            model.set_submodule(place, made[place].train(linear.training))
+            parent = model.get_submodule(place.rpartition(".")[0])
+            if not [*parent.parameters(recurse=False)]:
+                parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
+        owners = {
+            place: _path_here(module.spec.owner, {*made}, model.base_model_prefix)
+            for place, module in made.items()
+            if module.spec.owner is not None
+        }
+        for place in sorted(owners, key=lambda place: owners[place] != place):  # owners first
+            made[place].share_cores(made[owners[place]])
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        for module in factorized_modules(model).values():
+            module.freeze_cores()
+        self.remove_quantization_config(model)
+        refresh_configuration(model)
+
+    def postprocess_model(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        self._process_model_after_weight_loading(model, **kwargs)
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return True
+
+
+def refresh_configuration(model: nn.Module) -> None:
+    """Let the configuration of a model of transformers name its factorized weights, or none if it has none."""
+    if not isinstance(model, PreTrainedModel):
+        return
+    modules = {path: module.spec.to_dict() for path, module in factorized_modules(model).items()}
+    if modules:
+        model.config.quantization_config = FactorizedWeights(modules)
+    elif hasattr(model.config, KEY):
+        del model.config.quantization_config
+
+
+def check_not_quantised(model: nn.Module) -> None:
+    """Refuse a model of transformers that is quantised: one configuration cannot describe both."""
+    method = getattr(model, "quantization_method", None)
+    if method is not None:
+        name = getattr(method, "value", method)
+        raise ConfigurationError(
+            f"A model to factorize has floating-point weights; got one quantised by {name!r}: load it without "
+            "quantisation."
+        )
+
+
+def _path_here(path: str, paths: set[str], prefix: str) -> str:
+    """The path of a module that was saved from a model with another head, or without one."""
+    candidates = (path, path.removeprefix(f"{prefix}."), f"{prefix}.{path}")
+    found = next((candidate for candidate in candidates if candidate in paths), None)
+    if found is None:
+        raise ConfigurationError(
+            f"The factorized weights of a folder belong to linears of its model; got {path!r}, which it does not have: "
+            "load it by the class in its config.json."
+        )
+    return found
