@@ -54,8 +54,8 @@ def auto_scaling(linear: t3.TTLinear, sites: float = 1.0) -> float:
     unit = first_gradient(linear).sqrt().sum().item()
     if unit == 0:
         raise ConfigurationError(
-            "Key 'scaling' can be 'auto' if the zero core has a gradient; got an init so small that it vanishes: choose "
-            "a larger init, or a number."
+            "Key 'scaling' can be 'auto' if the zero core has a gradient; got an init so small that it vanishes: "
+            "choose a larger init, or a number."
         )
     return four_digits(math.sqrt(sites) * LORA_ALPHA * linear.out_features / (math.sqrt(3) * unit))
 
