@@ -26,7 +26,7 @@ DEVELOP = [
 ]
 
 ROOT = Path(__file__).resolve().parent
-PROJECT_FOLDERS = {"assets": ["small_world/**/*", "small_decoder/**/*"], "configs": ["**/*.json"]}
+PROJECT_FOLDERS = {"assets": ["small_world/**/*", "small_decoder/**/*"], "configs": ["**/*.json", "**/*.md"]}
 """Folders of the project that a wheel has as seq2seq/<folder>, and the files in them."""
 
 setup(

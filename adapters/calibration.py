@@ -73,7 +73,8 @@ def _check(model: nn.Module, named: list[tuple[str, TensorTrainDelta]]) -> None:
         if not core.requires_grad:
             raise _refusal("train", f"{name!r}, which is frozen", "load it with is_trainable=True")
         if names.count(name) > 1:
-            raise _refusal("belong to one task", f"{name!r}, which belongs to several", "calibrate the first one alone")
+            fix = "calibrate the first one alone, and attach the others with its configuration in attachments(model)"
+            raise _refusal("belong to one task", f"{name!r}, which belongs to several", fix)
 
 
 def _gradients(

@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from adapters.compiled import uncompiled
+from adapters.tensor_train.delta import TensorTrainDelta
 from adapters.validation import refuse
-from adapters.zero_cores import active_deltas
 from adapters.zero_cores import zero_core as zero_core_of
 
 WHERE = "parameter_groups"
@@ -27,7 +27,7 @@ def parameter_groups(
     """Return the trainable parameters of a model in groups with a learning rate each.
 
     Args:
-        model: with active TT deltas, by ``attach`` or by the tuner in ``adapters.peft``.
+        model: with TT deltas, by ``attach`` or by the tuner in ``adapters.peft``; those of all tasks count.
         learning_rate: of all other trainable parameters.
         zero_core, smallest_core: the factors of these cores; a core that is both has their product.
 
@@ -35,13 +35,16 @@ def parameter_groups(
         Groups {"params": [...], "lr": ...}, each parameter in one of them, in the order of ``model.parameters()``.
 
     Raises:
-        ConfigurationError: a factor or the learning rate is not positive.
+        ConfigurationError: a factor or the learning rate is not positive, or no core has the factor.
     """
     for key, value in (("learning_rate", learning_rate), ("zero_core", zero_core), ("smallest_core", smallest_core)):
         if not 0 < value < float("inf"):
             refuse(key, "must be a positive number", value, "16 is typical for one core, 1 for none", WHERE)
     factors: dict[int, float] = {}
-    for _, delta in active_deltas(uncompiled(model)):
+    found = dict.fromkeys(("zero_core", "smallest_core"), False)
+    for delta in uncompiled(model).modules():
+        if not isinstance(delta, TensorTrainDelta):
+            continue
         cores = [
             parameter
             for k in range(len(delta.linear.core_shapes))
@@ -49,10 +52,16 @@ def parameter_groups(
             if parameter.requires_grad
         ]
         cores += [parameter for parameter in delta.linear.cores.joint_parameters() if parameter.requires_grad]
-        smallest = min(cores, key=nn.Parameter.numel)
+        smallest = min(cores, key=nn.Parameter.numel, default=None)
         zero = zero_core_of(delta.linear)
+        found["zero_core"] |= any(core is zero for core in cores)
+        found["smallest_core"] |= smallest is not None
         for core in cores:
             factors[id(core)] = (zero_core if core is zero else 1.0) * (smallest_core if core is smallest else 1.0)
+    for key, value in (("zero_core", zero_core), ("smallest_core", smallest_core)):
+        if value != 1 and not found[key]:
+            rule = "needs a trainable core of that kind in a TT delta"
+            refuse(key, rule, f"{value} for a model without one", "leave it out", WHERE)
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -25,14 +25,13 @@ from typing import Any
 import pandas as pd
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 import adapters
 from adapters.peft import TensorTrainConfig
+from adapters.tables import render_table
 
 RESULTS = Path("docs/results/real_models/learning_rates.jsonl")
 RANKS = (2, 16)
@@ -95,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }  # fmt: skip
             if not any(setting.items() <= run.items() for run in read(options.results)):
                 append(options.results, setting | measure(options.model, options.data, **setting))
-    Console().print(table(read(options.results)))
+    print(table(read(options.results)))
     return 0
 
 
@@ -186,11 +185,11 @@ def append(results: Path, run: dict[str, Any]) -> None:
         file.write(json.dumps(run) + "\n")
 
 
-def table(runs: list[dict[str, Any]]) -> Table:
+def table(runs: list[dict[str, Any]]) -> str:
     """Loss and accuracy of the held-out rows by rate, a row for each adapter; the best rate is in the last column."""
     rates = sorted({run["rate"] for run in runs})
     columns = ["adapter", "rank", "scaling", "epochs", "parameters", *(f"{rate:g}" for rate in rates), "best rate"]
-    result = Table(*columns, title="Held-out loss (accuracy) by learning rate")
+    rows = []
     groups: dict[tuple, dict[float, dict[str, Any]]] = {}
     for run in runs:
         key = (run["kind"], run["rank"], run["scaling"], run["epochs"], run["parameters"])
@@ -198,9 +197,13 @@ def table(runs: list[dict[str, Any]]) -> Table:
     for key, by_rate in sorted(groups.items(), key=lambda item: (item[0][2], item[0][1], item[0][0]), reverse=True):
         finished = {rate: run for rate, run in by_rate.items() if run["loss"] is not None}
         best = min(finished, key=lambda rate: finished[rate]["loss"], default=None)
-        cells = [f"{run['loss']} ({run['accuracy']})" if (run := by_rate.get(rate)) else "" for rate in rates]
-        result.add_row(*map(str, key), *cells, f"{best:g}" if best else "none")
-    return result
+        cells = [_cell(by_rate[rate]) if rate in by_rate else "" for rate in rates]
+        rows.append([*map(str, key), *cells, f"{best:g}" if best else "none"])
+    return render_table("Held-out loss and accuracy by learning rate", columns, rows)
+
+
+def _cell(run: dict[str, Any]) -> str:
+    return "diverged" if run["loss"] is None else f"{run['loss']:.3f} {run['accuracy']:.3f}"
 
 
 if __name__ == "__main__":

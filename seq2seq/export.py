@@ -1,19 +1,19 @@
 """Export a trained adapter as a plain model of transformers.
 
     python -m seq2seq.export outputs/quickstart exported                                the run's base and its adapter
-    python -m seq2seq.export outputs/quickstart/adapter exported --base path/to/t5      a folder of adapters.save
+    python -m seq2seq.export outputs/quickstart/adapter exported --base path/to/base    a folder of adapters.save
     python -m seq2seq.export outputs/mixture exported --task rte                        of adapters by task, one task's
 
 The new folder has the base model with the adapter merged into its weights, in safetensors, and the tokenizer if the
-base has one; transformers loads it without this project, by AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
-or whatever the base is. It is written completely or not at
-all. Exit status 2: refused, and nothing was written.
+base has one; transformers loads it without this project. It is written completely or not at all. Exit status 2:
+refused, and nothing was written.
 """
 
 import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import transformers
 from torch import nn
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, MergeError
-from adapters.saved.architecture import NUM_LABELS, base_without_weights
+from adapters.saved.architecture import NUM_LABELS, model_class
 from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_folder, read_config
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
@@ -46,8 +46,6 @@ def export(source: Path, destination: Path, base: str | None = None, task: str |
     model, folder = _base_and_adapter(source, base)
     model = adapters.merge_and_unload(adapters.load(model, folder), task)
     tokenizer = load_tokenizer(model.name_or_path, "base") if has_tokenizer(model.name_or_path) else None
-    if tokenizer is not None and tokenizer.pad_token is None and model.config.pad_token_id is not None:
-        tokenizer.pad_token_id = model.config.pad_token_id  # of a classifier, which needs one
 
     def write(new: Path) -> None:
         model.save_pretrained(new)
@@ -72,9 +70,9 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
             f"An export is made of a run that has finished training; got {source}, which has no folder "
             f"{folder.name!r}: finish the run, or export one of its checkpoints and give --base."
         )
-    read_config(folder, FolderKind.NATIVE)
+    architecture = read_config(folder, FolderKind.NATIVE)["architecture"]
     if base is not None:
-        return _load_base(base, folder), folder
+        return _load_base(base, architecture), folder
     if is_adapter:
         raise ConfigurationError(
             f"An adapter is exported with its base model, which its folder does not name; got {source} alone: give "
@@ -84,13 +82,12 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
     return replace(experiment, workload=experiment.workload.of_run(folder)).load_model(), folder
 
 
-def _load_base(base: str, adapter: Path) -> PreTrainedModel:
-    """A base model, of the class and with the outputs of the one that the adapter was trained in."""
-    architecture = read_config(adapter)["architecture"]
-    outputs = {key: architecture[key] for key in (NUM_LABELS,) if key in architecture}
+def _load_base(base: str, architecture: dict[str, Any]) -> PreTrainedModel:
+    """The base model, of the class and with the size of the head that the adapter's folder names."""
+    head = {NUM_LABELS: architecture[NUM_LABELS]} if NUM_LABELS in architecture else {}
     with refusing("base", base):
-        return type(base_without_weights(architecture, adapter)).from_pretrained(
-            base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False, **outputs
+        return model_class(architecture).from_pretrained(
+            base, local_files_only=only_local(base), use_safetensors=True, trust_remote_code=False, **head
         )
 
 

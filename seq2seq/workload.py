@@ -225,6 +225,13 @@ class Workload(ABC):
         """What results of this workload can be compared with, besides the frozen and the random base model."""
         return {}
 
+    def check_text(self, prepared: Prepared, path: Path) -> None:  # noqa: B027 - optional
+        """Refuse a text that ``score_text`` would refuse; nothing is written yet.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or the model cannot read it.
+        """
+
     def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
         """The metrics of a text that is not the run's own, such as its perplexity, with the adapters as they are.
 

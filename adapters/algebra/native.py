@@ -1,14 +1,11 @@
 """Read and write deltas in folders of ``adapters.save``, through a model without weights.
 
-    architecture   ->  the base on the meta device, without memory  ->  attach the adapters of the folder
-    read           give the adapters the tensors of the folder; the deltas are those of this model (``live``)
-    write          attach one tt_lora that covers the linears, give its modules the cores, ``adapters.save``
-
-A configuration selects linears as stacks x layers x sublayers x names. The smallest such product that contains all
-linears with a delta is written; a linear in it without a delta gets a zero train that can still be trained.
+architecture   ->  the base on the meta device, without memory  ->  attach the adapters of the folder
+read           give the adapters the tensors of the folder; the deltas are those of this model (``live``)
+write          attach one tt_lora beside the linears, give its modules the cores, ``adapters.save``
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,9 @@ from adapters.algebra.live import Parts, acting, check_kind, live_deltas
 from adapters.algebra.low_rank import with_useful_ranks
 from adapters.algebra.sites import Sites
 from adapters.base.controller import ALL_TASKS
+from adapters.base.linear_layers import features
 from adapters.base.sublayers import Sublayer, find_sublayers
+from adapters.base.targets import targets_of
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.saved.architecture import base_without_weights
@@ -31,6 +30,9 @@ from adapters.saved.folder import CheckpointError
 from adapters.saved.model_card import remove_model_card
 from adapters.saved.state import adapter_state_dict, check_tensors
 from adapters.validation import ConfigurationError
+
+PLACEMENT = ("stacks", "layers", "sublayers", "target_modules", "exclude_modules")
+"""Fields of tt_lora that choose its linears."""
 
 
 def read_native(directory: Path, task: str | None) -> Parts:
@@ -70,25 +72,24 @@ def write_native(
     checkpoint = read_checkpoint(like)
     model = base_without_weights(checkpoint.architecture, like)
     sublayers = find_sublayers(model)
-    placement = _placement(sublayers, trains, like)
-    paths = [place.path for place in TensorTrainLoRAConfig(**placement).places(sublayers)]
-    sizes = {path: tuple(model.get_submodule(path).weight.shape) for path in paths}
+    targets = _targets(sublayers, trains, like)
+    sizes = {path: features(model.get_submodule(path))[::-1] for path in trains}
     for path, train in trains.items():
         if train.shape != sizes[path]:
             raise CheckpointError(
                 f"A delta has the size (out, in) of its linear; got {train.shape} for {path}, which has {sizes[path]} "
                 f"in the base of {like}: pass a folder of the same base as like."
             )
-    complete = {
-        path: with_useful_ranks(trains[path]) if path in trains else zero_train(sizes[path], trains) for path in paths
-    }
+    useful = {path: with_useful_ranks(train) for path, train in trains.items()}
     dropout = next((c.dropout for _, c in checkpoint.adapters if isinstance(c, TensorTrainLoRAConfig)), 0.0)
     bias = "dense" if biases else "none"
-    config = TensorTrainLoRAConfig(**placement, **shape_and_rank(complete), scaling=1.0, bias=bias, dropout=dropout)
+    config = TensorTrainLoRAConfig(
+        target_modules=targets, **shape_and_rank(useful), scaling=1.0, bias=bias, dropout=dropout
+    )
     with torch.device("meta"):
         attach(model, config)
     state: dict[str, Tensor] = {}
-    for path, train in complete.items():
+    for path, train in useful.items():
         module = f"{path}.beside.{config.kind}.tasks.{ALL_TASKS}.linear"
         for k, core in enumerate(train.cores):
             state[f"{module}.cores.{k}"] = core.float().contiguous()
@@ -140,7 +141,7 @@ def _with_raw_shape_and_rank(
 ) -> TensorTrainLoRAConfig:
     rows, columns = train.raw_shape
     return TensorTrainLoRAConfig(
-        **{key: getattr(config, key) for key in ("stacks", "layers", "sublayers", "target_modules", "dropout")},
+        **{key: getattr(config, key) for key in (*PLACEMENT, "dropout")},
         modes=sites.modes,
         raw_shape=(tuple(m // count for m, count in zip(rows, sites.counts, strict=True)), columns),
         rank=train.ranks[1:-1],
@@ -157,42 +158,14 @@ def _save(model: nn.Module, state: dict[str, Tensor], directory: Path) -> None:
     save(model, directory, model_card=False)  # without a card: the vocabulary, and so the base's size, is not known
 
 
-def zero_train(size: tuple[int, int], trains: Mapping[str, t3.TensorTrain]) -> t3.TensorTrain:
-    """Return a train of rank 1 of which only the last core is zero, so that it can be trained.
-
-    Args:
-        size: (out, in).
-        trains: those of other linears; one of the same size gives the raw shape.
-    """
-    out_features, in_features = size
-    d = max((len(train.cores) for train in trains.values()), default=2)
-    same_size = (train.raw_shape for train in trains.values() if train.shape == size)
-    raw_shape = next(same_size, None) or t3.tt_shape(in_features, out_features, d)
-    shapes = [(1, m, n, 1) for m, n in zip(*raw_shape, strict=True)]
-    cores = [torch.full(shape, (shape[1] * shape[2]) ** -0.5, dtype=torch.float64) for shape in shapes]
-    return t3.TensorTrain([*cores[:-1], torch.zeros_like(cores[-1])])
-
-
-def _placement(sublayers: list[Sublayer], paths: Iterable[str], like: Path) -> dict[str, Any]:
-    """Return the fields of the smallest tt_lora that covers these paths."""
-    known = {path: (sublayer, name) for sublayer in sublayers for name, path in sublayer.linears.items()}
-    found = []
-    for path in paths:
-        sublayer, name = known.get(path, (None, ""))
-        if sublayer is None or sublayer.layer is None:
-            raise CheckpointError(
-                f"A delta belongs to a linear of a sublayer of the base; got {path!r}, which the base of {like} does "
-                "not have: pass a folder of the same base as like."
-            )
-        found.append((sublayer, name))
-    if not found:
+def _targets(sublayers: list[Sublayer], paths: Collection[str], like: Path) -> Any:
+    """Return the ``target_modules`` that name these paths."""
+    if not paths:
         raise CheckpointError("An adapter must have at least one delta; got none: choose adapters that have some.")
-    stacks = {sublayer.stack for sublayer, _ in found}
-    layers = {sublayer.layer for sublayer, _ in found}
-    all_layers = {sublayer.layer for sublayer in sublayers if sublayer.stack in stacks} - {None}
-    return {
-        "stacks": tuple(sorted(stacks, reverse=True)),
-        "layers": None if layers == all_layers else tuple(sorted(layers)),
-        "sublayers": tuple(sorted({sublayer.kind for sublayer, _ in found})),
-        "target_modules": tuple(sorted({name for _, name in found})),
-    }
+    try:
+        return targets_of(TensorTrainLoRAConfig(), sublayers, paths)
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"A delta belongs to a linear of the base; got one that the base of {like} does not have "
+            f"({str(error).rstrip('.')}): pass a folder of the same base as like."
+        ) from None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base.mergeable import Mergeable
-from adapters.base.norm_layers import centred, epsilon, is_norm, offset
+from adapters.base.norm_layers import centred, computes_as_its_class, epsilon, is_norm, offset
 from adapters.base.places import Place
 
 KEPT = ("training", "_kept")
@@ -53,6 +53,9 @@ class AdaptedLayerNorm(Mergeable):
     @classmethod
     def _build(cls, base: nn.Module, weight: Tensor, config: Any, place: Place) -> nn.Module:
         if place.slot == "replacement":
+            if not isinstance(base, cls) and not computes_as_its_class(base):
+                given = f"a {type(base).__name__} at {place.path}, which computes something else"
+                config.refuse("kind", "replaces norms w x / rms(x) or w (x - mean) / std + b", given, "leave it out")
             return config.build(weight + offset(norm_class_of(base)), epsilon(base))
         return config.build_at(place, len(weight), len(weight))
 

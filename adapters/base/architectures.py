@@ -58,7 +58,7 @@ T5 = Architecture(
             optional=("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1"),
         ),
     ),
-    final_norm="final_layer_norm",
+    final_norms=("final_layer_norm",),
     supports_prompts=True,
     config_keys=(
         "model_type",
@@ -81,7 +81,7 @@ BART = Architecture(
         attention("cross_attention", "encoder_attn", ("encoder_attn_layer_norm",), **PROJECTIONS, o="out_proj"),
         feed_forward(("final_layer_norm",), ("in", "fc1"), ("out", "fc2")),
     ),
-    final_norm="final_layer_norm",
+    final_norms=("final_layer_norm", "layer_norm"),
     embedding_norm="layernorm_embedding",
     config_keys=(
         *("model_type", "d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads"),
@@ -99,7 +99,6 @@ BERT = Architecture(
         bert_attention("cross_attention", "crossattention", q="query", k="key", v="value"),
         BERT_FEED_FORWARD,
     ),
-    final_norm="",
     embedding_norm="embeddings.LayerNorm",
     config_keys=(*SIZES, "embedding_size", "is_decoder", "add_cross_attention"),
 )
@@ -112,7 +111,6 @@ DEBERTA = Architecture(
         bert_attention("self_attention", "attention", q="query_proj", k="key_proj", v="value_proj"),
         BERT_FEED_FORWARD,
     ),
-    final_norm="",
     embedding_norm="embeddings.LayerNorm",
     config_keys=(*SIZES, "relative_attention", "position_biased_input", "share_att_key", "pos_att_type"),
 )
@@ -125,7 +123,6 @@ DISTILBERT = Architecture(
         attention("self_attention", "attention", ("sa_layer_norm",), q="q_lin", k="k_lin", v="v_lin", o="out_lin"),
         feed_forward(("output_layer_norm",), ("in", "ffn.lin1"), ("out", "ffn.lin2")),
     ),
-    final_norm="",
     embedding_norm="embeddings.LayerNorm",
     config_keys=("model_type", "dim", "n_layers", "n_heads", "hidden_dim"),
 )
@@ -138,7 +135,6 @@ MPNET = Architecture(
         attention("self_attention", "attention.attn", ("attention.LayerNorm",), **T5_PROJECTIONS),
         BERT_FEED_FORWARD,
     ),
-    final_norm="",
     embedding_norm="embeddings.LayerNorm",
     config_keys=SIZES,
 )
@@ -151,7 +147,7 @@ GPT2 = Architecture(
         attention("self_attention", "attn", ("ln_1",), qkv="c_attn", o="c_proj"),
         feed_forward(("ln_2",), ("in", "mlp.c_fc"), ("out", "mlp.c_proj")),
     ),
-    final_norm="ln_f",
+    final_norms=("ln_f",),
     config_keys=("model_type", "n_embd", "n_layer", "n_head", "n_inner"),
 )
 GPT_NEOX = Architecture(
@@ -163,7 +159,7 @@ GPT_NEOX = Architecture(
         attention("self_attention", "attention", ("input_layernorm",), qkv="query_key_value", o="dense"),
         feed_forward(("post_attention_layernorm",), ("in", "mlp.dense_h_to_4h"), ("out", "mlp.dense_4h_to_h")),
     ),
-    final_norm="final_layer_norm",
+    final_norms=("final_layer_norm",),
     config_keys=SIZES,
 )
 LLAMA = Architecture(
@@ -175,7 +171,7 @@ LLAMA = Architecture(
         attention("self_attention", "self_attn", ("input_layernorm",), **PROJECTIONS, o="o_proj"),
         feed_forward(("post_attention_layernorm",), *GATED),
     ),
-    final_norm="norm",
+    final_norms=("norm",),
     config_keys=GROUPED_SIZES,
 )
 GEMMA = Architecture(
@@ -189,7 +185,7 @@ GEMMA = Architecture(
         ),
         feed_forward(("pre_feedforward_layernorm", "post_feedforward_layernorm"), *GATED),
     ),
-    final_norm="norm",
+    final_norms=("norm",),
     config_keys=GROUPED_SIZES,
 )
 PHI3 = Architecture(
@@ -201,7 +197,7 @@ PHI3 = Architecture(
         attention("self_attention", "self_attn", ("input_layernorm",), qkv="qkv_proj", o="o_proj"),
         feed_forward(("post_attention_layernorm",), ("gate_in", "mlp.gate_up_proj"), ("out", "mlp.down_proj")),
     ),
-    final_norm="norm",
+    final_norms=("norm",),
     config_keys=GROUPED_SIZES,
 )
 VIT = Architecture(
@@ -213,7 +209,7 @@ VIT = Architecture(
         attention("self_attention", "attention", ("layernorm_before",), **PROJECTIONS, o="o_proj"),
         feed_forward(("layernorm_after",), ("in", "mlp.fc1"), ("out", "mlp.fc2")),
     ),
-    final_norm="layernorm",
+    final_norms=("layernorm",),
     config_keys=SIZES,
 )
 
@@ -221,8 +217,15 @@ ARCHITECTURES = (T5, BART, BERT, DEBERTA, DISTILBERT, MPNET, GPT2, GPT_NEOX, GEM
 """Every known architecture."""
 
 
-def architecture_of(model: nn.Module) -> Architecture | None:
-    """The entry by which ``model`` is laid out: that of its model type if there is one; None if there is none."""
+def known_stacks(model: nn.Module) -> list[tuple[str, nn.Module, Architecture]]:
+    """Path, module and entry of each stack that is laid out like one, in the order of the model.
+
+    Its parts may have different entries, such as a ViT and a BERT that reads its output. If a stack is laid out like
+    several, its entry is that of the model's type, or the first one.
+    """
     model_type = getattr(getattr(model, "config", None), "model_type", None)
-    entries = sorted(ARCHITECTURES, key=lambda entry: model_type not in entry.model_types)
-    return next((entry for entry in entries if entry.found_stacks(model) is not None), None)
+    found: dict[str, Architecture] = {}
+    for entry in sorted(ARCHITECTURES, key=lambda entry: model_type not in entry.model_types):
+        for path, _ in entry.found_stacks(model) or ():
+            found.setdefault(path, entry)
+    return [(path, module, found[path]) for path, module in model.named_modules() if path in found]

@@ -111,8 +111,9 @@ def check_untied(model: nn.Module, merged: Iterable[tuple[str, nn.Parameter]]) -
         MergeError: one is tied to that of another module.
     """
     names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
+    for path, module in model.named_modules():  # a module with several names counts once
+        for name, parameter in module.named_parameters(path, recurse=False):
+            names.setdefault(parameter, []).append(name)
     for path, parameter in merged:
         other = next((name for name in names.get(parameter, ()) if not name.startswith(f"{path}.")), None)
         if other is not None:

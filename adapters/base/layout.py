@@ -62,7 +62,7 @@ class Architecture:
         blocks: name of the list of blocks in a stack.
         sublayers: name of the list of sublayers in a block; None where a block holds their modules itself.
         layouts: one for each kind of sublayer; only a decoder over an encoder has cross-attention.
-        final_norm: name of a stack's last layer norm; "" where none has one.
+        final_norms: names of a stack's last layer norm, which may have another one in each model type, or none.
         embedding_norm: path of the layer norm after the embeddings, in the stack or beside it; "" where none has one.
         supports_prompts: whether its encoder accepts an input longer than its tokens.
         config_keys: keys of the model's configuration that the shapes of adapters depend on.
@@ -73,8 +73,8 @@ class Architecture:
     stacks: dict[str, str]
     blocks: str
     layouts: tuple[SublayerLayout, ...]
-    final_norm: str
     config_keys: tuple[str, ...]
+    final_norms: tuple[str, ...] = ()
     embedding_norm: str = ""
     sublayers: str | None = None
     supports_prompts: bool = False

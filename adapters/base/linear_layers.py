@@ -28,7 +28,7 @@ def how_to_fix(module: nn.Module) -> str:
     if isinstance(module, nn.Embedding):
         return "choose target_modules that are linears, or train the whole embedding with modules_to_save"
     if isinstance(module, LINEAR_CLASSES) or any(hasattr(module, name) for name in ("qweight", "W_q")):
-        return "leave it out with exclude_modules, or load the model without quantisation"
+        return "leave it out with exclude_modules or, if it is quantised, load the model without quantisation"
     return "leave it out with exclude_modules"
 
 

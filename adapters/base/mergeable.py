@@ -19,12 +19,13 @@ class Mergeable(KeptBase):
 
     @classmethod
     def install(cls, model: nn.Module, path: str) -> "Mergeable":
-        """The host at ``path``; on first use it takes the place of the base's module."""
+        """The host at ``path``; on first use it takes the place of the base's module, under all of its names."""
         base = model.get_submodule(path)
-        if not isinstance(base, cls):
-            base = cls.host_of(base)
-            model.set_submodule(path, base)
-        return base
+        if isinstance(base, cls):
+            return base
+        host = cls.host_of(base)
+        _replace(model, base, host)
+        return host
 
     @classmethod
     def host_of(cls, base: nn.Module) -> "Mergeable":
@@ -37,7 +38,7 @@ class Mergeable(KeptBase):
 
     def uninstall(self, model: nn.Module, path: str) -> None:
         """Put ``plain`` at ``path``, where this host is, in its place: the opposite of ``install``."""
-        model.set_submodule(path, self.plain().train(self.training))
+        _replace(model, self, self.plain().train(self.training))
 
     @classmethod
     def base_at(cls, model: nn.Module, path: str, config: Any) -> nn.Module:
@@ -101,3 +102,10 @@ class Mergeable(KeptBase):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.restore_base()
         super()._load_from_state_dict(*args, **kwargs)
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another one; several modules, or names of one module, may hold that."""
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            model.set_submodule(path, new)

@@ -11,8 +11,13 @@ rms(x)^2 = mean(x^2) + eps,    std(x)^2 = mean((x - mean(x))^2) + eps = rms(x - 
 import torch
 from torch import Tensor, nn
 
-AROUND_ONE = ("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "Qwen3NextRMSNorm", "RecurrentGemmaRMSNorm")
-"""Classes that store the weight of the map minus one."""
+AROUND_ONE = (
+    *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "RecurrentGemmaRMSNorm", "T5GemmaRMSNorm", "T5Gemma2RMSNorm"),
+    *("VaultGemmaRMSNorm", "Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm", "Qwen4ExpTextRMSNorm"),
+    *("MiniMaxM3VLRMSNorm", "MuseGlimmerTextCenteredRMSNorm", "MuseSparkTextCenteredRMSNorm"),
+    *("MuseSparkTextInputScaledRMSNorm", "Step3p7RMSNorm", "NemotronLayerNorm1P", "VideoPrismLayerNorm"),
+)
+"""Classes of transformers that store the weight of the map minus one."""
 EPSILONS = ("variance_epsilon", "eps")
 """Names of eps."""
 
@@ -26,8 +31,9 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def epsilon(norm: nn.Module) -> float:
-    """eps of a layer norm."""
-    return next(getattr(norm, name) for name in EPSILONS if hasattr(norm, name))
+    """eps of a layer norm; that of its dtype if it has none, as in ``nn.RMSNorm``."""
+    found = next((getattr(norm, name) for name in EPSILONS if hasattr(norm, name)), None)
+    return torch.finfo(norm.weight.dtype).eps if found is None else found
 
 
 def offset(norm_class: type[nn.Module]) -> int:
@@ -41,3 +47,16 @@ def centred(norm_class: type[nn.Module], x: Tensor) -> Tensor:
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return wide - wide.mean(-1, keepdim=True)  # (..., dim)
+
+
+@torch.no_grad()
+def computes_as_its_class(norm: nn.Module) -> bool:
+    """Whether a norm computes for one x what the table above has for its class; yes for one without memory."""
+    weight, bias = norm.weight, getattr(norm, "bias", None)
+    if weight.is_meta:
+        return True
+    x = torch.linspace(-1, 2, len(weight), dtype=weight.dtype, device=weight.device) ** 3
+    z = centred(type(norm), x).float()
+    expected = (weight.float() + offset(type(norm))) * z / (z.square().mean() + epsilon(norm)).sqrt()
+    expected = expected if bias is None else expected + bias.float()
+    return torch.allclose(norm(x).float(), expected, rtol=0.05, atol=0.02 * float(expected.abs().max()))

@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import nn
 
-from adapters.base.architectures import ARCHITECTURES, architecture_of
+from adapters.base.architectures import ARCHITECTURES, known_stacks
 from adapters.base.heads import head_parameters, output_projection
-from adapters.base.layout import Architecture, SublayerLayout
+from adapters.base.layout import SublayerLayout
 from adapters.base.linear_layers import LINEAR_CLASSES
 from adapters.base.sites import site_of_path, unique_site_names
 from adapters.validation import ConfigurationError
@@ -60,17 +60,16 @@ class Sublayer:
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
     """All sublayers in order, with the end of each stack after its blocks, and last the linears outside of them."""
-    architecture = architecture_of(model)
-    known = [] if architecture is None else list(_known_sublayers(model, architecture))
+    known = list(_known_sublayers(model))
     covered = {path for sublayer in known for path in sublayer.linears.values()}
     return [*known, *_other_linears(model, covered)]
 
 
-def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[Sublayer]:
+def _known_sublayers(model: nn.Module) -> Iterator[Sublayer]:
     paths = {path for path, _ in model.named_modules()}
-    stacks = architecture.found_stacks(model)
-    names = {path: architecture.stack_name(path, stack) for path, stack in stacks}
-    for position, (stack_path, stack) in enumerate(stacks, 1):
+    stacks = known_stacks(model)
+    names = {path: architecture.stack_name(path, stack) for path, stack, architecture in stacks}
+    for position, (stack_path, stack, architecture) in enumerate(stacks, 1):
         name, above = names[stack_path], stack_path.rpartition(".")[0]
         tower = stack_path.replace(".", "-") if [*names.values()].count(name) > 1 else ""
         norm = architecture.embedding_norm
@@ -81,7 +80,7 @@ def _known_sublayers(model: nn.Module, architecture: Architecture) -> Iterator[S
             block_path = _joined(stack_path, architecture.blocks, str(index))
             for inner, layout in architecture.held(block):
                 yield replace(_sublayer(name, index, layout, _joined(block_path, inner), paths), tower=tower)
-        norms = (_joined(stack_path, architecture.final_norm),) if architecture.final_norm else ()
+        norms = tuple(_joined(stack_path, norm) for norm in architecture.final_norms)
         head = {LM_HEAD: path} if position == len(stacks) and (path := output_projection(model)) else {}
         prompts = stack_path if architecture.supports_prompts else ""
         yield Sublayer(name, None, "final", tuple(p for p in norms if p in paths), head, prompt_stack=prompts)

@@ -10,6 +10,7 @@ The rules for paths are PEFT's.
 
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from adapters.base.layout import ROLES
@@ -112,6 +113,19 @@ def names_of(paths: Collection[str], named: Callable[[str], set[str]]) -> list[s
             return "|".join(map(re.escape, sorted(paths)))
         ends.append(end)
     return sorted(set(ends))
+
+
+def targets_of(config: Any, sublayers: list[Sublayer], paths: Collection[str]) -> list[str] | str:
+    """``target_modules`` of a configuration, for all sublayers, that name exactly the linears at ``paths``.
+
+    Raises:
+        ConfigurationError: one of them is none that a configuration can name.
+    """
+    linears = candidates(config, sublayers)
+    if others := sorted({*paths} - {sublayer.linears[name] for sublayer, name in linears}):
+        rule = "names linears of the model, but for its output projection and head"
+        config.refuse("target_modules", rule, others[0], "leave it out")
+    return names_of(paths, partial(named_by, linears=linears))
 
 
 def roles_as_paths(targets: Collection[str], sublayers: list[Sublayer], paths: Collection[str]) -> list[str]:

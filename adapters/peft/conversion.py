@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from adapters.base.adapted_linear import AdaptedMap
 from adapters.base.controller import ALL_TASKS
+from adapters.base.sublayers import find_sublayers
+from adapters.base.targets import targets_of
 from adapters.injection import attach
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.kinds.whole_model import HeadConfig
@@ -26,7 +28,7 @@ from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.folders import base_architecture, read_tuner, task_type
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.model import TensorTrainModel
-from adapters.peft.placement import check_whole_head, head_modules, native_targets, peft_targets, whole_modules
+from adapters.peft.placement import check_whole_head, head_modules, peft_targets, whole_modules
 from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint, save
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError, create_folder
@@ -114,8 +116,9 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     if whole:
         check_whole_head(plain, whole, directory)
     values = {name: getattr(described, name) for name in COMMON - {"target_modules", "exclude_modules"}}
-    targets = native_targets(plain, {path for path, _ in _peft_deltas(model)}, directory)
+    paths = {path for path, _ in _peft_deltas(model)}
     try:
+        targets = targets_of(TensorTrainLoRAConfig(), find_sublayers(plain), paths)
         config = TensorTrainLoRAConfig.from_dict({"kind": "tt_lora", **values, "target_modules": targets})
         attach(native, [config, HeadConfig()] if whole else config)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ PEFT understands a configuration's ``bias`` as the biases of the base that train
 the three methods where PEFT acts on it are overridden.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +21,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, Auxil
 from torch import Tensor, nn
 
 from adapters.base.architectures import T5
-from adapters.base.layout import ROLES
 from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
-from adapters.base.sublayers import find_sublayers
-from adapters.base.targets import ends_with, nearest_target, roles_as_paths
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
@@ -32,12 +29,12 @@ from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost
-from adapters.peft.selection import WHERE, check_selection
+from adapters.peft.placement import replace_roles
+from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
-from adapters.validation import refuse
 
 DELTA = ".tt_lora_delta."
 T5_FEED_FORWARD = [path.rpartition(".")[2] for _, path in T5.layouts[-1].linears]
@@ -193,7 +190,7 @@ class TensorTrainModel(BaseTuner):
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
-            _replace_roles(peft_config, model, modules)
+            replace_roles(peft_config, model, modules)
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
             linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
             check_selection(peft_config, modules.keys(), linears, default)
@@ -275,23 +272,3 @@ class TensorTrainModel(BaseTuner):
                     "its own base model."
                 )
         return found
-
-
-def _replace_roles(config: TensorTrainConfig, model: nn.Module, paths: Collection[str]) -> None:
-    """Write the paths of the linears where ``target_modules`` has a role, as PEFT matches paths.
-
-    Raises:
-        ConfigurationError: no linear of the model has this role.
-    """
-    targets = config.target_modules
-    if targets is None or isinstance(targets, str) or {*targets}.isdisjoint(ROLES):
-        return
-    sublayers = find_sublayers(model)
-    replaced = roles_as_paths(sorted(targets), sublayers, paths)
-    for role in {*replaced}.intersection(ROLES):
-        if not any(ends_with(path, role) for path in paths):
-            fix = nearest_target(role, [(sublayer, name) for sublayer in sublayers for name in sublayer.linears])
-            refuse(
-                "target_modules", "must name linears by ends of their paths or by their roles", repr(role), fix, WHERE
-            )
-    config.target_modules = set(replaced)

@@ -4,7 +4,7 @@ PEFT       target_modules: ends of paths, of any modules           modules_to_sa
 tt_lora    target_modules: ends of paths, of linears, or roles     the kind head: all modules over the body
 """
 
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
 
 from peft import PeftModel
@@ -12,32 +12,19 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from adapters.base.heads import head_parameters
+from adapters.base.layout import ROLES
 from adapters.base.sublayers import find_sublayers
-from adapters.base.targets import candidates, ends_with, named_by, names_of
-from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.base.targets import ends_with, names_of, nearest_target, roles_as_paths
+from adapters.peft.configuration import TensorTrainConfig
+from adapters.peft.selection import WHERE
 from adapters.saved.folder import CheckpointError
+from adapters.validation import refuse
 
 
 def peft_targets(base: nn.Module, paths: set[str]) -> list[str] | str:
     """PEFT's ``target_modules`` that select exactly the modules at ``paths`` of a base without adapters."""
     all_paths = [path for path, _ in base.named_modules()]
     return names_of(paths, lambda end: {path for path in all_paths if ends_with(path, end)})
-
-
-def native_targets(base: nn.Module, paths: set[str], directory: Path) -> list[str] | str:
-    """The ``target_modules`` of tt_lora that select exactly the linears at ``paths`` of a base without adapters.
-
-    Raises:
-        CheckpointError: one of them is none that tt_lora can be beside, such as the output projection.
-    """
-    linears = candidates(TensorTrainLoRAConfig(), find_sublayers(base))
-    beyond = sorted(paths - {sublayer.linears[name] for sublayer, name in linears})
-    if beyond:
-        raise CheckpointError(
-            "The kind tt_lora adapts the linears below the output projection and the head; got a delta at "
-            f"{beyond[0]} in {directory}: load it with PeftModel.from_pretrained."
-        )
-    return names_of(paths, partial(named_by, linears=linears))
 
 
 def head_modules(base: nn.Module, directory: Path) -> list[str]:
@@ -88,3 +75,23 @@ def check_whole_head(base: nn.Module, names: dict[str, str], directory: Path) ->
             f"Of whole modules the head is converted, the kind head; got {which} {others[0]} in {directory}: load it "
             "with PEFT, call merge_and_unload of the PeftModel and save the plain model."
         )
+
+
+def replace_roles(config: TensorTrainConfig, model: nn.Module, paths: Collection[str]) -> None:
+    """Write the paths of the linears where ``target_modules`` has a role, as PEFT matches paths.
+
+    Raises:
+        ConfigurationError: no linear of the model has this role.
+    """
+    targets = config.target_modules
+    if targets is None or isinstance(targets, str) or {*targets}.isdisjoint(ROLES):
+        return
+    sublayers = find_sublayers(model)
+    replaced = roles_as_paths(sorted(targets), sublayers, paths)
+    for role in {*replaced}.intersection(ROLES):
+        if not any(ends_with(path, role) for path in paths):
+            fix = nearest_target(role, [(sublayer, name) for sublayer in sublayers for name in sublayer.linears])
+            refuse(
+                "target_modules", "must name linears by ends of their paths or by their roles", repr(role), fix, WHERE
+            )
+    config.target_modules = set(replaced)

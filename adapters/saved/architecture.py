@@ -116,6 +116,8 @@ def base_without_weights(architecture: dict[str, Any], directory: Path) -> nn.Mo
     try:
         values = dict(architecture)
         values.pop(MODEL_CLASS, None)
+        if "model_type" not in values:
+            raise ValueError("it is not one of transformers")
         config = AutoConfig.for_model(**values)
         with torch.device("meta"):
             return model_class(architecture)(config)

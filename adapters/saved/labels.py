@@ -18,10 +18,14 @@ KEY = "labels"
 
 def labels_of(model: nn.Module) -> list[str] | None:
     """The label of each output of the model's head; None if it has no head, or if they have no names."""
-    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return labels_of_config(getattr(model, "config", None)) if head_parameters(model) else None
+
+
+def labels_of_config(config: Any) -> list[str] | None:
+    """The label of each output in a model's configuration; None if they have no names."""
+    names = getattr(config, "id2label", None) or {}
     labels = [names[output] for output in sorted(names)]
-    is_default = all(label == f"LABEL_{output}" for output, label in enumerate(labels))
-    return None if is_default or not head_parameters(model) else labels
+    return None if all(label == f"LABEL_{output}" for output, label in enumerate(labels)) else labels
 
 
 def check_labels(model: nn.Module, saved: Any, directory: Path) -> None:

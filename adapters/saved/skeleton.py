@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from adapters.configuration import AdapterConfig
 from adapters.injection import attach
@@ -18,18 +17,19 @@ def model_with_adapters(
 ) -> nn.Module:
     """Return a copy of ``model`` with these adapters, for the names and shapes of their tensors.
 
-    It is on the meta device. If one of the adapters is initialised from the weights, or the model is not of
-    transformers, it shares the weights of ``model`` instead.
+    Its weights are on the meta device; if one of the adapters is initialised from them, they are those of ``model``.
 
     Raises:
         CheckpointError: an adapter does not fit the model.
     """
-    if any(config.reads_weights for _, config in adapters) or not isinstance(model, PreTrainedModel):
-        own = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
-        skeleton = copy.deepcopy(model, own)
-    else:
-        with torch.device("meta"):
-            skeleton = type(model)(model.config)
+    shares = any(config.reads_weights for _, config in adapters)
+    own = {
+        id(p): nn.Parameter(
+            p.data if shares else torch.empty(p.shape, dtype=p.dtype, device="meta"), requires_grad=p.requires_grad
+        )
+        for p in model.parameters()
+    }
+    skeleton = copy.deepcopy(model, own)
     try:
         for task, config in adapters:
             attach(skeleton, config, task)

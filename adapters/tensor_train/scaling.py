@@ -34,6 +34,7 @@ import math
 from collections.abc import Sequence
 
 import t3nsor as t3
+from adapters.validation import ConfigurationError
 from t3nsor.first_gradient import first_gradient
 
 AUTO = "auto"
@@ -46,8 +47,16 @@ def auto_scaling(linear: t3.TTLinear, sites: float = 1.0) -> float:
 
     Args:
         sites: q, the number of places that share the zero core.
+
+    Raises:
+        ConfigurationError: the other cores start so small that the zero core has no gradient.
     """
     unit = first_gradient(linear).sqrt().sum().item()
+    if unit == 0:
+        raise ConfigurationError(
+            "Key 'scaling' can be 'auto' if the zero core has a gradient; got an init so small that it vanishes: "
+            "choose a larger init, or a number."
+        )
     return four_digits(math.sqrt(sites) * LORA_ALPHA * linear.out_features / (math.sqrt(3) * unit))
 
 

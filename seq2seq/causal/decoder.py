@@ -1,4 +1,4 @@
-"""The decoder-only model and its tokenizer, and whether its attention keeps packed rows apart."""
+"""The decoder-only model and its tokenizer, and whether its attention is causal and keeps packed rows apart."""
 
 import inspect
 import logging
@@ -18,7 +18,7 @@ from third_party.trainers import packed
 logger = logging.getLogger(__name__)
 
 LEAK = 1e-3
-"""The change of a packed row's logits, as a share of the largest, above which another row is seen to act on it."""
+"""The change of logits, as a share of the largest, above which another row or a later token is seen to act on them."""
 
 
 def load_decoder_tokenizer(keys: CausalKeys) -> PreTrainedTokenizerBase:
@@ -76,7 +76,7 @@ def load_causal_model(location: str, dtype: str, key: str, random: bool = False)
         random: whether its weights are random.
 
     Raises:
-        ConfigurationError: it cannot be loaded, or is not decoder-only.
+        ConfigurationError: it cannot be loaded, lacks weights, or is not decoder-only.
     """
     options = {"local_files_only": only_local(location), "trust_remote_code": False}
     with refusing(key, location):
@@ -88,8 +88,28 @@ def load_causal_model(location: str, dtype: str, key: str, random: bool = False)
         if random:
             model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         else:
-            model = AutoModelForCausalLM.from_pretrained(location, dtype=getattr(torch, dtype), **options)
-    return model.eval()
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                location, dtype=getattr(torch, dtype), output_loading_info=True, **options
+            )
+            if missing := sorted(loaded["missing_keys"]):
+                raise ValueError(
+                    f"its weights lack {', '.join(missing)}, which would be random: choose a language model"
+                )
+        if sees_later_tokens(model.eval()):
+            raise ValueError(
+                f"each token of {type(model).__name__} sees those after it, and so the answer: use the workload "
+                "'classification', or a decoder-only model"
+            )
+    return model
+
+
+@torch.no_grad()
+def sees_later_tokens(model: nn.Module) -> bool:
+    """Whether logits depend on later tokens, as in a BERT, judged by two short rows that differ in the last one."""
+    size = model.config.get_text_config().vocab_size
+    rows = torch.tensor([[k % size for k in (1, 3, 5, last)] for last in (7, 8)], device=model.device)
+    one, other = model(input_ids=rows, use_cache=False).logits[:, :-1].float()  # (2, 3, vocabulary)
+    return bool((one - other).abs().max() > LEAK * one.abs().max())
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Pretrain the small decoder: a byte-level BPE tokenizer and a Llama of half a million parameters.
 
-    python -m seq2seq.causal.pretrain                     into assets/small_decoder, about 8 minutes on one core
+    python -m seq2seq.causal.pretrain                     into assets/small_decoder, about 8 minutes on a quiet core
     python -m seq2seq.causal.pretrain --out /tmp/decoder
 
 Its text comes with Python: the documentation strings of the standard library and the help topics of ``pydoc``. One

@@ -1,5 +1,6 @@
 """Rules of a causal run's keys beyond their types and ranges; each violation is one sentence."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,9 @@ def check_template(keys: CausalKeys) -> None:
     if template is not None and not (template.endswith("{target}") and "{source}" in template):
         rule = "has {source}, and {target} at its end"
         _refuse("template", rule, repr(template), "write for example '{source}\\nAnswer: {target}'")
+    if template is not None and (other := re.search(r"\{(?!source\}|target\})\w+\}", template)):
+        fix = "describe the task under the key 'tasks', whose source has the columns of its rows"
+        _refuse("template", "has no columns but {source} and {target}", f"{other[0]} in {template!r}", fix)
 
 
 def check_suffixes(keys: CausalKeys) -> None:

@@ -18,6 +18,7 @@ from seq2seq.causal.encoding import prompt_of
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.causal.last_words import last_word_metrics
 from seq2seq.causal.windows import ScoredWindows, TrainedWindows, WindowSampler, text_metrics
+from seq2seq.tasks.positions import check_positions
 from seq2seq.tasks.scoring import TaskScoringMixin
 from seq2seq.workload import Evaluation, Prepared
 from third_party.trainers import IGNORED_LABEL, CausalTrainer, left_padded
@@ -152,7 +153,8 @@ def make_trainer(
     """The trainer of a run.
 
     Raises:
-        ConfigurationError: rows are packed, and the architecture does not keep them apart.
+        ConfigurationError: rows are packed, and the architecture does not keep them apart; or the model has fewer
+            positions than a row or window may have tokens.
     """
     data = prepared.data
     shared = {
@@ -169,6 +171,7 @@ def make_trainer(
             "temperature": keys.distill.temperature,
         }
     if isinstance(data, CorpusData):
+        check_positions(prepared.model, data.reading.window, "'window'")
         train = TrainedWindows(data.streams["train"], data.reading) if "train" in data.streams else None
         return CorpusTrainer(
             data,
@@ -178,6 +181,8 @@ def make_trainer(
             generation=generation(data.tokenizer, NEW_TOKENS),
             **shared,
         )
+    longest = keys.max_source_length + keys.max_target_length
+    check_positions(prepared.model, longest, "'max_source_length' plus 'max_target_length'")
     if keys.packing:
         check_packing(prepared.model)
     encoded = {name: task.encoded for name, task in data.tasks.items()}

@@ -27,6 +27,7 @@ from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
 from seq2seq.tasks.baselines import task_baselines
+from seq2seq.tasks.positions import check_positions
 from seq2seq.workload import Baseline, Evaluation, Prepared
 
 SAMPLE_FILES = ("predictions_test_continuations.jsonl", "predictions_validation_continuations.jsonl")
@@ -74,6 +75,10 @@ class CausalWorkload(CausalKeys):
             found = {name: each._replace(unsupported="a corpus has no answers") for name, each in found.items()}
             reason = None
         return {**found, "unigram": Baseline("each token by its frequency", unigram, reason)}
+
+    def check_text(self, prepared: Prepared, path: Path) -> None:
+        load_text(self, path, "forgetting_file")
+        check_positions(prepared.model, self.window, "'window'")
 
     def score_text(self, prepared: Prepared, path: Path) -> dict[str, float]:
         arguments = copy.copy(prepared.arguments)  # making another object would set up the processes again

@@ -101,13 +101,21 @@ def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int,
         rows: a split with the columns ``text`` and, for pairs, ``text_pair``.
         tokenizer: it joins two texts by its own separators.
         max_length: limit on the tokens of a row, special ones included.
-        name: what warnings call the split.
+        name: what messages call the split.
+
+    Raises:
+        ConfigurationError: a row has no token.
     """
     pairs = has_pairs(rows)
 
     def encode(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         texts = (batch["text"], batch["text_pair"]) if pairs else (batch["text"],)
         ids = tokenizer(*texts, truncation="longest_first", max_length=max_length, verbose=False)
+        if empty := [row for row, tokens in zip(batch["row"], ids["input_ids"], strict=True) if not tokens]:
+            raise ConfigurationError(
+                f"A row to classify has at least one token; got {len(empty)} rows of {name} without any "
+                f"({list_rows(empty)}), as the tokenizer adds no special tokens: complete or remove them."
+            )
         full = [index for index, row in enumerate(ids["input_ids"]) if len(row) == max_length]
         whole = tokenizer(*([text[index] for index in full] for text in texts), verbose=False) if full else None
         too_long = np.zeros(len(batch["text"]), dtype=bool)

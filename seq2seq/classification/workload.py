@@ -19,11 +19,12 @@ from adapters.saved.labels import saved_labels
 from seq2seq.classification.data import load_classification_data, padding_tokenizer, task_data
 from seq2seq.classification.keys import ClassificationKeys
 from seq2seq.classification.labels import label_map
-from seq2seq.classification.model import check_length, load_classifier
+from seq2seq.classification.model import load_classifier
 from seq2seq.classification.rules import check_classification
 from seq2seq.classification.trainer import ScoringClassificationTrainer, make_trainer
 from seq2seq.tasks.baselines import task_baselines
 from seq2seq.tasks.loading import TasksData
+from seq2seq.tasks.positions import check_positions
 from seq2seq.tasks.prediction import rows_to_predict
 from seq2seq.workload import Baseline, Evaluation, Prepared
 
@@ -62,8 +63,8 @@ class ClassificationWorkload(ClassificationKeys):
     def load_model(self, random: bool = False) -> nn.Module:
         labels = label_map(self.with_labels().specs)
         tokenizer = padding_tokenizer(self.model_location)
-        model = load_classifier(self.model_location, labels, self.dtype, tokenizer, random)
-        check_length(model, self.max_length)
+        model = load_classifier(self.model_location, labels, self.dtype, tokenizer, self.head == "trained", random)
+        check_positions(model, self.max_length, "'max_length'")
         return model
 
     def make_trainer(

@@ -43,6 +43,13 @@ class Forgetting(Extra):
             refuse("forgetting_file", "needs a model that continues texts", given, "leave it out", "the run")
         if not os.path.isfile(self.path):
             refuse("forgetting_file", "names a file", repr(self.forgetting_file), "check the path", "the run")
+        if len(tasks := experiment.workload.adapter_tasks) > 1:
+            rule, given = "measures one model", f"the tasks {', '.join(map(str, tasks))} with adapters of their own"
+            refuse("forgetting_file", rule, given, "leave it out, or share the adapters", "the run")
+
+    def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:
+        if self.path is not None:
+            experiment.workload.check_text(prepared, self.path)
 
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]

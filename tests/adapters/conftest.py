@@ -11,7 +11,13 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 D_MODEL, D_FF = 24, 48
 LINEAR = {
     "tt_lora": {"kind": "tt_lora", "rank": 2, "bias": "dense", "scaling": 0.5},
-    "tt_lora_attention": {"kind": "tt_lora", "rank": [3, 2], "target_modules": ["q", "o", "wo"], "bias": "tt"},
+    "tt_lora_attention": {
+        "kind": "tt_lora",
+        "scaling": 1.5,
+        "rank": [3, 2],
+        "target_modules": ["q", "o", "wo"],
+        "bias": "tt",
+    },
     "tt_single": {"kind": "tt_single", "rank": 2, "bias": "dense", "scaling": 2.0},
     "scale_norm": {"kind": "scale_norm"},
     "tt_layer_norm": {"kind": "tt_layer_norm", "rank": 2},
@@ -24,7 +30,13 @@ LINEAR = {
     "tensor_basis": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
     "cp": {"kind": "tt_lora", "rank": 3, "format": "cp", "scaling": 0.5},
     "tucker": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tucker", "bias": "tt"},
-    "one_tensor": {"kind": "tt_single", "rank": 3, "modes": ["in", "layer", "matrix", "out"], "init": "identity"},
+    "one_tensor": {
+        "kind": "tt_single",
+        "scaling": 1.0,
+        "rank": 3,
+        "modes": ["in", "layer", "matrix", "out"],
+        "init": "identity",
+    },
     "patterns": {
         "kind": "tt_lora",
         "scaling": 1.0,

@@ -55,3 +55,22 @@ def test_shared_cores_and_other_adapters(tiny_t5):
 def test_a_factor_that_is_not_positive_is_refused(key):
     with pytest.raises(ConfigurationError, match=f"Key '{key}' of parameter_groups must be a positive number"):
         adapters.parameter_groups(nn.Linear(2, 2), 1e-3, **{key: 0.0})
+
+
+def test_the_adapters_of_all_tasks_count_and_frozen_ones_do_not(tiny_t5):
+    model = tiny_t5()
+    for task in ("a", "b"):
+        adapters.attach(model, {"kind": "tt_lora", "rank": 2}, task)
+    fast = {name for name, rate in rates(model, zero_core=16.0).items() if rate == pytest.approx(16e-3)}
+    assert {name.partition(".tasks.")[2][0] for name in fast} == {"a", "b"}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".tasks.a." in name)
+    assert not any(".tasks.b." in name for name in rates(model, zero_core=16.0))
+
+
+@pytest.mark.parametrize("config", [{"kind": "bitfit"}, {"kind": "tt_lora", "rank": 2, "init": "principal"}], ids=str)
+def test_a_factor_without_its_core_is_refused(config, tiny_t5):
+    model = adapters.attach(tiny_t5(), config)
+    with pytest.raises(ConfigurationError, match="Key 'zero_core' of parameter_groups needs a trainable core"):
+        adapters.parameter_groups(model, 1e-3, zero_core=16.0)
+    assert len(adapters.parameter_groups(model, 1e-3)) == 1

@@ -8,12 +8,20 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+)
 
 import adapters
 from seq2seq import export
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
+from tests.adapters.models import logits as tiny_logits
+from tests.adapters.models import tiny
+from tests.adapters.test_architectures import close, disturbed
 
 BATCH = {"input_ids": torch.tensor([[5, 9, 7, 1], [8, 6, 1, 0]]), "decoder_input_ids": torch.tensor([[0, 7], [0, 9]])}
 ELSEWHERE = """
@@ -102,6 +110,17 @@ def test_the_adapters_of_a_task_are_exported_in_the_dtype_of_the_base(by_task, b
     with adapters.merged(expected):
         assert torch.equal(logits(plain), logits(expected))
     assert not {name for name in files(tmp_path / "plain") if "token" in name or "spiece" in name}
+
+
+def test_a_classifier_is_exported_with_its_trained_head(tmp_path):
+    tiny("bert").bert.save_pretrained(tmp_path / "base")  # the body alone, as on the hub
+    torch.manual_seed(0)
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    model = disturbed(adapters.attach(model, [{"kind": "tt_lora", "rank": 2}, {"kind": "head"}])).eval()
+    adapters.save(model, tmp_path / "adapter")
+    export.export(tmp_path / "adapter", tmp_path / "plain", base=str(tmp_path / "base"))
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain").eval()
+    assert close(tiny_logits(plain, "bert"), tiny_logits(model, "bert"))
 
 
 REFUSED = {

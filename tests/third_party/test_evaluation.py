@@ -25,6 +25,18 @@ class TestEvaluation:
         assert not adapters.is_merged(trainer.model)
         tiny.assert_same_tensors(dict(trainer.model.named_parameters()), before)
 
+    @pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+    def test_predictions_are_in_the_order_of_the_rows_however_training_orders_them(self, bases, tmp_path, strategy):
+        arguments = {"train_sampling_strategy": strategy, "per_device_eval_batch_size": 2}
+        trainer = tiny.make_trainer(bases["relu"], tmp_path, **arguments)
+        rows = [{**row, "input_ids": row["input_ids"][: 2 + k % 5]} for k, row in enumerate(tiny.rows(9))]
+        rows = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+        found = trainer.predict(rows).label_ids
+        assert [[label for label in labels if label != -100] for labels in found.tolist()] == [
+            r["labels"] for r in rows
+        ]
+        assert trainer.args.train_sampling_strategy == strategy
+
     def test_restores_when_evaluation_raises(self, bases, tmp_path):
         def break_off(prediction):
             raise RuntimeError("no metric today")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 IGNORED_LABEL = -100
+"""The label of positions that do not count in a loss."""
 
 
 class ExactLossMixin:

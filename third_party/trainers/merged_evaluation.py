@@ -33,21 +33,26 @@ class MergedEvaluationMixin:
         return super().evaluation_loop(*args, **kwargs)
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        with self._all_rows():
+        with self._all_rows_in_order():
             return super().get_eval_dataloader(*args, **kwargs)
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        with self._all_rows():
+        with self._all_rows_in_order():
             return super().get_test_dataloader(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _all_rows(self) -> Iterator[None]:
-        """Make loaders in the body that keep the last batch: ``dataloader_drop_last`` is about training."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+    def _all_rows_in_order(self) -> Iterator[None]:
+        """Make loaders in the body that keep the last batch and the order: these two arguments are about training.
+
+        transformers sorts rows by length in evaluation too, but a prediction belongs to the row of its number.
+        """
+        in_evaluation = {"dataloader_drop_last": False, "train_sampling_strategy": "random"}
+        in_training = {name: getattr(self.args, name) for name in in_evaluation}
+        vars(self.args).update(in_evaluation)
         try:
             yield
         finally:
-            self.args.dataloader_drop_last = drop_last
+            vars(self.args).update(in_training)
 
     @contextlib.contextmanager
     def merged_for_evaluation(self) -> Iterator[None]:

@@ -7,11 +7,11 @@ from adapters.adaptive_ranks.trains import adaptable_trains
 LORA = {"kind": "tt_lora", "rank": 5, "scaling": 0.5, "shape_mode": "ascending"}
 ADAPTABLE = {
     "tt_lora": LORA,
-    "attentions": {"kind": "tt_lora", "rank": [3, 4, 3], "d": 4, "target_modules": ["q", "o", "wo"]},
+    "attentions": {"kind": "tt_lora", "rank": [3, 4, 3], "d": 4, "target_modules": ["q", "o", "wo"], "scaling": 1.0},
     "low-rank modes": {"kind": "tt_lora", "rank": 4, "modes": ["in", "in", "out", "out"], "bias": "dense"},
     "tt_single": {"kind": "tt_single", "rank": 4, "scaling": -2.0},
     "tt_adapter": {"kind": "tt_adapter", "rank": 4, "reduction_factor": 2},
-    "two adapters": [LORA, {"kind": "tt_single", "rank": 3}],
+    "two adapters": [LORA, {"kind": "tt_single", "rank": 3, "scaling": 1.0}],
 }
 FIXED_RANKS = {
     "tensor_ring": ({"kind": "tt_lora", "format": "tensor_ring"}, "tensor_ring"),

@@ -73,7 +73,7 @@ class TestAdaptRanks:
 
     def test_of_equal_singular_values_the_one_with_most_parameters_is_truncated(self, tiny_t5):
         """Orthonormal cores: a rank of wi (48 x 24) saves more parameters than a rank of q (24 x 24)."""
-        config = {"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q", "wi"]}
+        config = {"kind": "tt_lora", "d": 2, "rank": 4, "target_modules": ["q", "wi"], "scaling": 1.0}
         model = adapters.attach(tiny_t5(), config)
         for first, last in (layer.cores for layer in layers_of(model)):
             for core in (first, last):

@@ -103,8 +103,8 @@ def test_reading_needs_no_weights_of_the_base(native):
     )
 
 
-def test_a_sum_of_adapters_at_different_linears_is_zero_elsewhere(native, tiny_t5, logits, tmp_path, with_dense):
-    """wi of the encoder and o of the decoder: their product of stacks and names does not contain wo, k, v, ..."""
+def test_a_sum_of_adapters_at_different_linears_has_deltas_at_these(native, tiny_t5, logits, tmp_path, with_dense):
+    """wi of an encoder block and o of the decoder, which no choice of stacks, layers and names describes."""
     _, a = native({**LORA, "target_modules": ["wi"], "stacks": ["encoder"], "layers": [1]}, 4)
     _, b = native({**LORA, "target_modules": ["o"], "sublayers": ["self_attention"], "stacks": ["decoder"]}, 5)
     total = Deltas.read(a) + Deltas.read(b)
@@ -113,15 +113,8 @@ def test_a_sum_of_adapters_at_different_linears_is_zero_elsewhere(native, tiny_t
     model = adapters.load(tiny_t5(), tmp_path / "sum")
     assert close(logits(model), logits(with_dense(tiny_t5(), *dense(total))))
     written = Deltas.read(tmp_path / "sum")
-    assert len(written) == 8  # wi and o in two blocks of two stacks
+    assert written.keys() == total.keys()
     assert written.distance(total) < 1e-6
-    assert all(train.norm() == 0 for path, train in written.items() if path not in total)
-    model(
-        **{"input_ids": torch.ones(1, 3, dtype=torch.long), "labels": torch.ones(1, 3, dtype=torch.long)}
-    ).loss.backward()
-    for path in written:
-        cores = model.get_submodule(path).beside["tt_lora"].tasks["all_tasks"].linear.cores
-        assert any(core.grad.abs().max() > 0 for core in cores), path
 
 
 def test_different_ranks_and_shapes_become_patterns(native, tiny_t5, logits, tmp_path, with_dense):

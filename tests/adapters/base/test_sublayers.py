@@ -4,12 +4,14 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from adapters import AdapterConfig, ConfigurationError
 from adapters.base import architectures
 from adapters.base.layout import ANY_NAME, Architecture, SublayerLayout
 from adapters.base.sublayers import find_sublayers, layer_of, select_sublayers
 from adapters.saved import architecture
+from tests.adapters.models import MODELS
 
 
 def test_t5_has_two_sublayers_per_encoder_block_and_three_per_decoder_block(tiny_t5):
@@ -138,7 +140,7 @@ def test_another_architecture_is_one_table_entry(monkeypatch):
             SublayerLayout("self_attention", (("q", "self_attn.q_proj"), ("o", "self_attn.o_proj")), ()),
             SublayerLayout("feed_forward", (("out", "mlp.router"),), ("post_attention_layernorm",)),
         ),
-        final_norm="norm",
+        final_norms=("norm",),
         config_keys=("model_type", "hidden_size"),
     )
     monkeypatch.setattr(architectures, "ARCHITECTURES", (*architectures.ARCHITECTURES, entry))
@@ -154,3 +156,31 @@ def test_another_architecture_is_one_table_entry(monkeypatch):
     assert (end.kind, end.norms, end.linears) == ("final", ("model.norm",), {"lm_head": "lm_head"})
     assert [list(other.linears) for other in others] == [["self_attn-k_proj"], ["self_attn-v_proj"]]
     assert architecture.architecture_of_config(model.config) == {"model_type": "mixtral", "hidden_size": 16}
+
+
+@pytest.mark.parametrize("model_type", ["bart", "mbart", "pegasus", "blenderbot", "m2m_100"])
+def test_the_last_norm_of_a_stack_under_each_of_its_names(model_type):
+    values = {**MODELS["bart"][1], "max_position_embeddings": 16}
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(model_type, **values))
+    found = {sublayer.stack: sublayer.norms for sublayer in find_sublayers(model) if sublayer.kind == "final"}
+    name = () if model_type == "bart" else ("layer_norm",)
+    assert found == {stack: tuple(f"model.{stack}.{norm}" for norm in name) for stack in ("encoder", "decoder")}
+
+
+def test_the_stacks_of_two_architectures_in_one_model():
+    """A BERT that reads a ViT: none of the two is left out, and the output projection is the last one's."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    image, text = transformers.ViTConfig(**sizes), transformers.BertConfig(**sizes, vocab_size=20)
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(image, text)
+    with torch.device("meta"):
+        model = transformers.VisionEncoderDecoderModel(config)
+    found = [sublayer for sublayer in find_sublayers(model) if sublayer.kind not in ("other", "embedding")]
+    assert [(sublayer.stack, sublayer.kind) for sublayer in found] == [
+        *(("encoder", kind) for kind in ("self_attention", "feed_forward", "final")),
+        *(("decoder", kind) for kind in ("self_attention", "cross_attention", "feed_forward", "final")),
+    ]
+    assert [sublayer.linears for sublayer in found if sublayer.kind == "final"] == [
+        {},
+        {"lm_head": "decoder.cls.predictions.decoder"},
+    ]

@@ -88,6 +88,8 @@ def test_the_head_of_a_peft_folder_has_its_own_size_and_must_be_whole(tmp_path):
     model = scrambled(get_peft_model(tiny("bert", num_labels=3), config)).eval()
     model.save_pretrained(tmp_path / "peft")
     from_peft(tmp_path / "peft", tmp_path / "native", base=str(tmp_path / "base"))
+    card = (tmp_path / "peft" / "README.md").read_text()
+    assert f"{3 * 24 + 3:,} more in whole modules (modules_to_save)." in card
     native = adapters.load(tiny("bert", num_labels=3), tmp_path / "native")
     assert torch.equal(logits(native, "bert"), logits(model, "bert"))
     with pytest.raises(CheckpointError, match="num_labels=3"):

@@ -47,7 +47,7 @@ class TestSeveralAdapters:
             for name, delta in layer.tt_lora_delta.items():
                 linear.weight.data += torch.from_numpy(dense_delta(layer, name)).float()
                 if name == "second":
-                    linear.bias = nn.Parameter(delta.linear.bias.detach().clone())
+                    linear.bias = nn.Parameter(delta.scaling * delta.linear.bias.detach())
         torch.testing.assert_close(both, logits(dense), rtol=1e-5, atol=1e-5)
 
     @pytest.mark.filterwarnings(

@@ -6,11 +6,13 @@ import json
 import pytest
 import safetensors.torch
 import torch
+from transformers import BertConfig, BertModel
 
 import adapters
 from adapters import CheckpointError
 from adapters.saved.files import replace_file
 from tests.adapters.conftest import LINEAR, NON_LINEAR
+from tests.adapters.models import ENCODER
 
 LORA = {"kind": "tt_lora", "rank": 2, "bias": "dense"}
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
@@ -299,3 +301,26 @@ def test_transformers_saves_a_whole_model_with_shared_cores(tiny_t5, trained, tm
         adapters.attach(model, description)
     trained(model).save_pretrained(tmp_path)
     assert torch.equal(logits(type(model).from_pretrained(tmp_path).eval()), logits(model))
+
+
+class OtherConstructor(BertModel):
+    """A class of a user, whose constructor has another signature."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__(BertConfig(**{**ENCODER, "hidden_size": hidden_size}), add_pooling_layer=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: BertModel(BertConfig(**ENCODER), add_pooling_layer=False), lambda: OtherConstructor(24)],
+    ids=["an argument of the constructor", "another constructor"],
+)
+def test_a_model_that_its_configuration_does_not_describe(make, tmp_path):
+    """What has to fit is the model itself, not the one that its configuration gives."""
+    config = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}
+    model = adapters.attach(make(), config)
+    adapters.save(model, tmp_path)
+    loaded = adapters.load(make(), tmp_path)
+    assert [(name, p.shape, p.device.type) for name, p in loaded.named_parameters()] == [
+        (name, p.shape, "cpu") for name, p in model.named_parameters()
+    ]

@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import adapters
+from tests.adapters.models import tiny
 
 LORA = {"kind": "tt_lora", "rank": 2}
 
@@ -69,6 +70,27 @@ def test_a_base_from_the_hub_is_in_the_front_matter(tiny_t5, card_of, hub_cache,
     data = ModelCard(text).data
     assert (data.library_name, data.base_model, data.tags) == ("tensorized-adapters", name, ["tensorized-adapters"])
     assert f'adapters.load(AutoModelForSeq2SeqLM.from_pretrained("{name}"), directory)' in text
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "adapter", "loading"),
+    [
+        ("bert", {"num_labels": 3}, [LORA, {"kind": "head"}], "ForSequenceClassification:hub/base, num_labels=3"),
+        ("bert", {}, LORA, "ForSequenceClassification:hub/base"),
+        ("gpt2", {}, LORA, "ForCausalLM:hub/base"),
+        ("vit", {}, LORA, "ForImageClassification:hub/base"),
+    ],
+    ids=["a trained head", "an encoder", "a decoder", "images"],
+)
+def test_the_loading_line_has_the_auto_class_of_the_base(name, values, adapter, loading, card_of, hub_cache):
+    hub_cache("hub/base")
+    model = adapters.attach(tiny(name, **values), adapter)
+    model.config._name_or_path = "hub/base"
+    text = card_of(model)
+    cls, _, arguments = f"AutoModel{loading}".partition(":")
+    base, *more = arguments.split(", ")
+    call = ", ".join([f'{cls}.from_pretrained("{base}"', *more])
+    assert f"from transformers import {cls}\n\nimport adapters\nmodel = adapters.load({call}), directory)\n" in text
 
 
 @pytest.mark.parametrize("name", ["", "/models/t5-base", "small_world/backbone", "backbone", "folder", "../t5"])

@@ -207,3 +207,10 @@ def test_other_values_are_refused(fields, given):
 
 def deltas_of(model):
     return (m for m in model.modules() if isinstance(m, adapters.TensorTrainDelta))
+
+
+def test_a_start_without_a_gradient_is_refused():
+    config = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 2, "init": 1e-300})
+    with pytest.raises(ConfigurationError, match=r"'scaling' can be 'auto' if .* a larger init, or a number"):
+        config.build(SIZE, SIZE)
+    assert replace(config, scaling=1.0).build(SIZE, SIZE).scaling == 1

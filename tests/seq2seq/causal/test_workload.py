@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, LlamaConfig, LlamaModel
 
 from adapters import ConfigurationError
 from run_seq2seq import main
@@ -28,6 +29,7 @@ from tests.seq2seq.running.test_runner import assert_same_run
 from tests.versions import CHECKPOINTING
 
 COLOURS = ("red", "blue", "green")
+SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 def records(folder: Path, name: str) -> list[dict]:
@@ -53,16 +55,23 @@ def text_log_p(model, tokenizer, prompt: str, answer: str) -> float:
 
 
 def test_a_label_is_chosen_by_its_likelihood_after_the_prompt(task_values):
-    """Labels of 3, 4 and 5 tokens."""
+    """Labels of several tokens each; the mean over their tokens would choose others."""
+    labels = {"red": "ww", "blue": "eeeeeeeee", "green": "rrrrrrrrr"}
+    task_values["tasks"]["colours"]["labels"] = labels
+    task_values["max_target_length"] = 20
     result = run_experiment(read_experiment(untrained(task_values)))
     workload = read_experiment(task_values).workload
     tokenizer = load_decoder_tokenizer(workload)
     model = AutoModelForCausalLM.from_pretrained(task_values["model_name_or_path"]).double()
     rows = records(folder_of(task_values), "test")
     assert len(rows) == 13
+    differs = 0
     for row in rows:
-        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in COLOURS]
-        assert row["prediction"] == COLOURS[int(np.argmax(scores))]
+        scores = [text_log_p(model, tokenizer, f"{row['source']}\nAnswer:", f" {label}") for label in labels.values()]
+        means = [score / (len(label) + 2) for score, label in zip(scores, labels.values(), strict=True)]
+        assert row["prediction"] == [*labels.values()][int(np.argmax(scores))]
+        differs += np.argmax(scores) != np.argmax(means)
+    assert differs
     right = sum(row["prediction"] == row["target"] for row in rows)
     assert result["metrics"]["test"]["accuracy"] == pytest.approx(right / len(rows))
     assert result["metrics"]["test"]["invalid"] == 0
@@ -303,12 +312,16 @@ def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, t
     [
         ("task", {"template": "{source}"}, ["'template'", "{target} at its end"]),
         ("task", {"template": "{target} {source}"}, ["'template'", "at its end"]),
+        ("task", {"template": "{sorce} {source} {target}"}, ["'template'", "{sorce}", "'tasks'"]),
         ("task", {"max_target_length": 5}, ["'max_target_length'", "'green' has 7"]),
         ("task", {"max_source_length": 4}, ["'max_source_length'", "the template alone has 8"]),
         ("task", {"scoring": "guess"}, ["'scoring'", "'guess'"]),
         ("task", {"baselines": ["unigram"]}, ["'baselines'", "there is no corpus"]),
         ("task", {"task_name": None, "train_file": "a.txt"}, ["'train_file'", "corpus.train=a.txt"]),
         ("task", {"forgetting_file": "none.txt"}, ["'forgetting_file'", "none.txt"]),
+        ("task", {"forgetting_file": __file__}, ["'forgetting_file'", "suffixes"]),
+        ("task", {"max_source_length": 2040}, ["'max_source_length' plus 'max_target_length'", "at most 2048"]),
+        ("corpus", {"window": 2049}, ["'window'", "at most 2048", "got 2049"]),
         ("task", {"model_name_or_path": "./nowhere"}, ["'model_name_or_path'", "not a directory"]),
         ("task", {"model_name_or_path": "assets/small_world/backbone"}, ["'model_name_or_path'", "encoder-decoder"]),
         ("task", {"window": 2}, ["'window'", "at least 3"]),
@@ -340,12 +353,40 @@ def test_what_does_not_fit_is_refused_and_nothing_written(kind, changes, parts, 
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: BertLMHeadModel(BertConfig(**SIZES, num_attention_heads=2)), "each token of BertLMHeadModel sees"),
+        (lambda: LlamaModel(LlamaConfig(**SIZES, num_attention_heads=2)), "lack lm_head.weight, which would be random"),
+    ],
+    ids=["an encoder", "a body"],
+)
+def test_what_is_no_decoder_with_a_head_is_refused(model, reason, decoder, task_values, tmp_path):
+    """It would see the answer that it is scored for, or answer at random."""
+    shutil.copytree(decoder, tmp_path / "other")
+    model().save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigurationError, match=rf"'model_name_or_path' .*{reason}"):
+        run_experiment(read_experiment({**task_values, "model_name_or_path": str(tmp_path / "other")}))
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize("model_type", ["opt", "bloom"])
 def test_packing_is_refused_where_rows_would_see_each_other(model_type, task_values, tmp_path):
     folder = save_model(tmp_path / "leaking", model_type)
     with pytest.raises(ConfigurationError, match=rf"'packing'.*'{model_type}'"):
         run_experiment(read_experiment({**task_values, "packing": True, "model_name_or_path": str(folder)}))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_forgotten_text_fits_the_model_and_one_adapter(task_values, text):
+    forgotten = {**task_values, "forgetting_file": str(text / "test.txt")}
+    with pytest.raises(ConfigurationError, match="'window' must be at most 2048"):
+        run_experiment(read_experiment({**forgotten, "window": 2049}))
+    tasks = dict.fromkeys(("colours", "again"), task_values["tasks"]["colours"])
+    mixture = {"tasks": [*tasks], "adapters": "per_task", "batches": "one_task"}
+    adapter = {"kind": "tt_lora", "rank": 2}
+    with pytest.raises(ConfigurationError, match="'forgetting_file' of the run measures one model; got the tasks"):
+        read_experiment({**forgotten, "adapter": adapter, "task_name": None, "tasks": tasks, "mixture": mixture})
 
 
 def test_other_workloads_do_not_forget_texts(text):

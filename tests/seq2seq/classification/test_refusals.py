@@ -3,7 +3,8 @@
 import shutil
 
 import pytest
-from transformers import AutoTokenizer, BertForMaskedLM
+import torch
+from transformers import AutoTokenizer, BertForMaskedLM, BertForSequenceClassification
 
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
@@ -94,6 +95,14 @@ def test_positions_of_roberta_begin_after_its_padding(values, models):
         run_experiment(read_experiment({**values, "model_name_or_path": str(models["roberta"]), "max_length": 32}))
 
 
+def test_a_row_without_a_token_is_refused(values, models, tmp_path):
+    """A decoder's tokenizer adds no special tokens, so that nothing of an empty text is left."""
+    (tmp_path / "empty.tsv").write_text("text\tlabel\nthe cat\tred\n\tblue\n")
+    files = dict.fromkeys(("train_file", "validation_file", "test_file"), str(tmp_path / "empty.tsv"))
+    with pytest.raises(ConfigurationError, match=r"at least one token; got 1 rows of own_files, split train.*row 2"):
+        run_experiment(read_experiment({**values, **files, "model_name_or_path": str(models["gpt2"])}))
+
+
 def test_a_body_that_is_new_in_part_is_reported(values, models, tmp_path, caplog):
     """BertForMaskedLM has no pooler, on which a classifier stands."""
     model = BertForMaskedLM.from_pretrained(models["bert"])
@@ -122,3 +131,37 @@ def test_an_encoder_decoder_needs_rows_of_one_form(values):
     limits = {f"max_{split}_samples": 8 for split in ("train", "validation", "test")}
     with pytest.raises(ConfigurationError, match=r"got 1 in world_sentiment, split train and 2 in world_entailment"):
         run_experiment(read_experiment({**values, **limits, "max_length": 64}))
+
+
+@pytest.fixture
+def with_head(models, tmp_path):
+    """A function from labels to the folder of a classifier with a head for them."""
+
+    def make(*labels):
+        model = BertForSequenceClassification.from_pretrained(models["bert"], id2label=dict(enumerate(labels)))
+        model.save_pretrained(tmp_path / "classifier")
+        AutoTokenizer.from_pretrained(models["bert"]).save_pretrained(tmp_path / "classifier")
+        return str(tmp_path / "classifier"), model
+
+    return make
+
+
+def test_a_head_for_other_labels_does_not_get_those_of_the_run(values, with_head, caplog):
+    """Not even the same ones in another order, unless it trains."""
+    location, _ = with_head("red", "green", "blue")
+    values |= {"model_name_or_path": location}
+    with pytest.raises(
+        ConfigurationError, match=r"got \['red', 'green', 'blue'\] .* and \['blue', 'green', 'red'\] in"
+    ):
+        read_experiment({**values, "head": "frozen"}).load_model()
+    read_experiment({**values, "head": "frozen", "labels": ["red", "green", "blue"]}).load_model()
+    assert "was trained for" not in caplog.text
+    read_experiment(values).load_model()
+    assert "was trained for ['red', 'green', 'blue']; it starts from there" in caplog.text
+
+
+def test_a_head_for_another_number_of_labels_is_new(values, with_head):
+    location, model = with_head("yes", "no")
+    loaded = read_experiment({**values, "model_name_or_path": location}).load_model()
+    assert loaded.classifier.weight.shape == (3, 16)
+    assert torch.equal(loaded.bert.pooler.dense.weight, model.bert.pooler.dense.weight)

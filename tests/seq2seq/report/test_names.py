@@ -65,7 +65,7 @@ def test_what_follows_from_another_setting_is_not_named():
 
 def test_a_chosen_setting_is_named():
     settings = [
-        flat(kind="tt_lora", scaling=1.0),
+        flat(kind="tt_lora"),
         flat(kind="tt_lora", scaling=16.0),
         flat(kind="tt_lora", dropout=0.1),
     ]

@@ -150,6 +150,25 @@ def test_rows_that_do_not_fit_the_description_are_refused_by_number(tmp_path, ro
         load(rows, tmp_path / "mine.jsonl", **values)
 
 
+@pytest.mark.parametrize(
+    ("given", "source", "texts"),
+    [
+        ({"source": "say {a} {b}"}, "say x y", {"text": "say x y"}),
+        ({"source": None, "texts": ["{a}", "{b}"]}, "x y", {"text": "x", "text_pair": "y"}),
+        ({"source": "both {a}", "texts": ["{b}"]}, "both x", {"text": "y"}),
+    ],
+)
+def test_source_and_texts_stand_for_each_other(given, source, texts):
+    """A text-to-text model reads the source, a classifier the texts; either is made of the other by default."""
+    values = {key: value for key, value in {**FREE, "target": "{c}", **given}.items() if value is not None}
+    task = DescribedTask.from_dict("mine", values)
+    row = {"a": "x", "b": "y", "c": "z"}
+    assert task.spec.example(row) == {"source": source, "target": "z"}
+    assert task.spec.of_texts().example(row) == {**texts, "target": "z"}
+    assert task.to_dict().get("texts", []) == list(values.get("texts", []))
+    assert DescribedTask.from_dict("mine", task.to_dict()) == task
+
+
 # (what is set in an otherwise right description, words that the sentence must have)
 REFUSED = {
     "no object": ("mine.tsv", ["'tasks'", "'mine.tsv'", "files, source, target and metrics"]),
@@ -159,6 +178,9 @@ REFUSED = {
     "unknown split": ({**FREE, "files": {"dev": "t.csv"}}, ["'dev'", "validation"]),
     "no files": ({**FREE, "files": {}}, ["'files'", "train"]),
     "one file for all": ({**FREE, "files": "t.csv"}, ["'files'", "'t.csv'"]),
+    "nothing to read": ({key: FREE[key] for key in FREE if key != "source"}, ["'source'", "none", "texts"]),
+    "three texts": ({**FREE, "texts": ["{a}", "{b}", "{c}"]}, ["'texts'", "a text and its pair"]),
+    "a text without a column": ({**FREE, "texts": ["a"]}, ["'texts'", "'a'", "{a}"]),
     "no column in the target": ({**FREE, "target": "b"}, ["'target'", "'b'", "{b}"]),
     "an open brace": ({**FREE, "source": "a: {a"}, ["'source'", "'a: {a'", "twice"]),
     "a lone brace": ({**FREE, "source": "{a} }"}, ["'source'", "twice"]),

@@ -204,7 +204,7 @@ def values(tmp_path):
         "max_target_length": 4,
         "max_validation_samples": 6,
         "max_test_samples": 5,
-        "adapter": {"kind": "tt_lora", "rank": 2},
+        "adapter": {"kind": "tt_lora", "rank": 2, "scaling": 1.0},
         "per_device_train_batch_size": 8,
         "num_train_epochs": 2,
         "learning_rate": 0.01,

@@ -247,7 +247,7 @@ def test_gated_feed_forward_has_both_inner_linears(base):
         ({"kind": "peft:LORA", "r": 0}, "'peft:LORA' takes values .* PEFT raises: .*`r` should be a positive"),
         ({"kind": "peft:LORA", "task_type": "SEQ_2_SEQ_LM"}, "Key 'task_type' .* is set by this library"),
         ({"kind": "peft:LORA", "modules_to_save": ["shared"]}, "Key 'modules_to_save' .*leave it out"),
-        ({"kind": "peft:LORA", "bias": "all"}, "Key 'bias' .* which a T5 does not have"),
+        ({"kind": "peft:LORA", "bias": "all"}, "Key 'bias' .* use the kind bitfit"),
         ({"kind": "peft:LORA", "eva_config": {}}, "Key 'eva_config' .* takes an object of PEFT"),
         ({"kind": "peft:LORA", "init_lora_weights": "pissa"}, "'init_lora_weights' .* leaves the base model's weights"),
         ({"kind": "peft:LORA", "target_modules": ["wi", "woo"]}, "names modules .*'woo': did you mean 'wo'"),
