@@ -50,7 +50,7 @@ class Target:
 
     @property
     def weights(self) -> list[Tensor]:
-        """W (out, in) of each linear in float64, detached; copied at each access, so that one target at a time is held."""
+        """W (out, in) of each linear in float64, detached; a copy at each access, so that few are held at a time."""
         return [as_out_in(linear, linear.weight.detach()).double() for linear in self.linears]
 
     @property
