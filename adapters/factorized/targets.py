@@ -1,7 +1,6 @@
 """Target: one or several weights, and the network that takes their place."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +48,9 @@ class Target:
         """A weight, for its dtype and device."""
         return self.linears[0].weight
 
-    @cached_property
+    @property
     def weights(self) -> list[Tensor]:
-        """W (out, in) of each linear in float64, detached."""
+        """W (out, in) of each linear in float64, detached; a copy at each access, so that few are held at a time."""
         return [as_out_in(linear, linear.weight.detach()).double() for linear in self.linears]
 
     @property
