@@ -23,9 +23,8 @@ share G_z, their gradients are independent and add up in quadrature, D = s sqrt(
 and with site modes, where s is one number, q is a mean over the zero cores. For 384 -> 384 with d = 3 and the shape
 "cheapest", rank 2 has s = 5.44, rank 4 2.16 and rank 8 .857.
 
-The gradients of a real batch are not independent. On MiniLM's value projections a few in features have most of the
-gradient, so that a zero core in the in features has about half the D of the rule; on SmolLM2 the ratio is .8 to 1.2 in
-most places. ``adapters.calibrate_scaling`` measures both sides on a batch. An
+The gradients of a real batch are not independent: if a few in features have most of the gradient, a zero core in the in
+features has a smaller D than the rule says. ``adapters.calibrate_scaling`` measures both sides on a batch. An
 ``"init": "principal"`` has no zero core: all its cores move at once, and s also divides their start, so "auto" is 1, as
 in PiSSA. With a core activation s is that of the layer without it.
 """
