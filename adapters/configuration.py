@@ -9,15 +9,16 @@ runs in ``__post_init__``, which is also the only place where fields are set to 
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NoReturn, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from torch import nn
 
 from adapters.base.places import PLACES, Place
 from adapters.base.sharing import Scope
 from adapters.base.sublayers import Sublayer
+from adapters.checked_fields import CheckedFields
 from adapters.kind_names import suggest_kind
-from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name, refuse
+from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
 
 Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
@@ -28,7 +29,7 @@ NON_EMPTY = ("stacks", "sublayers", "target_modules", "exclude_modules", "share_
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
+class AdapterConfig(CheckedFields):
     """Base class of all kinds: the stacks and layers that get the adapter.
 
     Args:
@@ -60,11 +61,6 @@ class AdapterConfig:
             self._set(**{field.name: value})
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
             self.refuse("layers", "must hold block indices from 0", list(self.layers), "use null for all blocks")
-
-    def _set(self, **values: Any) -> None:
-        """Set fields to their resolved values; called from ``__post_init__`` only."""
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
     def places(self, sublayers: list[Sublayer]) -> list[Place]:
         """Return where the modules of this adapter go in a model with these sublayers."""
@@ -102,16 +98,6 @@ class AdapterConfig:
     def where(self) -> str:
         """What error messages call this configuration."""
         return f"adapter kind {self.kind!r}"
-
-    def refuse(self, key: str, rule: str, given: Any, fix: str) -> NoReturn:
-        """Raise the error of one key of this configuration, see ``adapters.validation.refuse``."""
-        refuse(key, rule, given, fix, self.where)
-
-    def check_positive(self, key: str, typical: str) -> None:
-        """Raise ConfigurationError unless a field is None or at least 1, suggesting ``typical`` values."""
-        value = getattr(self, key)
-        if value is not None and value < 1:
-            self.refuse(key, "must be a positive integer", value, f"{typical} is typical")
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "AdapterConfig":

@@ -14,14 +14,15 @@ whiten          none | kronecker | full                                ``adapter
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, NoReturn, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from adapters.base.targets import Targets, check_targets
+from adapters.checked_fields import CheckedFields
 from adapters.configuration import as_lists
 from adapters.tensor_train import checks
 from adapters.tensor_train.layer_shape import ShapeMode
 from adapters.tensor_train.modes import RawShape
-from adapters.validation import ConfigurationError, check_keys, check_type, refuse
+from adapters.validation import ConfigurationError, check_keys, check_type
 
 Rank = int | tuple[int, ...]
 FEED_FORWARD = "feed_forward"
@@ -47,7 +48,7 @@ WITH_TERMS = ("kronecker", "low_rank")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FactorizedConfig:
+class FactorizedConfig(CheckedFields):
     """Which linears are replaced, and by what.
 
     Args:
@@ -243,21 +244,6 @@ class FactorizedConfig:
     def patterns(self) -> list[str]:
         """The fields that are dictionaries by the ends of paths."""
         return [key for key in ("first_shape", "rank_pattern") if isinstance(getattr(self, key), dict)]
-
-    def _set(self, **values: Any) -> None:
-        """Set fields to their resolved values; called from ``__post_init__`` only."""
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    def refuse(self, key: str, rule: str, given: Any, fix: str) -> NoReturn:
-        """Raise the error of one key, see ``adapters.validation.refuse``."""
-        refuse(key, rule, given, fix, self.where)
-
-    def check_positive(self, key: str, typical: str) -> None:
-        """Raise ConfigurationError unless a field is None or at least 1, suggesting ``typical`` values."""
-        value = getattr(self, key)
-        if value is not None and value < 1:
-            self.refuse(key, "must be a positive integer", value, f"{typical} is typical")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FactorizedConfig":
