@@ -20,7 +20,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 import adapters
-from adapters import CheckpointError, ConfigurationError, MergeError
+from adapters import ConfigurationError
+from adapters.commands import exit_status
 from adapters.saved.architecture import NUM_LABELS, model_class
 from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_folder, read_config
 from seq2seq.configuration.reading import load_values, read_keys
@@ -102,17 +103,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--task", help="the task whose adapters are merged, if each task has its own")
     options = parser.parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()
-    try:
-        export(options.source, options.destination, options.base, options.task)
-    except (ConfigurationError, CheckpointError, MergeError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        given = f"{options.destination} ({error})"
-        print(f"Refused: An export needs a writable destination; got {given}: choose another one.", file=sys.stderr)
-        return 2
-    print(options.destination)
-    return 0
+    status = exit_status(
+        lambda: export(options.source, options.destination, options.base, options.task), options.destination
+    )
+    if status == 0:
+        print(options.destination)
+    return status
 
 
 if __name__ == "__main__":

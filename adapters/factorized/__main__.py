@@ -17,10 +17,11 @@ from typing import Any
 
 import transformers
 
+from adapters.commands import exit_status
 from adapters.factorized.configuration import as_factorizations
 from adapters.factorized.folders import load_model, load_tokenizer, windows, write_model
 from adapters.factorized.replacement import plan_factorization
-from adapters.saved.folder import CheckpointError, check_is_new
+from adapters.saved.folder import check_is_new
 from adapters.validation import ConfigurationError
 
 FIELDS = ("format", "first_shape", "factors", "rank", "d", "budget", "allocation", "start", "whiten", "layers")
@@ -96,16 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return the exit status."""
     options = parser().parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()
-    try:
-        run(options)
-    except (ConfigurationError, CheckpointError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        given = f"{options.destination} ({error})"
-        print(f"Refused: A folder needs a writable destination; got {given}: choose another one.", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run(options), options.destination)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import transformers
 
+from adapters.commands import exit_status
 from adapters.factorized.folders import load_model, load_tokenizer, write_model
 from adapters.factorized.replacement import densify
-from adapters.saved.folder import CheckpointError, check_is_new
+from adapters.saved.folder import check_is_new
 from adapters.validation import ConfigurationError
 
 
@@ -41,17 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("destination", type=Path, help="a new or empty folder")
     options = parser.parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()
-    try:
-        export(options.source, options.destination)
-    except (ConfigurationError, CheckpointError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        given = f"{options.destination} ({error})"
-        print(f"Refused: An export needs a writable destination; got {given}: choose another one.", file=sys.stderr)
-        return 2
-    print(options.destination)
-    return 0
+    status = exit_status(lambda: export(options.source, options.destination), options.destination)
+    if status == 0:
+        print(options.destination)
+    return status
 
 
 if __name__ == "__main__":
