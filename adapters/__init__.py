@@ -48,6 +48,7 @@ from adapters.kinds.layer_norm import (
 )
 from adapters.kinds.linear_forms import DenseLinear, HypercomplexLinear
 from adapters.kinds.of_peft.kind import PeftKindConfig
+from adapters.kinds.own_weights import FactorsConfig, WeightsConfig
 from adapters.kinds.prompt import Prompt, PromptConfig
 from adapters.kinds.tensor_train import (
     TensorTrainDelta,
@@ -96,6 +97,7 @@ __all__ = [
     "FactorizationReport",
     "FactorizedConfig",
     "FactorizedLinear",
+    "FactorsConfig",
     "FreezingReport",
     "FullFineTuningConfig",
     "HypercomplexConfig",
@@ -128,6 +130,7 @@ __all__ = [
     "TensorTrainSingle",
     "TensorTrainSingleConfig",
     "WeightReport",
+    "WeightsConfig",
     "__version__",
     "adapt_ranks",
     "adapted_modules",

@@ -113,12 +113,10 @@ def freeze(model: nn.Module) -> FreezingReport:
         parameter.requires_grad_(False)
     rows = []
     for name, parameter in parameters.items():
-        if name in of_adapters:
-            trainable = parameter.requires_grad
-            why_frozen = frozen.get(parameter, "frozen or disabled core of an adapter")
-            reason = "belongs to an adapter" if trainable else why_frozen
-        else:
-            trainable, reason = reasons[name]
-        rows.append(FreezingRow(name, parameter.numel(), trainable, reason))
+        wanted, reason = (True, "belongs to an adapter") if name in of_adapters else reasons[name]
+        if wanted and not parameter.requires_grad:
+            whose = "an adapter" if name in of_adapters else "a factorized weight"
+            reason = frozen.get(parameter, f"frozen or disabled core of {whose}")
+        rows.append(FreezingRow(name, parameter.numel(), parameter.requires_grad, reason))
     model.freezing_report = FreezingReport(tuple(rows))
     return model.freezing_report

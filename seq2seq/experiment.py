@@ -4,7 +4,7 @@ An extra is something that a run may add to its result, such as baselines: one o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +14,10 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
+from adapters.learning_rates import RateMultipliers
 from seq2seq.errors import as_sentence, refusing
 from seq2seq.workload import Prepared, Workload
+from third_party.trainers import AdapterTrainerMixin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class RunArguments:
         adapter_path: a saved adapter to start from; None for the initial values of the configuration.
         log_to_wandb: whether wandb tracks the run; WANDB_MODE=offline needs no account.
         wandb_project: its project there.
+        learning_rate_multipliers: of single cores, see ``adapters.learning_rates``; None for one rate.
         overwrite: whether a finished or different run of this name is replaced.
     """
 
@@ -36,12 +39,17 @@ class RunArguments:
     adapter_path: str | None = None
     log_to_wandb: bool = False
     wandb_project: str = "tensorized-adapters"
+    learning_rate_multipliers: RateMultipliers | None = None
     overwrite: bool = False
 
     @property
     def directory(self) -> Path:
         """The run folder."""
         return Path(self.output_root).absolute() / self.experiment_name
+
+    def moved_to(self, directory: Path) -> "RunArguments":
+        """Those of a run whose folder is there now."""
+        return replace(self, output_root=str(directory.parent), experiment_name=directory.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +59,17 @@ class Extra:
     changes_training: ClassVar[bool] = False
     """Whether it affects training; if not, it can be added to a finished run."""
 
+    acts_alone: ClassVar[bool] = False
+    """Whether a run has something to do for it even if it neither trains nor evaluates."""
+
     pictures: ClassVar[tuple[str, ...]] = ()
     """Files that it draws into the run folder, for trackers."""
 
     def check(self, experiment: "Experiment") -> None:
         """Refuse keys that do not fit the experiment; nothing is loaded yet."""
+
+    def base_model(self, experiment: "Experiment", random: bool) -> nn.Module | None:
+        """The base model of the run if this extra changes it, see ``Workload.load_model``; None if it does not."""
 
     def check_prepared(self, experiment: "Experiment", prepared: Prepared) -> None:
         """Refuse what the loaded data and model do not support; nothing is written yet."""
@@ -149,7 +163,14 @@ class Experiment:
     def load_model(self, random: bool = False) -> nn.Module:
         """The base model without adapters; what is new in it, such as a head, depends on the run's seed alone."""
         set_seed(self.training["seed"])
-        return self.workload.load_model(random)
+        changed = (extra.base_model(self, random) for extra in self.extras)
+        return next((model for model in changed if model is not None), None) or self.workload.load_model(random)
+
+    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> AdapterTrainerMixin:
+        """The workload's trainer, with the learning rates of this run."""
+        trainer = self.workload.make_trainer(prepared, callbacks)
+        trainer.rate_multipliers = self.run.learning_rate_multipliers
+        return trainer
 
     def attach(self, model: nn.Module) -> nn.Module:
         """Attach the run's adapters to a base model, once for each task that has its own, and those of its workload.

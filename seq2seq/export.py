@@ -4,9 +4,9 @@
     python -m seq2seq.export outputs/quickstart/adapter exported --base path/to/base    a folder of adapters.save
     python -m seq2seq.export outputs/mixture exported --task rte                        of adapters by task, one task's
 
-The new folder has the base model with the adapter merged into its weights, in safetensors, and the tokenizer if the
-base has one; transformers loads it without this project. It is written completely or not at all. Exit status 2:
-refused, and nothing was written.
+The new folder has the base model with the adapter merged into its weights, all of them dense, in safetensors, and the
+tokenizer if the base has one; transformers loads it without this project. It is written completely or not at all. Exit
+status 2: refused, and nothing was written.
 """
 
 import argparse
@@ -23,9 +23,10 @@ import adapters
 from adapters import ConfigurationError
 from adapters.commands import exit_status
 from adapters.saved.architecture import NUM_LABELS, model_class
-from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, create_folder, read_config
+from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, read_config
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
+from seq2seq.plain_model import made_dense, write_model
 from seq2seq.run_folder import RunFolder
 from seq2seq.tasks.hub import only_local
 from seq2seq.tasks.tokenizers import has_tokenizer, load_tokenizer
@@ -48,12 +49,7 @@ def export(source: Path, destination: Path, base: str | None = None, task: str |
     model = adapters.merge_and_unload(adapters.load(model, folder), task)
     tokenizer = load_tokenizer(model.name_or_path, "base") if has_tokenizer(model.name_or_path) else None
 
-    def write(new: Path) -> None:
-        model.save_pretrained(new)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(new)
-
-    create_folder(destination, write)
+    write_model(made_dense(model), tokenizer, destination)
 
 
 def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
@@ -80,7 +76,8 @@ def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:
             "--base, or export the run folder."
         )
     experiment = read_keys(load_values(run.config))
-    return replace(experiment, workload=experiment.workload.of_run(folder)).load_model(), folder
+    moved = experiment.run.moved_to(run.directory.absolute())
+    return replace(experiment, workload=experiment.workload.of_run(folder), run=moved).load_model(), folder
 
 
 def _load_base(base: str, architecture: dict[str, Any]) -> PreTrainedModel:

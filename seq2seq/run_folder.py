@@ -31,7 +31,7 @@ from seq2seq.workload import DEFAULT_WORKLOAD
 
 logger = logging.getLogger(__name__)
 
-EXTENDING_KEYS = ("do_train", "do_eval", "do_predict", "adapter_path")
+EXTENDING_KEYS = ("do_train", "do_eval", "do_predict", "do_factorize", "adapter_path")
 """Keys that may differ when a finished run is extended; those of extras that do not change training are others."""
 
 TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
@@ -94,6 +94,8 @@ class RunFolder:
             return False
         result, training = self.read_result(), experiment.training
         asked = {split for split, key in (("validation", "do_eval"), ("test", "do_predict")) if training[key]}
+        if training["do_train"] and not self.adapter.is_dir():
+            return False
         return asked & {*experiment.workload.splits} <= result["metrics"].keys() and all(
             extra.is_satisfied_by(result) for extra in experiment.extras
         )

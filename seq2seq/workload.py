@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
 from adapters import AdapterConfig, ConfigurationError
@@ -240,6 +240,20 @@ class Workload(ABC):
         """
         raise ConfigurationError(
             f"A text can be scored if the run's model continues texts; got the workload {self.name!r}: leave it out."
+        )
+
+    def token_windows(self, path: Path | None, limit: int) -> list[Tensor]:
+        """The first tokens of a text, as the model reads them: token ids (1, window) each.
+
+        Args:
+            path: a file; None for the run's training text.
+            limit: the most tokens in all.
+
+        Raises:
+            ConfigurationError: the workload reads no texts, or there is none.
+        """
+        raise ConfigurationError(
+            f"Tokens of a text are read by a model that continues texts; got the workload {self.name!r}: leave it out."
         )
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:

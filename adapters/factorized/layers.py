@@ -88,6 +88,8 @@ def rank_within(format: str, raw_shape: RawShape, parameters: int, scalars: bool
     def count(rank: int) -> int:
         return NetworkSpec("Linear", raw_shape, ranks_for(rank), format, scalars=scalars).parameters
 
+    if parameters < 1:
+        return 0
     most = max(ranks_for(parameters))
     return bisect.bisect_right(range(1, most + 1), parameters, key=count)
 

@@ -37,26 +37,7 @@ class FactorizedLoader(HfQuantizer):
     """Puts networks without values into the skeleton of a model."""
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
-        paths = {path for path, _ in model.named_modules()}
-        made: dict[str, FactorizedLinear] = {}
-        for path, values in self.quantization_config.modules.items():
-            spec = NetworkSpec.from_dict(values)
-            if spec.is_borrowed(path) and path not in paths:
-                continue  # a model without the output projection that is tied to the embedding
-            place = _path_here(path, paths, model.base_model_prefix)
-            linear = model.get_submodule(place)
-            made[place] = factorized_like(linear, spec).to(linear.weight.dtype)
-            model.set_submodule(place, made[place])
-            parent = model.get_submodule(place.rpartition(".")[0])
-            if not [*parent.parameters(recurse=False)]:
-                parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
-        owners = {
-            place: _path_here(module.spec.owner, {*made}, model.base_model_prefix)
-            for place, module in made.items()
-            if module.spec.owner is not None
-        }
-        for place in sorted(owners, key=lambda place: owners[place] != place):  # owners first
-            made[place].share_cores(made[owners[place]])
+        put_networks(model, {path: NetworkSpec.from_dict(v) for path, v in self.quantization_config.modules.items()})
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         for module in factorized_modules(model).values():
@@ -73,6 +54,30 @@ class FactorizedLoader(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         return True
+
+
+def put_networks(model: nn.Module, specs: dict[str, NetworkSpec]) -> None:
+    """Put networks without values in the place of linears and embeddings of a model, by path."""
+    paths = {path for path, _ in model.named_modules()}
+    prefix = getattr(model, "base_model_prefix", "")
+    made: dict[str, FactorizedLinear] = {}
+    for path, spec in specs.items():
+        if spec.is_borrowed(path) and path not in paths:
+            continue  # a model without the output projection that is tied to the embedding
+        place = _path_here(path, paths, prefix)
+        linear = model.get_submodule(place)
+        made[place] = factorized_like(linear, spec).to(linear.weight.dtype)
+        model.set_submodule(place, made[place])
+        parent = model.get_submodule(place.rpartition(".")[0])
+        if not [*parent.parameters(recurse=False)]:
+            parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
+    owners = {
+        place: _path_here(module.spec.owner, {*made}, prefix)
+        for place, module in made.items()
+        if module.spec.owner is not None
+    }
+    for place in sorted(owners, key=lambda place: owners[place] != place):  # owners first
+        made[place].share_cores(made[owners[place]])
 
 
 def refresh_configuration(model: nn.Module) -> None:

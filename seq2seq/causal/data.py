@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from datasets import Dataset, DatasetDict
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from adapters import ConfigurationError
@@ -136,6 +137,26 @@ def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) 
     with refusing(key, path):
         texts = [*file_texts(path, column)]
     return CorpusData({"test": stream_of(texts, tokenizer, limit, key)}, tokenizer, reading_of(keys, tokenizer))
+
+
+def windows_of(keys: CausalKeys, path: Path | None, limit: int) -> list[Tensor]:
+    """The first tokens of a file, or of the training text, in disjoint windows: token ids (1, window) each.
+
+    Raises:
+        ConfigurationError: there is no text, or it cannot be read.
+    """
+    if path is not None:
+        stream = load_text(keys, path, "calibration.file", limit).streams["test"]
+    elif keys.corpus is not None and "train" in keys.splits:
+        texts, identity = keys.corpus.texts("train"), keys.corpus.identity("train")
+        limits = keys.corpus.max_tokens.get("train")
+        stream = kept_stream(texts, identity, load_decoder_tokenizer(keys), limits, "corpus.train")
+    else:
+        raise ConfigurationError(
+            "Key 'calibration.file' names a text if the run has no training text; got none: give one."
+        )
+    ids = torch.from_numpy(stream.ids[:limit].astype("int64"))
+    return [window[None] for window in ids.split(keys.window) if len(window) > 1]
 
 
 def reading_of(keys: CausalKeys, tokenizer: PreTrainedTokenizerBase) -> Reading:

@@ -29,6 +29,7 @@ from seq2seq.causal.trainer import make_trainer
 from seq2seq.causal.windows import Bos
 from seq2seq.causal.workload import CausalWorkload
 from seq2seq.errors import refusing
+from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.predicting import read_run
 from seq2seq.tasks.metric_names import metric_name
@@ -50,14 +51,14 @@ def perplexity(source: str, text: Path, options: dict[str, Any], limit: int | No
     Raises:
         ConfigurationError, CheckpointError: one sentence about the reason.
     """
-    workload, adapter = described(source)
-    workload = replace(workload, **options)
+    experiment, adapter = described(source)
+    workload = replace(experiment.workload, **options)
     if workload.stride is not None and workload.stride >= workload.window:
         raise ConfigurationError(
             f"Option --stride must be less than the window; got {workload.stride} and {workload.window}: lower it."
         )
     data = load_text(workload, text, "file", limit)
-    model = workload.load_model()
+    model = experiment.load_model()
     if adapter is not None:
         with refusing("run", adapter):
             adapters.load(model, adapter)
@@ -72,22 +73,23 @@ def perplexity(source: str, text: Path, options: dict[str, Any], limit: int | No
         return make_trainer(workload, Prepared(model, data, arguments)).score_text("test")
 
 
-def described(source: str) -> tuple[CausalWorkload, Path | None]:
-    """The workload of a run and its adapter, or that of a model as it is.
+def described(source: str) -> tuple[Experiment, Path | None]:
+    """The experiment of a run and its adapter, or one of a model as it is.
 
     Raises:
         ConfigurationError: the run is not finished, or of another workload.
     """
     folder = RunFolder(Path(source).absolute())
     if not folder.metrics.is_file():
-        return CausalWorkload(model_name_or_path=source), None
-    workload = read_run(folder, ()).workload
-    if not isinstance(workload, CausalWorkload):
+        workload = CausalWorkload(model_name_or_path=source)
+        return Experiment(RunArguments(experiment_name="perplexity"), workload, (), (), {"seed": 0}), None
+    experiment = read_run(folder, ())
+    if not isinstance(experiment.workload, CausalWorkload):
         raise ConfigurationError(
             f"A text is scored by a model that continues texts; got {source}, a run of the workload "
-            f"{workload.name!r}: give a run of the workload 'causal', or a model."
+            f"{experiment.workload.name!r}: give a run of the workload 'causal', or a model."
         )
-    return workload, folder.adapter
+    return experiment, folder.adapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,13 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from adapters import AdapterConfig
 from seq2seq.causal.baselines import unigram
-from seq2seq.causal.data import CausalTasksData, CorpusData, load_corpus, load_rows_to_predict, load_tasks, load_text
+from seq2seq.causal.data import (
+    CausalTasksData,
+    CorpusData,
+    load_corpus,
+    load_rows_to_predict,
+    load_tasks,
+    load_text,
+    windows_of,
+)
 from seq2seq.causal.decoder import load_decoder
 from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
@@ -74,7 +82,16 @@ class CausalWorkload(CausalKeys):
         if self.corpus is not None:
             found = {name: each._replace(unsupported="a corpus has no answers") for name, each in found.items()}
             reason = None
-        return {**found, "unigram": Baseline("each token by its frequency", unigram, reason)}
+        return {
+            **found,
+            "unigram": Baseline("each token by its frequency", unigram, reason),
+            "dense": Baseline("the model before it is factorized", self.score_dense),
+        }
+
+    def score_dense(self, prepared: Prepared, split: str) -> dict[str, float]:
+        """The metrics of the base model with the weights that it was loaded with."""
+        dense = replace(prepared, model=self.load_model())
+        return self.evaluate(dense, self.make_trainer(dense), split).metrics
 
     def check_text(self, prepared: Prepared, path: Path) -> None:
         load_text(self, path, "forgetting_file")
@@ -85,6 +102,9 @@ class CausalWorkload(CausalKeys):
         arguments.eval_strategy = IntervalStrategy.NO
         text = replace(prepared, data=load_text(self, path, "forgetting_file"), arguments=arguments)
         return make_trainer(self, text).score_text("test")
+
+    def token_windows(self, path: Path | None, limit: int) -> list[Tensor]:
+        return windows_of(self, path, limit)
 
     def headline(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Of a text, perplexity and bits per byte before what chooses the checkpoint."""

@@ -160,7 +160,8 @@ def check_ranges(experiment: Experiment) -> None:
 def check_training(experiment: Experiment) -> None:
     """Refuse training arguments that exclude each other, or that the run does not support."""
     training = experiment.training
-    if not any(training[key] for key in ("do_train", "do_eval", "do_predict")):
+    acting = any(training[key] for key in ("do_train", "do_eval", "do_predict"))
+    if not acting and not any(extra.acts_alone for extra in experiment.extras):
         raise ConfigurationError(
             "At least one of do_train, do_eval and do_predict must be true; got none: set one to true."
         )

@@ -136,7 +136,7 @@ def metrics_of_training(
     extras = [extra for extra in experiment.extras if fits(extra, experiment)]
     callbacks = [callback for extra in extras for callback in extra.callbacks(None)]
     arguments.output_dir = str(Path(arguments.output_dir).with_name(name))  # one for all processes
-    trainer = workload.make_trainer(untrained, callbacks)
+    trainer = experiment.make_trainer(untrained, callbacks)
     trainer.label_progress(f"baseline, {name.replace('_', ' ')}")
     remove_together(trainer)  # a killed run leaves its checkpoints, which would be rotated with the new ones
     trainer.train()

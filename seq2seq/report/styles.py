@@ -37,6 +37,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "D",
         {"intrinsic_said": "#aa3377", "prompt": "#d77fb4", "lm_head": "#6b2457", "head": "#c2185b"},
     ),
+    "the model's own weights": (
+        "v",
+        {"factors": "#8c6d31", "weights": "#bd9e39"},
+    ),
     "PEFT": (
         "X",
         {

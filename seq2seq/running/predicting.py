@@ -110,7 +110,8 @@ def read_run(folder: RunFolder, overrides: Sequence[str]) -> Experiment:
         )
     experiment = read_keys(load_values(folder.config, overrides))
     with refusing("run", folder.adapter):
-        experiment = replace(experiment, workload=experiment.workload.of_run(folder.adapter))
+        workload = experiment.workload.of_run(folder.adapter)
+    experiment = replace(experiment, workload=workload, run=experiment.run.moved_to(folder.directory))
     check_ranges(experiment)
     untrained = {**experiment.training, "do_train": False, "report_to": "none", "load_best_model_at_end": False}
     return replace(experiment, training=untrained | {"eval_strategy": "no", **NOT_COMPILED})

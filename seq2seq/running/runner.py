@@ -66,7 +66,7 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
 
 def _run(experiment: Experiment, prepared: Prepared, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
     callbacks = [callback for extra in experiment.extras for callback in extra.callbacks(folder.directory)]
-    trainer = experiment.workload.make_trainer(prepared, callbacks)
+    trainer = experiment.make_trainer(prepared, callbacks)
     trainer.add_callback(TrackingCallback(tracker, trainer.measurement))
     logger.info("%s", adapters.summary(prepared.model))
     before = [None] * len(experiment.extras)

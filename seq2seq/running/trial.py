@@ -51,7 +51,7 @@ def check_by_trial(experiment: Experiment, prepared: Prepared) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         arguments.output_dir = scratch
         with unusable(experiment, TRAINER):
-            trainer = experiment.workload.make_trainer(replace(prepared, arguments=arguments))
+            trainer = experiment.make_trainer(replace(prepared, arguments=arguments))
             if arguments.torch_compile:
                 torch.compile(nn.Identity(), **trainer.accelerator.state.dynamo_plugin.to_kwargs())
         with unusable(experiment, LOADER):

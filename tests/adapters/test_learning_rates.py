@@ -51,9 +51,9 @@ def test_shared_cores_and_other_adapters(tiny_t5):
     assert fast == {name for name in found if name.startswith("shared_parameters.")}
 
 
-@pytest.mark.parametrize("key", ["zero_core", "smallest_core"])
+@pytest.mark.parametrize("key", ["zero_core", "smallest_core", "factors"])
 def test_a_factor_that_is_not_positive_is_refused(key):
-    with pytest.raises(ConfigurationError, match=f"Key '{key}' of parameter_groups must be a positive number"):
+    with pytest.raises(ConfigurationError, match=f"Key '{key}' of learning_rate_multipliers must be a positive number"):
         adapters.parameter_groups(nn.Linear(2, 2), 1e-3, **{key: 0.0})
 
 
@@ -71,6 +71,6 @@ def test_the_adapters_of_all_tasks_count_and_frozen_ones_do_not(tiny_t5):
 @pytest.mark.parametrize("config", [{"kind": "bitfit"}, {"kind": "tt_lora", "rank": 2, "init": "principal"}], ids=str)
 def test_a_factor_without_its_core_is_refused(config, tiny_t5):
     model = adapters.attach(tiny_t5(), config)
-    with pytest.raises(ConfigurationError, match="Key 'zero_core' of parameter_groups needs a trainable core"):
+    with pytest.raises(ConfigurationError, match="Key 'zero_core' of learning_rate_multipliers needs a trainable core"):
         adapters.parameter_groups(model, 1e-3, zero_core=16.0)
     assert len(adapters.parameter_groups(model, 1e-3)) == 1

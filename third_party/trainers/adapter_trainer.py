@@ -8,9 +8,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from adapters.learning_rates import RateMultipliers
 from third_party.trainers.acting_check import ActingCheckMixin
 from third_party.trainers.adapter_checkpoints import AdapterCheckpointsMixin
 from third_party.trainers.exact_loss import ExactLossMixin
@@ -27,6 +29,9 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
 
     unit = "rows"
     """What ``count_inputs`` counts, for tables."""
+
+    rate_multipliers: RateMultipliers | None = None
+    """The parameters whose learning rate is multiplied; None for none."""
 
     flags: Sequence[str] = ()
     """Metrics that are not results themselves, which the progress bar leaves out."""
@@ -54,6 +59,20 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
         self.remove_callback(PrinterCallback)
         if not self.args.disable_tqdm:
             self.add_callback(ProgressLineCallback(self.measurement, self.flags))
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Make the optimizer, with groups of their own for parameters whose learning rate is multiplied."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        multiples = self.rate_multipliers.of(self.model) if is_new and self.rate_multipliers else {}
+        for group in list(optimizer.param_groups) if multiples else []:
+            by_multiple: dict[float, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                by_multiple.setdefault(multiples.get(parameter, 1.0), []).append(parameter)
+            group["params"] = by_multiple.pop(1.0, [])
+            for multiple, parameters in by_multiple.items():
+                optimizer.add_param_group({**group, "params": parameters, "lr": group["lr"] * multiple})
+        return optimizer
 
     def label_progress(self, label: str) -> None:
         """Say in the progress bar which training this is, if it is not the only one of a run."""

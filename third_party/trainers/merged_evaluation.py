@@ -73,6 +73,14 @@ class MergedEvaluationMixin:
         return inputs
 
     @torch.no_grad()
+    def sample_logits(self, rows: Dataset) -> Tensor:
+        """The logits of rows as one batch, float32, in evaluation mode."""
+        batch = self.data_collator(list(self._remove_unused_columns(rows)))
+        batch = self.model_inputs(self._prepare_inputs(batch))
+        self.model.eval()
+        return self.summed_loss(self.model, batch)[1].logits.float()
+
+    @torch.no_grad()
     def merge_difference(self, samples: Iterable[Dataset]) -> float | None:
         """Largest difference between merged and unmerged logits, as a share of the largest logit.
 
@@ -86,12 +94,9 @@ class MergedEvaluationMixin:
             return None
         differences = []
         for rows in samples:
-            batch = self.data_collator(list(self._remove_unused_columns(rows)))
-            batch = self.model_inputs(self._prepare_inputs(batch))
-            self.model.eval()
-            unmerged = self.summed_loss(self.model, batch)[1].logits.float()
+            unmerged = self.sample_logits(rows)
             with adapters.merged(self.model):
-                merged = self.summed_loss(self.model, batch)[1].logits.float()
+                merged = self.sample_logits(rows)
             if (largest := unmerged.abs().max()) > 0:
                 differences.append(float((merged - unmerged).abs().max() / largest))
         return max(differences, default=None)

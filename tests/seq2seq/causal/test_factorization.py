@@ -1,0 +1,232 @@
+"""Runs that factorize: one JSON loads, factorizes, trains, evaluates and exports, together or one after the other."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import adapters
+from adapters import ConfigurationError
+from adapters.factorized.__main__ import main as factorize_command
+from adapters.factorized.export import main as export_factorized
+from seq2seq import PROJECT
+from seq2seq.causal.data import windows_of
+from seq2seq.causal.perplexity import perplexity
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.export import main as export
+from seq2seq.running.runner import run_experiment
+from tests.seq2seq.running.test_runner import assert_same_run
+
+STEPS = ("do_train", "do_eval", "do_predict")
+HALF = {"format": "low_rank", "budget": 0.5, "whiten": "full"}
+
+
+@pytest.fixture
+def factorized(corpus_values):
+    """A run on a text whose feed-forward weights keep half of their parameters."""
+    return {**corpus_values, "factorize": HALF, "adapter": {"kind": "factors"}, "continuations": 0}
+
+
+def folder_of(values) -> Path:
+    return Path(values["output_root"]) / values["experiment_name"]
+
+
+def run(values):
+    return run_experiment(read_experiment(values))
+
+
+def scores(values, model):
+    """Log-likelihood per token of the test text, window by window, by a loop of its own."""
+    text = Path(values["corpus"]["test"])
+    total = count = 0
+    for ids in windows_of(read_experiment(values).workload, text, 10**6):
+        log_p = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        total += log_p.gather(-1, ids[0, 1:, None]).sum().item()
+        count += ids.shape[1] - 1
+    return total / count
+
+
+def test_one_json_does_all_and_its_folders_compute_the_same(factorized, tmp_path, capsys):
+    """The start is adapters.factorize's own, the report has it, and four ways lead to the trained model."""
+    result = run({**factorized, "do_export": True, "baselines": ["dense", "frozen_backbone"]})
+    folder = folder_of(factorized)
+    base = AutoModelForCausalLM.from_pretrained(factorized["model_name_or_path"])
+    keys = read_experiment(factorized).workload
+    windows = windows_of(keys, None, 65536)
+    calibration = windows[: len(windows) - len(windows) // 5]
+    adapters.factorize(base, HALF, calibration)
+    kept = sum(p.numel() for n, p in base.named_parameters() if ".cores." in n)
+    assert result["parameters"]["trainable_parameters"] == kept
+    report = result["factorization"]
+    assert sum(weight["parameters"] for weight in report["weights"]) == kept
+    assert report["calibration_tokens"] == sum(window.numel() for window in calibration)
+    assert all(0 < weight["error"] < 1 for weight in report["weights"])
+
+    measured = {name: metrics["log_likelihood"] for name, metrics in result["baselines"].items()}
+    alone = run(
+        {**factorized, "factorize": None, "adapter": {"kind": "none"}, "experiment_name": "dense", "do_train": False}
+    )
+    assert measured["dense"] == pytest.approx(alone["metrics"]["test"]["log_likelihood"])
+    start = run({**factorized, "experiment_name": "start", "do_train": False})
+    assert measured["frozen_backbone"] == pytest.approx(start["metrics"]["test"]["log_likelihood"])
+    assert result["metrics"]["test"]["log_likelihood"] > measured["frozen_backbone"]
+
+    assert result["export"]["difference"] < 1e-5
+    trained = AutoModelForCausalLM.from_pretrained(folder / "factorized")
+    dense = AutoModelForCausalLM.from_pretrained(folder / "exported")
+    assert not any("cores" in name for name, _ in dense.named_parameters())
+    assert export([str(folder), str(tmp_path / "one")]) == 0
+    assert export_factorized([str(folder), str(tmp_path / "two")]) == 0
+    others = [AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("one", "two")]
+    expected = scores(factorized, trained)
+    assert [scores(factorized, model) for model in (dense, *others)] == [pytest.approx(expected, abs=1e-6)] * 3
+    moved = shutil.move(folder, tmp_path / "moved")
+    test_text = Path(factorized["corpus"]["test"])
+    again = perplexity(str(moved), test_text, {})
+    assert again["log_likelihood"] == pytest.approx(result["metrics"]["test"]["log_likelihood"])
+    page = (Path(moved) / "README.md").read_text()
+    assert "Factorized weights" in page
+    assert "exported against trained" in page
+
+
+def test_each_step_alone_gives_what_all_together_give(factorized):
+    together = run({**factorized, "do_export": True})
+    alone = {**factorized, "experiment_name": "alone"}
+    only = lambda *keys: dict.fromkeys(STEPS, False) | dict.fromkeys(keys, True)  # noqa: E731
+    first = run({**alone, **only()})
+    folder = folder_of(alone)
+    assert first["metrics"] == {}
+    assert first["factorization"] == together["factorization"]
+    start = (folder / "start.safetensors").read_bytes()
+    assert not (folder / "adapter").exists()
+    run({**alone, **only("do_train"), "do_factorize": False})
+    assert (folder / "start.safetensors").read_bytes() == start
+    result = run({**alone, **only("do_eval", "do_predict"), "do_factorize": False})
+    assert result["metrics"] == together["metrics"]
+    result = run({**alone, **only(), "do_export": True})
+    assert result["metrics"] == together["metrics"]
+    assert (folder / "exported" / "model.safetensors").read_bytes() == (
+        folder_of(factorized) / "exported" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_run_starts_from_a_factorized_folder(factorized, tmp_path, text):
+    """The four commands of docs/factorized.md."""
+    start = tmp_path / "start_folder"
+    options = ["--format", "low_rank", "--rank", "4", "--whiten", "full", "--calibration", str(text / "train.txt")]
+    options += ["--tokens", "1024", "--window", "32"]
+    assert factorize_command([factorized["model_name_or_path"], str(start), *options]) == 0
+    result = run({**factorized, "factorize": None, "model_name_or_path": str(start), "do_export": True})
+    assert result["export"]["difference"] < 1e-5
+    assert result["factorization"] is None
+    cores = {
+        name
+        for name in adapters.load(
+            AutoModelForCausalLM.from_pretrained(start), folder_of(factorized) / "adapter"
+        ).state_dict()
+        if "cores" in name
+    }
+    assert len(cores) == 2 * 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"factorize": {**HALF, "budgets": 0.5}}, ("A factorization", "'budgets'", "'budget'")),
+        ({"factorize": [HALF, HALF]}, ("a factorization", "gate_proj, which two of them name")),
+        ({"factorize": {**HALF, "budget": 0.001}}, ("budget", "0.001")),
+        ({"factorize": None, "calibration": {}}, ("'calibration'", "belongs to a factorization")),
+        ({"calibration": {"file": "nowhere.txt"}}, ("calibration.file", "nowhere.txt")),
+        ({"calibration": {"tokens": 1}}, ("'tokens'", "at least 2")),
+        ({"calibration": 3}, ("'calibration' is an object",)),
+        ({"do_factorize": False}, ("'do_factorize'", "none in")),
+        ({"factorize": None}, ("factors", "needs factorized weights")),
+        ({"adapter": {"kind": "tt_lora", "rank": 2, "target_modules": ["up_proj"]}}, ("FactorizedLinear",)),
+        ({"learning_rate_multipliers": {"zero_core": 16.0}}, ("'zero_core'", "needs a trainable core")),
+        ({"learning_rate_multipliers": {"factor": 2.0}}, ("'factor'", "'factors'")),
+        ({"learning_rate_multipliers": {"factors": 0.0}}, ("'factors'", "positive")),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_and_nothing_written(changes, parts, factorized):
+    with pytest.raises(ConfigurationError) as caught:
+        run({**factorized, **changes})
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert not folder_of(factorized).exists()
+
+
+def test_rows_need_a_text_to_calibrate_on(task_values, text):
+    values = {**task_values, "factorize": HALF, "adapter": {"kind": "factors"}, "max_steps": 2}
+    with pytest.raises(ConfigurationError, match=r"calibration\.file"):
+        run(values)
+    result = run({**values, "calibration": {"file": str(text / "train.txt"), "tokens": 400}, "max_source_length": 64})
+    assert result["factorization"]["calibration_tokens"] + result["factorization"]["held_out_tokens"] == 400
+
+
+def test_other_workloads_factorize_without_calibration(factorized):
+    with pytest.raises(ConfigurationError, match="needs a workload that reads texts"):
+        read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "factorize": HALF})
+    read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "factorize": {**HALF, "whiten": "none"}})
+
+
+def test_a_start_of_other_keys_is_made_again(factorized):
+    only = dict.fromkeys(STEPS, False)
+    run({**factorized, **only})
+    before = (folder_of(factorized) / "start.safetensors").read_bytes()
+    run({**factorized, **only, "factorize": {**HALF, "budget": 0.4}, "overwrite": True})
+    assert (folder_of(factorized) / "start.safetensors").read_bytes() != before
+
+
+def test_the_random_backbone_has_random_networks(factorized):
+    result = run({**factorized, "baselines": ["random_backbone"]})
+    assert math.isfinite(result["baselines"]["random_backbone"]["log_likelihood"])
+
+
+def test_rates_of_factors_and_the_rest(factorized):
+    """With factors at a rate of nearly nothing, only the rest moves; the optimizer's groups say so too."""
+    values = {**factorized, "adapter": {"kind": "none"}, "learning_rate_multipliers": {"factors": 1e-9}}
+    run(values)
+    folder = folder_of(values)
+    state = torch.load(next(folder.glob("checkpoints/checkpoint-*")) / "optimizer.pt", weights_only=True)
+    rates = sorted({group["initial_lr"] for group in state["param_groups"] if group["params"]})
+    assert rates == pytest.approx([1e-11, 1e-2])
+    experiment = read_experiment(values)
+    start, trained = experiment.load_model(), experiment.load_model()
+    adapters.load(trained, folder / "adapter")
+    for (name, before), after in zip(start.named_parameters(), trained.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=1e-8) == (".cores." in name), name
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_curve(factorized, tmp_path):
+    """Killed after its start was written: the start is not computed again, and the curve is that of one run."""
+    values = {**factorized, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "max_steps": 12}
+    run({**values, "experiment_name": "whole"})
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**values, "experiment_name": "killed"}))
+    folder = Path(values["output_root"]) / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(
+        [sys.executable, PROJECT / "run_seq2seq.py", file],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (folder / "checkpoints" / "checkpoint-4").is_dir() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = (folder / "start.safetensors").stat().st_mtime_ns
+    run({**values, "experiment_name": "killed"})
+    assert (folder / "start.safetensors").stat().st_mtime_ns == written
+    assert_same_run(folder.with_name("whole"), folder)
