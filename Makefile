@@ -19,8 +19,9 @@ export OMP_WAIT_POLICY := PASSIVE
 quickstart: $(VENV)/complete
 	$(VENV)/bin/python run_seq2seq.py configs/quickstart.json
 
-# A process for each core, up to four, with one thread each; a file's tests stay in one process.
-PYTEST = OMP_NUM_THREADS=1 $(<D)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# A process for each core, up to four, with one thread each; a file's tests stay in one process, and the files keep the
+# order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(<D)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/complete
 	$(PYTEST)

@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("t3nsor", "adapters", "third_party", "seq2seq")
 MOVED = ("assets", "configs")
 """Folders that a wheel has inside seq2seq."""
-SHORT = ["max_steps=2", "max_train_samples=64", "baselines=[]", "eval_strategy=no", "load_best_model_at_end=false"]
+SHORT = ["max_steps=2", "max_train_samples=64", "max_validation_samples=8", "max_test_samples=8", "baselines=[]"]
+SHORT += ["eval_strategy=no", "load_best_model_at_end=false"]
+WHERE_AND_RUN = """
+import sys
+import run_seq2seq, seq2seq
+
+print(seq2seq.PROJECT)
+sys.exit(run_seq2seq.main())
+"""
 
 
 def files_below(folder: str) -> set[str]:
@@ -75,8 +83,8 @@ def test_a_wheel_has_the_version_of_the_packages(wheel):
 @pytest.mark.slow
 def test_an_installed_project_runs_from_any_directory(site, tmp_path):
     path = {"PYTHONPATH": str(site)}
-    assert run("-c", "import seq2seq; print(seq2seq.PROJECT)", cwd=tmp_path, **path).strip() == str(site / "seq2seq")
-    table = run("-m", "run_seq2seq", "quickstart", *SHORT, cwd=tmp_path, **path)
+    where, table = run("-c", WHERE_AND_RUN, "quickstart", *SHORT, cwd=tmp_path, **path).split("\n", 1)
+    assert where == str(site / "seq2seq")
     assert "trainable parameters" in table
     result = json.loads((tmp_path / "outputs/quickstart/metrics.json").read_text())
     assert result["costs"]["steps_measured"] == 2

@@ -1,7 +1,9 @@
 """A tiny T5 with its own sentencepiece tokenizer and a task that it can learn in seconds, all made here."""
 
+import contextlib
 import json
 import random
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import datasets
@@ -13,6 +15,7 @@ from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer, Trai
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.experiment import Experiment
 from seq2seq.text.workload import TextWorkload
+from seq2seq.workload import Workload
 
 WORDS = ["red", "blue", "house", "door", "the", "a", "is", "not", "old", "new"]
 
@@ -93,15 +96,32 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 class StopAt(TrainerCallback):
     """Fails after a step, as a machine would."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, stop: Callable[[], None] = interrupt) -> None:
+        self.step, self.stop = step, stop
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            raise KeyboardInterrupt
+            self.stop()
+
+
+@contextlib.contextmanager
+def stopping_at(step: int, workload: type[Workload], stop: Callable[[], None] = interrupt) -> Generator[None]:
+    """In the body, trainers of a workload fail after a step."""
+    make_trainer = workload.make_trainer
+
+    def stopping(self, prepared, callbacks=()):
+        return make_trainer(self, prepared, [*callbacks, StopAt(step, stop)])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "make_trainer", stopping)
+        yield
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_a_cell_whose_folder_another_run_has_filled_meanwhile_is_refused_and_lef
 
 
 @pytest.mark.slow
-def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path):
+def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**values, "num_train_epochs": 40}))
     command = [sys.executable, "run_seq2seq.py", str(path)]
@@ -133,13 +133,12 @@ def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path):
         while not (tmp_path / "outputs" / "colours" / "config.json").exists():
             assert first.poll() is None, first.stderr.read()
             time.sleep(0.05)
-        second = subprocess.run([*command, "learning_rate=0.5"], capture_output=True, text=True)
-        assert second.returncode == 2
-        assert f"is used by process {first.pid} on" in second.stderr
+        assert main([str(path), "learning_rate=0.5"]) == 2
+        assert f"is used by process {first.pid} on" in capsys.readouterr().err
         assert (
             json.loads((tmp_path / "outputs/colours/config.json").read_text())["learning_rate"]
             == values["learning_rate"]
         )
-        first.send_signal(signal.SIGKILL)
-    third = subprocess.run([*command, "max_steps=4", "overwrite=true"], capture_output=True, text=True)
-    assert third.returncode == 0, third.stderr
+        first.send_signal(signal.SIGTERM)
+        assert first.wait() == -signal.SIGTERM
+    assert main([str(path), "max_steps=4", "overwrite=true"]) == 0

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from seq2seq import PROJECT
+from run_seq2seq import main
+from seq2seq import PROJECT, export
 
 PLAIN = """
 import json, sys
@@ -21,14 +22,8 @@ print(json.dumps(texts))
 """
 
 
-def run(*command):
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
-def test_from_own_files_to_plain_transformers(backbone, colours, tmp_path):
+def test_from_own_files_to_plain_transformers(backbone, colours, tmp_path, capsys):
     run_folder = tmp_path / "outputs" / "colours"
     keys = {
         "experiment_name": "colours",
@@ -54,17 +49,21 @@ def test_from_own_files_to_plain_transformers(backbone, colours, tmp_path):
         assert first.wait() == 130
         assert "Run the same command again to continue from the last checkpoints." in first.stderr.read()
 
-    shown = run("run_seq2seq.py", config)
-    assert "trainable parameters" in shown
+    assert main([str(config)]) == 0
+    assert "trainable parameters" in capsys.readouterr().out
     assert "Resuming from" in (run_folder / "log.txt").read_text()
 
     sources = [line.split("\t")[0] for line in (colours / "test.tsv").read_text().splitlines()[1:]]
     (tmp_path / "new.tsv").write_text("\n".join(["source", *sources]) + "\n")
-    assert "24 rows" in run("run_seq2seq.py", "predict", run_folder, tmp_path / "new.tsv")
+    assert main(["predict", str(run_folder), str(tmp_path / "new.tsv")]) == 0
+    assert "24 rows" in capsys.readouterr().out
     predicted = [json.loads(line) for line in (run_folder / "predictions" / "new.jsonl").read_text().splitlines()]
     assert [row["source"] for row in predicted] == sources
 
-    run("-m", "seq2seq.export", run_folder, tmp_path / "exported")
-    texts = json.loads(run("-c", PLAIN, tmp_path / "exported", *sources))
+    assert export.main([str(run_folder), str(tmp_path / "exported")]) == 0
+    command = [sys.executable, "-c", PLAIN, str(tmp_path / "exported"), *sources]
+    plain = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert plain.returncode == 0, plain.stderr
+    texts = json.loads(plain.stdout)
     assert texts == [row["prediction"] for row in predicted]
     assert len(set(texts)) > 1

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from seq2seq.report.__main__ import main as report
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.running.runner import run_experiment
+from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 from tests.seq2seq.running.test_tracking import Recorder
 from tests.seq2seq.vectors import VectorConfig, VectorModel, VectorTrainer, VectorWorkload, scores
@@ -167,18 +166,12 @@ def test_a_sweep_and_its_report(values, tmp_path):
     assert "regression in 3 dimensions" in page
 
 
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_curve(values, tmp_path):
-    values |= {"num_train_epochs": 200, "logging_steps": 1, "save_total_limit": 200, "baselines": []}
+def test_a_stopped_run_resumes_to_the_same_curve(values, tmp_path):
+    values |= {"num_train_epochs": 4, "logging_steps": 1, "save_total_limit": 9, "baselines": []}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
-    command = [sys.executable, "-c", "from tests.seq2seq.vectors import main; main()", str(path)]
-    killed = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "outputs").glob("slope/checkpoints/checkpoint-*/trainer_state.json")):
-        assert killed.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    with stopping_at(6, VectorWorkload), pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(values))
     assert not (tmp_path / "outputs" / "slope" / "metrics.json").exists()
     assert main([str(path)]) == 0
     assert main([str(path), "experiment_name=whole"]) == 0

@@ -29,12 +29,21 @@ def one_process(bases, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_processes(bases, tmp_path_factory, run_tiny):
-    """What the two processes said, and their folder."""
-    folder = tmp_path_factory.mktemp("two")
-    ended = run_tiny(processes=2, base=str(bases["relu"]), output_dir=str(folder), **TWO)
+def all_said(bases, tmp_path_factory, run_tiny):
+    """What two processes said of a run and then of one that asks for sharding, and the folders of both."""
+    folder, sharded = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("sharded")
+    base = str(bases["relu"])
+    then = {"base": base, "output_dir": str(sharded), "fsdp": True, **TWO}
+    ended = run_tiny(processes=2, then=then, base=base, output_dir=str(folder), **TWO)
     assert ended.returncode == 0, ended.stderr
-    return results(ended), folder
+    return results(ended), folder, sharded
+
+
+@pytest.fixture(scope="module")
+def two_processes(all_said):
+    """What the two processes said of their run, and its folder."""
+    said, folder, _ = all_said
+    return [result for result in said if "refused" not in result], folder
 
 
 def test_curve_is_that_of_one_process(one_process, two_processes):
@@ -82,10 +91,9 @@ def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(base
         assert after["tensors"] == before["tensors"]
 
 
-def test_sharding_is_refused_before_training_starts(bases, tmp_path, run_tiny):
-    ended = run_tiny(processes=2, base=str(bases["relu"]), output_dir=str(tmp_path / "run"), fsdp=True, **TWO)
-    said = results(ended)
-    assert len(said) == 2
-    for result in said:
-        assert "got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
-    assert list((tmp_path / "run").iterdir()) == []
+def test_sharding_is_refused_before_training_starts(all_said):
+    said, _, folder = all_said
+    refused = [result["refused"] for result in said if "refused" in result]
+    assert len(refused) == 2
+    assert all("got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in text for text in refused)
+    assert list(folder.iterdir()) == []

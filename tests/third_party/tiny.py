@@ -1,8 +1,9 @@
-"""A T5 and data small enough for a test, and the run of a trainer on them; as a program, the run of one process.
+"""A T5 and data small enough for a test, and the run of a trainer on them; as a program, the runs of one process.
 
     python -m tests.third_party.tiny '{"base": ..., "output_dir": ..., "kill": "process 0 during step 4"}'
 
-Under torchrun it is one of several processes. Each prints one line of JSON: how its run went, or what was refused.
+Under torchrun it is one of several processes. Each prints one line of JSON for each run: how it went, or what was
+refused.
 """
 
 import json
@@ -226,9 +227,10 @@ def main(values: dict[str, Any]) -> None:
         "tensors": {name: tensor.flatten().tolist() for name, tensor in tensors(trainer.model).items()},
     }
     print("RESULT " + json.dumps(result) + "\n", end="", flush=True)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        main(json.loads(argument))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

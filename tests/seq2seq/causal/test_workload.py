@@ -4,10 +4,8 @@ import json
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +18,13 @@ from run_seq2seq import main
 from seq2seq import PROJECT
 from seq2seq.causal.decoder import load_decoder_tokenizer
 from seq2seq.causal.perplexity import main as perplexity
+from seq2seq.causal.workload import CausalWorkload
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.report.__main__ import main as report
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.causal_models import save_model
+from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 from tests.versions import CHECKPOINTING
 
@@ -267,21 +267,15 @@ def test_each_task_of_a_mixture_has_its_own_adapter(packing, task_values, tmp_pa
     assert [*predict(folder_of(values), table, task="free").evaluation.rows] == ["free"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["task", "corpus"])
-def test_a_killed_run_resumes_to_the_same_curve(kind, task_values, corpus_values, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_curve(kind, task_values, corpus_values, tmp_path):
     values = task_values if kind == "task" else corpus_values
-    values |= {"num_train_epochs": 30, "save_total_limit": 200, "eval_strategy": "steps", "eval_steps": 4}
+    values |= {"num_train_epochs": 3, "save_total_limit": 9, "eval_strategy": "steps", "eval_steps": 4}
     values |= {"save_strategy": "steps", "save_steps": 4}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
-    command = [sys.executable, "-m", "run_seq2seq", str(path)]
-    killed = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "outputs").glob("run/checkpoints/checkpoint-*/trainer_state.json")):
-        assert killed.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    with stopping_at(7, CausalWorkload), pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(values))
     assert not (tmp_path / "outputs" / "run" / "metrics.json").exists()
     assert main([str(path)]) == 0
     assert main([str(path), "experiment_name=whole"]) == 0
@@ -289,22 +283,24 @@ def test_a_killed_run_resumes_to_the_same_curve(kind, task_values, corpus_values
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["task", "corpus"])
-def test_two_processes_measure_what_one_does(kind, task_values, corpus_values, tmp_path):
+def test_two_processes_measure_what_one_does(task_values, corpus_values, tmp_path):
     """13 rows, or windows that do not divide by two: a row that pads the last batch is not counted."""
-    values = untrained(task_values if kind == "task" else corpus_values)
-    (tmp_path / "config.json").write_text(json.dumps({**values, "per_device_eval_batch_size": 2}))
+    kinds = {"task": untrained(task_values), "corpus": untrained(corpus_values)}
+    files = [tmp_path / f"{kind}.json" for kind in kinds]
+    for (kind, values), path in zip(kinds.items(), files, strict=True):
+        path.write_text(json.dumps({**values, "experiment_name": kind, "per_device_eval_batch_size": 2}))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command = [*launcher, str(PROJECT / "run_seq2seq.py"), str(tmp_path / "config.json")]
+    command = [*launcher, str(PROJECT / "run_seq2seq.py"), *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    shared = json.loads((folder_of(values) / "metrics.json").read_text())["metrics"]
-    alone = run_experiment(read_experiment({**values, "experiment_name": "alone"}))["metrics"]
-    for split, metrics in alone.items():
-        assert shared[split] == {name: pytest.approx(value) for name, value in metrics.items()}
+    for kind, values in kinds.items():
+        shared = json.loads((tmp_path / "outputs" / kind / "metrics.json").read_text())["metrics"]
+        alone = run_experiment(read_experiment({**values, "experiment_name": f"{kind}_alone"}))["metrics"]
+        for split, metrics in alone.items():
+            assert shared[split] == {name: pytest.approx(value) for name, value in metrics.items()}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from seq2seq.report.collect import collect_runs
 from seq2seq.running.predicting import predict
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
-from tests.seq2seq.conftest import StopAt
+from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 
 LABELS = ["blue", "green", "red"]
@@ -225,18 +225,11 @@ def test_a_head_is_frozen_and_the_same_in_prediction(values, tmp_path):
     ]
 
 
-def test_an_interrupted_run_resumes_to_the_same_curve(values, tmp_path, monkeypatch, config_file):
+def test_an_interrupted_run_resumes_to_the_same_curve(values, tmp_path, config_file):
     values |= {"logging_steps": 1, "save_total_limit": 9}
     config_file.write_text(json.dumps(values))
-    make_trainer = ClassificationWorkload.make_trainer
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            ClassificationWorkload,
-            "make_trainer",
-            lambda self, prepared, callbacks=(): make_trainer(self, prepared, [*callbacks, StopAt(8)]),
-        )
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment(read_experiment(values))
+    with stopping_at(8, ClassificationWorkload), pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(values))
     assert main([str(config_file)]) == 0
     assert main([str(config_file), "experiment_name=whole"]) == 0
     assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "pairs")
