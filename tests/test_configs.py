@@ -51,8 +51,8 @@ def test_both_families_have_every_method():
     methods = [path.stem for path in DEMO]
     assert methods == [path.stem for path in GLUE]
     kinds = {config.kind for path in DEMO for config in load_experiment(path).adapters}
-    without_task_head = {kind for kind in adapters.AdapterConfig.kinds if not kind.startswith("peft:")} - {"head"}
-    assert kinds >= without_task_head
+    of_other_models = {"head", "factors", "weights"}
+    assert kinds >= {kind for kind in adapters.AdapterConfig.kinds if not kind.startswith("peft:")} - of_other_models
 
 
 @pytest.mark.parametrize("family", [DEMO, GLUE], ids=["demo", "glue"])

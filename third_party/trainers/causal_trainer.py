@@ -175,9 +175,12 @@ class CausalTrainer(TaskAdaptersMixin, AdapterTrainerMixin, PredictingTrainer):
         return (1 - self.teacher_weight) * loss + self.teacher_weight * divergence, outputs
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Weight decay acts on matrices and larger tensors; transformers leaves out biases and norms by their names."""
-        shapes = {name: parameter.ndim for name, parameter in model.named_parameters(remove_duplicate=False)}
-        return [name for name in super().get_decay_parameter_names(model) if shapes[name] >= 2]
+        """Weight decay acts on matrices and larger tensors; transformers leaves out biases and norms by their names.
+
+        It also names parameters that a module reads from another one.
+        """
+        dimensions = {name: parameter.ndim for name, parameter in model.named_parameters(remove_duplicate=False)}
+        return [name for name in super().get_decay_parameter_names(model) if dimensions.get(name, 0) >= 2]
 
     def get_train_dataloader(self) -> DataLoader:
         padded, self.data_collator = self.data_collator, packed if self.packing else self.data_collator

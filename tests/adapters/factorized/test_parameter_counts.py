@@ -1,5 +1,8 @@
 """The parameters of GPT-2 with factorized feed-forward weights, as published, on the meta device."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
@@ -31,6 +34,24 @@ CASES = {
         68_213_376 + (71_783_424 - 68_213_376) // 6,
     ),
 }
+
+
+PUBLISHED = {
+    "gpt2_67m": 67_893_504 + 9 * LAYERS * 2 * (64 * 32 + 48 * 24),
+    "gpt2_81m": 81_972_576,
+    "gpt2_92m": 92_983_392,
+    "gpt2_96m_van_loan": 96_128_304,
+    "gpt2_96m_pruned": 96_128_304,
+    "gpt2_82m_tensor_train": WITHOUT_FEED_FORWARD + LAYERS * 2 * 66 * (12 * 8 + 16 * 8 * 66 + 16 * 12),
+}
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/kronecker").glob("gpt2_*.json")), ids=lambda path: path.stem)
+def test_a_published_configuration_has_its_count(path):
+    factorizations = json.loads(path.read_text())["factorize"]
+    with torch.device("meta"):
+        model = adapters.factorize(AutoModelForCausalLM.from_config(GPT2Config()), factorizations)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED.pop(path.stem)
 
 
 @pytest.mark.parametrize(("config", "count"), CASES.values(), ids=CASES)

@@ -1,13 +1,7 @@
 """Runs that factorize: one JSON loads, factorizes, trains, evaluates and exports, together or one after the other."""
 
-import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +12,13 @@ import adapters
 from adapters import ConfigurationError
 from adapters.factorized.__main__ import main as factorize_command
 from adapters.factorized.export import main as export_factorized
-from seq2seq import PROJECT
 from seq2seq.causal.data import windows_of
 from seq2seq.causal.perplexity import perplexity
+from seq2seq.causal.workload import CausalWorkload
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.export import main as export
 from seq2seq.running.runner import run_experiment
+from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 
 STEPS = ("do_train", "do_eval", "do_predict")
@@ -206,27 +201,15 @@ def test_rates_of_factors_and_the_rest(factorized):
         assert torch.allclose(before, after, atol=1e-8) == (".cores." in name), name
 
 
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_curve(factorized, tmp_path):
-    """Killed after its start was written: the start is not computed again, and the curve is that of one run."""
-    values = {**factorized, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "max_steps": 12}
-    run({**values, "experiment_name": "whole"})
-    file = tmp_path / "run.json"
-    file.write_text(json.dumps({**values, "experiment_name": "killed"}))
-    folder = Path(values["output_root"]) / "killed"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        [sys.executable, PROJECT / "run_seq2seq.py", file],
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (folder / "checkpoints" / "checkpoint-4").is_dir() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def test_a_stopped_run_resumes_to_the_same_curve(factorized):
+    """Its start is not computed again, and its curve is that of one run."""
+    values = {**factorized, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "max_steps": 8}
+    values |= {"factorize": {**HALF, "stack": [["gate_proj", "up_proj"]]}}
+    folder = folder_of(values)
+    with stopping_at(5, CausalWorkload), pytest.raises(KeyboardInterrupt):
+        run(values)
     written = (folder / "start.safetensors").stat().st_mtime_ns
-    run({**values, "experiment_name": "killed"})
+    run(values)
     assert (folder / "start.safetensors").stat().st_mtime_ns == written
+    run({**values, "experiment_name": "whole"})
     assert_same_run(folder.with_name("whole"), folder)

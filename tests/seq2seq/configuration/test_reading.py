@@ -8,6 +8,7 @@ from adapters import AdapterConfig, ConfigurationError
 from seq2seq import PROJECT
 from seq2seq.configuration.defaults import TRAINING_DEFAULTS
 from seq2seq.configuration.reading import find_file, load_experiment, override, read_experiment
+from seq2seq.extras.baselines import Baselines
 
 
 def test_a_configuration_is_read_into_its_three_parts(values):
@@ -33,6 +34,10 @@ def test_the_resolved_configuration_reads_back_to_itself(values):
     assert read_experiment(json.loads(json.dumps(experiment.to_dict()))) == experiment
 
 
+def baselines_of(experiment):
+    return next(extra for extra in experiment.extras if isinstance(extra, Baselines)).baselines
+
+
 OVERRIDES = {
     "number": ("learning_rate=0.5", lambda e: e.training["learning_rate"], 0.5),
     "exponent": ("learning_rate=1e-4", lambda e: e.training["learning_rate"], 1e-4),
@@ -42,7 +47,7 @@ OVERRIDES = {
     "string": ("experiment_name=other", lambda e: e.run.experiment_name, "other"),
     "name that begins with a digit": ("experiment_name=3rd", lambda e: e.run.experiment_name, "3rd"),
     "string with an equals sign": ("output_root=/tmp/a=b", lambda e: e.run.output_root, "/tmp/a=b"),
-    "list": ('baselines=["majority"]', lambda e: e.extras[0].baselines, ("majority",)),
+    "list": ('baselines=["majority"]', baselines_of, ("majority",)),
     "inside the adapter": ("adapter.rank=4", lambda e: e.adapters[0].rank, 4),
     "list inside the adapter": ("adapter.rank=[2,3]", lambda e: e.adapters[0].rank, (2, 3)),
     "whole adapter": ('adapter={"kind":"bottleneck"}', lambda e: e.adapters[0].kind, "bottleneck"),
