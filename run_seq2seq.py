@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     from seq2seq.report import result_table
     from seq2seq.run_lock import is_main_process
     from seq2seq.running.jobs import check_cells, check_jobs, run_cells
-    from seq2seq.running.outcomes import cells_table
+    from seq2seq.running.outcomes import cells_table, report_sweeps
     from seq2seq.running.runner import run_experiment
 
     more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         check_cells(cells)
         outcomes = run_cells(cells, options.jobs)
         if is_main_process():
-            print(cells_table(outcomes))
+            print("\n\n".join([cells_table(outcomes), *report_sweeps(outcomes)]))
         return int(any(outcome.state == "failed" for outcome in outcomes))
     result = run_experiment(cells[0])
     if is_main_process():

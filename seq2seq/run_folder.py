@@ -94,8 +94,8 @@ class RunFolder:
             return False
         result, training = self.read_result(), experiment.training
         asked = {split for split, key in (("validation", "do_eval"), ("test", "do_predict")) if training[key]}
-        if training["do_train"] and not self.adapter.is_dir():
-            return False
+        if training["do_train"] and result.get("costs", {}) is None:
+            return False  # an evaluation or a factorization alone
         return asked & {*experiment.workload.splits} <= result["metrics"].keys() and all(
             extra.is_satisfied_by(result) for extra in experiment.extras
         )

@@ -53,6 +53,7 @@ class Result(BaseModel):
     parameters: Parameters
     adapter_bytes: int | None = None
     costs: Costs | None = None
+    baselines: dict[str, dict[str, float | None]] | None = None
 
 
 @dataclass(frozen=True)

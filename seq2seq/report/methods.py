@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.report.collect import Result, Run
+from seq2seq.report.collect import Run
 from seq2seq.report.names import method_labels
 from seq2seq.report.settings import (
     canonical_json,
@@ -90,7 +90,8 @@ class Method:
     @property
     def is_full(self) -> bool:
         """Whether this is full fine-tuning of the backbone."""
-        return self.settings.get("adapter.kind") == "none"
+        is_dense = not any(key.startswith("factorize") for key in self.settings)
+        return self.settings.get("adapter.kind") == "none" and is_dense
 
     @property
     def train_rows(self) -> int | None:
@@ -214,7 +215,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
         split = split_of(members)
         if split is not None:
             renamed = names[members[0].name]
-            metrics = [metrics_by_task(run.result, split, task, renamed) for run in members]
+            metrics = [metrics_by_task(run.result.metrics[split], task, renamed) for run in members]
             collected = {
                 task: {
                     name: [values[task][name] for values in metrics]
@@ -228,12 +229,12 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
 
 
 def metrics_by_task(
-    result: Result, split: str, task: str, renamed: Mapping[str, str]
+    metrics: Mapping[str, float | None], task: str, renamed: Mapping[str, str]
 ) -> dict[str, dict[str, float | None]]:
     """Return the metrics of a split by task; those of a mixture are named <task>/<metric>."""
     by_task = defaultdict(dict)
-    for name, value in result.metrics[split].items():
+    for name, value in metrics.items():
         one, slash, metric = name.partition("/")
         if slash:
             by_task[renamed.get(one, one)][metric] = value
-    return dict(by_task) or {task: result.metrics[split]}
+    return dict(by_task) or {task: dict(metrics)}

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapters import AdapterConfig, ConfigurationError
+from adapters import AdapterConfig, ConfigurationError, FactorizedConfig
 from seq2seq.report.settings import differing_keys
 from seq2seq.tasks.data_names import SPLIT_WORD
 
@@ -27,7 +27,9 @@ SETTING_NAMES = {
     "share_across": "shared across {}",
     "stacks": "in the {}",
     "sublayers": "in {}",
+    "start": "{} start",
     "target_modules": "on {}",
+    "whiten": "{} whitening",
 }
 """Phrases for settings; those of other keys are "<key> <value>"."""
 
@@ -57,13 +59,14 @@ def method_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def is_default(key: str, settings: dict[str, Any]) -> bool:
-    """Whether a field of an adapter has the value that it has by default beside the adapter's other fields."""
+    """Whether a field of an adapter or a factorization has the value that it has by default beside the other fields."""
     prefix, _, name = key.rpartition(".")
-    if not prefix.startswith("adapter"):
+    reads = {"adapter": AdapterConfig, "factorize": FactorizedConfig}.get(prefix.partition("[")[0])
+    if reads is None:
         return False
     given = {other.removeprefix(f"{prefix}."): value for other, value in settings.items() if other.startswith(prefix)}
     try:
-        default = AdapterConfig.from_dict({other: value for other, value in given.items() if other != name})
+        default = reads.from_dict({other: value for other, value in given.items() if other != name})
     except ConfigurationError:
         return False
     return default.to_dict().get(name) == given.get(name)
@@ -71,14 +74,17 @@ def is_default(key: str, settings: dict[str, Any]) -> bool:
 
 def short_label(settings: dict[str, Any]) -> str:
     """Format kinds and ranks, for example "tt_lora r4 + layer_norm"."""
+    factorized = [value for key, value in settings.items() if key.startswith("factorize") and key.endswith("format")]
+    networks = " and ".join(str(name).replace("_", " ") for name in dict.fromkeys(factorized))
     parts = []
+    full = "everything trains" if factorized else "full fine-tuning"
     for key, kind in settings.items():
         if key.startswith("adapter") and key.endswith("kind"):
             rank = rank_of(settings, key.removesuffix("kind"))
-            name = "full fine-tuning" if kind == "none" else kind
+            name = full if kind == "none" else kind
             parts.append(name if rank is None else f"{name} r{compact(rank)}")
     mixed = ["in a mixture"] if any(key.startswith("mixture.") for key in settings) else []
-    return " ".join([" + ".join(parts), *mixed])
+    return " ".join([", ".join(filter(None, [networks, " + ".join(parts)])), *mixed])
 
 
 def rank_of(settings: Mapping[str, Any], prefix: str) -> int | list[int] | None:

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
+from seq2seq.report.baselines import baseline_table
 from seq2seq.report.collect import STATES, Run, collect_runs
 from seq2seq.report.latex import latex_table
 from seq2seq.report.methods import Method, methods_of
@@ -82,10 +83,12 @@ def write_comparison(root: Path, out: Path, patterns: Sequence[str] = (), refere
     for number, (model, members) in enumerate(by_model):
         tables = []
         for limit in row_limits(members):
+            printed = []
             title = "All training rows" if limit is None else f"{limit:,} training rows per task"
             compared = [method for method in members if method.train_rows == limit]
-            tables += [method_table(title, compared, methods), difference_table(compared, reference)]
-            printed = [method_table(title, compared, methods, 3), difference_table(compared, reference, 3)]
+            for kept, digits in ((tables, 4), (printed, 3)):
+                kept += [method_table(title, compared, methods, digits), baseline_table(compared, digits)]
+                kept.append(difference_table(compared, reference, digits))
             where = f"{model}, {title[0].lower()}{title[1:]}"
             papers += [latex_table(where, table) for table in printed if table is not None]
         plots = draw_plots(out, members, f"_{number}" if number else "")

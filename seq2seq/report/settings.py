@@ -31,7 +31,7 @@ IGNORED_PATTERN = re.compile(
 METHOD_KEYS = (
     *("workload", "model", "model_name_or_path", "dtype", "head", "adapter_path", "mixture", "max_train_samples"),
 )
-"""Keys that always distinguish methods, besides those of the adapter."""
+"""Keys that always distinguish methods, besides those of the adapter and of factorized weights."""
 
 
 def workload_of(config: dict[str, Any]) -> type[Workload]:
@@ -100,7 +100,7 @@ def method_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in settings.items()
-        if key.startswith(("adapter.", "adapter[")) or key.partition(".")[0] in METHOD_KEYS
+        if key.startswith(("adapter.", "adapter[", "factorize.", "factorize[")) or key.partition(".")[0] in METHOD_KEYS
     }
 
 

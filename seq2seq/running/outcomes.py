@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from adapters.tables import render_table
 from seq2seq.experiment import Experiment
 from seq2seq.report.collect import without_head
 from seq2seq.report.footnotes import Footnotes
+from seq2seq.report.page import write_comparison
 from seq2seq.report.run_page import curve_name
 from seq2seq.run_folder import RunFolder, write_json
 from seq2seq.run_lock import owned
@@ -58,6 +60,12 @@ def write_failure(cell: Experiment, sentence: str) -> None:
 def cell_name(cell: Experiment) -> str:
     """The run folder and the one above it, which is that of its sweep."""
     return "/".join(cell.run.directory.parts[-2:])
+
+
+def report_sweeps(outcomes: Sequence[Outcome]) -> list[str]:
+    """Write the comparison of each sweep of which several runs have a result into its folder, and say where it is."""
+    roots = Counter(o.experiment.run.directory.parent for o in outcomes if o.experiment.sweep and o.result is not None)
+    return [write_comparison(root, root / "report") for root, count in roots.items() if count > 1]
 
 
 def compared_metrics(outcome: Outcome) -> tuple[str, dict[str, float | None]] | None:

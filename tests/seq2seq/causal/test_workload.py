@@ -206,14 +206,18 @@ def test_a_text_is_scored_by_a_finished_run(corpus_values, text, tmp_path):
     assert [*evaluation.rows] == ["windows"]
 
 
-def test_a_sweep_and_its_report(corpus_values, tmp_path):
+def test_a_sweep_ends_in_a_report_of_its_own(corpus_values, tmp_path, capsys):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**corpus_values, "num_train_epochs": 1, "sweep": {"seed": [0, 1]}}))
     assert main([str(path)]) == 0
+    own = tmp_path / "outputs" / "run" / "report"
+    assert str(own / "report.md") in capsys.readouterr().out
+    assert (own / "learning_curves.png").is_file()
     assert report([str(tmp_path / "outputs")]) == 0
-    page = (tmp_path / "outputs" / "report" / "report.md").read_text()
-    assert "colours" in page
-    assert "log-likelihood per token" in page
+    for folder in (own, tmp_path / "outputs" / "report"):
+        page = (folder / "report.md").read_text()
+        assert "colours" in page
+        assert "log-likelihood per token" in page
 
 
 LORA = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}

@@ -1,0 +1,50 @@
+"""The table of what the runs of a section were compared with: a row for each baseline, in the metric of the methods."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from seq2seq.report.methods import Method, Score, metrics_by_task
+from seq2seq.report.tables import DASH, Table, task_metric, tasks_of
+
+AVERAGE = "average_metrics"
+
+
+def baseline_table(methods: Sequence[Method], digits: int = 4) -> Table | None:
+    """Make the table; None if no run has measured a baseline.
+
+    A baseline that depends on the method, such as a random backbone, has a row for each of them.
+    """
+    found = {(name, method.label): scores for method in methods for name, scores in scores_of(method).items()}
+    if not found:
+        return None
+    tasks = tasks_of(methods)
+    texts = {key: tuple(text(scores.get(task, []), digits) for task in tasks) for key, scores in found.items()}
+    different = defaultdict(set)
+    for (name, _), cells in texts.items():
+        different[name].add(cells)
+    rows = {}
+    for (name, label), cells in texts.items():
+        title = name.replace("_", " ")
+        rows.setdefault(title if len(different[name]) == 1 else f"{title} ({label})", cells)
+    header = ["baseline", *(f"{task} ({task_metric(methods, task)})" for task in tasks)]
+    return Table("Baselines", "Baselines", header, [[title, *cells] for title, cells in sorted(rows.items())])
+
+
+def scores_of(method: Method) -> dict[str, dict[str, list[float]]]:
+    """The values of each baseline of a method by task, one for each run that has it."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for task, group in method.groups.items():
+        for run in group.runs:
+            for name, metrics in (run.result.baselines or {}).items():
+                value = metrics_by_task(metrics, task, {}).get(task, {}).get(AVERAGE)
+                if value is not None:
+                    values[name][task].append(value)
+    return values
+
+
+def text(values: Sequence[float], digits: int) -> str:
+    """The mean over runs, with the deviation if they differ."""
+    if not values:
+        return DASH
+    score = Score.of(values)
+    return score.text(digits) if score.std else f"{score.mean:.{digits}f}"
