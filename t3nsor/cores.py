@@ -44,6 +44,8 @@ class Cores(nn.ParameterList):
 
     def live(self) -> list[Tensor]:
         """Return the current cores."""
+        if not self._borrowed:
+            return list(self._parameters.values())
         return [self.read(k) for k in range(len(self))]
 
     def slots(self, k: int) -> list[Slot]:

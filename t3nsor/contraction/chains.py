@@ -31,8 +31,13 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, cores: Sequence[Tensor]) -> "Sizes":
         """Return the sizes of a chain of cores."""
-        ranks = (cores[0].shape[0], *(core.shape[3] for core in cores))
-        return cls(tuple(core.shape[1] for core in cores), tuple(core.shape[2] for core in cores), ranks)
+        return cls.of_shapes([core.shape for core in cores])
+
+    @classmethod
+    def of_shapes(cls, shapes: Sequence[Sequence[int]]) -> "Sizes":
+        """Return the sizes of a chain of cores of these shapes (r_{k-1}, m_k, n_k, r_k)."""
+        before, rows, columns, after = zip(*shapes, strict=True)
+        return cls(rows, columns, (before[0], *after))
 
     @property
     def transposed(self) -> "Sizes":
@@ -134,7 +139,7 @@ def halves(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
     left, right = chain(cores[:bond]), chain(cores[bond:])  # (c, M1, N1, r), (r, M2, N2, c)
     c, M1, N1, r = left.shape
     _, M2, N2, _ = right.shape
-    if _columns_first(cores, bond):
+    if M1 == N2 == 1:  # all columns are left of the bond and all rows right of it
         out_side, in_side = right.permute(1, 2, 3, 0), left.permute(0, 3, 1, 2)  # (M, 1, c, r), (c, r, 1, N)
         return out_side.reshape(M2, 1, c * r), in_side.reshape(c * r, 1, N1)
     if c == 1:
@@ -142,17 +147,15 @@ def halves(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
     return left.permute(1, 2, 0, 3).reshape(M1, N1, c * r), right.permute(3, 0, 1, 2).reshape(c * r, M2, N2)
 
 
-def _columns_first(cores: Sequence[Tensor], bond: int) -> bool:
-    """Whether all columns are left of the bond and all rows right of it."""
-    return all(core.shape[1] == 1 for core in cores[:bond]) and all(core.shape[2] == 1 for core in cores[bond:])
-
-
 def halves_gradients(cores: Sequence[Tensor], bond: int, for_left: Tensor, for_right: Tensor) -> list[Tensor]:
     """Return the gradients of the cores, given those of the halves, (M1, N1, R) and (R, M2, N2)."""
     c, r = cores[0].shape[0], cores[bond].shape[0]
     M1, N1, _ = for_left.shape
     _, M2, N2 = for_right.shape
-    if _columns_first(cores, bond):
+    columns_first = all(core.shape[1] == 1 for core in cores[:bond]) and all(
+        core.shape[2] == 1 for core in cores[bond:]
+    )
+    if columns_first:
         out_side = for_left.reshape(M1, 1, c, r).permute(3, 0, 1, 2)  # (r, M, 1, c)
         in_side = for_right.reshape(c, r, 1, N2).permute(0, 2, 3, 1)  # (c, 1, N, r)
         return [*chain_gradients(cores[:bond], in_side), *chain_gradients(cores[bond:], out_side)]

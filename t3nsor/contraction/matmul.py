@@ -56,7 +56,7 @@ def matmul(
     compute = lowered or (x.dtype if weight is not None else torch.promote_types(x.dtype, tt.dtype))
     flat = x.reshape(-1, N).to(compute)
     wide = torch.promote_types(tt.dtype, compute)
-    cores = [core.to(wide) for core in tt.cores]
+    cores = tt.cores if tt.dtype == wide else [core.to(wide) for core in tt.cores]
     if core_activation is not None:
         if weight is not None:
             raise ValueError(

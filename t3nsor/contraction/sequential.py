@@ -12,6 +12,10 @@ from .chains import Sizes, transpose
 from .strategy import Gradients, Strategy, Wanted, add
 from .work import Product, Work
 
+CORE = "kmns"
+"""The einsum indices of a core (r, m, n, s). einsum sums over indices in alphabetical order: this is that in memory, so
+that it need not copy the core."""
+
 
 @dataclass(frozen=True)
 class Sequential(Strategy):
@@ -51,15 +55,18 @@ class Sequential(Strategy):
         for k, state in zip(reversed(self._order(cores)), reversed(states), strict=True):
             r, m, _, s = cores[k].shape
             flow = flow.reshape(T * c, state.shape[1], *((r, m) if self.reverse else (m, s)), state.shape[4])
-            gradients[k] = torch.einsum(f"{before},{after}->rmns", state, flow).to(cores[k].dtype)
+            gradients[k] = torch.einsum(f"{before},{after}->{CORE}", state, flow).to(cores[k].dtype)
             if state is states[0] and Wanted.INPUT not in wanted:
                 return None, gradients
-            flow = torch.einsum(f"{after},rmns->{before}", flow, lowered[k])  # (b, a, ., ., z), as the state before
+            flow = torch.einsum(f"{after},{CORE}->{before}", flow, lowered[k])  # (b, a, ., ., z), as the state before
         return add(onto, _closed(flow, T, c, before=not self.reverse)), gradients
 
     def add_work(self, tokens: int, sizes: Sizes, added: bool) -> Work:
+        return self._add_work(tokens, sizes, added, copied=self._copied_cores(sizes, transposed=False))
+
+    def _add_work(self, tokens: int, sizes: Sizes, added: bool, copied: list[int]) -> Work:
         M, _ = sizes.shape
-        work = Work(copies=(tokens * M,) if added else (), launches=2)
+        work = Work(copies=(*copied, tokens * M) if added else (*copied,), launches=2)
         for rows, inner, columns in self._products(tokens, sizes):
             # a state is permuted before its product and after it
             work += Work((Product(rows, inner, columns),), copies=(rows * inner, rows * columns), launches=2)
@@ -67,9 +74,12 @@ class Sequential(Strategy):
 
     def add_gradients_work(self, tokens: int, sizes: Sizes, added: bool, wanted: Wanted) -> Work:
         if Wanted.CORES not in wanted:
-            return self.add_work(tokens, sizes.transposed, added)
+            copied = self._copied_cores(sizes.transposed, transposed=True)
+            return self._add_work(tokens, sizes.transposed, added, copied)
         for_x = Wanted.INPUT in wanted
-        copies = (tokens * sizes.shape[1],) if for_x and added else ()
+        copied = self._copied_cores(sizes, transposed=False)
+        copies = (*copied[:-1], *(copied if for_x else copied[1:]))  # for the states, and for the gradients of them
+        copies = (*copies, tokens * sizes.shape[1]) if for_x and added else copies
         work, products = Work(copies=copies, launches=2), self._products(tokens, sizes)
         for rows, inner, columns in products[:-1]:
             work += Work((Product(rows, inner, columns),), copies=(rows * inner, rows * columns), launches=2)
@@ -81,8 +91,21 @@ class Sequential(Strategy):
 
     @property
     def _indices(self) -> tuple[str, str]:
-        """The einsum indices of a state before and after its product with a core rmns: M rows done, N columns left."""
-        return ("bNnsM", "bNrmM") if self.reverse else ("bMrnN", "bMmsN")
+        """The einsum indices of a state before and after its product with a core: M rows done, N columns left."""
+        return ("bNnsM", "bNkmM") if self.reverse else ("bMknN", "bMmsN")
+
+    def _copied_cores(self, sizes: Sizes, transposed: bool) -> list[int]:
+        """Return the entries of each core, in order, that einsum copies to contract it; 0 where a view serves.
+
+        Its sides are (r, n) and (m, s) in one direction, and (n, s) and (r, m) in the other one, whose indices are
+        adjacent in (r, m, n, s). In a transposed core, (r, n, m, s) in memory, it is the other way round.
+        """
+        copied = []
+        for k, (m, n) in enumerate(zip(sizes.rows, sizes.columns, strict=True)):
+            r, s = sizes.ranks[k : k + 2]
+            is_view = self.reverse != transposed or m == 1 or n == 1 or r == s == 1
+            copied.append(0 if is_view else r * m * n * s)
+        return copied[:: -1 if self.reverse else 1]
 
     def _order(self, cores: Sequence[Tensor]) -> list[int]:
         return list(range(len(cores)))[:: -1 if self.reverse else 1]
@@ -99,7 +122,7 @@ class Sequential(Strategy):
             left //= n
             state = state.reshape((T * c, left, n, s, done) if self.reverse else (T * c, done, r, n, left))
             yield state
-            state = torch.einsum(f"{before},rmns->{after}", state, cores[k])  # (T c, N, r, m, M) or (T c, M, m, s, N)
+            state = torch.einsum(f"{before},{CORE}->{after}", state, cores[k])  # (T c, N, r, m, M) or (T c, M, m, s, N)
             done *= m
             if between is not None and k != order[-1]:
                 state = between(state)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import t3nsor as t3
@@ -82,6 +83,44 @@ def test_only_grouped_halves_copy_y_g_and_the_intermediate():
     ):
         assert sorted(grouped.gradient_work(TOKENS, sizes, False, wanted).copies) == sorted(copies)
         assert expanded.gradient_work(TOKENS, sizes, False, wanted).copies == (24 * 3 * 2 * 6,)
+
+
+def test_core_by_core_copies_the_cores_whose_sides_are_not_adjacent_in_memory():
+    """(4, 6) x (3, 5), rank 2: cores (1, 4, 3, 2) and (2, 6, 5, 1); the reversed order needs (r, m) and (n, s)."""
+    forward, backward = Plan.parse("sequential", 2).product, Plan.parse("sequential_reversed", 2).product
+    first, second = 4 * 3 * 2, 2 * 6 * 5
+    layer = ((4, 6), (3, 5), (1, 2, 1))
+    shared = sorted((TOKENS * 15, TOKENS * 5 * 4 * 2, TOKENS * 5 * 4 * 2, TOKENS * 24))  # the states
+    assert sorted(forward.product_work(TOKENS, Sizes(*layer), False).copies) == sorted([*shared, first, second])
+    assert {first, second} & {*backward.product_work(TOKENS, Sizes(*layer), False).copies} == set()
+    assert {first, second} & {*forward.gradient_work(TOKENS, Sizes(*layer), False, Wanted.INPUT).copies} == set()
+    assert {first, second} <= {*backward.gradient_work(TOKENS, Sizes(*layer), False, Wanted.INPUT).copies}
+    for columns in ((3, 5), (1, 5)):  # of a core with one column, or with both ranks 1, a view serves
+        sizes = Sizes((4, 6), columns, (1, 1, 1))
+        assert forward.product_work(1, sizes, False).copies.count(0) == 2
+
+
+@pytest.mark.parametrize("name", ["sequential", "sequential_reversed"])
+@pytest.mark.parametrize("wanted", [None, Wanted.INPUT])
+def test_copied_cores_are_those_that_einsum_copies(name, wanted):
+    """By the largest tensor that a call allocates: states have 4,096 entries at most, the first core 65,536."""
+    network = t3.random_matrix(((128, 2), (128, 2)), 4)
+    cores, sizes = network.cores, Sizes.of(network.cores)
+    strategy, x = Plan.parse(name, 2).product, torch.randn(1, 256)
+
+    def run():
+        if wanted is None:
+            strategy.product(x, cores, None, None)
+        else:
+            strategy.gradients(x, x, cores, None, wanted)
+
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    given = 1, sizes, False
+    work = strategy.product_work(*given) if wanted is None else strategy.gradient_work(*given, wanted)
+    expected = 128 * 128 * 4
+    assert (max(event.nbytes() for event in events) == 4 * expected) == (expected in work.copies)
 
 
 def test_a_product_counts_each_entry_once_and_an_added_result_twice():
