@@ -14,8 +14,8 @@ One linear without bias, in float32, of GPT-2's and SmolLM2's feed-forward sizes
 Forward passes have 1 token (decoding), 8, 64, 1,024 and 4,096; a training step is a forward pass and the gradients of
 the input and of all parameters, with 1,024 tokens. Up to 64 tokens a time is that of four layers one after another:
 a model does not find its weights in the cache of a core. Times are from interleaved rounds; a ratio is the median of
-the ratios within each round. Peak memory is the most that the tensors made by one step take at a time, without weights
-and input. The bars are in `benchmarks.factorized_tables`.
+the ratios within each round. Peak memory is the most that the tensors made by a training step take at a time, without
+weights and input. The bars are in `benchmarks.factorized_tables`.
 """
 
 import argparse
@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
 
 from adapters.factorized.configuration import FactorizedConfig
 from adapters.factorized.layers import FactorizedLinear, factorized_like, rank_within
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    rows = [measured(*case, *step, options.rounds) for case in cases() for step in STEPS]
+    settings = [(*case, *step) for case in cases() for step in STEPS]
+    rows = [measured(*setting, options.rounds) for setting in tqdm(settings, desc="steps", leave=False)]
     print(tables(rows))
     if options.write:
         records = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
@@ -164,7 +166,7 @@ def measured(layer: str, name: str, network: FactorizedLinear, step: str, tokens
     if not few:
         modules |= {f"plan {plan}": with_plan(network, plan) for plan in plans}
     layers = LAYERS_OF_FEW if few else 1
-    runs = {key: run_of(module, network.in_features, tokens, training, layers) for key, module in modules.items()}
+    runs = {key: run_of(module, problem, training, layers) for key, module in modules.items()}
     seconds = seconds_of_rounds(runs, rounds * (ROUNDS_OF_FEW if few else 1), CPU)
     own = seconds["network"]
     ratios = {key: [a / b for a, b in zip(own, times, strict=True)] for key, times in seconds.items()}
@@ -182,26 +184,27 @@ def measured(layer: str, name: str, network: FactorizedLinear, step: str, tokens
         "milliseconds": {key: 1e3 * statistics.median(times) / layers for key, times in seconds.items()},
         "ratios": {key: list(Timing.of(values)[:3]) for key, values in ratios.items()},
         "weights": {key: sum(p.nbytes for p in module.parameters()) for key, module in modules.items()},
-        "peak": {key: peak(run_of(module, network.in_features, tokens, training)) for key, module in modules.items()},
+        "peak": {key: peak(run) for key, run in runs.items() if training and not key.startswith("plan ")},
         "flops": {key: work.flops for key, work in works.items()},
         "moved": {key: work.moved * itemsize for key, work in works.items()},
     }
 
 
-def run_of(module: nn.Module, N: int, tokens: int, training: bool, layers: int = 1) -> Callable[[], None]:
-    """Return a function that runs one step of so many equal layers, one after another."""
+def run_of(module: nn.Module, problem: Problem, training: bool, layers: int) -> Callable[[], object]:
+    """Return a function that runs one training step, or the forward passes of so many equal layers."""
+    M, N = problem.sizes.shape
+    x = torch.randn(problem.tokens, N, dtype=problem.dtype, requires_grad=training)
+    if training:
+        g, parameters = torch.randn(problem.tokens, M, dtype=problem.dtype), list(module.parameters())
+        return lambda: torch.autograd.grad(module(x), [x, *parameters], g)
     modules = [module, *(copy.deepcopy(module) for _ in range(layers - 1))]
-    parameters = list(module.parameters())
-    x = torch.randn(tokens, N, dtype=parameters[0].dtype, requires_grad=training)
-    with torch.no_grad():
-        g = torch.randn_like(module(x))
 
+    @torch.no_grad()
     def forward() -> None:
-        with torch.no_grad():
-            for each in modules:
-                each(x)
+        for each in modules:
+            each(x)
 
-    return (lambda: torch.autograd.grad(module(x), [x, *parameters], g)) if training else forward
+    return forward
 
 
 def peak(run: Callable[[], None]) -> int:

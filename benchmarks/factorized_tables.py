@@ -83,17 +83,15 @@ def ratio_table(rows: list[Row]) -> str:
 
 
 def memory_table(rows: list[Row]) -> str:
-    """MiB of the weights, and of the peak while decoding and in a training step."""
-    shown = [row for row in rows if row["tokens"] == 1 or row["step"] == "training"]
-    lines = []
-    for (layer, network), group in groupby(shown, key=lambda row: (row["layer"], row["network"])):
-        decoding, training = group
-        for key in ("network", "dense", "products", "low rank"):
-            if key in decoding["weights"]:
-                sizes = decoding["weights"][key], decoding["peak"][key], training["peak"][key]
-                lines.append([layer, network, key, *(f"{size / 2**20:.2f}" for size in sizes)])
-    header = ["layer", "network", "contender", "weights", "peak, decoding", "peak, training"]
-    return render_table("Memory, MiB", header, lines)
+    """MiB of the weights, and of the peak of a training step."""
+    lines = [
+        [row["layer"], row["network"], key, *(f"{size / 2**20:.2f}" for size in (row["weights"][key], peak))]
+        for row in rows
+        if row["step"] == "training"
+        for key, peak in row["peak"].items()
+    ]
+    header = ["layer", "network", "contender", "weights", "peak"]
+    return render_table("MiB of weights, and of a training step", header, lines)
 
 
 def bar_tables(rows: list[Row]) -> list[str]:
@@ -109,7 +107,7 @@ def bar_tables(rows: list[Row]) -> list[str]:
             if state != "held":
                 details.append(_missed(number, row, key, f"{median:.2f} {state}"))
         worst = max((row["ratios"][key][0] for row, key in compared), default=0.0)
-        summary.append([str(bar), bar.text, f"{bar.limit:.2f}", f"{worst:.2f}", *map(str, states.values())])
+        summary.append([str(number), bar.text, f"{bar.limit:.2f}", f"{worst:.2f}", *map(str, states.values())])
     header = ["", "bar", "limit", "worst", "held", "within noise", "missed"]
     header_of_details = ["bar", "layer", "network", "tokens", "plan", "against", "ratio", "MFLOP", "MB moved"]
     found = [render_table("Bars, as ratios of times; the number of cases", header, summary)]

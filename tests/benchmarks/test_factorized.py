@@ -55,7 +55,8 @@ def test_a_record_has_a_row_for_each_step_and_the_tables_a_line_for_each_compari
     for row in rows:
         assert row["ratios"]["network"] == [1, 1, 1]
         assert row["weights"]["dense"] == 4 * 16 * 24
-        assert row["peak"]["dense"] >= 4 * row["tokens"] * min(16, 24)
+        if row["step"] == "training":  # at least the gradients of the weight and of x
+            assert row["peak"]["dense"] >= 4 * (16 * 24 + row["tokens"] * min(16, 24))
         dense = 2 * row["tokens"] * 16 * 24
         assert row["flops"]["dense"] == (3 * dense if row["step"] == "training" else dense)
     shown = capsys.readouterr().out
