@@ -91,15 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [measured(*setting, options.rounds) for setting in tqdm(settings, desc="steps", leave=False)]
     print(tables(rows))
     if options.write:
-        records = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
-        records[f"threads {torch.get_num_threads()}"] = {
-            "machine": describe_machine(CPU),
-            "rounds": options.rounds,
-            "rows": rows,
-        }
-        options.results.parent.mkdir(parents=True, exist_ok=True)
-        options.results.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        machine = {**describe_machine(CPU), "rounds": options.rounds}
+        write(options.results, f"threads {torch.get_num_threads()}", {"machine": machine, "rows": rows})
     return 0
+
+
+def write(path: Path, name: str, record: dict[str, Any]) -> None:
+    """Add a record to the file, or replace the one of that name; a line for each row."""
+    records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    texts = []
+    for key, found in {**records, name: record}.items():
+        lines = ",\n".join(map(json.dumps, found["rows"]))
+        texts.append(f'"{key}": {{"machine": {json.dumps(found["machine"])}, "rows": [\n{lines}\n]}}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(texts) + "\n}\n", encoding="utf-8")
 
 
 def cases(dtype: torch.dtype = torch.float32) -> Iterator[tuple[str, str, FactorizedLinear]]:
@@ -181,8 +186,8 @@ def measured(layer: str, name: str, network: FactorizedLinear, step: str, tokens
         "step": step,
         "tokens": tokens,
         "plan": str(chosen if training else chosen.product),
-        "milliseconds": {key: 1e3 * statistics.median(times) / layers for key, times in seconds.items()},
-        "ratios": {key: list(Timing.of(values)[:3]) for key, values in ratios.items()},
+        "milliseconds": {key: round(1e3 * statistics.median(times) / layers, 4) for key, times in seconds.items()},
+        "ratios": {key: [round(value, 4) for value in Timing.of(values)[:3]] for key, values in ratios.items()},
         "weights": {key: sum(p.nbytes for p in module.parameters()) for key, module in modules.items()},
         "peak": {key: peak(run) for key, run in runs.items() if training and not key.startswith("plan ")},
         "flops": {key: work.flops for key, work in works.items()},
