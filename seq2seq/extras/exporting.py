@@ -19,10 +19,11 @@ import torch
 
 import adapters
 from adapters.compiled import uncompiled
+from adapters.factorized.folders import write_model
 from adapters.factorized.layers import factorized_modules
+from adapters.factorized.replacement import without_networks
 from adapters.validation import refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.plain_model import made_dense, write_model
 from seq2seq.workload import Prepared, Workload
 
 DENSE, FACTORIZED = "exported", "factorized"
@@ -69,7 +70,7 @@ class Export(Extra):
                 shutil.rmtree(directory / FACTORIZED, ignore_errors=True)
                 write_model(plain, tokenizer, directory / FACTORIZED)
             shutil.rmtree(directory / DENSE, ignore_errors=True)
-            write_model(made_dense(plain), tokenizer, directory / DENSE)
+            write_model(without_networks(plain), tokenizer, directory / DENSE)
             result = {"difference": difference(experiment.workload, prepared, directory / DENSE)}
         return {"export": result}
 
