@@ -41,6 +41,17 @@ def interleaved(
     Args:
         contenders: run once more before the rounds; slow ones only have that time, see `DROP_FACTOR`.
     """
+    seconds = seconds_of_rounds(functions, rounds, device, contenders)
+    return {name: Timing.of(times) for name, times in seconds.items()}
+
+
+def seconds_of_rounds(
+    functions: Mapping[Hashable, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    contenders: set[Hashable] | None = None,
+) -> dict[Hashable, list[float]]:
+    """Return the seconds of every round, as `interleaved` measures them, for ratios within a round."""
     for function in functions.values():
         clocked(function, device)
     first = {name: clocked(run, device) for name, run in functions.items() if name in (contenders or ())}
@@ -59,4 +70,4 @@ def interleaved(
     finally:
         if gc_was_on:
             gc.enable()
-    return {name: Timing.of(times) for name, times in seconds.items()}
+    return seconds
