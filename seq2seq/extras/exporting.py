@@ -51,9 +51,8 @@ class Export(Extra):
             refuse("do_export", rule, given, "use python -m seq2seq.export with --task", "the run")
 
     def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:
-        if self.do_export and (kinds := adapters.unmergeable(prepared.model)):
-            given = ", ".join(kinds)
-            refuse("do_export", "merges the adapters, which must be linear", given, "set it to false", "the run")
+        if self.do_export and (place := adapters.unmergeable(prepared.model)):
+            refuse("do_export", "merges the adapters, which must be linear", place, "set it to false", "the run")
 
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]

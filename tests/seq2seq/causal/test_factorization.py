@@ -173,6 +173,13 @@ def test_other_workloads_factorize_without_calibration(factorized):
     read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "factorize": {**HALF, "whiten": "none"}})
 
 
+def test_an_adapter_that_is_not_linear_is_not_exported(corpus_values):
+    values = {**corpus_values, "adapter": {"kind": "bottleneck"}, "do_export": True}
+    with pytest.raises(ConfigurationError, match=r"(?s)'do_export'.*must be linear; got"):
+        run(values)
+    assert not folder_of(values).exists()
+
+
 def test_a_start_of_other_keys_is_made_again(factorized):
     only = dict.fromkeys(STEPS, False)
     run({**factorized, **only})
