@@ -188,6 +188,13 @@ def test_a_start_of_other_keys_is_made_again(factorized):
     assert (folder_of(factorized) / "start.safetensors").read_bytes() != before
 
 
+def test_a_run_that_is_replaced_has_its_start(factorized):
+    for options in ({}, {"overwrite": True}):
+        result = run({**factorized, **options})
+        assert result["factorization"]
+        assert (folder_of(factorized) / "start.safetensors").is_file()
+
+
 def test_the_random_backbone_has_random_networks(factorized):
     result = run({**factorized, "baselines": ["random_backbone"]})
     assert math.isfinite(result["baselines"]["random_backbone"]["log_likelihood"])
