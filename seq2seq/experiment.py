@@ -164,7 +164,11 @@ class Experiment:
         """The base model without adapters; what is new in it, such as a head, depends on the run's seed alone."""
         set_seed(self.training["seed"])
         changed = (extra.base_model(self, random) for extra in self.extras)
-        return next((model for model in changed if model is not None), None) or self.workload.load_model(random)
+        model = next((model for model in changed if model is not None), None)
+        if model is None:
+            return self.workload.load_model(random)
+        set_seed(self.training["seed"])  # what comes next does not depend on how the model was made
+        return model
 
     def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> AdapterTrainerMixin:
         """The workload's trainer, with the learning rates of this run."""

@@ -22,11 +22,12 @@ from transformers import PreTrainedModel
 import adapters
 from adapters import ConfigurationError
 from adapters.commands import exit_status
+from adapters.factorized.folders import write_model
+from adapters.factorized.replacement import without_networks
 from adapters.saved.architecture import NUM_LABELS, model_class
 from adapters.saved.folder import CONFIG_NAME, FolderKind, check_is_new, read_config
 from seq2seq.configuration.reading import load_values, read_keys
 from seq2seq.errors import refusing
-from seq2seq.plain_model import made_dense, write_model
 from seq2seq.run_folder import RunFolder
 from seq2seq.tasks.hub import only_local
 from seq2seq.tasks.tokenizers import has_tokenizer, load_tokenizer
@@ -49,7 +50,7 @@ def export(source: Path, destination: Path, base: str | None = None, task: str |
     model = adapters.merge_and_unload(adapters.load(model, folder), task)
     tokenizer = load_tokenizer(model.name_or_path, "base") if has_tokenizer(model.name_or_path) else None
 
-    write_model(made_dense(model), tokenizer, destination)
+    write_model(without_networks(model), tokenizer, destination)
 
 
 def _base_and_adapter(source: Path, base: str | None) -> tuple[nn.Module, Path]:

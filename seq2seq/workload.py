@@ -287,6 +287,7 @@ WORKLOADS: dict[str, str | type[Workload]] = {
     "text": "seq2seq.text.workload:TextWorkload",
     "classification": "seq2seq.classification.workload:ClassificationWorkload",
     "causal": "seq2seq.causal.workload:CausalWorkload",
+    "in_context": "seq2seq.in_context.workload:InContextWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 

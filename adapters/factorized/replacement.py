@@ -149,6 +149,11 @@ def moments_of(model: nn.Module, paths: list[str], calibration: Any) -> dict[str
     return {path: moments[path] for path in paths}
 
 
+def without_networks(model: nn.Module) -> nn.Module:
+    """The same model with dense weights, whether or not some of them were networks."""
+    return densify(model) if factorized_modules(uncompiled(model)) else model
+
+
 def densify(model: nn.Module) -> nn.Module:
     """Replace the networks of a factorized model by their dense weights, in place, and return the same, plain model.
 

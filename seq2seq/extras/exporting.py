@@ -19,10 +19,11 @@ import torch
 
 import adapters
 from adapters.compiled import uncompiled
+from adapters.factorized.folders import write_model
 from adapters.factorized.layers import factorized_modules
+from adapters.factorized.replacement import without_networks
 from adapters.validation import refuse
 from seq2seq.experiment import Experiment, Extra
-from seq2seq.plain_model import made_dense, write_model
 from seq2seq.workload import Prepared, Workload
 
 DENSE, FACTORIZED = "exported", "factorized"
@@ -50,9 +51,8 @@ class Export(Extra):
             refuse("do_export", rule, given, "use python -m seq2seq.export with --task", "the run")
 
     def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:
-        if self.do_export and (kinds := adapters.unmergeable(prepared.model)):
-            given = ", ".join(kinds)
-            refuse("do_export", "merges the adapters, which must be linear", given, "set it to false", "the run")
+        if self.do_export and (place := adapters.unmergeable(prepared.model)):
+            refuse("do_export", "merges the adapters, which must be linear", place, "set it to false", "the run")
 
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Export(Extra):
                 shutil.rmtree(directory / FACTORIZED, ignore_errors=True)
                 write_model(plain, tokenizer, directory / FACTORIZED)
             shutil.rmtree(directory / DENSE, ignore_errors=True)
-            write_model(made_dense(plain), tokenizer, directory / DENSE)
+            write_model(without_networks(plain), tokenizer, directory / DENSE)
             result = {"difference": difference(experiment.workload, prepared, directory / DENSE)}
         return {"export": result}
 

@@ -212,9 +212,9 @@ def identity(experiment: Experiment) -> dict[str, Any]:
 def is_start(experiment: Experiment) -> bool:
     """Whether the run folder has the start of its adapter, or one of this configuration."""
     note = read_note(experiment.run.directory / FILE)
-    if not isinstance(note, dict):
+    if not isinstance(note, dict) or experiment.run.overwrite:
         return False
-    is_trained = (experiment.run.directory / "adapter").is_dir() and not experiment.run.overwrite
+    is_trained = (experiment.run.directory / "adapter").is_dir()
     return is_trained or {**note, "report": None} == {**identity(experiment), "report": None}
 
 

@@ -173,12 +173,26 @@ def test_other_workloads_factorize_without_calibration(factorized):
     read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "factorize": {**HALF, "whiten": "none"}})
 
 
+def test_an_adapter_that_is_not_linear_is_not_exported(corpus_values):
+    values = {**corpus_values, "adapter": {"kind": "bottleneck", "reduction_factor": 2}, "do_export": True}
+    with pytest.raises(ConfigurationError, match=r"'do_export'.*must be linear; got"):
+        run(values)
+    assert not folder_of(values).exists()
+
+
 def test_a_start_of_other_keys_is_made_again(factorized):
     only = dict.fromkeys(STEPS, False)
     run({**factorized, **only})
     before = (folder_of(factorized) / "start.safetensors").read_bytes()
     run({**factorized, **only, "factorize": {**HALF, "budget": 0.4}, "overwrite": True})
     assert (folder_of(factorized) / "start.safetensors").read_bytes() != before
+
+
+def test_a_run_that_is_replaced_has_its_start(factorized):
+    for options in ({}, {"overwrite": True}):
+        result = run({**factorized, **options})
+        assert result["factorization"]
+        assert (folder_of(factorized) / "start.safetensors").is_file()
 
 
 def test_the_random_backbone_has_random_networks(factorized):

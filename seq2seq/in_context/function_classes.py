@@ -1,0 +1,91 @@
+"""Function classes: what is learned from the examples of a prompt, drawn anew for each prompt.
+
+    x            (batch, points, dims)     standard normal; only the first ``active`` of its dims are not zero
+    y            (batch, points)           f(x), with f drawn for each prompt
+
+    linear       y = w x, w standard normal
+    noisy        the same plus noise of standard deviation sigma
+    sparse       w has s entries that are not zero, at random dims
+    relu         y = a relu(W x) / sqrt(h / 2), W (h, dims) and a (h,) standard normal: a network of two layers
+
+Setups of Garg et al. 2022, arXiv:2208.01066. The error of predicting 0 in a linear class is E[y^2] = active.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HIDDEN = 16
+"""h, the hidden units of the network of two layers."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Examples, x (batch, points, dims) and y (batch, points)."""
+
+    x: Tensor
+    y: Tensor
+
+    def interleaved(self) -> Tensor:
+        """x_1, y_1, x_2, y_2, ... as vectors (batch, 2 points, dims); y is in the first of its dims."""
+        y = torch.zeros_like(self.x)
+        y[..., 0] = self.y
+        return torch.stack([self.x, y], dim=2).flatten(1, 2)  # (batch, points, 2, dims) -> (batch, 2 points, dims)
+
+
+Draw = Callable[[Tensor, torch.Generator, float, int], Tensor]
+
+
+def linear(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> Tensor:
+    w = torch.randn(len(x), x.shape[-1], generator=generator)
+    return torch.einsum("bpd,bd->bp", x, w)  # (batch, points, dims) x (batch, dims)
+
+
+def noisy(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> Tensor:
+    y = linear(x, generator, noise, nonzero)
+    return y + noise * torch.randn(y.shape, generator=generator)
+
+
+def sparse(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> Tensor:
+    w = torch.randn(len(x), x.shape[-1], generator=generator)
+    order = torch.rand(w.shape, generator=generator).argsort(-1)  # a random order of the dims
+    return torch.einsum("bpd,bd->bp", x, w * (order < nonzero))
+
+
+def relu(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> Tensor:
+    inner = torch.randn(len(x), HIDDEN, x.shape[-1], generator=generator)
+    outer = torch.randn(len(x), HIDDEN, generator=generator)
+    hidden = torch.einsum("bpd,bhd->bph", x, inner).relu()  # (batch, points, h)
+    return torch.einsum("bph,bh->bp", hidden, outer) / (HIDDEN / 2) ** 0.5
+
+
+FUNCTION_CLASSES: Mapping[str, Draw] = {"linear": linear, "noisy": noisy, "sparse": sparse, "relu": relu}
+"""Function classes by name."""
+
+
+def sample(
+    name: str,
+    batch: int,
+    points: int,
+    dims: int,
+    generator: torch.Generator,
+    active: int | None = None,
+    noise: float = 0.0,
+    nonzero: int = 1,
+) -> Prompts:
+    """Draw prompts of a function class.
+
+    Args:
+        name: of ``FUNCTION_CLASSES``.
+        batch, points, dims: sizes.
+        generator: where random numbers come from.
+        active: dims that are not zero; None for all.
+        noise: sigma, of "noisy".
+        nonzero: s, of "sparse".
+    """
+    x = torch.randn(batch, points, dims, generator=generator)
+    if active is not None:
+        x[..., active:] = 0
+    return Prompts(x, FUNCTION_CLASSES[name](x, generator, noise, nonzero))

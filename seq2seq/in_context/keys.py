@@ -1,0 +1,80 @@
+"""The JSON keys of the workload ``in_context``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from adapters import AdapterConfig
+from adapters.validation import check_keys, nearest_name, refuse
+from seq2seq.in_context.function_classes import FUNCTION_CLASSES
+from seq2seq.workload import Workload
+from third_party.models.looped import LoopedConfig
+
+MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection")
+WHERE = "a looped model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContextKeys(Workload):
+    """The fields are the keys.
+
+    Args:
+        function_class: what is learned in context, see ``seq2seq.in_context.function_classes``.
+        n_dims, n_points: dims of an x, and examples of a prompt.
+        noise: the standard deviation of the noise of "noisy".
+        nonzero: the entries of "sparse" that are not zero.
+        model: the looped transformer, see ``third_party.models.looped``: block, n_layer, hidden_size, num_heads, loops
+            and injection.
+        prompts: prompts of a training epoch, each drawn anew.
+        evaluation_prompts: fixed prompts of validation and of test, each.
+    """
+
+    name = "in_context"
+    flags = ("average_metrics",)
+    metric_names = ("error", "last_point_error", "error_at_3b", "average_metrics")
+    reserved_arguments: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "there are no classes to smooth"}
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "n_dims": (1, 1e4),
+        "n_points": (1, 1e5),
+        "noise": (0, 1e3),
+        "nonzero": (1, 1e4),
+        "prompts": (1, 1e9),
+        "evaluation_prompts": (2, 1e6),
+    }
+
+    function_class: str = "linear"
+    n_dims: int = 3
+    n_points: int = 8
+    noise: float = 0.0
+    nonzero: int = 1
+    model: dict[str, Any] = field(default_factory=dict, hash=False)
+    prompts: int = 64000
+    evaluation_prompts: int = 1280
+
+    @property
+    def task_label(self) -> str:
+        return f"{self.function_class} in {self.n_dims} dims"
+
+    @property
+    def model_label(self) -> str:
+        return "looped transformer"
+
+    @property
+    def looped(self) -> LoopedConfig:
+        """The configuration of the model."""
+        sizes = {"hidden_size": 64, "input_size": self.n_dims, "output_size": 1}
+        return LoopedConfig(**sizes | self.model, positions={"number": 2 * self.n_points})
+
+    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+        if self.function_class not in FUNCTION_CLASSES:
+            fix = nearest_name(self.function_class, FUNCTION_CLASSES)
+            refuse("function_class", "names a function class", repr(self.function_class), fix, "the run")
+        for key, value, name in (("noise", self.noise, "noisy"), ("nonzero", self.nonzero - 1, "sparse")):
+            if value and self.function_class != name:
+                rule, given = f"belongs to the function class {name!r}", f"{self.function_class!r}"
+                refuse(key, rule, given, "leave it out", "the run")
+        if self.nonzero > self.n_dims:
+            refuse("nonzero", f"is at most n_dims, {self.n_dims}", self.nonzero, "lower it", "the run")
+        check_keys(self.model, MODEL_KEYS, WHERE)
+        if self.looped.option("loops").stop_tolerance is not None:
+            refuse("stop_tolerance", "is not supported in a run, which plots all loops", "one", "leave it out", WHERE)

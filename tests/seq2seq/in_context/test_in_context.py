@@ -1,0 +1,154 @@
+"""Prompts against their definitions, the metric against closed forms, and a run from JSON to its page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adapters import ConfigurationError, load
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.in_context.baselines import predictions_of
+from seq2seq.in_context.data import draw, load_prompts
+from seq2seq.in_context.errors import errors, metrics_of
+from seq2seq.in_context.function_classes import FUNCTION_CLASSES, sample
+from seq2seq.in_context.workload import InContextWorkload
+from seq2seq.running.runner import run_experiment
+from tests.seq2seq.conftest import stopping_at
+from tests.seq2seq.running.test_runner import assert_same_run
+
+
+def prompts_of(name, batch=2000, points=9, dims=4, seed=0, **options):
+    return sample(name, batch, points, dims, torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("name", FUNCTION_CLASSES)
+def test_a_seed_gives_the_same_prompts(name):
+    one, other, third = prompts_of(name), prompts_of(name), prompts_of(name, seed=1)
+    assert torch.equal(one.x, other.x)
+    assert torch.equal(one.y, other.y)
+    assert not torch.equal(one.y, third.y)
+
+
+def test_a_linear_function_is_solved_by_as_many_points_as_dims():
+    prompts = prompts_of("linear", batch=50)
+    found = errors(predictions_of("least_squares", prompts), prompts.y.numpy(), 4)[0]
+    assert found[:3].min() > 0.1
+    assert found[5:].max() < 1e-3  # the condition of 5 points in 4 dims
+
+
+def test_predicting_zero_has_error_one():
+    prompts = prompts_of("linear", batch=20000)
+    found = errors(predictions_of("zero", prompts), prompts.y.numpy(), 4)
+    np.testing.assert_allclose(found, 1, atol=0.05)  # y^2 / 4 has a standard deviation of about 1.9 here
+
+
+def test_noise_is_the_error_of_the_noiseless_function():
+    noisy, exact = prompts_of("noisy", noise=0.5), prompts_of("linear")
+    assert (noisy.y - exact.y).std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_sparse_functions_read_so_many_dims():
+    prompts = prompts_of("sparse", points=40, nonzero=2)
+    w = torch.linalg.pinv(prompts.x.double()) @ prompts.y.double()[..., None]
+    assert ((w.abs() > 1e-4).sum(1) == 2).all()
+
+
+def test_inactive_dims_are_zero():
+    prompts = prompts_of("linear", active=3)
+    assert (prompts.x[..., 3] == 0).all()
+    assert prompts.y.square().mean().item() == pytest.approx(3, rel=0.1)
+
+
+def test_prompts_interleave_x_and_y():
+    prompts = prompts_of("linear", batch=2)
+    vectors = prompts.interleaved()
+    assert vectors.shape == (2, 18, 4)
+    assert torch.equal(vectors[:, ::2], prompts.x)
+    assert torch.equal(vectors[:, 1::2, 0], prompts.y)
+    assert (vectors[:, 1::2, 1:] == 0).all()
+
+
+def test_metrics_are_of_the_trained_loop_and_the_last_one():
+    found = np.array([[4.0, 2.0], [3.0, 1.0], [9.0, 7.0]])
+    assert metrics_of(found, 2) == {
+        "error": 2.0, "last_point_error": 1.0, "error_at_3b": 7.0, "average_metrics": -1.0
+    }  # fmt: skip
+
+
+@pytest.fixture
+def values(tmp_path):
+    return {
+        "experiment_name": "run",
+        "output_root": str(tmp_path),
+        "workload": "in_context",
+        "model": {"hidden_size": 16, "num_heads": 2, "loops": {"num_loops": 3, "window": 2}},
+        "n_dims": 2,
+        "n_points": 4,
+        "prompts": 256,
+        "evaluation_prompts": 40,
+        "baselines": ["zero", "least_squares", "averaging", "nearest_neighbours"],
+        "max_steps": 8,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "save_steps": 4,
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+
+
+def test_a_run_measures_its_last_loop(values, tmp_path):
+    result = run_experiment(read_experiment(values))
+    experiment = read_experiment(values)
+    model = experiment.attach(experiment.load_model())
+    load(model, tmp_path / "run" / "adapter")
+    prompts = load_prompts(experiment.workload, 42).fixed["test"]
+    with torch.no_grad():
+        predicted = model.eval()(prompts.interleaved(), num_loops=3).logits[:, ::2, 0]
+    squares = (predicted - prompts.y).square().mean(0) / 2
+    assert result["metrics"]["test"]["last_point_error"] == pytest.approx(squares[-1].item(), rel=1e-4)
+    assert result["metrics"]["test"]["error"] == pytest.approx(squares.mean().item(), rel=1e-4)
+    assert result["baselines"]["least_squares"]["last_point_error"] < 1e-3
+    page = (tmp_path / "run" / "README.md").read_text()
+    assert "errors.png" in page
+    assert (tmp_path / "run" / "errors.png").is_file()
+
+
+def test_a_stopped_run_resumes_to_the_same_curve(values):
+    with stopping_at(6, InContextWorkload), pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(values))
+    run_experiment(read_experiment(values))
+    run_experiment(read_experiment({**values, "experiment_name": "whole"}))
+    folder = Path(values["output_root"])
+    assert_same_run(folder / "whole", folder / "run")
+
+
+def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
+    workload = read_experiment(values).workload
+    one, other = load_prompts(workload, 1), load_prompts(workload, 2)
+    assert not torch.equal(one.train[0]["labels"], other.train[0]["labels"])
+    assert torch.equal(one.fixed["test"].y, other.fixed["test"].y)
+    assert not torch.equal(one.fixed["test"].y, draw(workload, 40, torch.Generator().manual_seed(1)).y)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"function_class": "linaer"}, ("'function_class'", "linaer", "'linear'")),
+        ({"noise": 0.1}, ("'noise'", "'noisy'")),
+        ({"nonzero": 2}, ("'nonzero'", "'sparse'")),
+        ({"function_class": "sparse", "nonzero": 3}, ("'nonzero'", "at most n_dims, 2")),
+        ({"n_dims": 0}, ("'n_dims'", "at least 1")),
+        ({"model": {"layers": 3}}, ("'layers'", "n_layer")),
+        ({"model": {"loops": {"num_loops": 0}}}, ("'num_loops'", "at least 1")),
+        ({"model": {"loops": {"stop_tolerance": 0.1}}}, ("'stop_tolerance'",)),
+        ({"model": {"hidden_size": 15}}, ("'hidden_size'",)),
+        ({"task_name": "rte"}, ("'task_name'", "in_context")),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(changes, parts, values, tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        run_experiment(read_experiment({**values, **changes}))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert not (tmp_path / "run").exists()
