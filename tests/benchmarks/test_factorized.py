@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import factorized, factorized_tables
+from benchmarks import factorized, factorized_peers, factorized_tables
 from t3nsor.contraction.chains import Sizes
 from t3nsor.contraction.planner import Problem
 
@@ -27,16 +27,16 @@ def test_all_contenders_compute_the_same_product():
     for _, name, network in factorized.cases(torch.float64):
         x = torch.randn(128, network.in_features, dtype=torch.float64)
         expected = x @ network.full().T
-        found = factorized.contenders(name, network)
+        found = factorized_peers.contenders(name, network)
         assert ("products" in found) == ("product" in name)
         if name != "low rank":
             limit = sum(p.numel() for p in network.parameters())
             assert sum(p.numel() for p in found.pop("low rank").parameters()) <= limit
         problem = Problem.make(128, Sizes.of(network.live_cores()), torch.float64, "cpu", None)
         for training in (False, True):
-            plans = factorized.fixed_plans(problem, training)
+            plans = factorized_peers.fixed_plans(problem, training)
             assert "materialised" in plans
-            found |= {plan: factorized.with_plan(network, plan) for plan in plans}
+            found |= {plan: factorized_peers.with_plan(network, plan) for plan in plans}
         for module in found.values():
             torch.testing.assert_close(module(x), expected)
 
