@@ -8,7 +8,7 @@
 runs in ``__post_init__``, which is also the only place where fields are set to their resolved values.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from torch import nn
@@ -18,7 +18,7 @@ from adapters.base.sharing import Scope
 from adapters.base.sublayers import Sublayer
 from adapters.checked_fields import CheckedFields
 from adapters.kind_names import suggest_kind
-from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name
+from adapters.validation import ConfigurationError, check_keys, check_type, nearest_name, refuse
 
 Stack = Literal["encoder", "decoder"]
 SublayerKind = Literal["self_attention", "cross_attention", "feed_forward"]
@@ -126,7 +126,11 @@ class AdapterConfig(CheckedFields):
     @classmethod
     def from_fields(cls, kind: str, values: dict[str, Any]) -> "AdapterConfig":
         """Build a configuration of this class; a family such as ``peft:<TYPE>`` reads its type from ``kind``."""
-        check_keys(values, [field.name for field in fields(cls)], f"adapter kind {kind!r}")
+        where = f"adapter kind {kind!r}"
+        check_keys(values, [field.name for field in fields(cls)], where)
+        for field in fields(cls):
+            if field.name not in values and field.default is field.default_factory is MISSING:
+                refuse(field.name, "is required", f"the keys {sorted(values)}", "add it", where)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

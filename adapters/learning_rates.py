@@ -23,11 +23,8 @@ from adapters.validation import ConfigurationError, from_json, refuse
 from adapters.zero_cores import zero_core as zero_core_of
 
 WHERE = "learning_rate_multipliers"
-NEEDS = {
-    "zero_core": "a trainable core of that kind in a TT delta",
-    "smallest_core": "a trainable core of that kind in a TT delta",
-    "factors": "a factorized weight that trains",
-}
+OF_A_DELTA = "a trainable core of that kind in a TT delta"
+NEEDS = {"zero_core": OF_A_DELTA, "smallest_core": OF_A_DELTA, "factors": "a factorized weight that trains"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ class RateMultipliers:
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
-            _check_positive(key, value)
+            _check_positive(key, value, WHERE)
 
     @classmethod
     def from_dict(cls, values: Any) -> "RateMultipliers":
@@ -117,7 +114,7 @@ def parameter_groups(
     Raises:
         ConfigurationError: a multiple or the learning rate is not positive, or no parameter has the multiple.
     """
-    _check_positive("learning_rate", learning_rate)
+    _check_positive("learning_rate", learning_rate, "parameter_groups")
     multiples = RateMultipliers(zero_core=zero_core, smallest_core=smallest_core, factors=factors).of(model)
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter, multiple in multiples.items():
@@ -125,6 +122,6 @@ def parameter_groups(
     return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
-def _check_positive(key: str, value: float) -> None:
+def _check_positive(key: str, value: float, where: str) -> None:
     if not 0 < value < float("inf"):
-        refuse(key, "must be a positive number", value, "16 is typical for one core, 1 for none", WHERE)
+        refuse(key, "must be a positive number", value, "16 is typical for one core, 1e-3 for all parameters", where)

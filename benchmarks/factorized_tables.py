@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from adapters.tables import render_table
 
 FEW = 64
-"""Up to so many tokens, a time is that of several layers, and a network is not compared with its fixed plans."""
+"""With at most this many tokens, several layers are timed together, and no fixed plans are compared."""
 
 Row = dict[str, Any]
 """The record of one step of one layer, see `benchmarks.factorized.measured`."""

@@ -74,6 +74,9 @@ class Extra:
     def check_prepared(self, experiment: "Experiment", prepared: Prepared) -> None:
         """Refuse what the loaded data and model do not support; nothing is written yet."""
 
+    def opened(self, experiment: "Experiment", prepared: Prepared) -> None:
+        """Write into the run folder, on the main process; nothing has trained yet, and the others wait."""
+
     def callbacks(self, directory: Path | None) -> list[TrainerCallback]:
         """What it does during training; it writes its files into ``directory``, or none if that is None."""
         return []

@@ -31,7 +31,10 @@ from seq2seq.workload import DEFAULT_WORKLOAD
 
 logger = logging.getLogger(__name__)
 
-EXTENDING_KEYS = ("do_train", "do_eval", "do_predict", "do_factorize", "adapter_path")
+STEPS = ("do_train", "do_eval", "do_predict")
+"""Keys of the parts of a run, which may be started one after the other."""
+
+EXTENDING_KEYS = (*STEPS, "do_factorize", "adapter_path")
 """Keys that may differ when a finished run is extended; those of extras that do not change training are others."""
 
 TRACKING_KEYS = ("output_root", "log_to_wandb", "wandb_project", "report_to", "disable_tqdm")
@@ -115,7 +118,16 @@ class RunFolder:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.config.is_file() or self._differing_key(experiment):
             write_json(self.config, experiment.to_dict())
+        else:
+            self._add_steps(experiment)
         self.failure.unlink(missing_ok=True)
+
+    def _add_steps(self, experiment: Experiment) -> None:
+        """Let config.json describe the run with all steps that it has had, so that it runs them again."""
+        before = read_json(self.config)
+        now = {**before, **{key: before.get(key) or experiment.training[key] for key in STEPS}}
+        if now != before:
+            write_json(self.config, now)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write metrics.json, and delete the run that this one replaces."""

@@ -3,6 +3,7 @@
 A folder is written completely or not at all.
 """
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from adapters.saved.folder import check_is_new, create_folder
 from adapters.validation import ConfigurationError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
+LONGEST_REASON = 300
+"""Characters of what a library says about a model that it cannot load; it may list every architecture it knows."""
 CHARACTERS = 16
 """More characters than a token has on average: so many per token are read of a text."""
 
@@ -32,7 +35,7 @@ def load_model(location: str, dtype: str = "auto") -> PreTrainedModel:
             trust_remote_code=False,
         ).eval()
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).removesuffix(".")
+        reason = textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...").removesuffix(".")
         raise ConfigurationError(
             f"A model is a folder or the name of a causal language model; got {location!r}: {reason}."
         ) from error

@@ -62,7 +62,7 @@ def load_networks(model: nn.Module, path: Path) -> nn.Module:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"A file of networks is one that a run wrote; got {path} ({error}): delete it, and it is made again."
+            f"A file of networks is one that a run wrote; got {path} ({error}): write it again."
         ) from None
     put_networks(model, {place: NetworkSpec.from_dict(spec) for place, spec in specs.items()})
     model.load_state_dict(tensors, strict=False, assign=True)
@@ -71,7 +71,6 @@ def load_networks(model: nn.Module, path: Path) -> nn.Module:
     refresh_configuration(model)
     if absent := [name for name, parameter in network_parameters(model).items() if parameter.is_meta]:
         raise CheckpointError(
-            f"A file of networks has all of their cores; got {path} without {absent[0]}: delete it, and it is made "
-            "again."
+            f"A file of networks has all of their cores; got {path} without {absent[0]}: write it again."
         )
     return model

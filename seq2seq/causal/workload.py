@@ -85,7 +85,7 @@ class CausalWorkload(CausalKeys):
         return {
             **found,
             "unigram": Baseline("each token by its frequency", unigram, reason),
-            "dense": Baseline("the model before it is factorized", self.score_dense),
+            "dense": Baseline("the base model with dense weights", self.score_dense),
         }
 
     def score_dense(self, prepared: Prepared, split: str) -> dict[str, float]:

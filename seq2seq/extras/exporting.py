@@ -9,6 +9,7 @@ The logits of the first folder, loaded again, are compared with those of the run
 """
 
 import copy
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 import adapters
+from adapters import MergeError
 from adapters.compiled import uncompiled
 from adapters.factorized.folders import write_model
 from adapters.factorized.layers import factorized_modules
@@ -25,6 +28,8 @@ from adapters.factorized.replacement import without_networks
 from adapters.validation import refuse
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.workload import Prepared, Workload
+
+logger = logging.getLogger(__name__)
 
 DENSE, FACTORIZED = "exported", "factorized"
 SAMPLE_ROWS = 8
@@ -51,42 +56,69 @@ class Export(Extra):
             refuse("do_export", rule, given, "use python -m seq2seq.export with --task", "the run")
 
     def check_prepared(self, experiment: Experiment, prepared: Prepared) -> None:
-        if self.do_export and (place := adapters.unmergeable(prepared.model)):
+        if not self.do_export:
+            return
+        if place := adapters.unmergeable(prepared.model):
             refuse("do_export", "merges the adapters, which must be linear", place, "set it to false", "the run")
+        for name in (DENSE, FACTORIZED):
+            if (experiment.run.directory / name).is_file():
+                given = f"a file {name!r} in {experiment.run.directory}"
+                refuse("do_export", "writes folders into that of the run", given, "move it away", "the run")
 
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The largest difference of logits, as a share of the largest one."""
+        """The largest difference of logits as a share of the largest one, or why nothing was written."""
         if not self.do_export:
             return {"export": earlier.get("export")}
-        result = None
-        if prepared.is_main_process:
-            plain = copy.deepcopy(uncompiled(prepared.model))
-            plain = adapters.merge_and_unload(plain).cpu()
-            tokenizer = getattr(prepared.data, "tokenizer", None)
-            if factorized_modules(plain):
-                shutil.rmtree(directory / FACTORIZED, ignore_errors=True)
-                write_model(plain, tokenizer, directory / FACTORIZED)
-            shutil.rmtree(directory / DENSE, ignore_errors=True)
-            write_model(without_networks(plain), tokenizer, directory / DENSE)
-            result = {"difference": difference(experiment.workload, prepared, directory / DENSE)}
-        return {"export": result}
+        if not prepared.is_main_process:
+            return {"export": None}
+        for name in (DENSE, FACTORIZED):
+            if (directory / name).exists():
+                shutil.rmtree(directory / name)
+        try:
+            write_folders(prepared, directory)
+        except MergeError as error:  # such as a bias that training has given to a module without one
+            logger.warning("The model is not exported: %s", error)
+            return {"export": {"difference": None, "reason": str(error)}}
+        return {"export": {"difference": difference(experiment.workload, prepared, directory / DENSE)}}
 
     def is_satisfied_by(self, result: Mapping[str, Any]) -> bool:
         return not self.do_export or bool(result.get("export"))
 
     def table_rows(self, experiment: Experiment, result: Mapping[str, Any]) -> list[list[str]]:
-        if not result.get("export"):
+        export = result.get("export")
+        if not export:
             return []
-        return [["exported against trained", f"{result['export']['difference']:.1e} of the largest logit"]]
+        if export["difference"] is None:
+            return [["exported", "not exported, see the log", export["reason"].rstrip(".")]]
+        return [["exported against trained", f"{export['difference']:.1e} of the largest logit"]]
+
+
+def write_folders(prepared: Prepared, directory: Path) -> None:
+    """Write the folders of the model of a run.
+
+    Raises:
+        adapters.MergeError: it cannot be merged for good.
+    """
+    plain = adapters.merge_and_unload(copy.deepcopy(uncompiled(prepared.model))).cpu()
+    if hasattr(plain.config, "use_cache"):
+        plain.config.use_cache = type(plain.config)().use_cache  # which training has set to false
+    tokenizer = getattr(prepared.data, "tokenizer", None)
+    if factorized_modules(plain):
+        write_model(plain, tokenizer, directory / FACTORIZED)
+    write_model(without_networks(plain), tokenizer, directory / DENSE)
 
 
 @torch.no_grad()
 def difference(workload: Workload, prepared: Prepared, folder: Path) -> float:
-    """Largest difference of the logits of a folder to those of the run, as a share of the largest logit."""
+    """Largest difference of the logits of a folder to those of the run, as a share of the largest logit.
+
+    The folder is loaded by the class of transformers where there is one of this name.
+    """
     model = uncompiled(prepared.model)
-    loaded = type(model).from_pretrained(folder, dtype=model.dtype).to(model.device)
+    plain_class = getattr(transformers, type(model).__name__, type(model))
+    loaded = plain_class.from_pretrained(folder, dtype=model.dtype).to(model.device)
     trainers = [workload.make_trainer(prepared), workload.make_trainer(replace(prepared, model=loaded))]
     largest = []
     for rows in workload.samples(prepared).values():

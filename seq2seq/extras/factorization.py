@@ -8,6 +8,7 @@
 so that a run which goes on, predicts or is exported does not compute it again; ``do_factorize`` alone ends there.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,6 +24,7 @@ from adapters.factorized.networks import load_networks, read_note, save_networks
 from adapters.factorized.report import FactorizationReport, WeightReport
 from adapters.validation import from_json, refuse
 from seq2seq.experiment import Experiment, Extra
+from seq2seq.run_folder import RunFolder
 from seq2seq.workload import Prepared, Workload
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Calibration:
     tokens: int = 65536
 
     def __post_init__(self) -> None:
+        if self.file == "":
+            refuse("file", "names a text", "an empty name", "leave it out for the training text", "calibration")
         if self.tokens < 2:
             refuse("tokens", "must be at least 2", self.tokens, "65536 is the default", "calibration")
 
@@ -112,57 +116,56 @@ class Factorization(Extra):
             return
         if self.texts is not None and type(experiment.workload).token_windows is Workload.token_windows:
             given = f"the workload {experiment.workload.name!r}"
-            refuse("calibration", "needs a workload that reads texts", given, 'use whiten "none"', "the run")
+            fix = 'use whiten "none"' if self.calibration is None else "leave it out"
+            refuse("calibration", "needs a workload that reads texts", given, fix, "the run")
         if any("random_backbone" in getattr(extra, "baselines", ()) for extra in experiment.extras):
             for config in self.factorize.configs:
                 untrained(config)
-        if not self.do_factorize and not is_start(experiment):
-            rule = "is false in a run folder that has a start of this configuration"
-            refuse("do_factorize", rule, f"none in {experiment.run.directory}", "set it to true", "the run")
 
     def base_model(self, experiment: Experiment, random: bool) -> nn.Module | None:
-        """The dense model with its networks: those of the run folder if there are any, else new ones."""
+        """The dense model with its networks: those of the run folder if they are its start, else new ones."""
         if self.factorize is None:
             return None
+        path = experiment.run.directory / FILE
         model = experiment.workload.load_model(random)
         if random:
             return adapters.factorize(model, [untrained(config) for config in self.factorize.configs])
-        if is_start(experiment):
-            return load_networks(model, experiment.run.directory / FILE)
-        calibration, held_out = self.windows(experiment.workload)
+        if is_trained(experiment):
+            if read_note(path) is None:
+                rule = "needs the networks that a trained run started from"
+                refuse("factorize", rule, f"no readable {path}", "restore it, or set overwrite to true", "the run")
+            return load_networks(model, path)
+        windows = self.windows(experiment.workload)
+        known = identity(experiment, windows)
+        if not experiment.run.overwrite and without_report(read_note(path)) == known:
+            return load_networks(model, path)
+        if not self.do_factorize:
+            rule = "is false in a run folder that has a start of this configuration"
+            refuse("do_factorize", rule, f"none in {path.parent}", "set it to true", "the run")
+        held_out = max(len(windows) // HELD_OUT, 1) if len(windows) > 1 else 0
+        calibration = windows[: len(windows) - held_out]
         plan = adapters.plan_factorization(model, [*self.factorize.configs], calibration or None)
-        report = plan.report(held_out or None)
+        report = plan.report(windows[len(calibration) :] or None)
         logger.info("%s", report)
         model = plan.apply()
-        model.factorization_note = {**identity(experiment), "report": report.to_dict()}
+        model.factorization_note = {**known, "report": report.to_dict()}
         return model
 
-    def windows(self, workload: Workload) -> tuple[list[Tensor], list[Tensor]]:
-        """Token ids (1, window) that calibrate, and those that measure errors."""
-        if self.texts is None:
-            return [], []
-        windows = workload.token_windows(self.texts.path, self.texts.tokens)
-        held_out = len(windows) // HELD_OUT
-        return windows[: len(windows) - held_out], windows[len(windows) - held_out :]
+    def windows(self, workload: Workload) -> list[Tensor]:
+        """Token ids (1, window) that calibrate and measure errors; none if no text is read."""
+        return [] if self.texts is None else workload.token_windows(self.texts.path, self.texts.tokens)
 
-    def before(self, experiment: Experiment, prepared: Prepared) -> None:
-        self._keep(experiment, prepared)
+    def opened(self, experiment: Experiment, prepared: Prepared) -> None:
+        """Write the networks if they are new."""
+        note = getattr(prepared.model, "factorization_note", None)
+        if note is not None:
+            save_networks(prepared.model, experiment.run.directory / FILE, note)
 
     def after(
         self, experiment: Experiment, prepared: Prepared, directory: Path, before: Any, earlier: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The totals and the report of the start."""
-        if self.factorize is None:
-            return {"factorization": None}
-        self._keep(experiment, prepared)
-        prepared_together(prepared)
-        return {"factorization": (read_note(directory / FILE) or {}).get("report")}
-
-    def _keep(self, experiment: Experiment, prepared: Prepared) -> None:
-        """Write the start into the run folder if it is not there; nothing has trained yet."""
-        note = getattr(prepared.model, "factorization_note", None)
-        if prepared.is_main_process and note is not None and not is_start(experiment):
-            save_networks(prepared.model, experiment.run.directory / FILE, note)
+        """The report of the start."""
+        return {"factorization": self.factorize and (read_note(directory / FILE) or {}).get("report")}
 
     def is_satisfied_by(self, result: Mapping[str, Any]) -> bool:
         return self.factorize is None or bool(result.get("factorization"))
@@ -202,20 +205,23 @@ def untrained(config: FactorizedConfig) -> FactorizedConfig:
     return replace(config, start="random", whiten="none")
 
 
-def identity(experiment: Experiment) -> dict[str, Any]:
-    """What the start depends on: the keys of the workload and of the factorization."""
+def is_trained(experiment: Experiment) -> bool:
+    """Whether the run folder has what was trained from its start, which belongs to no other one."""
+    folder = RunFolder(experiment.run.directory)
+    return not experiment.run.overwrite and (folder.adapter.is_dir() or any(folder.checkpoints.glob("checkpoint-*")))
+
+
+def identity(experiment: Experiment, windows: list[Tensor]) -> dict[str, Any]:
+    """What a start depends on: the keys of the workload and of the factorization, and the tokens that are read."""
     values = experiment.to_dict()
     names = [field.name for field in fields(experiment.workload)]
-    return {name: values[name] for name in (*names, "factorize", "calibration")}
+    tokens = hashlib.sha256(b"".join(window.numpy().tobytes() for window in windows)).hexdigest()
+    return {**{name: values[name] for name in (*names, "factorize", "calibration")}, "tokens_sha256": tokens}
 
 
-def is_start(experiment: Experiment) -> bool:
-    """Whether the run folder has the start of its adapter, or one of this configuration."""
-    note = read_note(experiment.run.directory / FILE)
-    if not isinstance(note, dict) or experiment.run.overwrite:
-        return False
-    is_trained = (experiment.run.directory / "adapter").is_dir()
-    return is_trained or {**note, "report": None} == {**identity(experiment), "report": None}
+def without_report(note: Any) -> Any:
+    """A note as ``identity`` makes it."""
+    return {name: value for name, value in note.items() if name != "report"} if isinstance(note, dict) else None
 
 
 def report_in(result: Mapping[str, Any]) -> FactorizationReport | None:
@@ -224,9 +230,3 @@ def report_in(result: Mapping[str, Any]) -> FactorizationReport | None:
     if not values:
         return None
     return FactorizationReport(**{**values, "weights": tuple(WeightReport(**weight) for weight in values["weights"])})
-
-
-def prepared_together(prepared: Prepared) -> None:
-    """Wait until the main process has written."""
-    with prepared.arguments.main_process_first(desc="keeping the start"):
-        pass

@@ -16,6 +16,7 @@ from adapters.adaptive_ranks.trains import fixed_ranks_reason
 from adapters.base.sublayers import layer_of
 from adapters.tables import render_table
 from adapters.tensor_train.fields import TensorTrainFields
+from adapters.validation import refuse
 from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.experiment import Experiment, Extra
 from seq2seq.run_folder import read_earlier
@@ -55,6 +56,11 @@ class Ranks(Extra):
                 f"are not shared and all train; got {given or ', '.join(config.kind for config in configs)}: change "
                 "the adapter, or leave the schedule out."
             )
+        rates = experiment.run.learning_rate_multipliers
+        if rates is not None and rates.smallest_core != 1:
+            rule = "needs learning rates that do not depend on the sizes of cores, which it changes"
+            given, fix = f"learning_rate_multipliers with smallest_core {rates.smallest_core:g}", "leave it out"
+            refuse("rank_schedule", rule, given, fix, "the run")
         steps = experiment.training.get("max_steps", -1)
         if steps > 0:
             self.rank_schedule.check_steps(steps)

@@ -18,14 +18,15 @@ def baseline_table(methods: Sequence[Method], digits: int = 4) -> Table | None:
     if not found:
         return None
     tasks = tasks_of(methods)
-    texts = {key: tuple(text(scores.get(task, []), digits) for task in tasks) for key, scores in found.items()}
-    different = defaultdict(set)
-    for (name, _), cells in texts.items():
-        different[name].add(cells)
+    texts = {key: [text(scores.get(task, []), digits) for task in tasks] for key, scores in found.items()}
     rows = {}
-    for (name, label), cells in texts.items():
-        title = name.replace("_", " ")
-        rows.setdefault(title if len(different[name]) == 1 else f"{title} ({label})", cells)
+    for name in {name for name, _ in texts}:
+        title, of_methods = name.replace("_", " "), {label: cells for (n, label), cells in texts.items() if n == name}
+        common = [{cell for cell in column if cell != DASH} for column in zip(*of_methods.values(), strict=True)]
+        if all(len(cells) <= 1 for cells in common):
+            rows[title] = [next(iter(cells), DASH) for cells in common]
+        else:
+            rows |= {f"{title} ({label})": cells for label, cells in of_methods.items()}
     header = ["baseline", *(f"{task} ({task_metric(methods, task)})" for task in tasks)]
     return Table("Baselines", "Baselines", header, [[title, *cells] for title, cells in sorted(rows.items())])
 

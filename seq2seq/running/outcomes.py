@@ -65,7 +65,13 @@ def cell_name(cell: Experiment) -> str:
 def report_sweeps(outcomes: Sequence[Outcome]) -> list[str]:
     """Write the comparison of each sweep of which several runs have a result into its folder, and say where it is."""
     roots = Counter(o.experiment.run.directory.parent for o in outcomes if o.experiment.sweep and o.result is not None)
-    return [write_comparison(root, root / "report") for root, count in roots.items() if count > 1]
+    written = []
+    for root, count in roots.items():
+        try:
+            written += [write_comparison(root, root / "report")] if count > 1 else []
+        except ConfigurationError as error:
+            written.append(f"The sweep has no report of its own: {error}")
+    return written
 
 
 def compared_metrics(outcome: Outcome) -> tuple[str, dict[str, float | None]] | None:

@@ -56,6 +56,8 @@ def _run_owned(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         if prepared.is_main_process:
             with refusing("output_root", experiment.run.output_root):
                 folder.open(experiment)
+                for extra in experiment.extras:
+                    extra.opened(experiment, prepared)
     tracker = make_tracker(experiment, folder, prepared.is_main_process)
     with logging_to(folder.log, held) if prepared.is_main_process else contextlib.nullcontext():
         try:

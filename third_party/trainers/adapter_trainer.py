@@ -64,8 +64,10 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
         """Make the optimizer, with groups of their own for parameters whose learning rate is multiplied."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
-        multiples = self.rate_multipliers.of(self.model) if is_new and self.rate_multipliers else {}
-        for group in list(optimizer.param_groups) if multiples else []:
+        if not is_new or self.rate_multipliers is None:
+            return optimizer
+        multiples = self.rate_multipliers.of(self.model)
+        for group in list(optimizer.param_groups):
             by_multiple: dict[float, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 by_multiple.setdefault(multiples.get(parameter, 1.0), []).append(parameter)

@@ -62,6 +62,11 @@ def test_what_names_nothing_is_refused(wanted):
         adapters.AdapterConfig.from_dict({"kind": "weights", "target_parameters": wanted})
 
 
+def test_a_missing_name_is_refused():
+    with pytest.raises(ConfigurationError, match=r"'target_parameters' of adapter kind 'weights' is required"):
+        adapters.attach(tiny("llama"), {"kind": "weights"})
+
+
 @pytest.mark.parametrize("config", [{"kind": "factors"}, {"kind": "weights", "target_parameters": ["cores.0"]}])
 def test_what_trained_is_saved_and_loaded(config, tmp_path):
     model = adapters.attach(adapters.factorize(tiny("llama"), LOW_RANK), config)

@@ -1,5 +1,6 @@
 """Runs that factorize: one JSON loads, factorizes, trains, evaluates and exports, together or one after the other."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -63,6 +64,8 @@ def test_one_json_does_all_and_its_folders_compute_the_same(factorized, tmp_path
     assert result["parameters"]["trainable_parameters"] == kept
     report = result["factorization"]
     assert sum(weight["parameters"] for weight in report["weights"]) == kept
+    assert (folder / "factorized" / "config.json").is_file()
+    assert json.loads((folder / "exported" / "config.json").read_text())["use_cache"] is True
     assert report["calibration_tokens"] == sum(window.numel() for window in calibration)
     assert all(0 < weight["error"] < 1 for weight in report["weights"])
 
@@ -109,6 +112,8 @@ def test_each_step_alone_gives_what_all_together_give(factorized):
     assert result["metrics"] == together["metrics"]
     result = run({**alone, **only(), "do_export": True})
     assert result["metrics"] == together["metrics"]
+    config = json.loads((folder / "config.json").read_text())
+    assert all(config[key] for key in STEPS)  # so that it runs all of them again
     assert (folder / "exported" / "model.safetensors").read_bytes() == (
         folder_of(factorized) / "exported" / "model.safetensors"
     ).read_bytes()
@@ -142,6 +147,7 @@ def test_a_run_starts_from_a_factorized_folder(factorized, tmp_path, text):
         ({"factorize": None, "calibration": {}}, ("'calibration'", "belongs to a factorization")),
         ({"calibration": {"file": "nowhere.txt"}}, ("calibration.file", "nowhere.txt")),
         ({"calibration": {"tokens": 1}}, ("'tokens'", "at least 2")),
+        ({"calibration": {"file": ""}}, ("'file'", "an empty name", "training text")),
         ({"calibration": 3}, ("'calibration' is an object",)),
         ({"do_factorize": False}, ("'do_factorize'", "none in")),
         ({"factorize": None}, ("factors", "needs factorized weights")),
@@ -186,6 +192,52 @@ def test_a_start_of_other_keys_is_made_again(factorized):
     before = (folder_of(factorized) / "start.safetensors").read_bytes()
     run({**factorized, **only, "factorize": {**HALF, "budget": 0.4}, "overwrite": True})
     assert (folder_of(factorized) / "start.safetensors").read_bytes() != before
+
+
+def test_a_start_on_other_texts_is_made_again(factorized, tmp_path):
+    """The file has the same name and other contents."""
+    only, text = dict.fromkeys(STEPS, False), tmp_path / "train.txt"
+    values = {**factorized, "corpus": {**factorized["corpus"], "train": str(text)}}
+    kept = []
+    for words, steps in (("red blue green ", only), ("one two ", {})):
+        text.write_text(200 * words)
+        run({**values, **steps})
+        kept.append((folder_of(values) / "start.safetensors").read_bytes())
+    assert kept[0] != kept[1]
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_trained_run_needs_its_start(content, factorized):
+    run(factorized)
+    path = folder_of(factorized) / "start.safetensors"
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+    before = (folder_of(factorized) / "metrics.json").read_bytes()
+    test_text = Path(factorized["corpus"]["test"])
+    for use in (
+        lambda: run({**factorized, "do_export": True}),
+        lambda: perplexity(str(folder_of(factorized)), test_text, {}),
+    ):
+        with pytest.raises(ConfigurationError, match="needs the networks that a trained run started from"):
+            use()
+    assert path.exists() == bool(content)
+    assert (folder_of(factorized) / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("tokens", [33, 64, 320])
+def test_there_are_held_out_tokens_if_there_are_two_windows(tokens, factorized):
+    result = run({**factorized, **dict.fromkeys(STEPS, False), "calibration": {"tokens": tokens}})["factorization"]
+    assert result["calibration_tokens"] + result["held_out_tokens"] == (32 if tokens == 33 else tokens)
+    assert result["held_out_tokens"] == {33: 0, 64: 32, 320: 64}[tokens]
+
+
+def test_a_file_in_the_way_of_an_export_is_refused(corpus_values):
+    run(corpus_values)
+    (folder_of(corpus_values) / "exported").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"'do_export'.*a file 'exported'.*move it away"):
+        run({**corpus_values, "do_export": True})
+    assert (folder_of(corpus_values) / "exported").read_text() == "mine"
 
 
 def test_a_run_that_is_replaced_has_its_start(factorized):

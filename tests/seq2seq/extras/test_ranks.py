@@ -130,3 +130,10 @@ def test_several_processes_are_refused(values, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(adapters.ConfigurationError, match=r"rank_schedule.*torchrun"):
         read_experiment(values)
+
+
+def test_a_rate_by_the_sizes_of_cores_is_refused(values):
+    """The smallest core of the ranks at a resume may be another one than that of the ranks at the start."""
+    read_experiment({**values, "learning_rate_multipliers": {"zero_core": 16.0}})
+    with pytest.raises(adapters.ConfigurationError, match=r"'rank_schedule'.*smallest_core 2: leave it out"):
+        read_experiment({**values, "learning_rate_multipliers": {"smallest_core": 2.0}})
