@@ -206,6 +206,19 @@ def test_a_start_on_other_texts_is_made_again(factorized, tmp_path):
     assert kept[0] != kept[1]
 
 
+def test_adapters_beside_start_alike_however_the_base_was_made(factorized):
+    """The random start of the networks draws numbers, and reading them from the run folder does not."""
+    lora = {"kind": "tt_lora", "rank": 2, "target_modules": ["q_proj"]}
+    networks = {"format": "low_rank", "rank": 4, "start": "random"}
+    values = {**factorized, "factorize": networks, "adapter": [{"kind": "factors"}, lora]}
+    computed = read_experiment(values).attach(read_experiment(values).load_model())
+    run({**values, **dict.fromkeys(STEPS, False)})
+    read = read_experiment(values).attach(read_experiment(values).load_model())
+    assert not hasattr(read, "factorization_note")
+    for name, tensor in computed.state_dict().items():
+        assert torch.equal(read.state_dict()[name], tensor), name
+
+
 @pytest.mark.parametrize("content", [None, b"damaged"])
 def test_a_trained_run_needs_its_start(content, factorized):
     run(factorized)

@@ -45,6 +45,14 @@ def test_no_table_without_baselines(write_run, tmp_path):
     assert baseline_table(methods_of(collect_runs(tmp_path / "outputs"))) is None
 
 
+def test_a_factorized_model_is_not_full_fine_tuning(write_run, tmp_path):
+    everything = [{"kind": "none"}]
+    write_run("full", 0.8, adapter=everything)
+    write_run("half", 0.7, adapter=everything, factorize=[{"format": "low_rank", "rank": 4}])
+    methods = {method.label: method.is_full for method in methods_of(collect_runs(tmp_path / "outputs"))}
+    assert methods == {"full fine-tuning": True, "low rank, everything trains": False}
+
+
 @pytest.mark.parametrize(
     ("settings", "label"),
     [
