@@ -66,8 +66,6 @@ def load_networks(model: nn.Module, path: Path) -> nn.Module:
         ) from None
     put_networks(model, {place: NetworkSpec.from_dict(spec) for place, spec in specs.items()})
     model.load_state_dict(tensors, strict=False, assign=True)
-    for module in factorized_modules(model).values():
-        module.freeze_cores()
     refresh_configuration(model)
     if absent := [name for name, parameter in network_parameters(model).items() if parameter.is_meta]:
         raise CheckpointError(
