@@ -11,13 +11,13 @@ there is skipped. ``--moments FILE`` keeps the moments.
 """
 
 import argparse
-import math
 import time
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -25,6 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import adapters
 from adapters.tables import render_table
 from benchmarks.learning_rates import append, read
+from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream, text_metrics
+from third_party.trainers import IGNORED_LABEL
 
 RESULTS = Path("docs/results/kronecker/before_training.jsonl")
 BUDGETS = (0.8, 0.6, 0.5)
@@ -89,7 +91,7 @@ def measure(options: argparse.Namespace) -> None:
             moments = moments or moments_for(model, options, tokenizer)
             row = factorized(model, METHODS[method] | ({} if method in WITHOUT_BUDGET else {"budget": budget}), moments)
         row["seconds_of_factorization"] = round(time.perf_counter() - start)
-        append(options.results, setting | row | score(model, scored, options.window))
+        append(options.results, setting | row | score(model, scored, tokenizer, options.window))
 
 
 def factorized(model: PreTrainedModel, config: dict[str, Any], moments: Any) -> dict[str, Any]:
@@ -123,18 +125,16 @@ def moments_for(model: PreTrainedModel, options: argparse.Namespace, tokenizer: 
 
 
 @torch.no_grad()
-def score(model: PreTrainedModel, ids: Tensor, window: int) -> dict[str, float]:
-    """Negative log-likelihood of a token, its standard error over windows, and perplexity; windows share one token."""
-    losses, counts = [], []
-    for begin in range(0, len(ids) - 1, window - 1):
-        part = ids[begin : begin + window]  # (tokens,)
+def score(model: PreTrainedModel, ids: Tensor, tokenizer: Any, window: int) -> dict[str, float]:
+    """The metrics of token ids (tokens,) as a text, see ``seq2seq.causal.windows``; the first token is not scored."""
+    stream = TokenStream(ids.numpy(), len(tokenizer.decode(ids).encode()))
+    sums = []
+    for row in ScoredWindows(stream, Reading(window, None, "none", 0)):
+        part, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])[1:]
         log_p = model(input_ids=part[None], use_cache=False).logits[0, :-1].log_softmax(-1)  # (tokens - 1, vocabulary)
-        losses.append(-log_p.gather(-1, part[1:, None]).double().sum().item())
-        counts.append(len(part) - 1)
-    loss = sum(losses) / sum(counts)
-    spread = sum((part - loss * count) ** 2 for part, count in zip(losses, counts, strict=True))
-    error = math.sqrt(spread * len(losses) / max(len(losses) - 1, 1)) / sum(counts)
-    return {"loss": loss, "standard_error": error, "perplexity": math.exp(loss), "tokens": sum(counts)}
+        scored = labels != IGNORED_LABEL
+        sums.append((log_p[scored].gather(-1, labels[scored, None]).double().sum().item(), int(scored.sum())))
+    return text_metrics(np.array(sums), stream)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

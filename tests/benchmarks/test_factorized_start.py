@@ -32,7 +32,7 @@ def test_rows_are_written_once_and_scored_as_transformers_does(tmp_path, capsys)
     parts = [ids[:, begin : begin + 64] for begin in range(0, ids.shape[1] - 1, 63)]
     with torch.no_grad():
         losses = [model(input_ids=part, labels=part).loss.item() * (part.shape[1] - 1) for part in parts]
-    assert math.isclose(rows[0]["loss"], sum(losses) / (ids.shape[1] - 1), rel_tol=1e-5)
+    assert math.isclose(-rows[0]["log_likelihood"], sum(losses) / (ids.shape[1] - 1), rel_tol=1e-5)
     assert all(row["parameters"] <= 0.5 * row["dense_parameters"] for row in rows[1:])
     assert rows[1]["kept"] >= rows[2]["kept"]  # the SVD keeps most of the weight, the whitened one of its outputs
     assert (tmp_path / "moments.pt").exists()
