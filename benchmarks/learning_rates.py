@@ -2,11 +2,12 @@
 
     python -m benchmarks.learning_rates --model MODEL --data MRPC --scaling one      every delta with scaling 1
     python -m benchmarks.learning_rates --model MODEL --data MRPC --scaling auto     the default
+    python -m benchmarks.learning_rates --model MODEL --data MRPC --multiplier zero_core=16    with rates per core
     python -m benchmarks.learning_rates --table                                      what has been measured
 
 MODEL is a folder of MiniLM (BERT, 6 x 384), MRPC one with train.parquet (sentence1, sentence2, label). Each finished
 run is one line of ``docs/results/real_models/learning_rates.jsonl``, and a run that is there is skipped, so the command
-can be stopped and started again. A tenth of the training rows, drawn with a fixed seed, measures; the others train, 104
+can be stopped and started again. A tenth of the training rows, the same for all seeds, measures; the others train, 104
 steps of 32 rows of similar length. Deltas are beside query and value; the classifier trains too, at the same rate.
 AdamW without weight decay, linear decay to zero, no dropout.
 
@@ -35,7 +36,7 @@ from adapters.tables import render_table
 
 RESULTS = Path("docs/results/real_models/learning_rates.jsonl")
 RANKS = (2, 16)
-BATCH, LENGTH, HELD_OUT, SEED = 32, 128, 0.1, 0
+BATCH, LENGTH, HELD_OUT, SPLIT_SEED = 32, 128, 0.1, 0
 RATES = {
     "one": (1e-3, 4e-3, 1.6e-2, 6.4e-2, 2.56e-1),  # the best ones are far apart
     "auto": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ranks", nargs="+", type=int, default=list(RANKS))
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--multiplier", help="NAME=M: a multiple of the rate, see adapters.parameter_groups")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
@@ -88,24 +92,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.table:
         torch.set_num_threads(options.threads)
         rates = options.rates or RATES[options.scaling]
-        for rank, kind, rate in product(options.ranks, options.kinds, rates):
+        for seed, rank, kind, rate in product(options.seeds, options.ranks, options.kinds, rates):
             setting = {
-                "kind": kind, "rank": rank, "scaling": options.scaling, "rate": rate, "epochs": options.epochs
+                "kind": kind, "rank": rank, "scaling": options.scaling, "multiplier": options.multiplier,
+                "rate": rate, "epochs": options.epochs, "seed": seed,
             }  # fmt: skip
             if not any(setting.items() <= run.items() for run in read(options.results)):
-                append(options.results, setting | measure(options.model, options.data, **setting))
+                append(options.results, setting | measure(options.model, options.data, options.device, **setting))
     print(table(read(options.results)))
     return 0
 
 
-def measure(model: Path, data: Path, kind: str, rank: int, scaling: str, rate: float, epochs: int) -> dict[str, Any]:
+def measure(
+    model: Path,
+    data: Path,
+    device: str,
+    kind: str,
+    rank: int,
+    scaling: str,
+    multiplier: str | None,
+    rate: float,
+    epochs: int,
+    seed: int,
+) -> dict[str, Any]:
     """Train once; return parameters, the scalings of the deltas, loss and accuracy of the held-out rows, seconds."""
     train, held_out = rows(data, AutoTokenizer.from_pretrained(model))
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     base = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, **NO_DROPOUT)
-    adapted = get_peft_model(base, KINDS[kind](rank, scaling))
+    adapted = get_peft_model(base, KINDS[kind](rank, scaling)).to(device)
     trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=0.0)
+    name, _, multiple = (multiplier or "zero_core=1").partition("=")
+    groups = adapters.parameter_groups(adapted, rate, **{name: float(multiple)})
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     steps = epochs * math.ceil(len(train) / BATCH)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
     head = sum(p.numel() for n, p in adapted.named_parameters() if p.requires_grad and "classifier" in n)
@@ -116,19 +134,20 @@ def measure(model: Path, data: Path, kind: str, rank: int, scaling: str, rate: f
     curve, start = [], time.perf_counter()
     adapted.train()
     lengths = [len(row["input_ids"]) for row in train]
-    order = LengthGroupedSampler(BATCH, lengths=lengths, generator=torch.Generator().manual_seed(SEED))
+    order = LengthGroupedSampler(BATCH, lengths=lengths, generator=torch.Generator().manual_seed(seed))
     for _ in range(epochs):
-        for batch in batches(train, list(order)):
+        for batch in batches(train, list(order), device):
             loss = adapted(**batch).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            curve.append(loss.item())
+            curve.append(loss.detach())
+    curve = torch.stack(curve).tolist()
     seconds = time.perf_counter() - start
     tenths = [curve[k * len(curve) // 10 : (k + 1) * len(curve) // 10] for k in range(10)]
     record["curve"] = [_three(sum(tenth) / len(tenth)) for tenth in tenths]
-    return record | evaluate(adapted, held_out) | {"seconds": round(seconds)}
+    return record | evaluate(adapted, held_out, device) | {"seconds": round(seconds), "device": device_name(device)}
 
 
 def rows(data: Path, tokenizer: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -141,12 +160,12 @@ def rows(data: Path, tokenizer: Any) -> tuple[list[dict[str, Any]], list[dict[st
     ]
     for row, types in zip(tokens, encoded["token_type_ids"], strict=True):
         row["token_type_ids"] = types
-    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(SEED)).tolist()
+    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
     held_out = round(HELD_OUT * len(tokens))
     return [tokens[k] for k in order[held_out:]], [tokens[k] for k in order[:held_out]]
 
 
-def batches(tokens: list[dict[str, Any]], order: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+def batches(tokens: list[dict[str, Any]], order: Sequence[int], device: str) -> Iterator[dict[str, Tensor]]:
     """Yield batches padded to their longest row."""
     for start in range(0, len(order), BATCH):
         chosen = [tokens[k] for k in order[start : start + BATCH]]
@@ -155,19 +174,25 @@ def batches(tokens: list[dict[str, Any]], order: Sequence[int]) -> Iterator[dict
             for key in ("input_ids", "token_type_ids")
         )
         labels = torch.tensor([int(row["labels"]) for row in chosen])
-        yield {"input_ids": ids, "token_type_ids": types, "attention_mask": (ids != 0).long(), "labels": labels}
+        batch = {"input_ids": ids, "token_type_ids": types, "attention_mask": (ids != 0).long(), "labels": labels}
+        yield {key: tensor.to(device) for key, tensor in batch.items()}
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, tokens: list[dict[str, Any]]) -> dict[str, float]:
+def evaluate(model: nn.Module, tokens: list[dict[str, Any]], device: str) -> dict[str, float]:
     """Return the mean loss and the accuracy; the loss of a diverged run is null."""
     model.eval()
     loss, correct = 0.0, 0
-    for batch in batches(tokens, sorted(range(len(tokens)), key=lambda k: len(tokens[k]["input_ids"]))):
+    for batch in batches(tokens, sorted(range(len(tokens)), key=lambda k: len(tokens[k]["input_ids"])), device):
         output = model(**batch)
         loss += output.loss.item() * len(batch["labels"])
         correct += int((output.logits.argmax(-1) == batch["labels"]).sum())
     return {"loss": _three(loss / len(tokens)), "accuracy": _three(correct / len(tokens))}
+
+
+def device_name(device: str) -> str:
+    """How results name a device: "cpu", or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def _three(value: float) -> float | None:
@@ -186,24 +211,34 @@ def append(results: Path, run: dict[str, Any]) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Loss and accuracy of the held-out rows by rate, a row for each adapter; the best rate is in the last column."""
+    """Loss and accuracy of the held-out rows by rate, means over seeds; the rate of the smallest loss comes last."""
+    settings = ("kind", "rank", "scaling", "multiplier", "epochs", "parameters")
     rates = sorted({run["rate"] for run in runs})
-    columns = ["adapter", "rank", "scaling", "epochs", "parameters", *(f"{rate:g}" for rate in rates), "best rate"]
-    rows = []
-    groups: dict[tuple, dict[float, dict[str, Any]]] = {}
+    groups: dict[tuple, dict[float, list[dict[str, Any]]]] = {}
     for run in runs:
-        key = (run["kind"], run["rank"], run["scaling"], run["epochs"], run["parameters"])
-        groups.setdefault(key, {})[run["rate"]] = run
-    for key, by_rate in sorted(groups.items(), key=lambda item: (item[0][2], item[0][1], item[0][0]), reverse=True):
-        finished = {rate: run for rate, run in by_rate.items() if run["loss"] is not None}
-        best = min(finished, key=lambda rate: finished[rate]["loss"], default=None)
-        cells = [_cell(by_rate[rate]) if rate in by_rate else "" for rate in rates]
-        rows.append([*map(str, key), *cells, f"{best:g}" if best else "none"])
+        groups.setdefault(tuple(run[key] for key in settings), {}).setdefault(run["rate"], []).append(run)
+    rows = []
+    for key, by_rate in sorted(groups.items(), key=lambda item: [str(value) for value in item[0]]):
+        loss = {rate: _mean(same, "loss") for rate, same in by_rate.items()}
+        best = min((rate for rate in loss if loss[rate] is not None), key=lambda rate: loss[rate], default=None)
+        cells = [_cell(by_rate.get(rate, [])) for rate in rates]
+        seeds = max(len(same) for same in by_rate.values())
+        rows.append(["" if v is None else str(v) for v in key] + [str(seeds), *cells, f"{best:g}" if best else "none"])
+    columns = [*settings, "seeds", *(f"{rate:g}" for rate in rates), "best rate"]
     return render_table("Held-out loss and accuracy by learning rate", columns, rows)
 
 
-def _cell(run: dict[str, Any]) -> str:
-    return "diverged" if run["loss"] is None else f"{run['loss']:.3f} {run['accuracy']:.3f}"
+def _mean(runs: list[dict[str, Any]], key: str) -> float | None:
+    """The mean over seeds; None if one of them diverged."""
+    values = [run[key] for run in runs]
+    return None if None in values else sum(values) / len(values)
+
+
+def _cell(runs: list[dict[str, Any]]) -> str:
+    if not runs:
+        return ""
+    loss = _mean(runs, "loss")
+    return "diverged" if loss is None else f"{loss:.3f} {_mean(runs, 'accuracy'):.3f}"
 
 
 if __name__ == "__main__":
