@@ -7,7 +7,8 @@ MODEL is a folder of a decoder-only model of which the feed-forward weights are 
 second moments of their inputs come from equal parts of the calibration texts; the second half of C.txt is scored, in
 windows of 1,024 tokens that share one, so that its first half may calibrate. A budget is the share of the parameters of
 the replaced weights. Each finished row is a line of ``docs/results/kronecker/before_training.jsonl``, and one that is
-there is skipped. ``--moments FILE`` keeps the moments.
+there is skipped. ``--moments FILE`` keeps the moments. Alternating least squares gains from a GPU, the SVDs of the other
+methods do not: ``--factorize-on cpu`` leaves these to the CPU.
 """
 
 import argparse
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--factorize-on", metavar="DEVICE", help="by default the same device")
     parser.add_argument("--moments", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
@@ -85,13 +88,16 @@ def measure(options: argparse.Namespace) -> None:
         setting = {"method": method, "budget": budget}
         if any(setting.items() <= row.items() for row in read(options.results)):
             continue
-        model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
-        start, row = time.perf_counter(), {}
+        model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval().to(options.device)
+        row = {}
         if METHODS[method]:
             moments = moments or moments_for(model, options, tokenizer)
+        start = time.perf_counter()
+        if METHODS[method]:
+            model.to(options.factorize_on or options.device)
             row = factorized(model, METHODS[method] | ({} if method in WITHOUT_BUDGET else {"budget": budget}), moments)
         row["seconds_of_factorization"] = round(time.perf_counter() - start)
-        append(options.results, setting | row | score(model, scored, tokenizer, options.window))
+        append(options.results, setting | row | score(model.to(options.device), scored, tokenizer, options.window))
 
 
 def factorized(model: PreTrainedModel, config: dict[str, Any], moments: Any) -> dict[str, Any]:
@@ -111,17 +117,18 @@ def ids_of(file: Path, tokenizer: Any) -> Tensor:
 
 def moments_for(model: PreTrainedModel, options: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
     """The second moments of the inputs of the feed-forward weights, from the file that keeps them if it is there."""
+    device = options.factorize_on or options.device
     if options.moments is not None and options.moments.exists():
         kept = torch.load(options.moments, weights_only=True)
-        return {path: adapters.Moments(total, tokens) for path, (total, tokens) in kept.items()}
+        return {path: adapters.Moments(total.to(device), tokens) for path, (total, tokens) in kept.items()}
     share = options.tokens // len(options.calibration)
     batches: Iterable[Tensor] = [
         window[None] for file in options.calibration for window in ids_of(file, tokenizer)[:share].split(options.window)
     ]
     moments = adapters.input_moments(model, {"format": "low_rank", "rank": 1}, batches)
     if options.moments is not None:
-        torch.save({path: (found.total, found.tokens) for path, found in moments.items()}, options.moments)
-    return moments
+        torch.save({path: (found.total.cpu(), found.tokens) for path, found in moments.items()}, options.moments)
+    return {path: adapters.Moments(found.total.to(device), found.tokens) for path, found in moments.items()}
 
 
 @torch.no_grad()
@@ -130,7 +137,8 @@ def score(model: PreTrainedModel, ids: Tensor, tokenizer: Any, window: int) -> d
     stream = TokenStream(ids.numpy(), len(tokenizer.decode(ids).encode()))
     sums = []
     for row in ScoredWindows(stream, Reading(window, None, "none", 0)):
-        part, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])[1:]
+        part, labels = (torch.tensor(row[key], device=model.device) for key in ("input_ids", "labels"))
+        labels = labels[1:]
         log_p = model(input_ids=part[None], use_cache=False).logits[0, :-1].log_softmax(-1)  # (tokens - 1, vocabulary)
         scored = labels != IGNORED_LABEL
         sums.append((log_p[scored].gather(-1, labels[scored, None]).double().sum().item(), int(scored.sum())))
