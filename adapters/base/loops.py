@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from adapters.base.hooks import is_hooked
@@ -34,7 +35,9 @@ class Loops:
         self.current = 0
 
     def checkpointed(self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        """``checkpoint(function, *args)`` whose recomputation runs in the loop of this call."""
+        """``checkpoint(function, *args)`` whose recomputation runs in the loop of this call; plain without a graph."""
+        if not torch.is_grad_enabled():
+            return function(*args)
         return checkpoint(partial(self._run_in, self.current, function), *args, **kw)
 
     def _run_in(self, loop: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -111,12 +111,12 @@ def test_a_new_delta_leaves_every_loop_as_it_is(config):
     assert torch.equal(model(inputs, num_loops=5).by_loop, plain(inputs, num_loops=5).by_loop)
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(("reentrant", "base"), [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("window", [None, 2])
 @pytest.mark.parametrize("config", [ONE_TENSOR, INDEPENDENT], ids=["one_tensor", "independent"])
-def test_recomputed_blocks_are_those_of_their_loop(config, window, reentrant):
+def test_recomputed_blocks_are_those_of_their_loop(config, window, reentrant, base):
     options = {"loops": {"num_loops": LOOPS, "window": window}}
-    plain, model, inputs = adapted(config, base=True, **options), adapted(config, base=True, **options), vectors()
+    plain, model, inputs = adapted(config, base=base, **options), adapted(config, base=base, **options), vectors()
     getattr(model, CHECKPOINTING, model.gradient_checkpointing_enable)({"use_reentrant": reentrant})
     forwards = []
     model.stack.h[0].attn.register_forward_hook(lambda *args: forwards.append(1))
@@ -144,11 +144,11 @@ def test_a_window_trains_the_deltas_of_its_loops():
 
 @pytest.mark.parametrize("config", [ONE_TENSOR, INDEPENDENT | {"loops": 2}], ids=["one_tensor", "first_two"])
 def test_a_saved_adapter_gives_the_same_logits(tmp_path, config):
-    model, inputs = adapted(config, base=True), vectors()
+    model, inputs = adapted(config, base=True).float(), vectors(torch.float32)
     adapters.save(model, tmp_path)
-    loaded = adapters.load(looped().double(), tmp_path)
+    loaded = adapters.load(looped(), tmp_path)
     for count in (LOOPS, 6):
-        assert torch.equal(loaded.eval()(inputs, num_loops=count).by_loop, model.eval()(inputs, num_loops=count).by_loop)
+        assert torch.equal(*(m.eval()(inputs, num_loops=count).by_loop for m in (loaded, model)))
 
 
 @pytest.mark.parametrize("config", [ONE_TENSOR, INDEPENDENT], ids=["one_tensor", "independent"])
@@ -214,7 +214,6 @@ def test_tasks_have_slices_beside_loops():
         ({"loops": 0}, ("'loops'", "positive number", "0")),
         ({"loops": 4}, ("'loops'", "at most the loops of the model", "4 for a model with 3")),
         ({"loops": "some"}, ("'loops'", "some")),
-        ({"loops": "all", "target_modules": ["read_out"]}, ("'loops'", "linears that run in every loop", "read_out")),
         ({"loops": "all", "init": "principal"}, ("'loops'", "start at zero", "principal")),
         ({"kind": "tt_single", "modes": ["in", "loop", "out"]}, ("'modes'", "kind tt_lora", "loop")),
     ],
