@@ -15,7 +15,8 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from third_party.models.looped.depth_deltas import DepthDeltas, as_deltas, share_weights
+from adapters.validation import refuse
+from third_party.models.looped.depth_deltas import WHERE, DepthDeltas, as_deltas, share_weights
 
 METHOD = "looped"
 
@@ -50,6 +51,13 @@ class LoopLoader(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         return True
+
+
+def check_dense(model: PreTrainedModel) -> None:
+    """Refuse a model whose configuration describes other weights, quantised or factorized ones: it holds one method."""
+    if (noted := getattr(model.config, "quantization_config", None)) is not None:
+        given = f"the quantization method {getattr(noted, 'quant_method', noted)!r}"
+        refuse("model", "has dense weights", given, "loop it before it is factorized, and without quantization", WHERE)
 
 
 def note_loops(model: PreTrainedModel, n_layer: int, deltas: DepthDeltas | None) -> None:

@@ -23,11 +23,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from adapters.base.linear_layers import as_out_in
-from adapters.factorized.pretrained import check_not_quantised
 from adapters.tables import render_table
 from adapters.validation import refuse
 from third_party.models.looped.depth_deltas import WHERE, DepthDeltas, as_deltas, groups_of, share_weights
-from third_party.models.looped.folders import note_loops
+from third_party.models.looped.folders import check_dense, note_loops
 from third_party.models.looped.shared_linear import SharedLinear
 
 
@@ -108,9 +107,9 @@ def loop(
         ConfigurationError: the model does not have N equal layers of plain linears, n_layer does not divide N, or a
             value is unknown. The model is unchanged.
     """
-    check_not_quantised(model)
     deltas = as_deltas(deltas)
     groups = groups_of(model, n_layer)
+    check_dense(model)
     loops = len(groups[0])
     if shared != "mean" and (not isinstance(shared, int) or not 0 <= shared < loops):
         refuse("shared", f'is "mean" or the number of a loop below {loops}', repr(shared), "choose one of them", WHERE)
