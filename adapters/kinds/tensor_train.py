@@ -84,9 +84,7 @@ class TensorTrainDeltaFields(TensorTrainFields):
             return self
         deltas = [(place, delta) for place, module in modules for delta in deltas_of(module)]
         places = {
-            delta.linear: place
-            for place, delta in deltas
-            if pattern_value(self, "scaling_pattern", place.path) is None
+            delta.linear: place for place, delta in deltas if pattern_value(self, "scaling_pattern", place.path) is None
         }
         shared = plan_sharing(nn.Module(), "", "", self, modules).values()
         groups = [[layer for layer, slot in borrowers if slot == layer.zero_core] for _, borrowers in shared]

@@ -1,10 +1,10 @@
 """SharedLinear: one weight for several depths of a model, with a delta, a bias and a place in the state for each.
 
-    y = W x + T_l x + b_l          x (..., in) -> y (..., out)
+y = W x + T_l x + b_l          x (..., in) -> y (..., out)
 
-    W (out, in)     of the first depth that shares it, its owner; the others read it there, so it is stored once
-    T_l (out, in)   a tensor network of depth l, or none
-    b_l (out,)      the bias of depth l, or none
+W (out, in)     of the first depth that shares it, its owner; the others read it there, so it is stored once
+T_l (out, in)   a tensor network of depth l, or none
+b_l (out,)      the bias of depth l, or none
 """
 
 import torch.nn.functional as F

@@ -80,7 +80,9 @@ def test_more_rank_keeps_more():
 @pytest.mark.parametrize("deltas", DELTAS.values(), ids=DELTAS)
 def test_parameters_in_closed_form(name, deltas):
     n_layer, model = 2, pretrained(name)
-    dense = {"gpt2": [(72, 24), (24, 24), (96, 24), (24, 96)], "llama": [*[(24, 24), (12, 24)] * 2, *[(48, 24)] * 3]}[name]
+    dense = {"gpt2": [(72, 24), (24, 24), (96, 24), (24, 96)], "llama": [*[(24, 24), (12, 24)] * 2, *[(48, 24)] * 3]}[
+        name
+    ]
     block = sum(out * into for out, into in dense)
     before = sum(p.numel() for p in model.parameters())
     report = loop(model, n_layer, deltas).loop_report
