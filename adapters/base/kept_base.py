@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
-
 WITHOUT_ACTIVATION = (
     "evaluate it unmerged, or train an adapter without an activation, such as tt_lora with core_activation=None"
 )

@@ -1,6 +1,6 @@
 """Loops: a part of a model that runs several times in one forward, and a delta for each of its runs.
 
-    module.loops = Loops(6)          declares that everything below ``module`` runs 6 times
+    module.loops = LoopCounter(6)          declares that everything below ``module`` runs 6 times
     module.loops.current = t         set by the model before run t = 0, 1, ..., as ``set_active_task`` does for a task
 
     y = W x + b + delta_t(x)         t = min(current, number of deltas - 1): later runs reuse the last delta
@@ -20,10 +20,10 @@ from adapters.base.hooks import is_hooked
 from adapters.base.linear_delta import LinearDelta
 
 ATTRIBUTE = "loops"
-"""The attribute of a looped module that holds its ``Loops``, and of a delta per loop that holds the deltas."""
+"""The attribute of a looped module that holds its ``LoopCounter``, and of a delta per loop that holds the deltas."""
 
 
-class Loops:
+class LoopCounter:
     """The runs of one module: state of the model, which its adapters read.
 
     Args:
@@ -53,22 +53,22 @@ class DeltaPerLoop(LinearDelta):
 
     Args:
         deltas: that of loop 0, 1, ...; the last one also serves later loops.
-        position: the loops of the module that the linear is in.
+        counter: that of the module that the linear is in.
     """
 
     is_linear = False
     not_linear_because = "is another one in each loop of a weight that serves all loops"
     instead_of_merging = "evaluate it unmerged, or train one delta for all loops (loops=None)"
 
-    def __init__(self, deltas: Iterable[LinearDelta], position: Loops) -> None:
+    def __init__(self, deltas: Iterable[LinearDelta], counter: LoopCounter) -> None:
         super().__init__()
         self.loops = nn.ModuleList(deltas)
-        self.position = position
+        self.counter = counter
 
     @property
     def current(self) -> LinearDelta:
         """The delta of the loop that the model is in."""
-        return self.loops[min(self.position.current, len(self.loops) - 1)]
+        return self.loops[min(self.counter.current, len(self.loops) - 1)]
 
     @property
     def fuses(self) -> bool:
@@ -90,10 +90,10 @@ def deltas_of(delta: nn.Module) -> list[nn.Module]:
     return list(delta.loops) if isinstance(delta, DeltaPerLoop) else [delta]
 
 
-def loops_of(model: nn.Module) -> dict[str, Loops]:
-    """The looped modules of a model by path."""
+def loops_of(model: nn.Module) -> dict[str, LoopCounter]:
+    """The counters of the looped modules of a model, by path."""
     found = {path: getattr(module, ATTRIBUTE, None) for path, module in model.named_modules()}
-    return {path: loops for path, loops in found.items() if isinstance(loops, Loops)}
+    return {path: loops for path, loops in found.items() if isinstance(loops, LoopCounter)}
 
 
 def split_loop(path: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from adapters.base.architectures import ARCHITECTURES, known_stacks
 from adapters.base.heads import head_parameters, output_projection
 from adapters.base.layout import SublayerLayout
 from adapters.base.linear_layers import LINEAR_CLASSES
-from adapters.base.loops import Loops, loops_of
+from adapters.base.loops import LoopCounter, loops_of
 from adapters.base.sites import site_of_path, unique_site_names
 from adapters.validation import ConfigurationError
 
@@ -46,7 +46,7 @@ class Sublayer:
         output: path of the linear whose result is added to the hidden states; "" if there is none.
         prompt_stack: path of its stack, at the end of one whose input prompts can lengthen; "" elsewhere.
         tower: the path of its stack without dots, if another stack of the model has the same name; "" elsewhere.
-        loops: those of the looped module that its linears are in; None if they run once.
+        loops: the counter of the looped module that its linears are in; None if they run once.
     """
 
     stack: str
@@ -58,7 +58,7 @@ class Sublayer:
     output: str = ""
     prompt_stack: str = ""
     tower: str = ""
-    loops: Loops | None = None
+    loops: LoopCounter | None = None
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:

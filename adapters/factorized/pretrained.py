@@ -99,8 +99,8 @@ def check_not_quantised(model: nn.Module) -> None:
     if method is not None:
         name = getattr(method, "value", method)
         raise ConfigurationError(
-            f"A model to factorize has dense floating-point weights; got one of the quantisation method {name!r}: load it "
-            "without."
+            f"A model to factorize has dense floating-point weights; got one of the quantisation method {name!r}: "
+            "load it without."
         )
 
 

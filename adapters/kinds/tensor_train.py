@@ -121,9 +121,9 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
         exclude_modules: linears to leave out, named likewise.
         init: also "principal": T starts as the principal part of W, see ``adapters.tensor_train.principal``.
         sublayers: the sublayers with target linears.
-        loops: in a looped model a delta for each loop: "all", or for the first ones, the last of which serves later loops
-            too. They are slices of one tensor with the mode "loop", which implies "all", else independent; None for one
-            delta for all loops. The number that "all" stands for is that of ``attachments(model)``, and is saved.
+        loops: in a looped model a delta for each loop: "all", or for the first ones, the last of which serves later
+            loops too. They are slices of one tensor with the mode "loop", which implies "all", else independent; None
+            for one delta for all loops. The number that "all" stands for is in ``attachments(model)``, and is saved.
     """
 
     position = "beside"

@@ -23,12 +23,11 @@ from adapters.validation import refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
-LOOPS_INSTEAD = "use adapters.attach on the looped model"
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
     "sublayers": r"write target_modules as a pattern for whole paths, such as '.*\.SelfAttention\.[qv]'",
-    "loops": LOOPS_INSTEAD,
+    "loops": "use adapters.attach on the looped model",
 }
 """What PEFT has in place of fields of the kind tt_lora that this configuration lacks."""
 
@@ -52,9 +51,9 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
         modules_to_save: modules that train as a whole and are saved too, such as a new classification head.
-        kind, stacks, layers, sublayers, loops: not stored; keys of a description ``{"kind": "tt_lora", ...}``, such as one of
-            ``adapters.published``, which can be given as ``TensorTrainConfig(**description)``. PEFT has other fields
-            for the last four, or nothing, so they are refused unless they are None.
+        kind, stacks, layers, sublayers, loops: not stored; keys of a description ``{"kind": "tt_lora", ...}``, such as
+            one of ``adapters.published``, which can be given as ``TensorTrainConfig(**description)``. PEFT has other
+            fields for the last four, or none, so they are refused unless they are None.
 
     Raises:
         ConfigurationError: a tensor-train field has a value that does not fit.
@@ -123,7 +122,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     def _adapter_config(self) -> TensorTrainLoRAConfig:
         config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
         if "loop" in (config.modes or ()):
-            config.refuse("modes", "has no loops in PEFT", list(config.modes), LOOPS_INSTEAD)
+            config.refuse("modes", "has no loops in PEFT", list(config.modes), INSTEAD["loops"])
         for key, word, value in (("modes", "task", config.modes), ("share_across", "tasks", config.share_across)):
             if word in (value or ()):
                 rule = f"must not contain {word!r} in PEFT, where adapters have names"

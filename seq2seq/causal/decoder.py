@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+import third_party.models.looped  # noqa: F401 - folders of models with looped layers
 from adapters import ConfigurationError
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
 from seq2seq.tasks.keys import located
 from seq2seq.tasks.tokenizers import load_tokenizer
-import third_party.models.looped  # noqa: F401 - folders of models with looped layers
 from third_party.trainers import packed
 
 logger = logging.getLogger(__name__)

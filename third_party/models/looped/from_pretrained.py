@@ -7,7 +7,7 @@
                                                        import third_party.models.looped
 
     W     = mean of W_l over the depths l that share it, or W_l of one loop
-    T_l   = TT-SVD (Oseledets 2011, algorithm 1), or for low rank the SVD (Bae et al. 2024, arXiv:2410.20672), of W_l - W
+    T_l   = TT-SVD of W_l - W (Oseledets 2011, algorithm 1), or its SVD (Bae et al. 2024, arXiv:2410.20672)
 
 Norms and biases stay those of each depth, embeddings and head those of the model. So at full rank the looped model
 computes what the pretrained one does. Each depth is a module of its own, in the original class: ``generate`` has a

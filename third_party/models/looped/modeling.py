@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adapters.base.loops import Loops
+from adapters.base.loops import LoopCounter
 from third_party.models.looped.configuration import LoopedConfig
 from third_party.models.looped.masks import attention_bias, kept_positions
 
@@ -64,7 +64,7 @@ class LoopedModel(PreTrainedModel):
         self.read_out = nn.Linear(size, config.output_size or config.vocab_size)
         self.injection_scale = nn.Parameter(torch.ones(())) if injection.learnable_scale else None
         loops = config.option("loops").num_loops
-        self.stack.loops = Loops(loops)  # the loop it is in, for deltas that differ between loops
+        self.stack.loops = LoopCounter(loops)  # the loop it is in, for deltas that differ between loops
         self.loop_scale = nn.Parameter(torch.ones(loops, size)) if injection.scale_per_loop else None
         self.post_init()
 

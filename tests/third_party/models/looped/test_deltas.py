@@ -1,4 +1,4 @@
-"""Deltas that differ between loops: against a dense unrolled model, in checkpoints and windows, saved, merged, counted."""
+"""Deltas that differ between loops: against a dense unrolled model, recomputed, windowed, saved, merged, counted."""
 
 import copy
 import gc
