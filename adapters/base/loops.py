@@ -1,6 +1,6 @@
 """Loops: a part of a model that runs several times in one forward, and a delta for each of its runs.
 
-    module.loops = LoopCounter(6)          declares that everything below ``module`` runs 6 times
+    module.loops = LoopCounter(6)    declares that everything below ``module`` runs 6 times
     module.loops.current = t         set by the model before run t = 0, 1, ..., as ``set_active_task`` does for a task
 
     y = W x + b + delta_t(x)         t = min(current, number of deltas - 1): later runs reuse the last delta
@@ -34,16 +34,16 @@ class LoopCounter:
         self.number = number
         self.current = 0
 
-    def checkpointed(self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+    def checkpointed(self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any) -> Any:
         """``checkpoint(function, *args)`` whose recomputation runs in the loop of this call; plain without a graph."""
         if not torch.is_grad_enabled():
             return function(*args)
-        return checkpoint(partial(self._run_in, self.current, function), *args, **kw)
+        return checkpoint(partial(self._run_in, self.current, function), *args)
 
-    def _run_in(self, loop: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _run_in(self, loop: int, function: Callable[..., Any], *args: Any) -> Any:
         before, self.current = self.current, loop
         try:
-            return function(*args, **kwargs)
+            return function(*args)
         finally:
             self.current = before
 
