@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from adapters.base.loops import split_loop
 from adapters.base.sharing import in_words
 from adapters.injection import attachments
 from adapters.merging import adapted_modules
@@ -65,7 +66,7 @@ def _settings(model: nn.Module) -> Iterator[CoreSetting]:
             for adapter in controller.tasks.values():
                 for inner_path, layer in adapter.named_modules():
                     if isinstance(layer, TTModule):
-                        parts = [path.rpartition(".")[2], *inner_path.split(".")]
+                        parts = [path.rpartition(".")[2], *split_loop(inner_path)[1].split(".")]
                         place = " ".join(part for part in parts if part not in ("", "linear"))
                         yield from _of_layer(name, place, layer, configs[name])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from adapters.base.loops import deltas_of
 from adapters.merging import adapted_modules
 from adapters.tensor_train.delta import TensorTrainDelta
 from t3nsor.linear import TTLinear
@@ -17,8 +18,9 @@ def active_deltas(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
     """Yield the name of the adapter and the module of each active TT delta."""
     for _, host in adapted_modules(model):
         for path, controller in host.named_controllers():
-            if isinstance(controller.active, TensorTrainDelta):
-                yield path.rpartition(".")[2], controller.active
+            for delta in deltas_of(controller.active):
+                if isinstance(delta, TensorTrainDelta):
+                    yield path.rpartition(".")[2], delta
     for module in model.modules():
         if hasattr(module, "tt_lora_delta") and not module.disable_adapters:
             for name in module.active_adapters:

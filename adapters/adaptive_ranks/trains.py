@@ -102,6 +102,8 @@ def fixed_ranks_reason(config: TensorTrainFields) -> str | None:
         return "it has an activation between its cores, so that it is not a matrix"
     if config.init == "principal":
         return "its delta is the difference to its initial value, and rounding would act on the cores alone"
+    if getattr(config, "loops", None) is not None:
+        return "it has a delta for each loop, whose ranks would differ"
     if config.bias == "tt":
         return "its bias is a train with the ranks of the cores"
     if config.d == 1:

@@ -41,6 +41,11 @@ def live_deltas(model: nn.Module) -> Parts:
     model = uncompiled(model)
     for attachment in attachments(model):
         check_kind(attachment.config.kind)
+        if attachment.config.loops is not None:
+            raise ConfigurationError(
+                f"Algebra supports one delta for each linear; got loops={attachment.config.loops} in "
+                f"{attachment.name!r}, which has one for each loop: attach it without loops."
+            )
     _check_peft(model)
     present = list(acting(model))
     names = {attachment.name: attachment.config.modes for attachment in attachments(model)}

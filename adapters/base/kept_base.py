@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
+WITHOUT_ACTIVATION = (
+    "evaluate it unmerged, or train an adapter without an activation, such as tt_lora with core_activation=None"
+)
+
 
 class MergeError(RuntimeError):
     """The adapters cannot be merged; the model is unchanged."""
@@ -94,10 +98,8 @@ def check_linear_adapter(adapter: nn.Module, where: str) -> None:
     """
     if not adapter.is_linear:
         reason = getattr(adapter, "not_linear_because", "has an activation inside")
-        raise MergeError(
-            f"Only linear adapters have a dense weight to merge; got {where}, which {reason}: evaluate it unmerged, or "
-            "train an adapter without an activation, such as tt_lora with core_activation=None."
-        )
+        fix = getattr(adapter, "instead_of_merging", WITHOUT_ACTIVATION)
+        raise MergeError(f"Only linear adapters have a dense weight to merge; got {where}, which {reason}: {fix}.")
 
 
 def check_untied(model: nn.Module, merged: Iterable[tuple[str, nn.Parameter]]) -> None:

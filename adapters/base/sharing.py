@@ -12,6 +12,7 @@ Two layers share a slot if they differ only in the scopes of that slot:
     sublayers      places at other kinds of sublayer
     projections    down and up of a bottleneck; the linears wi and wo, or q, k, v and o
     tasks          the adapters of the same configuration for other tasks
+    loops          the deltas for other loops of a looped model, see ``adapters.base.loops``
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from adapters.base.loops import split_loop
 from adapters.base.places import Place
 
-Scope = Literal["layers", "sublayers", "projections", "tasks"]
+Scope = Literal["layers", "sublayers", "projections", "tasks", "loops"]
 Sharing = dict[str, tuple[nn.Parameter, list[tuple[nn.Module, Any]]]]
 """For each key of ``shared_parameters``: the Parameter, and the (layer, slot) pairs that borrow it."""
 
@@ -129,8 +131,11 @@ def _slots(
 def _key(name: str, task: str, place: Place, inner_path: str, slot: Any, scopes: frozenset[Scope]) -> str:
     """A name without dots, made of what the borrowers have in common."""
     parts = [name]
+    loop, inner_path = split_loop(inner_path)
     if "tasks" not in scopes:
         parts.append(task)
+    if loop and "loops" not in scopes:
+        parts.append(f"loop-{loop}")
     if "layers" not in scopes:
         parts.append(f"{place.sublayer.tower or place.sublayer.stack}-{place.sublayer.layer}")
     if "sublayers" not in scopes:

@@ -22,6 +22,7 @@ from adapters.base.architectures import ARCHITECTURES, known_stacks
 from adapters.base.heads import head_parameters, output_projection
 from adapters.base.layout import SublayerLayout
 from adapters.base.linear_layers import LINEAR_CLASSES
+from adapters.base.loops import LoopCounter, loops_of
 from adapters.base.sites import site_of_path, unique_site_names
 from adapters.validation import ConfigurationError
 
@@ -45,6 +46,7 @@ class Sublayer:
         output: path of the linear whose result is added to the hidden states; "" if there is none.
         prompt_stack: path of its stack, at the end of one whose input prompts can lengthen; "" elsewhere.
         tower: the path of its stack without dots, if another stack of the model has the same name; "" elsewhere.
+        loops: the counter of the looped module that its linears are in; None if they run once.
     """
 
     stack: str
@@ -56,13 +58,17 @@ class Sublayer:
     output: str = ""
     prompt_stack: str = ""
     tower: str = ""
+    loops: LoopCounter | None = None
 
 
 def find_sublayers(model: nn.Module) -> list[Sublayer]:
     """All sublayers in order, with the end of each stack after its blocks, and last the linears outside of them."""
     known = list(_known_sublayers(model))
     covered = {path for sublayer in known for path in sublayer.linears.values()}
-    return [*known, *_other_linears(model, covered)]
+    found = [*known, *_other_linears(model, covered)]
+    for path, loops in loops_of(model).items():
+        found = [replace(s, loops=loops) if _is_below(path, s) else s for s in found]
+    return found
 
 
 def _known_sublayers(model: nn.Module) -> Iterator[Sublayer]:
@@ -114,6 +120,10 @@ def _other_linears(model: nn.Module, covered: set[str]) -> Iterator[Sublayer]:
     for path, name in unique_site_names(paths).items():
         stack, layer, _ = site_of_path(path)
         yield Sublayer(stack, layer, OTHER, linears={name: path})
+
+
+def _is_below(path: str, sublayer: Sublayer) -> bool:
+    return bool(sublayer.linears) and all(linear.startswith(f"{path}.") for linear in sublayer.linears.values())
 
 
 def _joined(*parts: str) -> str:

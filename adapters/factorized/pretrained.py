@@ -93,13 +93,14 @@ def refresh_configuration(model: nn.Module) -> None:
 
 
 def check_not_quantised(model: nn.Module) -> None:
-    """Refuse a model of transformers that is quantised: one configuration cannot describe both."""
-    method = getattr(model, "quantization_method", None)
+    """Refuse a model of transformers that is quantised, or looped: one configuration cannot describe both."""
+    noted = getattr(getattr(getattr(model, "config", None), KEY, None), "quant_method", None)
+    method = getattr(model, "quantization_method", None) or (None if noted == METHOD else noted)
     if method is not None:
         name = getattr(method, "value", method)
         raise ConfigurationError(
-            f"A model to factorize has floating-point weights; got one quantised by {name!r}: load it without "
-            "quantisation."
+            f"A model to factorize has dense floating-point weights; got one of the quantisation method {name!r}: "
+            "load it without."
         )
 
 

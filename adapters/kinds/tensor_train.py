@@ -14,6 +14,8 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
+from adapters.base.linear_delta import LinearDelta
+from adapters.base.loops import DeltaPerLoop, deltas_of
 from adapters.base.places import Place
 from adapters.base.sharing import plan_sharing
 from adapters.base.targets import Targets, check_targets
@@ -23,6 +25,9 @@ from adapters.tensor_train.fields import TensorTrainFields
 from adapters.tensor_train.patterns import common_value, pattern_value
 from adapters.tensor_train.principal import PRINCIPAL, check_principal, principal_delta
 from adapters.tensor_train.scaling import AUTO, auto_scaling, mean_sites
+
+ALL_LOOPS = "all"
+"""The value of ``loops`` for a delta in each loop of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +82,19 @@ class TensorTrainDeltaFields(TensorTrainFields):
         """
         if self.scaling != AUTO or not modules:
             return self
+        deltas = [(place, delta) for place, module in modules for delta in deltas_of(module)]
         places = {
-            delta.linear: place
-            for place, delta in modules
-            if pattern_value(self, "scaling_pattern", place.path) is None
+            delta.linear: place for place, delta in deltas if pattern_value(self, "scaling_pattern", place.path) is None
         }
         shared = plan_sharing(nn.Module(), "", "", self, modules).values()
         groups = [[layer for layer, slot in borrowers if slot == layer.zero_core] for _, borrowers in shared]
         sites = {layer: len(layers) for layers in groups for layer in layers}
         if self.has_sites:
             sites = dict.fromkeys(sites, mean_sites([len(layers) for layers in groups if layers] or [1]))
-        for _, delta in modules:
+        for _, delta in deltas:
             if delta.linear in places:
                 delta.scaling = auto_scaling(delta.linear, sites.get(delta.linear, 1))
-        values = {place.path: delta.scaling for place, delta in modules}
+        values = {place.path: delta.scaling for place, delta in deltas}
         most_common = [value for value, _ in Counter(values.values()).most_common()]
         scaling, others = common_value(values, most_common, lambda candidate, _: candidate)
         return replace(self, scaling=scaling, scaling_pattern=others or None)
@@ -117,23 +121,55 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
         exclude_modules: linears to leave out, named likewise.
         init: also "principal": T starts as the principal part of W, see ``adapters.tensor_train.principal``.
         sublayers: the sublayers with target linears.
+        loops: in a looped model a delta for each loop: "all", or for the first ones, the last of which serves later
+            loops too. They are slices of one tensor with the mode "loop", which implies "all", else independent; None
+            for one delta for all loops. The number that "all" stands for is in ``attachments(model)``, and is saved.
     """
 
     position = "beside"
     prefers_cheapest_shape = True
+    supports_loops = True
 
     target_modules: Targets | None = None
     exclude_modules: Targets | None = None
     sublayers: tuple[SublayerKind, ...] = ("self_attention", "cross_attention", "feed_forward")
     init: Literal["glorot", "he", "lecun", "orthogonal", "identity", "principal"] | float = "glorot"
+    loops: Literal["all"] | int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_targets(self, "target_modules", self.target_modules)
         check_targets(self, "exclude_modules", self.exclude_modules)
+        if self.loops is None and "loop" in (self.modes or ()):
+            self._set(loops=ALL_LOOPS)
+        if self.loops not in (None, ALL_LOOPS) and self.loops < 1:
+            self.refuse("loops", 'must be a positive number or "all"', self.loops, 'write "all"')
         if self.init == PRINCIPAL:
+            if self.loops is not None:
+                given = f"{self.loops!r} with init={PRINCIPAL!r}"
+                self.refuse("loops", "needs deltas that start at zero", given, "leave one of the two out")
             check_principal(self)
             self._set(scaling=1.0 if self.scaling == AUTO else self.scaling)
+
+    def build_at(self, place: Place, in_features: int, out_features: int) -> LinearDelta:
+        if self.loops is None:
+            return super().build_at(place, in_features, out_features)
+        loops = place.sublayer.loops
+        if loops is None:
+            rule = "needs linears that run in every loop of a looped model"
+            self.refuse("loops", rule, f"{self.loops!r} at {place.path}", "leave it out, or name other target_modules")
+        count = loops.number if self.loops == ALL_LOOPS else self.loops
+        if count > loops.number:
+            given = f"{count} for a model with {loops.number}"
+            self.refuse("loops", "is at most the loops of the model", given, 'write "all"')
+        build = super().build_at
+        return DeltaPerLoop((build(place, in_features, out_features) for _ in range(count)), loops)
+
+    def settled(self, modules: list[tuple[Place, nn.Module]]) -> "TensorTrainLoRAConfig":
+        settled = super().settled(modules)
+        if self.loops != ALL_LOOPS or not modules:
+            return settled
+        return replace(settled, loops=len(deltas_of(modules[0][1])))
 
     @property
     def random_init(self) -> str | float:

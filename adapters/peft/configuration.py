@@ -27,6 +27,7 @@ INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
     "sublayers": r"write target_modules as a pattern for whole paths, such as '.*\.SelfAttention\.[qv]'",
+    "loops": "use adapters.attach on the looped model",
 }
 """What PEFT has in place of fields of the kind tt_lora that this configuration lacks."""
 
@@ -50,9 +51,9 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
         modules_to_save: modules that train as a whole and are saved too, such as a new classification head.
-        kind, stacks, layers, sublayers: not stored; keys of a description ``{"kind": "tt_lora", ...}``, such as one of
-            ``adapters.published``, which can be given as ``TensorTrainConfig(**description)``. PEFT has other fields
-            for the last three, so they are refused unless they are None.
+        kind, stacks, layers, sublayers, loops: not stored; keys of a description ``{"kind": "tt_lora", ...}``, such as
+            one of ``adapters.published``, which can be given as ``TensorTrainConfig(**description)``. PEFT has other
+            fields for the last four, or none, so they are refused unless they are None.
 
     Raises:
         ConfigurationError: a tensor-train field has a value that does not fit.
@@ -87,14 +88,15 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     stacks: InitVar[Any] = None
     layers: InitVar[Any] = None
     sublayers: InitVar[Any] = None
+    loops: InitVar[Any] = None
 
-    def __post_init__(self, kind: str, stacks: Any, layers: Any, sublayers: Any) -> None:
+    def __post_init__(self, kind: str, stacks: Any, layers: Any, sublayers: Any, loops: Any) -> None:
         super().__post_init__()
         if kind != METHOD:
             refuse(
                 "kind", f"must be {METHOD!r}, the kind of this tuner", repr(kind), "use adapters.attach for it", WHERE
             )
-        for key, value in {"stacks": stacks, "layers": layers, "sublayers": sublayers}.items():
+        for key, value in {"stacks": stacks, "layers": layers, "sublayers": sublayers, "loops": loops}.items():
             if value is not None:
                 refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
         check_values(self)
@@ -119,6 +121,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     @cached_property
     def _adapter_config(self) -> TensorTrainLoRAConfig:
         config = TensorTrainLoRAConfig(**{name: getattr(self, name) for name in self._tensor_train_fields()})
+        if "loop" in (config.modes or ()):
+            config.refuse("modes", "has no loops in PEFT", list(config.modes), INSTEAD["loops"])
         for key, word, value in (("modes", "task", config.modes), ("share_across", "tasks", config.share_across)):
             if word in (value or ()):
                 rule = f"must not contain {word!r} in PEFT, where adapters have names"

@@ -71,6 +71,7 @@ class TensorTrainFields(AdapterConfig):
     """
 
     supports_site_modes: ClassVar[bool] = True
+    supports_loops: ClassVar[bool] = False
     prefers_cheapest_shape: ClassVar[bool] = False
 
     format: str = "tensor_train"
@@ -87,7 +88,7 @@ class TensorTrainFields(AdapterConfig):
     frozen_cores: tuple[int, ...] = ()
     disabled_cores: tuple[int, ...] = ()
     shared_cores: tuple[int, ...] = ()
-    share_across: tuple[Scope, ...] = ("layers",)
+    share_across: tuple[Literal["layers", "sublayers", "projections", "tasks"], ...] = ("layers",)
     core_activation: Literal["relu", "gelu", "silu", "tanh"] | None = None
     bias: Literal["none", "dense", "tt"] = "none"
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+import third_party.models.looped  # noqa: F401 - folders of models with looped layers
 from adapters import ConfigurationError
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.errors import refusing

@@ -9,13 +9,18 @@ The read-in has torch's default initialization: with smaller values the injected
 entries are about 1 after the stack's final norm.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from adapters.base.loops import LoopCounter
 from third_party.models.looped.configuration import LoopedConfig
 from third_party.models.looped.masks import attention_bias, kept_positions
 
@@ -59,6 +64,7 @@ class LoopedModel(PreTrainedModel):
         self.read_out = nn.Linear(size, config.output_size or config.vocab_size)
         self.injection_scale = nn.Parameter(torch.ones(())) if injection.learnable_scale else None
         loops = config.option("loops").num_loops
+        self.stack.loops = LoopCounter(loops)  # the loop it is in, for deltas that differ between loops
         self.loop_scale = nn.Parameter(torch.ones(loops, size)) if injection.scale_per_loop else None
         self.post_init()
 
@@ -115,7 +121,15 @@ class LoopedModel(PreTrainedModel):
             state = (1 + state) * injected  # P itself in the first loop
         if self.loop_scale is not None:
             state = state * self.loop_scale[min(loop, len(self.loop_scale) - 1)]
+        self.stack.loops.current = loop
         return self.stack(inputs_embeds=state, attention_mask=bias, use_cache=False).last_hidden_state
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **options: Any
+    ) -> None:
+        """Let a block be recomputed in the loop of its forward."""
+        in_its_loop = partial(self.stack.loops.checkpointed, gradient_checkpointing_func)
+        super()._set_gradient_checkpointing(enable, in_its_loop, **options)
 
     def attention_bias(self, like: Tensor) -> Tensor | None:
         """What ``attend_last`` adds to the scores of the attention; None for the stack's own causal mask."""
