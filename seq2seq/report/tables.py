@@ -184,8 +184,8 @@ def difference_table(methods: Sequence[Method], reference: str | None = None, di
 
 def task_metric(methods: Sequence[Method], task: str) -> str:
     """The name of a task's metric."""
-    known = (method.groups[task].metric_names(task) for method in methods if task in method.groups)
-    return mean_name(next(known, []))
+    group = next((method.groups[task] for method in methods if task in method.groups), None)
+    return "metric" if group is None else group.average_name(task)
 
 
 def mean_ratio(method: Method, cost: str, methods: Sequence[Method]) -> float | None:

@@ -1,0 +1,155 @@
+"""The plots of a report of several runs: error by loop, error against block parameters, loss curves.
+
+A line or a point is a method: the mean over its seeds, with a band or a bar of one standard deviation. Dots mark the
+trained number of loops. Block parameters are all but those of the read-in, the read-out and what the stack has outside of
+its blocks (positions and the final norm), so that a delta per loop and a scale per loop count.
+"""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, save
+from seq2seq.in_context.plots import scale_errors, trained_loops
+from seq2seq.in_context.rows import read_rows
+from seq2seq.report.collect import Run
+from seq2seq.report.labels import place_labels
+from seq2seq.report.methods import Group, Method
+from seq2seq.report.parameter_axis import ParameterAxis
+from seq2seq.report.pareto_front import pareto_front
+from seq2seq.report.scatter import FORMATS, FRONT
+from seq2seq.report.styles import LINES
+
+OUTSIDE = ("read_in", "read_out", "stack")
+"""Layers whose parameters are not those of blocks."""
+
+ERROR = "squared error / dims"
+
+
+def draw_error_by_loop(path: Path, methods: Sequence[Method]) -> bool:
+    """Draw the error at the last point after each loop, a panel for each task; return False if no run has it."""
+    found = {
+        (task, label): curves
+        for task, label, group in groups_of(methods)
+        if (curves := [rows for run in group.runs if (rows := read_rows(run.directory, group.split, "by_loop"))])
+    }
+    figure, panels = panels_of(found)
+    drawn = {}
+    for (task, label), curves in found.items():
+        axes, style = panels[task], style_of(label, methods)
+        values = np.array([[row["error"] for row in rows] for rows in curves])  # (seeds, loops)
+        loops = np.arange(1, values.shape[1] + 1)
+        drawn[label] = draw_mean(axes, loops, values, style)
+        trained = trained_loops(curves[0])
+        axes.plot(trained, values.mean(0)[trained - 1], "o", color=style["color"], markersize=7, zorder=4)
+    for task, axes in panels.items():
+        of_task = [row["error"] for (name, _), curves in found.items() if name == task for rows in curves for row in rows]
+        scale_errors(axes, np.array(of_task, dtype=float))
+        axes.set(title=f"{task}, last point", xlabel="loop (dot: trained)", ylabel=ERROR)
+    return finish(path, figure, panels, drawn)
+
+
+def draw_loss_curves(path: Path, methods: Sequence[Method]) -> bool:
+    """Draw the training loss by step, and the validation loss as dots; return False if no run has it."""
+    found = {
+        (task, label): histories
+        for task, label, group in groups_of(methods)
+        if (histories := [run.history for run in group.runs if any("loss" in entry for entry in run.history)])
+    }
+    figure, panels = panels_of(found)
+    drawn = {}
+    for (task, label), histories in found.items():
+        axes, style = panels[task], style_of(label, methods)
+        drawn[label] = draw_mean(axes, *common_curve(histories, "loss"), style)
+        steps, values = common_curve(histories, "eval_loss")
+        axes.plot(steps, values.mean(0), "o", color=style["color"], markersize=4)
+    for task, axes in panels.items():
+        axes.set(title=task, xlabel="step", ylabel="loss (dots: validation)", yscale="log")
+    return finish(path, figure, panels, drawn)
+
+
+def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
+    """Draw the error at the last point against block parameters with the Pareto front; return False if there is none."""
+    found = {
+        (task, label): (statistics.fmean(block_parameters(run) for run in group.runs), group.score(task))
+        for task, label, group in groups_of(methods)
+        if group.score(task) is not None
+    }
+    figure, panels = panels_of(found, labels=())
+    for task, axes in panels.items():
+        labels = [label for name, label in found if name == task]
+        axis = ParameterAxis([found[task, label][0] for label in labels])
+        scores = [found[task, label][1] for label in labels]
+        points = [(axis.place(count), -score.mean) for count, score in zip(axis.counts, scores, strict=True)]
+        colours = [style_of(label, methods)["color"] for label in labels]
+        axis.prepare(axes)
+        for (x, y), score, colour in zip(points, scores, colours, strict=True):
+            axes.errorbar(x, y, score.std, fmt="o", color=colour, capsize=2, elinewidth=0.8, zorder=3)
+        front = [points[index] for index in pareto_front([(x, -y) for x, y in points])]
+        axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1)
+        scale_errors(axes, np.array([y for _, y in points]))
+        axes.set(title=f"{task}, last point; line: Pareto front", xlabel="block parameters", ylabel=ERROR)
+        place_labels(axes, points, labels, colours, list(itertools.pairwise(front)))
+    return finish(path, figure, panels, {})
+
+
+def block_parameters(run: Run) -> int:
+    """The trained parameters of a run's blocks."""
+    return sum(row["trainable"] for name, row in run.result.parameters.layers.items() if name not in OUTSIDE)
+
+
+def groups_of(methods: Sequence[Method]) -> list[tuple[str, str, Group]]:
+    """Task, label and runs of every method."""
+    return [(task, method.label, group) for method in methods for task, group in method.groups.items()]
+
+
+def common_curve(histories: Sequence[Sequence[Mapping[str, float]]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which all histories have a value, and the values (seeds, steps)."""
+    by_step = [{entry["step"]: entry[key] for entry in history if key in entry} for history in histories]
+    steps = sorted(set.intersection(*(set(one) for one in by_step)))
+    return np.array(steps), np.array([[one[step] for step in steps] for one in by_step])
+
+
+def style_of(label: str, methods: Sequence[Method]) -> dict[str, Any]:
+    """Colour and line of a method, in the order of the table."""
+    index = [method.label for method in methods].index(label)
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // len(COLOURS) % len(LINES)]}
+
+
+def draw_mean(axes: Any, x: np.ndarray, values: np.ndarray, style: Mapping[str, Any]) -> Any:
+    """Draw the mean of values (seeds, x) with a band of one standard deviation; return the line."""
+    mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(x))
+    (line,) = axes.plot(x, mean, linewidth=1.5, **style)
+    axes.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.15, linewidth=0)
+    return line
+
+
+def panels_of(found: Mapping[tuple[str, str], Any], labels: Sequence[str] | None = None) -> tuple[Any, dict[str, Any]]:
+    """A figure, and its axes by task."""
+    from seq2seq.drawing import panels
+
+    tasks = list(dict.fromkeys(task for task, _ in found))
+    labels = [label for _, label in found] if labels is None else labels
+    figure = new_figure(3.8 * max(1, -(-len(tasks) // 2)) + (legend_height(labels) if labels else 0))
+    return figure, dict(zip(tasks, panels(figure, len(tasks)) if tasks else [], strict=True))
+
+
+def finish(path: Path, figure: Any, panels: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
+    """Write a figure that has panels."""
+    for axes in panels.values():
+        axes.grid(alpha=0.25)
+    if panels:
+        legend_below(figure, drawn)
+        save(figure, path, *FORMATS)
+    return bool(panels)
+
+
+PLOTS = {
+    "metric_by_parameters": ("Error at the last point against block parameters", draw_error_by_parameters),
+    "error_by_loop": ("Error by loop", draw_error_by_loop),
+    "learning_curves": ("Loss curves", draw_loss_curves),
+}
