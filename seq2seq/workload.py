@@ -107,8 +107,11 @@ class Workload(ABC):
     setting_names: ClassVar[Mapping[str, str]] = {}
     """Phrases of its own for keys in the names of methods, such as ``{"n_layer": "{} layers"}``."""
 
+    baseline_notes: ClassVar[Mapping[str, str]] = {}
+    """What a footnote says about a baseline, by name."""
+
     report_plots: ClassVar[Mapping[str, tuple[str, Callable[[Path, Sequence[Any]], bool]]]] = {}
-    """Plots of a comparison by file name, beside those of ``seq2seq.report.plots`` or in place of those of the same name:
+    """Plots of a comparison by file name, beside those of ``seq2seq.report.plots`` or in place of one of the same name:
     the title, and what draws methods (``seq2seq.report.methods.Method``) to a path, or returns False if it cannot."""
 
     notes: ClassVar[Mapping[str, str]] = {}

@@ -123,8 +123,12 @@ def predictors(noise: float = 0.0) -> dict[str, Predictor]:
     }
     of_each = {name: (label, partial(fit_each, make)) for name, (label, make) in REGRESSORS.items()}
     of_each["network"] = ("two-layer network", network)
-    where = f", last point of {FITTED_PROMPTS} prompts"
-    return of_all | {name: Predictor(label + where, predict, fitted=True) for name, (label, predict) in of_each.items()}
+    return of_all | {name: Predictor(label, predict, fitted=True) for name, (label, predict) in of_each.items()}
+
+
+FITTED_NOTE = f"Measured at the last point of the first {FITTED_PROMPTS} prompts"
+NOTES = {name: FITTED_NOTE for name, predictor in predictors().items() if predictor.fitted}
+"""Footnotes of the baselines by name."""
 
 
 def squares_of(predictor: Predictor, prompts: Prompts) -> np.ndarray:

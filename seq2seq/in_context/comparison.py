@@ -1,8 +1,8 @@
 """The plots of a report of several runs: error by loop, error against block parameters, loss curves.
 
 A line or a point is a method: the mean over its seeds, with a band or a bar of one standard deviation. Dots mark the
-trained number of loops. Block parameters are all but those of the read-in, the read-out and what the stack has outside of
-its blocks (positions and the final norm), so that a delta per loop and a scale per loop count.
+trained number of loops. Block parameters are all but those of the read-in, the read-out and what the stack has outside
+of its blocks (positions and the final norm), so that a delta per loop and a scale per loop count.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, save
+from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, panels, save
 from seq2seq.in_context.plots import scale_errors, trained_loops
 from seq2seq.in_context.rows import read_rows
 from seq2seq.report.collect import Run
@@ -37,20 +37,20 @@ def draw_error_by_loop(path: Path, methods: Sequence[Method]) -> bool:
         for task, label, group in groups_of(methods)
         if (curves := [rows for run in group.runs if (rows := read_rows(run.directory, group.split, "by_loop"))])
     }
-    figure, panels = panels_of(found)
+    figure, by_task = axes_of(found)
     drawn = {}
     for (task, label), curves in found.items():
-        axes, style = panels[task], style_of(label, methods)
+        axes, style = by_task[task], style_of(label, methods)
         values = np.array([[row["error"] for row in rows] for rows in curves])  # (seeds, loops)
         loops = np.arange(1, values.shape[1] + 1)
         drawn[label] = draw_mean(axes, loops, values, style)
         trained = trained_loops(curves[0])
         axes.plot(trained, values.mean(0)[trained - 1], "o", color=style["color"], markersize=7, zorder=4)
-    for task, axes in panels.items():
-        of_task = [row["error"] for (name, _), curves in found.items() if name == task for rows in curves for row in rows]
-        scale_errors(axes, np.array(of_task, dtype=float))
+    for task, axes in by_task.items():
+        of_task = [rows for (name, _), curves in found.items() if name == task for rows in curves]
+        scale_errors(axes, np.array([row["error"] for rows in of_task for row in rows], dtype=float))
         axes.set(title=f"{task}, last point", xlabel="loop (dot: trained)", ylabel=ERROR)
-    return finish(path, figure, panels, drawn)
+    return finish(path, figure, by_task, drawn)
 
 
 def draw_loss_curves(path: Path, methods: Sequence[Method]) -> bool:
@@ -60,27 +60,29 @@ def draw_loss_curves(path: Path, methods: Sequence[Method]) -> bool:
         for task, label, group in groups_of(methods)
         if (histories := [run.history for run in group.runs if any("loss" in entry for entry in run.history)])
     }
-    figure, panels = panels_of(found)
+    figure, by_task = axes_of(found)
     drawn = {}
     for (task, label), histories in found.items():
-        axes, style = panels[task], style_of(label, methods)
+        axes, style = by_task[task], style_of(label, methods)
         drawn[label] = draw_mean(axes, *common_curve(histories, "loss"), style)
         steps, values = common_curve(histories, "eval_loss")
         axes.plot(steps, values.mean(0), "o", color=style["color"], markersize=4)
-    for task, axes in panels.items():
-        axes.set(title=task, xlabel="step", ylabel="loss (dots: validation)", yscale="log")
-    return finish(path, figure, panels, drawn)
+    for task, axes in by_task.items():
+        of_task = [common_curve(histories, "loss")[1] for (name, _), histories in found.items() if name == task]
+        scale_errors(axes, np.concatenate([values.ravel() for values in of_task]))
+        axes.set(title=task, xlabel="step", ylabel="loss (dots: validation)")
+    return finish(path, figure, by_task, drawn)
 
 
 def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
-    """Draw the error at the last point against block parameters with the Pareto front; return False if there is none."""
+    """Draw the error at the last point against block parameters, and the Pareto front; False if no run has it."""
     found = {
         (task, label): (statistics.fmean(block_parameters(run) for run in group.runs), group.score(task))
         for task, label, group in groups_of(methods)
         if group.score(task) is not None
     }
-    figure, panels = panels_of(found, labels=())
-    for task, axes in panels.items():
+    figure, by_task = axes_of(found, labels=())
+    for task, axes in by_task.items():
         labels = [label for name, label in found if name == task]
         axis = ParameterAxis([found[task, label][0] for label in labels])
         scores = [found[task, label][1] for label in labels]
@@ -94,7 +96,7 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
         scale_errors(axes, np.array([y for _, y in points]))
         axes.set(title=f"{task}, last point; line: Pareto front", xlabel="block parameters", ylabel=ERROR)
         place_labels(axes, points, labels, colours, list(itertools.pairwise(front)))
-    return finish(path, figure, panels, {})
+    return finish(path, figure, by_task, {})
 
 
 def block_parameters(run: Run) -> int:
@@ -128,24 +130,23 @@ def draw_mean(axes: Any, x: np.ndarray, values: np.ndarray, style: Mapping[str, 
     return line
 
 
-def panels_of(found: Mapping[tuple[str, str], Any], labels: Sequence[str] | None = None) -> tuple[Any, dict[str, Any]]:
+def axes_of(found: Mapping[tuple[str, str], Any], labels: Sequence[str] | None = None) -> tuple[Any, dict[str, Any]]:
     """A figure, and its axes by task."""
-    from seq2seq.drawing import panels
-
     tasks = list(dict.fromkeys(task for task, _ in found))
     labels = [label for _, label in found] if labels is None else labels
     figure = new_figure(3.8 * max(1, -(-len(tasks) // 2)) + (legend_height(labels) if labels else 0))
     return figure, dict(zip(tasks, panels(figure, len(tasks)) if tasks else [], strict=True))
 
 
-def finish(path: Path, figure: Any, panels: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
+def finish(path: Path, figure: Any, by_task: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
     """Write a figure that has panels."""
-    for axes in panels.values():
+    for axes in by_task.values():
+        axes.title.set_fontsize(10)
         axes.grid(alpha=0.25)
-    if panels:
+    if by_task:
         legend_below(figure, drawn)
         save(figure, path, *FORMATS)
-    return bool(panels)
+    return bool(by_task)
 
 
 PLOTS = {

@@ -72,7 +72,7 @@ def draw_positions(axes: Any, by_name: Mapping[str, Rows], fitted: Mapping[str, 
 def draw_loops(axes: Any, rows: Rows) -> dict[str, Any]:
     """Error by loop with its band, and a line at the trained number of loops."""
     loop, error, low, high = columns(rows, "loop", "error", "low", "high")
-    axes.plot(loop, error, color=COLOURS[0], linewidth=2.2)
+    axes.plot(loop, error, color=COLOURS[0], linewidth=2.2, marker="o", markersize=3)
     axes.fill_between(loop, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
     axes.set(xlabel="loop", ylabel="squared error / dims")
     scale_errors(axes, error)
@@ -82,9 +82,9 @@ def draw_loops(axes: Any, rows: Rows) -> dict[str, Any]:
 def draw_probe(axes: Any, rows: Rows, trained: int) -> dict[str, Any]:
     """R^2 by loop of each target."""
     drawn = {}
-    for (name, label), colour in zip(LABELS.items(), COLOURS[-2:], strict=True):
+    for (name, label), line in zip(LABELS.items(), ("-", (0, (4, 1.5))), strict=True):
         loop, values = columns(rows, "loop", name)
-        (drawn[label],) = axes.plot(loop, values, color=colour, linewidth=1.5, marker=".")
+        (drawn[label],) = axes.plot(loop, values, color="#111111", linewidth=1.5, linestyle=line)
     axes.axvline(trained, color="#555555", linestyle=":", linewidth=1.2)
     axes.set(xlabel="loop", ylabel="$R^2$ of a linear read-out")
     axes.set_ylim(min(0, axes.get_ylim()[0]), 1.02)

@@ -4,8 +4,8 @@
     xty          (prompts, dims)          X^T y of these examples: a step of gradient descent from 0
     weights      (prompts, dims)          their least-squares weights, where gradient descent ends
 
-A ridge regression is fitted on the first half of the prompts, its penalty chosen within that half, and R^2 is measured on
-the other: 1 is a perfect read-out, 0 that of the mean. It can be negative.
+A ridge regression is fitted on the first half of the prompts, its penalty chosen within that half, and R^2 is measured
+on the other: 1 is a perfect read-out, 0 that of the mean. It can be negative.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def states_of(model: LoopedModel, prompts: Prompts) -> Tensor:
 
 
 def readable(states: np.ndarray, target: np.ndarray) -> float | None:
-    """The R^2 of a target (prompts, dims), mean over dims, read from states (prompts, E); None if some are not finite."""
+    """The mean R^2 over dims of a target (prompts, dims), read from states (prompts, E); None unless all are finite."""
     if not np.isfinite(states).all():
         return None
     half = len(states) // 2

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
 from adapters.acting import unwrapped
-from seq2seq.in_context.baselines import baselines_of, predictors, squares_by_position
+from seq2seq.in_context.baselines import FITTED_NOTE, NOTES, baselines_of, predictors, squares_by_position
 from seq2seq.in_context.comparison import PLOTS
 from seq2seq.in_context.data import InContextData, load_prompts, stacked
 from seq2seq.in_context.errors import metrics_of, squared_errors
@@ -41,6 +41,7 @@ class InContextWorkload(InContextKeys):
     ``InContextKeys`` has the keys.
     """
 
+    baseline_notes = NOTES
     report_plots = PLOTS
 
     def training_arguments(self) -> dict[str, Any]:
@@ -116,4 +117,5 @@ class InContextWorkload(InContextKeys):
             if predictor.fitted and name in measured
         }
         draw_errors(directory / PLOT, positions, loops, probe, fitted)
-        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}\n\n"
+        markers = f" {FITTED_NOTE}: markers." if fitted else ""
+        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}{markers}\n\n"

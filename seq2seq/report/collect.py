@@ -59,7 +59,7 @@ class Result(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: its path below the root, its state and configuration, its result if it is finished, and where it is."""
+    """A run folder: its path below the root, state and configuration; its result and place if it is finished."""
 
     name: str
     state: Literal["finished", "failed", "broken", "running"]

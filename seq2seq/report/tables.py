@@ -16,7 +16,6 @@ from seq2seq.report.collect import Run
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import COSTS, Method
 from seq2seq.report.paired import paired_difference, reference_of
-from seq2seq.tasks.metric_names import mean_name
 
 RATIOS = ("trainable_parameters", "adapter_bytes", "step_ms", "peak_memory_mib")
 """The COSTS that are compared with full fine-tuning."""

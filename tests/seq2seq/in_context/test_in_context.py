@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from adapters import ConfigurationError, load
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.in_context.baselines import predictions_of
 from seq2seq.in_context.data import draw, load_prompts
-from seq2seq.in_context.errors import errors, metrics_of
 from seq2seq.in_context.function_classes import FUNCTION_CLASSES, sample
 from seq2seq.in_context.workload import InContextWorkload
 from seq2seq.running.runner import run_experiment
@@ -28,19 +25,6 @@ def test_a_seed_gives_the_same_prompts(name):
     assert torch.equal(one.x, other.x)
     assert torch.equal(one.y, other.y)
     assert not torch.equal(one.y, third.y)
-
-
-def test_a_linear_function_is_solved_by_as_many_points_as_dims():
-    prompts = prompts_of("linear", batch=50)
-    found = errors(predictions_of("least_squares", prompts), prompts.y.numpy(), 4)[0]
-    assert found[:3].min() > 0.1
-    assert found[5:].max() < 1e-3  # the condition of 5 points in 4 dims
-
-
-def test_predicting_zero_has_error_one():
-    prompts = prompts_of("linear", batch=20000)
-    found = errors(predictions_of("zero", prompts), prompts.y.numpy(), 4)
-    np.testing.assert_allclose(found, 1, atol=0.05)  # y^2 / 4 has a standard deviation of about 1.9 here
 
 
 def test_noise_is_the_error_of_the_noiseless_function():
@@ -67,13 +51,6 @@ def test_prompts_interleave_x_and_y():
     assert torch.equal(vectors[:, ::2], prompts.x)
     assert torch.equal(vectors[:, 1::2, 0], prompts.y)
     assert (vectors[:, 1::2, 1:] == 0).all()
-
-
-def test_metrics_are_of_the_trained_loop_and_the_last_one():
-    found = np.array([[4.0, 2.0], [3.0, 1.0], [9.0, 7.0]])
-    assert metrics_of(found, 2) == {
-        "error": 2.0, "last_point_error": 1.0, "error_at_3b": 7.0, "average_metrics": -1.0
-    }  # fmt: skip
 
 
 @pytest.fixture
