@@ -5,9 +5,8 @@ trained number of loops. Block parameters are all but those of the read-in, the 
 of its blocks (positions and the final norm), so that a delta per loop and a scale per loop count.
 """
 
-import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from seq2seq.report.labels import place_labels
 from seq2seq.report.methods import Group, Method
 from seq2seq.report.parameter_axis import ParameterAxis
 from seq2seq.report.pareto_front import pareto_front
-from seq2seq.report.scatter import FORMATS, FRONT
+from seq2seq.report.scatter import FORMATS, FRONT, MAX_NAMES, bars_of, front_lines
 from seq2seq.report.styles import LINES
 
 OUTSIDE = ("read_in", "read_out", "stack")
@@ -81,13 +80,16 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
         for task, label, group in groups_of(methods)
         if group.score(task) is not None
     }
-    figure, by_task = axes_of(found, labels=())
+    labels = list(dict.fromkeys(label for _, label in found))
+    names = {label: f"{n}" if len(labels) > MAX_NAMES else label for n, label in enumerate(labels, 1)}
+    key = {f"{n}  {label}": handle_of(label, methods) for label, n in names.items() if n != label}
+    figure, by_task = axes_of(found, key)
+    placed = []
     for task, axes in by_task.items():
-        labels = [label for name, label in found if name == task]
-        axis = ParameterAxis([found[task, label][0] for label in labels])
-        scores = [found[task, label][1] for label in labels]
-        points = [(axis.place(count), -score.mean) for count, score in zip(axis.counts, scores, strict=True)]
-        colours = [style_of(label, methods)["color"] for label in labels]
+        here = [label for name, label in found if name == task]
+        counts, scores = zip(*(found[task, label] for label in here), strict=True)
+        axis, colours = ParameterAxis(counts), [style_of(label, methods)["color"] for label in here]
+        points = [(axis.place(count), -score.mean) for count, score in zip(counts, scores, strict=True)]
         axis.prepare(axes)
         for (x, y), score, colour in zip(points, scores, colours, strict=True):
             axes.errorbar(x, y, score.std, fmt="o", color=colour, capsize=2, elinewidth=0.8, zorder=3)
@@ -95,8 +97,14 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
         axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1)
         scale_errors(axes, np.array([y for _, y in points]))
         axes.set(title=f"{task}, last point; line: Pareto front", xlabel="block parameters", ylabel=ERROR)
-        place_labels(axes, points, labels, colours, list(itertools.pairwise(front)))
-    return finish(path, figure, by_task, {})
+        lines = [*front_lines(front), *bars_of(points, scores)]
+        placed.append((axes, points, [names[label] for label in here], colours, lines))
+    if by_task:
+        decorate(figure, by_task, key)
+        for each in placed:
+            place_labels(*each)
+        save(figure, path, *FORMATS)
+    return bool(by_task)
 
 
 def block_parameters(run: Run) -> int:
@@ -130,23 +138,37 @@ def draw_mean(axes: Any, x: np.ndarray, values: np.ndarray, style: Mapping[str, 
     return line
 
 
-def axes_of(found: Mapping[tuple[str, str], Any], labels: Sequence[str] | None = None) -> tuple[Any, dict[str, Any]]:
-    """A figure, and its axes by task."""
+def handle_of(label: str, methods: Sequence[Method]) -> Any:
+    """The point of a method in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", marker="o", color=style_of(label, methods)["color"])
+
+
+def axes_of(found: Mapping[tuple[str, str], Any], legend: Collection[str] | None = None) -> tuple[Any, dict[str, Any]]:
+    """A figure with room for a legend, by default of all methods, and its axes by task."""
     tasks = list(dict.fromkeys(task for task, _ in found))
-    labels = [label for _, label in found] if labels is None else labels
+    labels = {label for _, label in found} if legend is None else legend
     figure = new_figure(3.8 * max(1, -(-len(tasks) // 2)) + (legend_height(labels) if labels else 0))
     return figure, dict(zip(tasks, panels(figure, len(tasks)) if tasks else [], strict=True))
 
 
 def finish(path: Path, figure: Any, by_task: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
-    """Write a figure that has panels."""
+    """Write a figure of curves; return False if it has none."""
+    for axes in by_task.values():
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    decorate(figure, by_task, drawn)
+    if by_task:
+        save(figure, path, *FORMATS)
+    return bool(by_task)
+
+
+def decorate(figure: Any, by_task: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
+    """Titles, grids and the legend."""
     for axes in by_task.values():
         axes.title.set_fontsize(10)
         axes.grid(alpha=0.25)
-    if by_task:
-        legend_below(figure, drawn)
-        save(figure, path, *FORMATS)
-    return bool(by_task)
+    legend_below(figure, drawn)
 
 
 PLOTS = {

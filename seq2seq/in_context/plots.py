@@ -57,7 +57,7 @@ def draw_positions(axes: Any, by_name: Mapping[str, Rows], fitted: Mapping[str, 
         colour = COLOURS[index % len(COLOURS)]
         style = {"linewidth": 2.2, "zorder": 3} if index == 0 else {"linewidth": 1.1, "linestyle": "--"}
         (drawn[name],) = axes.plot(points, error, color=colour, **style)
-        axes.fill_between(points, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(points, low, high, color=colour, alpha=0.1 if index else 0.25, linewidth=0)
     last = max(row["point"] for rows in by_name.values() for row in rows)
     for index, (name, value) in enumerate(fitted.items()):
         colour, marker = COLOURS[(len(by_name) + index) % len(COLOURS)], MARKERS[index % len(MARKERS)]

@@ -69,7 +69,9 @@ def test_ridge_is_the_posterior_mean(seen):
 
 def test_ridge_is_the_best_linear_baseline_under_noise():
     prompts, table = prompts_of("noisy", batch=4000, noise=1.0), predictors(1.0)
-    error = {name: squares_of(table[name], prompts)[:, 0, -1].mean() for name in ("ridge", "least_squares", "averaging")}
+    error = {
+        name: squares_of(table[name], prompts)[:, 0, -1].mean() for name in ("ridge", "least_squares", "averaging")
+    }
     assert error["ridge"] < 0.9 * min(error["least_squares"], error["averaging"])
 
 
