@@ -126,8 +126,11 @@ def predictors(noise: float = 0.0) -> dict[str, Predictor]:
     return of_all | {name: Predictor(label, predict, fitted=True) for name, (label, predict) in of_each.items()}
 
 
-FITTED_NOTE = f"Measured at the last point of the first {FITTED_PROMPTS} prompts"
-NOTES = {name: FITTED_NOTE for name, predictor in predictors().items() if predictor.fitted}
+NOTES = {
+    name: f"Measured at the last point of the first {FITTED_PROMPTS} prompts"
+    for name, predictor in predictors().items()
+    if predictor.fitted
+}
 """Footnotes of the baselines by name."""
 
 

@@ -65,7 +65,7 @@ def draw_loss_curves(path: Path, methods: Sequence[Method]) -> bool:
         axes, style = by_task[task], style_of(label, methods)
         drawn[label] = draw_mean(axes, *common_curve(histories, "loss"), style)
         steps, values = common_curve(histories, "eval_loss")
-        axes.plot(steps, values.mean(0), "o", color=style["color"], markersize=4)
+        axes.plot(steps, values.mean(0), "o", color=style["color"], markersize=3.5)
     for task, axes in by_task.items():
         of_task = [common_curve(histories, "loss")[1] for (name, _), histories in found.items() if name == task]
         scale_errors(axes, np.concatenate([values.ravel() for values in of_task]))
@@ -95,7 +95,7 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
             axes.errorbar(x, y, score.std, fmt="o", color=colour, capsize=2, elinewidth=0.8, zorder=3)
         front = [points[index] for index in pareto_front([(x, -y) for x, y in points])]
         axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1)
-        scale_errors(axes, np.array([y for _, y in points]))
+        scale_errors(axes, np.array([y + (score.std or 0) for (_, y), score in zip(points, scores, strict=True)]))
         axes.set(title=f"{task}, last point; line: Pareto front", xlabel="block parameters", ylabel=ERROR)
         lines = [*front_lines(front), *bars_of(points, scores)]
         placed.append((axes, points, [names[label] for label in here], colours, lines))

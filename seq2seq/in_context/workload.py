@@ -18,7 +18,7 @@ from torch import nn
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
 from adapters.acting import unwrapped
-from seq2seq.in_context.baselines import FITTED_NOTE, NOTES, baselines_of, predictors, squares_by_position
+from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES, baselines_of, predictors, squares_by_position
 from seq2seq.in_context.comparison import PLOTS
 from seq2seq.in_context.data import InContextData, load_prompts, stacked
 from seq2seq.in_context.errors import metrics_of, squared_errors
@@ -31,7 +31,11 @@ from seq2seq.workload import Baseline, Evaluation, Prepared
 from third_party.models.looped import LoopedModel
 
 SAMPLES = 8
-CAPTION = "Bands are 90 % bootstrap intervals over prompts; the dotted line is the trained number of loops."
+CAPTION = (
+    "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops. Curves are "
+    "cut off at twice the largest error of the run."
+)
+MARKERS = f" Markers are errors at the last point of the first {FITTED_PROMPTS} prompts."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,5 +121,4 @@ class InContextWorkload(InContextKeys):
             if predictor.fitted and name in measured
         }
         draw_errors(directory / PLOT, positions, loops, probe, fitted)
-        markers = f" {FITTED_NOTE}: markers." if fitted else ""
-        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}{markers}\n\n"
+        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}{MARKERS if fitted else ''}\n\n"
