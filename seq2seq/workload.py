@@ -98,6 +98,22 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
+    average_name: ClassVar[str | None] = None
+    """What reports call ``average_metrics``; None if it is the mean of the metrics that are not flags."""
+
+    untuned_name: ClassVar[str] = "full fine-tuning"
+    """What reports call a run without adapters, in which everything trains."""
+
+    setting_names: ClassVar[Mapping[str, str]] = {}
+    """Phrases of its own for keys in the names of methods, such as ``{"n_layer": "{} layers"}``."""
+
+    baseline_notes: ClassVar[Mapping[str, str]] = {}
+    """What a footnote says about a baseline, by name."""
+
+    report_plots: ClassVar[Mapping[str, tuple[str, Callable[[Path, Sequence[Any]], bool]]]] = {}
+    """Plots of a comparison by file name, beside those of ``seq2seq.report.plots`` or in place of one of the same name:
+    the title, and what draws methods (``seq2seq.report.methods.Method``) to a path, or returns False if it cannot."""
+
     notes: ClassVar[Mapping[str, str]] = {}
     """What a footnote says about a result of 0 if one of the flags is 1; the first flag that is 1 decides."""
 

@@ -81,7 +81,8 @@ class Baselines(Extra):
             headline = experiment.workload.headline(metrics)
             values = ", ".join(f"{metric_name(key)} {value}" for key, value in headline.items())
             notes = {note for key in headline if (note := experiment.workload.note(metrics, key)) is not None}
-            rows.append([f"  {labels.get(name, name)}", values, *sorted(notes)[:1]])
+            own = experiment.workload.baseline_notes.get(name)
+            rows.append([f"  {labels.get(name, name)}", values, *sorted(notes)[:1], *([own] if own else [])])
         return rows
 
 

@@ -1,24 +1,57 @@
-"""What a function of the examples so far predicts: y at point k from the k - 1 points before it; 0 at the first."""
+"""What a function of the examples so far predicts: y at a point from the points before it; 0 at the first.
 
-from collections.abc import Callable
+    zero, averaging, least_squares, ridge, nearest     of all prompts at once, at every point
+    lasso, tree, boosting                              one fit of scikit-learn for each prompt
+    network                                            gradient descent, see ``gradient_descent``
+
+The last four are measured at the last point of the first ``FITTED_PROMPTS`` prompts only, so that they take seconds.
+Settings of Garg et al. 2022, arXiv:2208.01066.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso
+from sklearn.tree import DecisionTreeRegressor
 
-from seq2seq.in_context.errors import errors, metrics_of
+from seq2seq.in_context.errors import last_point_metrics, metrics_of, squared_errors
 from seq2seq.in_context.function_classes import Prompts
-from seq2seq.workload import Prepared
+from seq2seq.in_context.gradient_descent import network
+from seq2seq.in_context.keys import InContextKeys
+from seq2seq.workload import Baseline, Prepared
+
+FITTED_PROMPTS = 256
+"""Prompts on which the baselines with a fit for each prompt are measured, at the last point."""
+
+NEIGHBOURS = 3
+ALPHA = 0.01
+"""The weight of Lasso's penalty."""
 
 Predict = Callable[[Prompts, int], np.ndarray]
-NEIGHBOURS = 3
+"""From prompts and the number of points seen, 1 or more, to predictions (prompts,) at the next point."""
 
 
-def least_squares(prompts: Prompts, seen: int) -> np.ndarray:
-    """w x with the least norm of all w that fit best."""
-    x, y = prompts.x.double(), prompts.y.double()
-    w = torch.linalg.pinv(x[:, :seen]) @ y[:, :seen, None]  # (prompts, dims, seen) x (prompts, seen, 1)
-    return (x[:, seen, None] @ w)[:, 0, 0].numpy()  # (prompts, 1, dims) x (prompts, dims, 1)
+class Predictor(NamedTuple):
+    """A baseline: its label, its predictions, and whether it is measured at the last point only.
+
+    ``unsupported`` is the reason why the run's function class has no such baseline, or None.
+    """
+
+    label: str
+    predict: Predict
+    fitted: bool = False
+    unsupported: str | None = None
+
+
+def zero(prompts: Prompts, seen: int) -> np.ndarray:
+    """0."""
+    return np.zeros(len(prompts.x))
 
 
 def averaging(prompts: Prompts, seen: int) -> np.ndarray:
@@ -27,35 +60,108 @@ def averaging(prompts: Prompts, seen: int) -> np.ndarray:
     return (w * prompts.x[:, seen]).sum(-1).numpy()
 
 
+def least_squares(prompts: Prompts, seen: int) -> np.ndarray:
+    """w x with the least norm of all w that fit best."""
+    x = prompts.x.double()
+    return (least_squares_weights(prompts, seen) * x[:, seen]).sum(-1).numpy()
+
+
+def least_squares_weights(prompts: Prompts, seen: int) -> torch.Tensor:
+    """The w (prompts, dims), float64, with the least norm of all that fit the points seen best."""
+    x, y = prompts.x[:, :seen].double(), prompts.y[:, :seen].double()
+    return (torch.linalg.pinv(x) @ y[..., None])[..., 0]  # (prompts, dims, seen) x (prompts, seen, 1)
+
+
+def ridge(prompts: Prompts, seen: int, noise: float) -> np.ndarray:
+    """w x with the posterior mean of w ~ N(0, I) given y = w x + noise: (X^T X + noise^2 I)^-1 X^T y, Bayes optimal."""
+    x, y = prompts.x.double(), prompts.y.double()
+    points = x[:, :seen]  # X (prompts, seen, dims)
+    gram = points.mT @ points + noise**2 * torch.eye(x.shape[-1], dtype=x.dtype)
+    w = torch.linalg.solve(gram, points.mT @ y[:, :seen, None])[..., 0]  # (prompts, dims)
+    return (w * x[:, seen]).sum(-1).numpy()
+
+
 def nearest(prompts: Prompts, seen: int) -> np.ndarray:
     """The mean y of the nearest points."""
-    count = min(NEIGHBOURS, seen)
-    fitted = (KNeighborsRegressor(count).fit(x[:seen], y[:seen]) for x, y in zip(prompts.x, prompts.y, strict=True))
-    return np.array([model.predict(x[None, seen])[0] for model, x in zip(fitted, prompts.x, strict=True)])
+    distances = torch.cdist(prompts.x[:, seen, None], prompts.x[:, :seen])[:, 0]  # (prompts, seen)
+    nearest = distances.topk(min(NEIGHBOURS, seen), largest=False).indices  # (prompts, neighbours)
+    return prompts.y[:, :seen].gather(1, nearest).mean(1).numpy()
 
 
-def zero(prompts: Prompts, seen: int) -> np.ndarray:
-    """0."""
-    return np.zeros(len(prompts.x))
+def fit_each(make: Callable[[], Any], prompts: Prompts, seen: int) -> np.ndarray:
+    """What a regressor of scikit-learn predicts, fitted to each prompt alone."""
+    x, y = prompts.x.double().numpy(), prompts.y.double().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # Lasso's last digits
+        return np.array([make().fit(a[:seen], b[:seen]).predict(a[seen:][:1])[0] for a, b in zip(x, y, strict=True)])
 
 
-BASELINES: dict[str, tuple[str, Predict]] = {
-    "zero": ("predicting 0", zero),
-    "least_squares": ("least squares", least_squares),
-    "averaging": ("averaging y x", averaging),
-    "nearest_neighbours": (f"{NEIGHBOURS} nearest neighbours", nearest),
+REGRESSORS: Mapping[str, tuple[str, Callable[[], Any]]] = {
+    "lasso": ("Lasso", partial(Lasso, ALPHA, fit_intercept=False)),
+    "decision_tree": ("decision tree", partial(DecisionTreeRegressor, random_state=0)),
+    "boosted_trees": (
+        "gradient-boosted trees",
+        partial(GradientBoostingRegressor, n_estimators=50, max_depth=4, random_state=0),
+    ),
 }
-"""Label and function by name."""
+"""Label and regressor of scikit-learn by name."""
 
 
-def predictions_of(name: str, prompts: Prompts) -> np.ndarray:
-    """Predictions (prompts, 1, points) of a baseline."""
-    predict = BASELINES[name][1]
-    points = [np.zeros(len(prompts.x)), *(predict(prompts, seen) for seen in range(1, prompts.x.shape[1]))]
-    return np.stack(points, axis=-1)[:, None]
+def predictors(noise: float = 0.0) -> dict[str, Predictor]:
+    """The baselines by name.
+
+    Args:
+        noise: the standard deviation of the noise of y.
+    """
+    exact = None if noise else "y has no noise, so that it is least squares"
+    of_all = {
+        "zero": Predictor("predicting 0", zero),
+        "least_squares": Predictor("least squares", least_squares),
+        "ridge": Predictor("ridge, Bayes optimal", partial(ridge, noise=noise), unsupported=exact),
+        "averaging": Predictor("averaging y x", averaging),
+        "nearest_neighbours": Predictor(f"{NEIGHBOURS} nearest neighbours", nearest),
+    }
+    of_each = {name: (label, partial(fit_each, make)) for name, (label, make) in REGRESSORS.items()}
+    of_each["network"] = ("two-layer network", network)
+    return of_all | {name: Predictor(label, predict, fitted=True) for name, (label, predict) in of_each.items()}
 
 
-def measure(name: str, prepared: Prepared, split: str) -> dict[str, float]:
-    """The metrics of a baseline."""
-    prompts = prepared.data.fixed[split]
-    return metrics_of(errors(predictions_of(name, prompts), prompts.y.numpy(), prompts.x.shape[-1]), 1)
+NOTES = {
+    name: f"Measured at the last point of the first {FITTED_PROMPTS} prompts"
+    for name, predictor in predictors().items()
+    if predictor.fitted
+}
+"""Footnotes of the baselines by name."""
+
+
+def squares_of(predictor: Predictor, prompts: Prompts) -> np.ndarray:
+    """The squared errors (prompts, 1, points) of a baseline; of a fitted one (prompts, 1, 1) at the last point."""
+    points, dims = prompts.x.shape[1:]
+    if predictor.fitted:
+        prompts = Prompts(prompts.x[:FITTED_PROMPTS], prompts.y[:FITTED_PROMPTS])
+    seen = range(points - 1 if predictor.fitted else 0, points)
+    found = [predictor.predict(prompts, k) if k else np.zeros(len(prompts.x)) for k in seen]
+    return squared_errors(np.stack(found, axis=-1)[:, None], prompts.y[:, seen.start :].numpy(), dims)
+
+
+def measure(predictor: Predictor, prepared: Prepared, split: str) -> dict[str, float]:
+    """The metrics of a baseline; of a fitted one those of the last point."""
+    squares = squares_of(predictor, prepared.data.fixed[split])
+    return last_point_metrics(squares[:, 0, -1]) if predictor.fitted else metrics_of(squares, 1)
+
+
+def baselines_of(keys: InContextKeys) -> dict[str, Baseline]:
+    """The baselines of a run by name."""
+    return {
+        name: Baseline(predictor.label, partial(measure, predictor), predictor.unsupported)
+        for name, predictor in predictors(keys.noise).items()
+    }
+
+
+def squares_by_position(keys: InContextKeys, prompts: Prompts) -> dict[str, np.ndarray]:
+    """The squared errors (prompts, points) of the baselines that are measured at every point, by label."""
+    return {
+        predictor.label: squares_of(predictor, prompts)[:, 0]
+        for predictor in predictors(keys.noise).values()
+        if not predictor.fitted and predictor.unsupported is None
+    }

@@ -12,6 +12,8 @@ from third_party.models.looped import LoopedConfig
 
 MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection")
 WHERE = "a looped model"
+LEAST_PROMPTS = 64
+"""Of a probe, half of which are held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,15 @@ class InContextKeys(Workload):
             and injection.
         prompts: prompts of a training epoch, each drawn anew.
         evaluation_prompts: fixed prompts of validation and of test, each.
+        probe: whether evaluation measures what a linear read-out of each loop's state knows, see
+            ``seq2seq.in_context.probe``.
     """
 
     name = "in_context"
-    flags = ("average_metrics",)
+    flags = ("average_metrics", "standard_error")
+    average_name = "negative error at the last point"
+    setting_names: ClassVar[Mapping[str, str]] = {"n_layer": "L = {}", "num_loops": "b = {}", "window": "T = {}"}
+    untuned_name = "from scratch"
     metric_names = ("error", "last_point_error", "error_at_3b", "average_metrics")
     reserved_arguments: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "there are no classes to smooth"}
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
@@ -50,6 +57,7 @@ class InContextKeys(Workload):
     model: dict[str, Any] = field(default_factory=dict, hash=False)
     prompts: int = 64000
     evaluation_prompts: int = 1280
+    probe: bool = False
 
     @property
     def task_label(self) -> str:
@@ -75,6 +83,10 @@ class InContextKeys(Workload):
                 refuse(key, rule, given, "leave it out", "the run")
         if self.nonzero > self.n_dims:
             refuse("nonzero", f"is at most n_dims, {self.n_dims}", self.nonzero, "lower it", "the run")
+        if self.probe and min(self.evaluation_prompts / LEAST_PROMPTS, self.n_points / 2) < 1:
+            rule = f"needs at least {LEAST_PROMPTS} evaluation_prompts of at least 2 points"
+            given = f"{self.evaluation_prompts} of {self.n_points}"
+            refuse("probe", rule, given, "raise them, or leave it out", "the run")
         check_keys(self.model, MODEL_KEYS, WHERE)
         if self.looped.option("loops").stop_tolerance is not None:
             refuse("stop_tolerance", "is not supported in a run, which plots all loops", "one", "leave it out", WHERE)

@@ -1,15 +1,15 @@
 """The workload ``in_context``: examples of a function and a last x in, y out, by a looped transformer.
 
-keys               the JSON keys                       errors      the metric
-function_classes   what is learned from examples       baselines   what other functions of the examples predict
-data               prompts as vectors                  plots       error by position and by loop
-trainer            squared error over the last loops
+keys               the JSON keys                      errors              the metric, and its bootstrap band
+function_classes   what is learned from examples      baselines           what other functions of the examples predict
+data               prompts as vectors                 gradient_descent    the baseline that is a network
+trainer            squared error over the last loops  probe               what can be read from each loop's state
+plots              those of a run's page              comparison          those of a report of several runs
+rows               errors by position and by loop, as a run's folder has them
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,25 @@ from datasets import Dataset
 from torch import nn
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
-from seq2seq.in_context.baselines import BASELINES, measure, predictions_of
+from adapters.acting import unwrapped
+from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES, baselines_of, predictors, squares_by_position
+from seq2seq.in_context.comparison import PLOTS
 from seq2seq.in_context.data import InContextData, load_prompts, stacked
-from seq2seq.in_context.errors import errors, metrics_of
+from seq2seq.in_context.errors import metrics_of, squared_errors
 from seq2seq.in_context.keys import InContextKeys
 from seq2seq.in_context.plots import PLOT, draw_errors
+from seq2seq.in_context.probe import probe_rows
+from seq2seq.in_context.rows import ROWS, read_rows, with_band
 from seq2seq.in_context.trainer import InContextTrainer
 from seq2seq.workload import Baseline, Evaluation, Prepared
 from third_party.models.looped import LoopedModel
 
 SAMPLES = 8
-LOOPS, POSITIONS = "predictions_test_by_loop.jsonl", "predictions_test_by_position.jsonl"
+CAPTION = (
+    "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops. Curves are "
+    "cut off at twice the largest error of the run."
+)
+MARKERS = f" Markers are errors at the last point of the first {FITTED_PROMPTS} prompts."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,9 @@ class InContextWorkload(InContextKeys):
 
     ``InContextKeys`` has the keys.
     """
+
+    baseline_notes = NOTES
+    report_plots = PLOTS
 
     def training_arguments(self) -> dict[str, Any]:
         return {"remove_unused_columns": False, "label_names": ["labels"]}
@@ -59,7 +70,7 @@ class InContextWorkload(InContextKeys):
 
     def scores(self, output: EvalPrediction) -> dict[str, float]:
         """The metrics of predictions (prompts, loops, points)."""
-        return metrics_of(errors(output.predictions, output.label_ids, self.n_dims), self.num_loops)
+        return metrics_of(squared_errors(output.predictions, output.label_ids, self.n_dims), self.num_loops)
 
     @property
     def num_loops(self) -> int:
@@ -69,34 +80,45 @@ class InContextWorkload(InContextKeys):
     def evaluate(self, prepared: Prepared, trainer: InContextTrainer, split: str) -> Evaluation:
         prompts = prepared.data.fixed[split]
         predictions = trainer.predict(prepared.data.rows(split)).predictions  # (prompts, loops, points)
-        found = errors(predictions, prompts.y.numpy(), self.n_dims)
-        others = {
-            label: errors(predictions_of(name, prompts), prompts.y.numpy(), self.n_dims)[0]
-            for name, (label, _) in BASELINES.items()
+        squares = squared_errors(predictions, prompts.y.numpy(), self.n_dims)
+        by_predictor = {"this model": squares[:, self.num_loops - 1], **squares_by_position(self, prompts)}
+        rows = {
+            "by_position": [
+                {"predictor": name, "point": k, **cells}
+                for name, found in by_predictor.items()
+                for k, cells in enumerate(with_band(found), 1)
+            ],
+            "by_loop": [
+                {"loop": k, **cells, "trained": k <= self.num_loops}
+                for k, cells in enumerate(with_band(squares[:, :, -1]), 1)
+            ],
         }
-        by_position = [
-            {"point": k + 1, "this model": found[self.num_loops - 1, k]} | {name: e[k] for name, e in others.items()}
-            for k in range(found.shape[1])
-        ]
-        by_loop = [{"loop": k + 1, "error": row[-1]} for k, row in enumerate(found)]
-        return Evaluation(metrics_of(found, self.num_loops), {"by_position": by_position, "by_loop": by_loop})
+        if self.probe:
+            rows["probe"] = probe_rows(unwrapped(trainer.model), prompts)
+        return Evaluation(metrics_of(squares, self.num_loops), rows)
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
         rows = prepared.data.rows("validation")
         return {self.function_class: rows.select(range(min(SAMPLES, len(rows))))}
 
     def baselines(self) -> Mapping[str, Baseline]:
-        return {name: Baseline(label, partial(measure, name)) for name, (label, _) in BASELINES.items()}
+        return baselines_of(self)
+
+    def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+        found = {split: metrics.get("standard_error") for split, metrics in result["metrics"].items()}
+        label = "standard error of the last point error"
+        return [[f"{split} {label}", f"{value:.4f}"] for split, value in found.items() if value is not None]
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
-        paths = [directory / name for name in (POSITIONS, LOOPS)]
-        if not all(path.is_file() for path in paths):
+        split = next((split for split in ("test", "validation") if split in result["metrics"]), None)
+        positions, loops, probe = (read_rows(directory, split, name) for name in ROWS)
+        if not (positions and loops):
             return ""
-        positions, loops = (
-            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] for path in paths
-        )
-        names = [name for name in positions[0] if name != "point"]
-        by_position = {name: [row[name] for row in positions] for name in names}
-        by_loop = [row["error"] for row in loops]
-        draw_errors(directory / PLOT, by_position, by_loop, self.num_loops, len(positions))
-        return f"![errors by position and by loop]({PLOT})\n\n"
+        measured = result.get("baselines", {})
+        fitted = {
+            predictor.label: measured[name]["last_point_error"]
+            for name, predictor in predictors(self.noise).items()
+            if predictor.fitted and name in measured
+        }
+        draw_errors(directory / PLOT, positions, loops, probe, fitted)
+        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}{MARKERS if fitted else ''}\n\n"

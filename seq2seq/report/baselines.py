@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import Method, Score, metrics_by_task
+from seq2seq.report.settings import workload_of
 from seq2seq.report.tables import DASH, Table, task_metric, tasks_of
 
 AVERAGE = "average_metrics"
@@ -19,16 +21,19 @@ def baseline_table(methods: Sequence[Method], digits: int = 4) -> Table | None:
         return None
     tasks = tasks_of(methods)
     texts = {key: [text(scores.get(task, []), digits) for task in tasks] for key, scores in found.items()}
-    rows = {}
-    for name in {name for name, _ in texts}:
-        title, of_methods = name.replace("_", " "), {label: cells for (n, label), cells in texts.items() if n == name}
+    rows, footnotes = {}, Footnotes()
+    notes = {name: note for method in methods for name, note in workload_of(method.settings).baseline_notes.items()}
+    for name in sorted({name for name, _ in texts}):
+        title = name.replace("_", " ") + footnotes.mark(notes.get(name))
+        of_methods = {label: cells for (n, label), cells in texts.items() if n == name}
         common = [{cell for cell in column if cell != DASH} for column in zip(*of_methods.values(), strict=True)]
         if all(len(cells) <= 1 for cells in common):
             rows[title] = [next(iter(cells), DASH) for cells in common]
         else:
             rows |= {f"{title} ({label})": cells for label, cells in of_methods.items()}
     header = ["baseline", *(f"{task} ({task_metric(methods, task)})" for task in tasks)]
-    return Table("Baselines", "Baselines", header, [[title, *cells] for title, cells in sorted(rows.items())])
+    rows = [[title, *cells] for title, cells in sorted(rows.items())]
+    return Table("Baselines", "Baselines", header, rows, footnotes.by_mark)
 
 
 def scores_of(method: Method) -> dict[str, dict[str, list[float]]]:

@@ -27,6 +27,7 @@ class Parameters(BaseModel):
     base_parameters: int
     share: float
     groups: dict[str, dict[str, int]] = {}
+    layers: dict[str, dict[str, int]] = {}
 
     @property
     def without_head(self) -> int:
@@ -58,7 +59,7 @@ class Result(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: its path below the root, its state and configuration, and its result if it is finished."""
+    """A run folder: its path below the root, state and configuration; its result and place if it is finished."""
 
     name: str
     state: Literal["finished", "failed", "broken", "running"]
@@ -66,6 +67,7 @@ class Run:
     sentence: str = ""
     result: Result | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    directory: Path | None = None
 
     @property
     def seed(self) -> int:
@@ -143,7 +145,7 @@ def read_run(directory: Path, root: Path) -> Run:
             return Run(name, "broken", config, f"metrics.json cannot be read at {place}: {first['msg']}.")
         except (OSError, ValueError, RecursionError) as error:
             return Run(name, "broken", config, f"metrics.json cannot be read: {error}.")
-        return Run(name, "finished", config, "", result, read_history(folder.history))
+        return Run(name, "finished", config, "", result, read_history(folder.history), directory)
     if folder.failure.is_file():
         try:
             sentence = str(read_json(folder.failure)["sentence"])

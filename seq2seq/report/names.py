@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import AdapterConfig, ConfigurationError, FactorizedConfig
-from seq2seq.report.settings import differing_keys
+from seq2seq.report.settings import differing_keys, workload_of
 from seq2seq.tasks.data_names import SPLIT_WORD
 
 SETTING_NAMES = {
@@ -77,7 +77,7 @@ def short_label(settings: dict[str, Any]) -> str:
     factorized = [value for key, value in settings.items() if key.startswith("factorize") and key.endswith("format")]
     networks = " and ".join(str(name).replace("_", " ") for name in dict.fromkeys(factorized))
     parts = []
-    full = "everything trains" if factorized else "full fine-tuning"
+    full = "everything trains" if factorized else workload_of(settings).untuned_name
     for key, kind in settings.items():
         if key.startswith("adapter") and key.endswith("kind"):
             rank = rank_of(settings, key.removesuffix("kind"))
@@ -114,7 +114,8 @@ def describe_setting(key: str, settings: dict[str, Any], rivals: Sequence[dict[s
     if isinstance(value, str) and any("/" in str(rival.get(key, "")) for rival in rivals):
         words, value = words.removesuffix(" name or path"), distinct_part(key, value, rivals)
     text = compact(value).replace("_", " ") if name in ("format", "sublayers", "share_across") else compact(value)
-    return SETTING_NAMES[name].format(text) if name in SETTING_NAMES else f"{words} {text}"
+    phrases = {**SETTING_NAMES, **workload_of(settings).setting_names}
+    return phrases[name].format(text) if name in phrases else f"{words} {text}"
 
 
 def describe_cores(word: str, value: int | Sequence[int], d: int | None) -> str:

@@ -22,6 +22,7 @@ from seq2seq.report.latex import latex_table
 from seq2seq.report.methods import Method, methods_of
 from seq2seq.report.paired import check_reference
 from seq2seq.report.plots import FORMATS, PLOTS, draw_low_resource
+from seq2seq.report.settings import workload_of
 from seq2seq.report.tables import Table, difference_table, method_table, results_frame, runs_frame
 from seq2seq.run_folder import write_text
 
@@ -121,8 +122,9 @@ def draw_plots(out: Path, methods: list[Method], suffix: str) -> list[Plot]:
     counts = Counter(method.train_rows for method in methods)
     most_common = max(row_limits(methods), key=counts.__getitem__)
     compared = [method for method in methods if method.train_rows == most_common]
+    own = {name: plot for method in methods for name, plot in workload_of(method.settings).report_plots.items()}
     plots = []
-    for name, (title, draw) in PLOTS.items():
+    for name, (title, draw) in {**PLOTS, **own}.items():
         path = out / f"{name}{suffix}.png"
         if draw(path, methods if draw is draw_low_resource else compared):
             plots.append(Plot(title, path.stem, base64.b64encode(path.read_bytes()).decode()))

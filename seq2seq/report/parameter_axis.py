@@ -50,7 +50,7 @@ class ParameterAxis:
         ticks = [tick for tick in ticks if self.low <= math.log10(tick) <= self.high]
         small = [n * 10.0**e for e in range(decades.start - 1, decades.stop) for n in range(2, 10)]
         labels = [
-            f"{tick:,.6g}" if self.high - self.low < 2 else f"$10^{{{round(math.log10(tick))}}}$" for tick in ticks
+            f"{tick:,.15g}" if self.high - self.low < 2 else f"$10^{{{round(math.log10(tick))}}}$" for tick in ticks
         ]
         if self.any_zero:
             ticks, labels = [self.zero, *ticks], ["0", *labels]

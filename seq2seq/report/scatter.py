@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from seq2seq.drawing import WIDTH, legend_below, legend_height, new_figure, panels, save
 from seq2seq.report.labels import place_labels, width_of
-from seq2seq.report.methods import Method
+from seq2seq.report.methods import Method, Score
 from seq2seq.report.parameter_axis import ParameterAxis
 from seq2seq.report.pareto_front import pareto_front
 from seq2seq.report.styles import method_style
@@ -97,7 +97,17 @@ def draw_points(axes: Any, methods: Sequence[Method], tasks: Sequence[str]) -> P
     axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1, label="Pareto front")
     axes.margins(y=0.12)
     axes.grid(alpha=0.25)
+    return Points(points, [*front_lines(front), *bars_of(points, scores)])
+
+
+def front_lines(front: Sequence[Point]) -> list[tuple[Point, Point]]:
+    """The horizontal and vertical lines of a Pareto front with these points."""
     corners = [(x, y) for (_, y), (x, _) in itertools.pairwise(front)]
     steps = [point for pair in zip(front, [*corners, None], strict=True) for point in pair if point]
-    bars = [((x, y - score.std), (x, y + score.std)) for (x, y), score in zip(points, scores, strict=True) if score.std]
-    return Points(points, [*itertools.pairwise(steps), *bars])
+    return [*itertools.pairwise(steps)]
+
+
+def bars_of(points: Sequence[Point], scores: Sequence[Score]) -> list[tuple[Point, Point]]:
+    """The bars of one standard deviation at points."""
+    found = zip(points, scores, strict=True)
+    return [((x, y - score.std), (x, y + score.std)) for (x, y), score in found if score.std]

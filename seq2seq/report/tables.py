@@ -16,7 +16,6 @@ from seq2seq.report.collect import Run
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.report.methods import COSTS, Method
 from seq2seq.report.paired import paired_difference, reference_of
-from seq2seq.tasks.metric_names import mean_name
 
 RATIOS = ("trainable_parameters", "adapter_bytes", "step_ms", "peak_memory_mib")
 """The COSTS that are compared with full fine-tuning."""
@@ -184,8 +183,8 @@ def difference_table(methods: Sequence[Method], reference: str | None = None, di
 
 def task_metric(methods: Sequence[Method], task: str) -> str:
     """The name of a task's metric."""
-    known = (method.groups[task].metric_names(task) for method in methods if task in method.groups)
-    return mean_name(next(known, []))
+    group = next((method.groups[task] for method in methods if task in method.groups), None)
+    return "metric" if group is None else group.average_name(task)
 
 
 def mean_ratio(method: Method, cost: str, methods: Sequence[Method]) -> float | None:

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from adapters import ConfigurationError, load
 from seq2seq.configuration.reading import read_experiment
-from seq2seq.in_context.baselines import predictions_of
 from seq2seq.in_context.data import draw, load_prompts
-from seq2seq.in_context.errors import errors, metrics_of
 from seq2seq.in_context.function_classes import FUNCTION_CLASSES, sample
+from seq2seq.in_context.rows import ROWS, read_rows
 from seq2seq.in_context.workload import InContextWorkload
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.conftest import stopping_at
@@ -28,19 +26,6 @@ def test_a_seed_gives_the_same_prompts(name):
     assert torch.equal(one.x, other.x)
     assert torch.equal(one.y, other.y)
     assert not torch.equal(one.y, third.y)
-
-
-def test_a_linear_function_is_solved_by_as_many_points_as_dims():
-    prompts = prompts_of("linear", batch=50)
-    found = errors(predictions_of("least_squares", prompts), prompts.y.numpy(), 4)[0]
-    assert found[:3].min() > 0.1
-    assert found[5:].max() < 1e-3  # the condition of 5 points in 4 dims
-
-
-def test_predicting_zero_has_error_one():
-    prompts = prompts_of("linear", batch=20000)
-    found = errors(predictions_of("zero", prompts), prompts.y.numpy(), 4)
-    np.testing.assert_allclose(found, 1, atol=0.05)  # y^2 / 4 has a standard deviation of about 1.9 here
 
 
 def test_noise_is_the_error_of_the_noiseless_function():
@@ -69,13 +54,6 @@ def test_prompts_interleave_x_and_y():
     assert (vectors[:, 1::2, 1:] == 0).all()
 
 
-def test_metrics_are_of_the_trained_loop_and_the_last_one():
-    found = np.array([[4.0, 2.0], [3.0, 1.0], [9.0, 7.0]])
-    assert metrics_of(found, 2) == {
-        "error": 2.0, "last_point_error": 1.0, "error_at_3b": 7.0, "average_metrics": -1.0
-    }  # fmt: skip
-
-
 @pytest.fixture
 def values(tmp_path):
     return {
@@ -98,6 +76,7 @@ def values(tmp_path):
 
 
 def test_a_run_measures_its_last_loop(values, tmp_path):
+    values |= {"probe": True, "evaluation_prompts": 64, "baselines": ["least_squares", "lasso"]}
     result = run_experiment(read_experiment(values))
     experiment = read_experiment(values)
     model = experiment.attach(experiment.load_model())
@@ -105,13 +84,31 @@ def test_a_run_measures_its_last_loop(values, tmp_path):
     prompts = load_prompts(experiment.workload, 42).fixed["test"]
     with torch.no_grad():
         predicted = model.eval()(prompts.interleaved(), num_loops=3).logits[:, ::2, 0]
-    squares = (predicted - prompts.y).square().mean(0) / 2
-    assert result["metrics"]["test"]["last_point_error"] == pytest.approx(squares[-1].item(), rel=1e-4)
-    assert result["metrics"]["test"]["error"] == pytest.approx(squares.mean().item(), rel=1e-4)
+    squares = (predicted - prompts.y).square() / 2
+    metrics = result["metrics"]["test"]
+    assert metrics["last_point_error"] == pytest.approx(squares[:, -1].mean().item(), rel=1e-4)
+    assert metrics["error"] == pytest.approx(squares.mean().item(), rel=1e-4)
+    assert metrics["standard_error"] == pytest.approx(squares[:, -1].std().item() / 8, rel=1e-4)
     assert result["baselines"]["least_squares"]["last_point_error"] < 1e-3
+    rows = {name: read_rows(tmp_path / "run", "test", name) for name in ROWS}
+    assert [row["trained"] for row in rows["by_loop"]] == 3 * [True] + 6 * [False]
+    assert [row["loop"] for row in rows["probe"]] == [*range(1, 10)]
+    own = [row for row in rows["by_position"] if row["predictor"] == "this model"]
+    assert [row["point"] for row in own] == [1, 2, 3, 4]
+    assert all(row["low"] < row["error"] < row["high"] for row in own)
+    assert own[-1]["error"] == pytest.approx(metrics["last_point_error"])
+
+
+def test_a_runs_page_has_its_baselines_and_plots(values, tmp_path):
+    values |= {"function_class": "noisy", "noise": 0.5, "baselines": ["ridge", "lasso"], "max_steps": 2}
+    run_experiment(read_experiment(values))
     page = (tmp_path / "run" / "README.md").read_text()
-    assert "errors.png" in page
+    assert "![errors by position and by loop](errors.png)" in page
     assert (tmp_path / "run" / "errors.png").is_file()
+    assert "| &emsp;ridge, Bayes optimal | error " in page
+    assert "| &emsp;Lasso | last point error " in page
+    assert "† Measured at the last point of the first 256 prompts" in page
+    assert "| test standard error of the last point error | " in page
 
 
 def test_a_stopped_run_resumes_to_the_same_curve(values):

@@ -1,0 +1,25 @@
+"""Errors by position and by loop, and R^2 by loop, as a run's folder has them: predictions_<split>_<name>.jsonl."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seq2seq.in_context.errors import bootstrap_band
+
+ROWS = ("by_position", "by_loop", "probe")
+
+
+def with_band(squares: np.ndarray) -> Iterator[dict[str, float]]:
+    """The mean of each column of squared errors (prompts, columns) and the limits of its bootstrap band."""
+    low, high = bootstrap_band(squares)
+    for cells in zip(squares.mean(0).tolist(), low.tolist(), high.tolist(), strict=True):
+        yield dict(zip(("error", "low", "high"), cells, strict=True))
+
+
+def read_rows(directory: Path, split: str | None, name: str) -> list[dict[str, Any]]:
+    """The rows of a split, of one of ``ROWS``; none if the run has not written them."""
+    path = directory / f"predictions_{split}_{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
