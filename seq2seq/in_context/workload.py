@@ -3,7 +3,7 @@
 keys               the JSON keys                       errors      the metric
 function_classes   what is learned from examples       baselines   what other functions of the examples predict
 data               prompts as vectors                  plots       error by position and by loop
-trainer            squared error over the last loops
+curriculum         dims, points and loops that grow    trainer     squared error over the last loops
 """
 
 import json
@@ -15,10 +15,11 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import default_collate
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
 from seq2seq.in_context.baselines import BASELINES, measure, predictions_of
-from seq2seq.in_context.data import InContextData, load_prompts, stacked
+from seq2seq.in_context.data import InContextData, load_prompts
 from seq2seq.in_context.errors import errors, metrics_of
 from seq2seq.in_context.keys import InContextKeys
 from seq2seq.in_context.plots import PLOT, draw_errors
@@ -50,28 +51,29 @@ class InContextWorkload(InContextKeys):
         return InContextTrainer(
             model=prepared.model,
             args=prepared.arguments,
-            train_dataset=prepared.data.train,
+            train_dataset=prepared.data.numbers,
             eval_dataset=prepared.data.rows("validation"),
-            data_collator=stacked,
+            data_collator=default_collate,
+            data=prepared.data,
             compute_metrics=self.scores,
             callbacks=list(callbacks),
         )
 
     def scores(self, output: EvalPrediction) -> dict[str, float]:
         """The metrics of predictions (prompts, loops, points)."""
-        return metrics_of(errors(output.predictions, output.label_ids, self.n_dims), self.num_loops)
+        return metrics_of(errors(output.predictions, output.label_ids, self.full_sizes.dims), self.num_loops)
 
     @property
     def num_loops(self) -> int:
         """b."""
-        return self.looped.option("loops").num_loops
+        return self.full_sizes.loops
 
     def evaluate(self, prepared: Prepared, trainer: InContextTrainer, split: str) -> Evaluation:
         prompts = prepared.data.fixed[split]
         predictions = trainer.predict(prepared.data.rows(split)).predictions  # (prompts, loops, points)
-        found = errors(predictions, prompts.y.numpy(), self.n_dims)
+        found = errors(predictions, prompts.y.numpy(), self.full_sizes.dims)
         others = {
-            label: errors(predictions_of(name, prompts), prompts.y.numpy(), self.n_dims)[0]
+            label: errors(predictions_of(name, prompts), prompts.y.numpy(), self.full_sizes.dims)[0]
             for name, (label, _) in BASELINES.items()
         }
         by_position = [

@@ -126,7 +126,7 @@ def test_a_stopped_run_resumes_to_the_same_curve(values):
 def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
     workload = read_experiment(values).workload
     one, other = load_prompts(workload, 1), load_prompts(workload, 2)
-    assert not torch.equal(one.train[0]["labels"], other.train[0]["labels"])
+    assert not torch.equal(one.batch([0], 0)["labels"], other.batch([0], 0)["labels"])
     assert torch.equal(one.fixed["test"].y, other.fixed["test"].y)
     assert not torch.equal(one.fixed["test"].y, draw(workload, 40, torch.Generator().manual_seed(1)).y)
 
