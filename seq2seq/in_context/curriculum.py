@@ -4,8 +4,8 @@
 
     value at optimizer step s = min(end, start + increment * floor(s / interval))      s = 0, 1, ...
 
-The end is that of the run, at which it is evaluated: the dims that are not zero, n_points and num_loops. Dims beyond the
-value are zero; prompts have so many points, and so are shorter; gradients go through the last min(T, loops) loops.
+The end is that of the run, at which it is evaluated: the dims that are not zero, n_points and num_loops. Dims beyond
+the value are zero; prompts have so many points, and so are shorter; gradients go through the last min(T, loops) loops.
 
 A value is a function of the trainer's global step alone. The step that a batch will train is known neither to its rows,
 whose order is shuffled, nor to the loader, which is ahead of the trainer: so a loader gives numbers only, and the
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from adapters.validation import check_keys, from_json, refuse
 
 WHERE = "the curriculum"
+EXAMPLE = 'write for example {"dims": {"start": 1, "interval": 300}}'
 
 
 class Sizes(NamedTuple):
@@ -47,6 +48,13 @@ class Ramp:
             if value < 1:
                 refuse(key, "must be at least 1", value, "write a positive number", WHERE)
 
+    @classmethod
+    def of(cls, size: str, values: Any) -> "Ramp":
+        """Read the JSON form of the ramp of a size."""
+        if not isinstance(values, dict):
+            refuse(size, "is an object", repr(values), EXAMPLE, WHERE)
+        return from_json(cls, values, f"{WHERE} over {size}")
+
     def at(self, step: int, end: int) -> int:
         """The value at an optimizer step, which counts from 0."""
         return min(end, self.start + self.increment * (step // self.interval))
@@ -67,19 +75,10 @@ class Curriculum:
         Raises:
             ConfigurationError: a key is unknown or missing, or a value is out of range.
         """
-        form = '{"dims": {"start": 1, "interval": 300}}'
         if not isinstance(values, dict):
-            refuse("curriculum", "is an object", repr(values), f"write for example {form}", "the run")
+            refuse("curriculum", "is an object", repr(values), EXAMPLE, "the run")
         check_keys(values, Sizes._fields, WHERE)
-        for size, ramp in values.items():
-            if ramp is not None and not isinstance(ramp, dict):
-                refuse(size, "is an object", repr(ramp), f"write for example {form}", WHERE)
-        return cls(
-            **{
-                size: None if ramp is None else from_json(Ramp, ramp, f"{WHERE} over {size}")
-                for size, ramp in values.items()
-            }
-        )
+        return cls(**{size: None if ramp is None else Ramp.of(size, ramp) for size, ramp in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, which ``from_dict`` reads back."""
@@ -90,13 +89,10 @@ class Curriculum:
         for size, end in ends._asdict().items():
             ramp = getattr(self, size)
             if ramp is not None and ramp.start > end:
-                refuse(
-                    "start", f"is at most the {size} of the run, {end}", ramp.start, "lower it", f"{WHERE} over {size}"
-                )
+                rule = f"is at most the {size} of the run, {end}"
+                refuse("start", rule, ramp.start, "lower it", f"{WHERE} over {size}")
 
     def at(self, step: int, ends: Sizes) -> Sizes:
         """The sizes at an optimizer step, which counts from 0."""
-        ramps = {size: getattr(self, size) for size in Sizes._fields}
-        return Sizes(
-            **{size: end if ramps[size] is None else ramps[size].at(step, end) for size, end in ends._asdict().items()}
-        )
+        ramps = (getattr(self, size) for size in Sizes._fields)
+        return Sizes(*(end if ramp is None else ramp.at(step, end) for ramp, end in zip(ramps, ends, strict=True)))
