@@ -1,7 +1,7 @@
 """Prompts: drawn anew in training, fixed in evaluation.
 
-The rows of training are numbers, whose prompts are drawn a batch at a time when the trainer reaches it: 64 prompts in a
-tenth of the time of 64 draws, and at the sizes of that step of the curriculum.
+The rows of training are numbers, whose prompts are drawn a batch at a time when the trainer reaches it: at the sizes of
+that step of the curriculum, and 64 prompts of 8 points in .5 ms, where 64 draws of one take 3.1.
 """
 
 from collections.abc import Mapping, Sequence

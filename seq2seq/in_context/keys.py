@@ -35,7 +35,10 @@ class InContextKeys(Workload):
     name = "in_context"
     flags = ("average_metrics",)
     metric_names = ("error", "last_point_error", "error_at_3b", "average_metrics")
-    reserved_arguments: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "there are no classes to smooth"}
+    reserved_arguments: ClassVar[Mapping[str, str]] = {
+        "label_smoothing_factor": "there are no classes to smooth",
+        "train_sampling_strategy": "all prompts of a step have the same length",
+    }
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "n_dims": (1, 1e4),
         "n_dims_truncated": (1, 1e4),

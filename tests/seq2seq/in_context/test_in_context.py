@@ -181,6 +181,7 @@ def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
         ({"model": {"loops": {"num_loops": 0}}}, ("'num_loops'", "at least 1")),
         ({"model": {"loops": {"stop_tolerance": 0.1}}}, ("'stop_tolerance'",)),
         ({"model": {"hidden_size": 15}}, ("'hidden_size'",)),
+        ({"train_sampling_strategy": "group_by_length"}, ("'train_sampling_strategy'", "same length")),
         ({"task_name": "rte"}, ("'task_name'", "in_context")),
     ],
     ids=str,
