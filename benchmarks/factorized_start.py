@@ -7,8 +7,8 @@ MODEL is a folder of a decoder-only model of which the feed-forward weights are 
 second moments of their inputs come from equal parts of the calibration texts; the second half of C.txt is scored, in
 windows of 1,024 tokens that share one, so that its first half may calibrate. A budget is the share of the parameters of
 the replaced weights. Each finished row is a line of ``docs/results/kronecker/before_training.jsonl``, and one that is
-there is skipped. ``--moments FILE`` keeps the moments. Alternating least squares gains from a GPU, the SVDs of the other
-methods do not: ``--factorize-on cpu`` leaves these to the CPU.
+there is skipped. ``--moments FILE`` keeps the moments. Alternating least squares gains from a GPU, SVDs do not:
+``--factorize-on cpu`` leaves these to the CPU.
 """
 
 import argparse

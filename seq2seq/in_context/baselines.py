@@ -134,9 +134,9 @@ NOTES = {
 """Footnotes of the baselines by name."""
 
 
-def squares_of(predictor: Predictor, prompts: Prompts) -> np.ndarray:
-    """The squared errors (prompts, 1, points) of a baseline; of a fitted one (prompts, 1, 1) at the last point."""
-    points, dims = prompts.x.shape[1:]
+def squares_of(predictor: Predictor, prompts: Prompts, dims: int) -> np.ndarray:
+    """The squared errors / dims (prompts, 1, points) of a baseline; of a fitted one (prompts, 1, 1) at the last point."""
+    points = prompts.x.shape[1]
     if predictor.fitted:
         prompts = Prompts(prompts.x[:FITTED_PROMPTS], prompts.y[:FITTED_PROMPTS])
     seen = range(points - 1 if predictor.fitted else 0, points)
@@ -144,16 +144,16 @@ def squares_of(predictor: Predictor, prompts: Prompts) -> np.ndarray:
     return squared_errors(np.stack(found, axis=-1)[:, None], prompts.y[:, seen.start :].numpy(), dims)
 
 
-def measure(predictor: Predictor, prepared: Prepared, split: str) -> dict[str, float]:
+def measure(predictor: Predictor, dims: int, prepared: Prepared, split: str) -> dict[str, float]:
     """The metrics of a baseline; of a fitted one those of the last point."""
-    squares = squares_of(predictor, prepared.data.fixed[split])
+    squares = squares_of(predictor, prepared.data.fixed[split], dims)
     return last_point_metrics(squares[:, 0, -1]) if predictor.fitted else metrics_of(squares, 1)
 
 
 def baselines_of(keys: InContextKeys) -> dict[str, Baseline]:
     """The baselines of a run by name."""
     return {
-        name: Baseline(predictor.label, partial(measure, predictor), predictor.unsupported)
+        name: Baseline(predictor.label, partial(measure, predictor, keys.full_sizes.dims), predictor.unsupported)
         for name, predictor in predictors(keys.noise).items()
     }
 
@@ -161,7 +161,7 @@ def baselines_of(keys: InContextKeys) -> dict[str, Baseline]:
 def squares_by_position(keys: InContextKeys, prompts: Prompts) -> dict[str, np.ndarray]:
     """The squared errors (prompts, points) of the baselines that are measured at every point, by label."""
     return {
-        predictor.label: squares_of(predictor, prompts)[:, 0]
+        predictor.label: squares_of(predictor, prompts, keys.full_sizes.dims)[:, 0]
         for predictor in predictors(keys.noise).values()
         if not predictor.fitted and predictor.unsupported is None
     }

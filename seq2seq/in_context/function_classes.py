@@ -1,24 +1,30 @@
 """Function classes: what is learned from the examples of a prompt, drawn anew for each prompt.
 
     x            (batch, points, dims)     standard normal; only the first ``active`` of its dims are not zero
-    y            (batch, points)           f(x), with f drawn for each prompt
+    y            (batch, points)           f(x), with f drawn for each prompt, a function of the active dims
 
-    linear       y = w x, w standard normal
-    noisy        the same plus noise of standard deviation sigma
-    sparse       w has s entries that are not zero, at random dims
-    relu         y = a relu(W x) / sqrt(h / 2), W (h, dims) and a (h,) standard normal: a network of two layers
+    linear            y = w x, w standard normal
+    noisy             the same plus noise of standard deviation sigma
+    sparse            w has s entries that are not zero, at random dims
+    relu              y = a relu(W x) / sqrt(h / 2), W (h, dims) and a (h,) standard normal: a network of two layers
+    decision_tree     y = a leaf, standard normal, of a full binary tree of depth 4 whose nodes read the sign of one dim
 
-Setups of Garg et al. 2022, arXiv:2208.01066. The error of predicting 0 in a linear class is E[y^2] = active.
+Setups of Garg et al. 2022, arXiv:2208.01066. The error of predicting 0 is E[y^2]: active in linear and relu classes, s
+in sparse ones, 1 in trees.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 HIDDEN = 16
 """h, the hidden units of the network of two layers."""
+
+DEPTH = 4
+"""Decisions from the root of a decision tree to a leaf."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,25 @@ def relu(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> T
     return torch.einsum("bph,bh->bp", hidden, outer) / (HIDDEN / 2) ** 0.5
 
 
-FUNCTION_CLASSES: Mapping[str, Draw] = {"linear": linear, "noisy": noisy, "sparse": sparse, "relu": relu}
+def decision_tree(x: Tensor, generator: torch.Generator, noise: float, nonzero: int) -> Tensor:
+    inner, leaves = 2**DEPTH - 1, 2**DEPTH  # the children of node n are 2 n + 1 and 2 n + 2
+    reads = torch.randint(x.shape[-1], (len(x), inner), generator=generator)  # the dim that a node reads
+    values = torch.randn(len(x), leaves, generator=generator)
+    positive = (x > 0).long()
+    node = torch.zeros(x.shape[:2], dtype=torch.long)  # (batch, points), at the root
+    for _ in range(DEPTH):
+        dim = reads.gather(1, node)
+        node = 2 * node + 1 + positive.gather(2, dim[..., None])[..., 0]
+    return values.gather(1, node - inner)
+
+
+FUNCTION_CLASSES: Mapping[str, Draw] = {
+    "linear": linear,
+    "noisy": noisy,
+    "sparse": sparse,
+    "relu": relu,
+    "decision_tree": decision_tree,
+}
 """Function classes by name."""
 
 
@@ -75,17 +99,17 @@ def sample(
     noise: float = 0.0,
     nonzero: int = 1,
 ) -> Prompts:
-    """Draw prompts of a function class.
+    """Draw prompts of a function class, on the CPU.
 
     Args:
         name: of ``FUNCTION_CLASSES``.
         batch, points, dims: sizes.
         generator: where random numbers come from.
-        active: dims that are not zero; None for all.
+        active: dims that are not zero, at most ``dims``; None for all.
         noise: sigma, of "noisy".
-        nonzero: s, of "sparse".
+        nonzero: s, of "sparse"; all active dims if it has more.
     """
-    x = torch.randn(batch, points, dims, generator=generator)
-    if active is not None:
-        x[..., active:] = 0
-    return Prompts(x, FUNCTION_CLASSES[name](x, generator, noise, nonzero))
+    active = dims if active is None else active
+    x = torch.randn(batch, points, active, generator=generator)
+    y = FUNCTION_CLASSES[name](x, generator, noise, nonzero)
+    return Prompts(F.pad(x, (0, dims - active)), y)

@@ -31,8 +31,9 @@ LABELS: Mapping[str, str] = {"xty": r"$X^\top y$", "weights": "least-squares wei
 
 
 def targets(prompts: Prompts) -> dict[str, np.ndarray]:
-    """What is read out: (prompts, dims) each, float64, of all examples but the last."""
+    """What is read out: (prompts, dims that are not zero) each, float64, of all examples but the last."""
     seen = prompts.x.shape[1] - 1
+    prompts = Prompts(prompts.x[..., (prompts.x != 0).flatten(0, 1).any(0)], prompts.y)
     x, y = prompts.x[:, :seen].double(), prompts.y[:, :seen].double()
     return {
         "xty": torch.einsum("bpd,bp->bd", x, y).numpy(),

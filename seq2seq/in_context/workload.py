@@ -3,9 +3,9 @@
 keys               the JSON keys                      errors              the metric, and its bootstrap band
 function_classes   what is learned from examples      baselines           what other functions of the examples predict
 data               prompts as vectors                 gradient_descent    the baseline that is a network
-trainer            squared error over the last loops  probe               what can be read from each loop's state
-plots              those of a run's page              comparison          those of a report of several runs
-rows               errors by position and by loop, as a run's folder has them
+curriculum         dims, points and loops that grow   probe               what can be read from each loop's state
+trainer            squared error over the last loops  comparison          plots of a report of several runs
+plots              those of a run's page              rows                errors as the rows of a run's folder
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,13 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import default_collate
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
 from adapters.acting import unwrapped
 from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES, baselines_of, predictors, squares_by_position
 from seq2seq.in_context.comparison import PLOTS
-from seq2seq.in_context.data import InContextData, load_prompts, stacked
+from seq2seq.in_context.data import InContextData, load_prompts
 from seq2seq.in_context.errors import metrics_of, squared_errors
 from seq2seq.in_context.keys import InContextKeys
 from seq2seq.in_context.plots import PLOT, draw_errors
@@ -61,26 +62,27 @@ class InContextWorkload(InContextKeys):
         return InContextTrainer(
             model=prepared.model,
             args=prepared.arguments,
-            train_dataset=prepared.data.train,
+            train_dataset=prepared.data.numbers,
             eval_dataset=prepared.data.rows("validation"),
-            data_collator=stacked,
+            data_collator=default_collate,
+            data=prepared.data,
             compute_metrics=self.scores,
             callbacks=list(callbacks),
         )
 
     def scores(self, output: EvalPrediction) -> dict[str, float]:
         """The metrics of predictions (prompts, loops, points)."""
-        return metrics_of(squared_errors(output.predictions, output.label_ids, self.n_dims), self.num_loops)
+        return metrics_of(squared_errors(output.predictions, output.label_ids, self.full_sizes.dims), self.num_loops)
 
     @property
     def num_loops(self) -> int:
         """b."""
-        return self.looped.option("loops").num_loops
+        return self.full_sizes.loops
 
     def evaluate(self, prepared: Prepared, trainer: InContextTrainer, split: str) -> Evaluation:
         prompts = prepared.data.fixed[split]
         predictions = trainer.predict(prepared.data.rows(split)).predictions  # (prompts, loops, points)
-        squares = squared_errors(predictions, prompts.y.numpy(), self.n_dims)
+        squares = squared_errors(predictions, prompts.y.numpy(), self.full_sizes.dims)
         by_predictor = {"this model": squares[:, self.num_loops - 1], **squares_by_position(self, prompts)}
         rows = {
             "by_position": [

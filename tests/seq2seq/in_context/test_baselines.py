@@ -39,13 +39,14 @@ def exact_prompts(batch=50, points=9, dims=4):
 
 
 def test_least_squares_is_exact_for_as_many_points_as_dims():
-    found = squares_of(predictors()["least_squares"], exact_prompts()).mean(0)[0]
+    found = squares_of(predictors()["least_squares"], exact_prompts(), 4).mean(0)[0]
     assert found[4:].max() < 1e-10
     assert found[:4].min() > 0.1
 
 
-def test_predicting_zero_has_error_one():
-    metrics = metrics_of(squares_of(predictors()["zero"], prompts_of("linear", batch=20000)), 1)
+@pytest.mark.parametrize("active", [4, 2])
+def test_predicting_zero_has_error_one(active):
+    metrics = metrics_of(squares_of(predictors()["zero"], prompts_of("linear", 20000, active=active), active), 1)
     assert abs(metrics["last_point_error"] - 1) < 3 * metrics["standard_error"]
     assert metrics["standard_error"] < 0.03
     assert "error_at_3b" not in metrics  # a baseline has no loops
@@ -70,7 +71,7 @@ def test_ridge_is_the_posterior_mean(seen):
 def test_ridge_is_the_best_linear_baseline_under_noise():
     prompts, table = prompts_of("noisy", batch=4000, noise=1.0), predictors(1.0)
     error = {
-        name: squares_of(table[name], prompts)[:, 0, -1].mean() for name in ("ridge", "least_squares", "averaging")
+        name: squares_of(table[name], prompts, 4)[:, 0, -1].mean() for name in ("ridge", "least_squares", "averaging")
     }
     assert error["ridge"] < 0.9 * min(error["least_squares"], error["averaging"])
 
@@ -101,12 +102,15 @@ def test_fitted_baselines_are_those_of_scikit_learn(name, model):
     prompts = prompts_of("sparse", batch=1, points=20, nonzero=2)
     x, y = prompts.x[0].double().numpy(), prompts.y[0].double().numpy()
     expected = (model.fit(x[:-1], y[:-1]).predict(x[-1:])[0] - y[-1]) ** 2 / 4
-    assert squares_of(predictors()[name], prompts)[0, 0, 0] == pytest.approx(expected, rel=1e-6)
+    assert squares_of(predictors()[name], prompts, 4)[0, 0, 0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_network_learns_the_functions_of_its_class():
     prompts = prompts_of("relu", batch=40, points=24, dims=2)
-    assert squares_of(predictors()["network"], prompts).mean() < 0.5 * squares_of(predictors()["zero"], prompts).mean()
+    assert (
+        squares_of(predictors()["network"], prompts, 4).mean()
+        < 0.5 * squares_of(predictors()["zero"], prompts, 4).mean()
+    )
 
 
 def test_networks_train_independently_and_repeatably():
@@ -132,8 +136,8 @@ def test_fitted_baselines_are_measured_on_the_first_prompts_at_the_last_point():
     table, shape = predictors(), {name: (FITTED_PROMPTS, 1, 1) for name, one in predictors().items() if one.fitted}
     assert {*shape} == {"lasso", "decision_tree", "boosted_trees", "network"}
     prompts = prompts_of("linear", batch=FITTED_PROMPTS + 3, dims=2, points=4)
-    assert squares_of(table["lasso"], prompts).shape == shape["lasso"]
-    assert squares_of(table["zero"], prompts).shape == (FITTED_PROMPTS + 3, 1, 4)
+    assert squares_of(table["lasso"], prompts, 4).shape == shape["lasso"]
+    assert squares_of(table["zero"], prompts, 4).shape == (FITTED_PROMPTS + 3, 1, 4)
     assert set(last_point_metrics(np.ones(3))) == {"last_point_error", "standard_error", "average_metrics"}
 
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.tree import DecisionTreeRegressor
 
 from adapters import ConfigurationError, load
 from seq2seq.configuration.reading import read_experiment
@@ -45,6 +47,35 @@ def test_inactive_dims_are_zero():
     assert prompts.y.square().mean().item() == pytest.approx(3, rel=0.1)
 
 
+def test_sparse_functions_read_active_dims():
+    prompts = prompts_of("sparse", nonzero=3, active=3)
+    assert prompts.y.square().mean().item() == pytest.approx(3, rel=0.1)
+
+
+def test_a_point_of_a_decision_tree_falls_to_a_leaf_by_four_signs():
+    """With many dims every node reads another one, so two points share a leaf with probability 1 / 16."""
+    prompts = prompts_of("decision_tree", batch=4000, dims=1000, points=8)
+    assert prompts.y.square().mean().item() == pytest.approx(1, rel=0.05)
+    same = prompts.y[:, :1] == prompts.y[:, 1:]
+    assert same.float().mean().item() == pytest.approx(1 / 16, rel=0.1)
+    assert (same * prompts.y[:, :1] * prompts.y[:, 1:]).mean().item() == pytest.approx(1 / 16, rel=0.15)
+
+
+def test_a_decision_tree_of_one_dim_has_a_leaf_for_each_sign():
+    prompts = prompts_of("decision_tree", batch=200, dims=1, points=40)
+    for x, y in zip(prompts.x[..., 0], prompts.y, strict=True):
+        assert len({value.item() for value in y[x > 0]}) == len({value.item() for value in y[x <= 0]}) == 1
+        assert y.unique().numel() == 2
+
+
+def test_scikit_learn_finds_the_tree_in_all_of_its_signs():
+    prompts = prompts_of("decision_tree", batch=30, dims=3, points=400)
+    for x, y in zip(prompts.x.sign(), prompts.y, strict=True):
+        fitted = DecisionTreeRegressor().fit(x, y)
+        np.testing.assert_allclose(fitted.predict(x), y, rtol=1e-6)  # y is a function of the signs
+        assert fitted.get_n_leaves() <= 2**3
+
+
 def test_prompts_interleave_x_and_y():
     prompts = prompts_of("linear", batch=2)
     vectors = prompts.interleaved()
@@ -52,27 +83,6 @@ def test_prompts_interleave_x_and_y():
     assert torch.equal(vectors[:, ::2], prompts.x)
     assert torch.equal(vectors[:, 1::2, 0], prompts.y)
     assert (vectors[:, 1::2, 1:] == 0).all()
-
-
-@pytest.fixture
-def values(tmp_path):
-    return {
-        "experiment_name": "run",
-        "output_root": str(tmp_path),
-        "workload": "in_context",
-        "model": {"hidden_size": 16, "num_heads": 2, "loops": {"num_loops": 3, "window": 2}},
-        "n_dims": 2,
-        "n_points": 4,
-        "prompts": 256,
-        "evaluation_prompts": 40,
-        "baselines": ["zero", "least_squares", "averaging", "nearest_neighbours"],
-        "max_steps": 8,
-        "eval_strategy": "steps",
-        "eval_steps": 4,
-        "save_steps": 4,
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
 
 
 def test_a_run_measures_its_last_loop(values, tmp_path):
@@ -123,7 +133,7 @@ def test_a_stopped_run_resumes_to_the_same_curve(values):
 def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
     workload = read_experiment(values).workload
     one, other = load_prompts(workload, 1), load_prompts(workload, 2)
-    assert not torch.equal(one.train[0]["labels"], other.train[0]["labels"])
+    assert not torch.equal(one.batch([0], 0)["labels"], other.batch([0], 0)["labels"])
     assert torch.equal(one.fixed["test"].y, other.fixed["test"].y)
     assert not torch.equal(one.fixed["test"].y, draw(workload, 40, torch.Generator().manual_seed(1)).y)
 
@@ -136,10 +146,40 @@ def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
         ({"nonzero": 2}, ("'nonzero'", "'sparse'")),
         ({"function_class": "sparse", "nonzero": 3}, ("'nonzero'", "at most n_dims, 2")),
         ({"n_dims": 0}, ("'n_dims'", "at least 1")),
+        ({"n_points": 0}, ("'n_points'", "at least 1")),
+        ({"n_dims_truncated": 3}, ("'n_dims_truncated'", "at most n_dims, 2", "got 3")),
+        ({"n_dims_truncated": 0}, ("'n_dims_truncated'", "at least 1")),
+        (
+            {"function_class": "sparse", "nonzero": 2, "n_dims_truncated": 1},
+            ("'nonzero'", "at most n_dims_truncated, 1"),
+        ),
+        ({"function_class": "decision_tree", "noise": 0.1}, ("'noise'", "'noisy'")),
+        ({"evaluation_prompts": 1}, ("'evaluation_prompts'", "at least 2")),
+        ({"curriculum": 3}, ("'curriculum'", "an object", "got 3")),
+        ({"curriculum": {"dim": {"start": 1, "interval": 2}}}, ("'dim'", "'dims'")),
+        ({"curriculum": {"dims": 1}}, ("'dims'", "an object", "got 1")),
+        ({"curriculum": {"dims": {"start": 1}}}, ("'interval'", "required", "over dims")),
+        ({"curriculum": {"dims": {"start": 1, "intervall": 2}}}, ("'intervall'", "'interval'")),
+        (
+            {"curriculum": {"dims": {"start": 1, "interval": 2, "end": 2}}},
+            ("'end'", "known are increment, interval, start"),
+        ),
+        ({"curriculum": {"dims": {"start": 1.5, "interval": 2}}}, ("'start'", "integer")),
+        ({"curriculum": {"dims": {"start": 0, "interval": 2}}}, ("'start'", "at least 1")),
+        ({"curriculum": {"points": {"start": 1, "interval": 0}}}, ("'interval'", "at least 1")),
+        ({"curriculum": {"points": {"start": 1, "increment": 0, "interval": 2}}}, ("'increment'", "at least 1")),
+        ({"curriculum": {"dims": {"start": 3, "interval": 2}}}, ("'start'", "at most the dims of the run, 2")),
+        ({"curriculum": {"points": {"start": 5, "interval": 2}}}, ("'start'", "at most the points of the run, 4")),
+        ({"curriculum": {"loops": {"start": 4, "interval": 2}}}, ("'start'", "at most the loops of the run, 3")),
+        (
+            {"curriculum": {"dims": {"start": 2, "interval": 2}}, "n_dims_truncated": 1},
+            ("'start'", "at most the dims of the run, 1"),
+        ),
         ({"model": {"layers": 3}}, ("'layers'", "n_layer")),
         ({"model": {"loops": {"num_loops": 0}}}, ("'num_loops'", "at least 1")),
         ({"model": {"loops": {"stop_tolerance": 0.1}}}, ("'stop_tolerance'",)),
         ({"model": {"hidden_size": 15}}, ("'hidden_size'",)),
+        ({"train_sampling_strategy": "group_by_length"}, ("'train_sampling_strategy'", "same length")),
         ({"task_name": "rte"}, ("'task_name'", "in_context")),
     ],
     ids=str,
