@@ -135,7 +135,7 @@ NOTES = {
 
 
 def squares_of(predictor: Predictor, prompts: Prompts, dims: int) -> np.ndarray:
-    """The squared errors / dims (prompts, 1, points) of a baseline; of a fitted one (prompts, 1, 1) at the last point."""
+    """The squared errors / dims (prompts, 1, points) of a baseline; (prompts, 1, 1), at the last point, if fitted."""
     points = prompts.x.shape[1]
     if predictor.fitted:
         prompts = Prompts(prompts.x[:FITTED_PROMPTS], prompts.y[:FITTED_PROMPTS])
