@@ -144,6 +144,8 @@ class Factorization(Extra):
             refuse("do_factorize", rule, f"none in {path.parent}", "set it to true", "the run")
         held_out = max(len(windows) // HELD_OUT, 1) if len(windows) > 1 else 0
         calibration = windows[: len(windows) - held_out]
+        if windows:
+            model.to(experiment.training_arguments().device)  # which reads the tokens faster
         plan = adapters.plan_factorization(model, [*self.factorize.configs], calibration or None)
         report = plan.report(windows[len(calibration) :] or None)
         logger.info("%s", report)
