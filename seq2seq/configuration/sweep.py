@@ -5,8 +5,9 @@
         "sweep": {"adapter.rank": [2, 4, [4, 8]], "seed": [0, 1, 2]}          3 x 3 cells
     }
 
-An axis is a dotted key, as in an override, with a list of alternatives; an alternative may be a list itself. The cells
-are the product of the axes; the last axis varies fastest. The folder of a cell,
+An axis is a dotted key, as in an override, with a list of alternatives; an alternative may be a list itself. The axis
+"settings" varies several keys together: {"settings": [{"rank": 2, "learning_rate": 1e-3}, {...}]}. The cells are the
+product of the axes; the last axis varies fastest. The folder of a cell,
 
     <output_root>/<experiment_name>/rank-4-8__seed-2/
 
@@ -34,6 +35,9 @@ from seq2seq.experiment import Experiment
 FOLDER_KEYS = ("experiment_name", "output_root", "overwrite")
 """Keys of the run folder, which the sweep sets itself."""
 
+TOGETHER = "settings"
+"""The axis whose alternatives are objects of several keys."""
+
 LONGEST_NAME = 120
 """Characters of a cell's name; file systems allow 255 bytes, and a run adds suffixes to its name."""
 
@@ -51,9 +55,11 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
         swept = values.get("sweep") if isinstance(values.get("sweep"), dict) else {}
         for text in overrides:
             key, _, value = text.partition("=")
-            axis = next((axis for axis in swept if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
+            varied = [key for axis, alternatives in swept.items() for key in keys_of(axis, alternatives)]
+            axis = next((axis for axis in varied if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
             if axis is not None:
-                fix = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
+                alone = key == axis and key in swept
+                fix = f"write sweep.{key}=[{value}]" if alone else f"set it in the alternatives of {axis!r}"
                 raise ConfigurationError(
                     f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: {fix}."
                 )
@@ -96,6 +102,7 @@ def expand(values: dict[str, Any]) -> list[dict[str, Any]]:
     root = check_type("output_root", values.get("output_root", "outputs"), str, "the run")
     cells = []
     for alternatives, cell_name in zip(grid(axes), cell_names(axes), strict=True):
+        alternatives |= alternatives.pop(TOGETHER, {})
         outermost_first = sorted(alternatives, key=lambda key: key.count("."))  # adapter before adapter.rank
         cell = override(copy.deepcopy(values), [f"{key}={json.dumps(alternatives[key])}" for key in outermost_first])
         cells.append({**cell, "output_root": str(Path(root) / name), "experiment_name": cell_name})
@@ -109,22 +116,47 @@ def check_axes(axes: Any) -> None:
             f"Key 'sweep' must be an object of dotted keys with lists of alternatives; got {axes!r}: "
             'write for example {"adapter.rank": [2, 4], "seed": [0, 1]}.'
         )
-    for key, alternatives in axes.items():
-        if key.partition(".")[0] in ("sweep", *FOLDER_KEYS):
-            raise ConfigurationError(
-                f"Key 'sweep' varies what a run does; got {key!r}, which names its folder: remove that axis."
-            )
+    for axis, alternatives in axes.items():
         if not isinstance(alternatives, list) or not alternatives:
             raise ConfigurationError(
-                f"Key {key!r} of the sweep must have a list of alternatives; got {alternatives!r}: "
+                f"Key {axis!r} of the sweep must have a list of alternatives; got {alternatives!r}: "
                 f"write for example [{json.dumps(alternatives) if alternatives != [] else 1}]."
             )
+        if axis == TOGETHER:
+            check_settings(axes)
+        for key in keys_of(axis, alternatives):
+            if key.partition(".")[0] in ("sweep", *FOLDER_KEYS):
+                raise ConfigurationError(
+                    f"Key 'sweep' varies what a run does; got {key!r}, which names its folder: remove it."
+                )
         texts = [canonical(value) for value in alternatives]
         repeated = next((value for value, text in zip(alternatives, texts, strict=True) if texts.count(text) > 1), None)
         if len(set(texts)) < len(texts):
             raise ConfigurationError(
-                f"Key {key!r} of the sweep must have each alternative once; got {repeated!r} twice: drop one."
+                f"Key {axis!r} of the sweep must have each alternative once; got {repeated!r} twice: drop one."
             )
+
+
+def check_settings(axes: dict[str, Any]) -> None:
+    """Refuse alternatives that are not objects of the same keys, and keys that are an axis too."""
+    first = axes[TOGETHER][0]
+    for alternative in axes[TOGETHER]:
+        if not isinstance(alternative, dict) or not alternative or alternative.keys() != first.keys():
+            raise ConfigurationError(
+                f"Key {TOGETHER!r} of the sweep has objects of the same keys; got {alternative!r}: "
+                'write for example [{"adapter.rank": 2, "learning_rate": 0.001}].'
+            )
+    if both := axes.keys() & first.keys():
+        raise ConfigurationError(
+            f"Key {TOGETHER!r} of the sweep varies keys that are no axis; got {min(both)!r} in both: remove one."
+        )
+
+
+def keys_of(axis: str, alternatives: Any) -> list[str]:
+    """The keys that an axis varies, which need not be valid."""
+    if axis != TOGETHER or not isinstance(alternatives, list):
+        return [axis]
+    return [key for alternative in alternatives[:1] if isinstance(alternative, dict) for key in alternative]
 
 
 def grid(axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
@@ -138,7 +170,7 @@ def cell_names(axes: dict[str, list[Any]]) -> list[str]:
     parts = []
     for key, alternatives in axes.items():
         last = key.split(".")[-1]
-        name = readable(last if lasts[last] == 1 else key)
+        name = "" if key == TOGETHER else readable(last if lasts[last] == 1 else key)
         texts = [readable(value) for value in alternatives]
         folded = Counter(text.casefold() for text in texts)  # some file systems ignore case
         marks = [

@@ -53,6 +53,10 @@ NAMES = {
     "negative": ({"max_steps": [-1, 1]}, ["max_steps--1", "max_steps-1"]),
     "paths": ({"data_dir": ["/data/a", "/data/b"]}, ["data_dir-data-a", "data_dir-data-b"]),
     "objects": ({"adapter": [{"kind": "tt_lora", "rank": 4}]}, ["adapter-tt_lora-rank-4"]),
+    "several keys together": (
+        {"settings": [{"adapter.rank": 2, "learning_rate": 0.01}, {"adapter.rank": 4, "learning_rate": 0.001}]},
+        ["adapter.rank-2-learning_rate-0.01", "adapter.rank-4-learning_rate-0.001"],
+    ),
     "keys with one end": ({"a.rank": [1], "b.rank": [2]}, ["a.rank-1__b.rank-2"]),
 }
 
@@ -98,6 +102,18 @@ def test_an_axis_inside_another_varies_what_that_one_sets(values):
     ]
 
 
+def test_settings_vary_several_keys_together(values):
+    alternatives = [{"adapter.rank": 2, "learning_rate": 0.01}, {"adapter.rank": 4, "learning_rate": 0.001}]
+    values["sweep"] = {"settings": alternatives, "seed": [0, 1]}
+    cells = [read_experiment(cell) for cell in expand(values)]
+    assert [(c.adapters[0].rank, c.training["learning_rate"], c.training["seed"]) for c in cells] == [
+        (2, 0.01, 0),
+        (4, 0.001, 0),
+        (2, 0.01, 1),
+        (4, 0.001, 1),
+    ]
+
+
 def test_a_file_without_a_sweep_is_one_run(config_file, values):
     assert load_cells([config_file]) == [read_experiment(values)]
 
@@ -140,6 +156,12 @@ REFUSED = {
     "a place that is not there": ({"adapter[3].rank": [1, 2]}, [], ["'3'", "tt_lora"]),
     "one value of a wrong type": ({"seed": [0, "one"]}, [], ["seed", "'one'", "integer"]),
     "one value out of range": ({"adapter.rank": [4, 0]}, [], ["rank", "0", "positive integer"]),
+    "settings that are no objects": ({"settings": [1, 2]}, [], ["settings", "objects of the same keys", "1"]),
+    "settings of other keys": ({"settings": [{"seed": 1}, {"max_steps": 2}]}, [], ["same keys", "max_steps"]),
+    "settings without keys": ({"settings": [{}]}, [], ["settings", "objects", "{}"]),
+    "settings beside their key": ({"settings": [{"seed": 1}], "seed": [2]}, [], ["settings", "'seed'", "both"]),
+    "settings of the folder": ({"settings": [{"output_root": "a"}]}, [], ["'output_root'", "names its folder"]),
+    "an override of settings": ({"settings": [{"seed": 1}]}, ["seed=5"], ["'seed' is varied", "alternatives"]),
     "an override of what varies": ({"seed": [0, 1]}, ["seed=5"], ["seed", "seed=5", "sweep.seed=[5]"]),
     "an override inside what varies": (
         {"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]},
