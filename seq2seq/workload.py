@@ -30,6 +30,7 @@ from transformers import TrainerCallback, TrainingArguments
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq import SPLITS
+from seq2seq.tasks.metric_names import mean_name
 from third_party.trainers import AdapterTrainerMixin
 
 DEFAULT_WORKLOAD = "text"
@@ -98,9 +99,6 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
-    average_name: ClassVar[str | None] = None
-    """What reports call ``average_metrics``; None if it is the mean of the metrics that are not flags."""
-
     untuned_name: ClassVar[str] = "full fine-tuning"
     """What reports call a run without adapters, in which everything trains."""
 
@@ -135,6 +133,11 @@ class Workload(ABC):
     @abstractmethod
     def model_label(self) -> str:
         """What tables call the base model."""
+
+    @classmethod
+    def average_name(cls, metrics: Collection[str]) -> str:
+        """What reports call ``average_metrics`` of these metrics, which are not flags: their mean by default."""
+        return mean_name(metrics)
 
     @property
     @abstractmethod

@@ -82,15 +82,14 @@ class PHop:
         hops = counts[torch.multinomial(chances, batch, replacement=True, generator=generator)]
         order = torch.rand(batch, steps, generator=generator).argsort(1).argsort(1)
         is_hop = order < hops[:, None]  # (batch, steps), from the end
-        other = [torch.randint(self.alphabet - k, (batch, points), generator=generator) for k in range(3)]
-        current = other[0][:, 0]
-        newer = (current + 1 + other[1][:, 1]) % self.alphabet  # any other token
+        current = torch.randint(self.alphabet, (batch,), generator=generator)
+        newer = (current + 1 + torch.randint(self.alphabet - 1, (batch,), generator=generator)) % self.alphabet
+        others = torch.randint(self.alphabet - 2, (batch, steps), generator=generator)
         backwards, answers = [current, newer], newer
         done = torch.zeros(batch, dtype=torch.long)
         for step in range(steps):
             low, high = torch.minimum(current, newer), torch.maximum(current, newer)
-            neither = other[2][:, step + 2]
-            neither = neither + (neither >= low)
+            neither = others[:, step] + (others[:, step] >= low)
             neither = neither + (neither >= high)  # uniform over the tokens that are neither of both
             hop = is_hop[:, step]
             token = torch.where(hop, current, neither)
