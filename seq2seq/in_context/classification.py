@@ -1,7 +1,7 @@
 """Function classes on tokens: answers in tokens, scored by their exact match.
 
-    matches     (prompts, loops, answers)    1 where the most likely token is the answer's
-    accuracy    their product over answers, averaged over prompts
+matches     (prompts, loops, answers)    1 where the most likely token is the answer's
+accuracy    their product over answers, averaged over prompts
 """
 
 import math
@@ -76,7 +76,9 @@ class Classification:
 
     def baselines(self) -> dict[str, Baseline]:
         unsupported = {} if isinstance(self.tokens, PHop) else {"one_hop": "it is a rule of p_hop"}
-        return {name: Baseline(label, partial(self.measured, name), unsupported.get(name)) for name, label in LABELS.items()}
+        return {
+            name: Baseline(label, partial(self.measured, name), unsupported.get(name)) for name, label in LABELS.items()
+        }
 
     def baseline_scores(self, prompts: TokenPrompts) -> dict[str, np.ndarray]:
         found = {name: baseline for name, baseline in self.baselines().items() if baseline.unsupported is None}

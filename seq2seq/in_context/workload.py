@@ -1,11 +1,13 @@
 """The workload ``in_context``: a looped transformer learns functions of what stands before in a prompt.
 
-keys               the JSON keys                      errors              the metric, and its bootstrap band
-function_classes   what is learned from examples      baselines           what other functions of the examples predict
-data               prompts as vectors                 gradient_descent    the baseline that is a network
-curriculum         dims, points and loops that grow   probe               what can be read from each loop's state
-trainer            squared error over the last loops  comparison          plots of a report of several runs
-plots              those of a run's page              rows                errors as the rows of a run's folder
+keys               the JSON keys                      tasks               what is asked of a function class
+function_classes   what is learned, on vectors        token_tasks         what is learned, on tokens
+regression         the task of vectors                classification      the task of tokens
+data               prompts, drawn and fixed           trainer             the loss over the last loops
+curriculum         dims, points and loops that grow   errors              squared error, and bootstrap bands
+baselines          what other functions predict       gradient_descent    the baseline that is a network
+probe              what each loop's state knows       rows                scores as the rows of a run's folder
+plots              those of a run's page              comparison          those of a report of several runs
 """
 
 from collections.abc import Mapping, Sequence
