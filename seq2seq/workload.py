@@ -30,7 +30,6 @@ from transformers import TrainerCallback, TrainingArguments
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import nearest_name
 from seq2seq import SPLITS
-from seq2seq.tasks.metric_names import mean_name
 from third_party.trainers import AdapterTrainerMixin
 
 DEFAULT_WORKLOAD = "text"
@@ -135,9 +134,9 @@ class Workload(ABC):
         """What tables call the base model."""
 
     @classmethod
-    def average_name(cls, metrics: Collection[str]) -> str:
-        """What reports call ``average_metrics`` of these metrics, which are not flags: their mean by default."""
-        return mean_name(metrics)
+    def average_name(cls, metrics: Collection[str]) -> str | None:
+        """What reports call ``average_metrics`` beside these metrics; None if it is their mean."""
+        return None
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ from seq2seq.drawing import legend_below, new_figure, save
 from seq2seq.experiment import Experiment
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
-from seq2seq.tasks.metric_names import metric_name
+from seq2seq.tasks.metric_names import mean_name, metric_name
 
 CURVES = {"training loss": "#4477aa", "validation loss": "#e07b00", "metric": "#228833"}
 """Colours."""
@@ -82,7 +82,7 @@ def curve_name(experiment: Experiment, metrics: dict[str, float | None]) -> str:
     """The name of the metric in the curve: of the task's metrics, or of the mean over several tasks."""
     names = [name for name in metrics if name.rpartition("/")[2] not in experiment.workload.flags]
     several = any("/" in name for name in names)
-    return "mean over tasks" if several else experiment.workload.average_name(names)
+    return "mean over tasks" if several else experiment.workload.average_name(names) or mean_name(names)
 
 
 def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metric") -> None:

@@ -48,9 +48,7 @@ def test_answers_are_those_of_a_plain_loop(hops, alphabet, points):
 
 def test_sequences_are_uniform_among_those_in_which_all_hops_exist():
     rows = [
-        row
-        for row in product(range(3), repeat=6)
-        if all(a != b for a, b in pairwise(row)) and hop(row, 2) is not None
+        row for row in product(range(3), repeat=6) if all(a != b for a, b in pairwise(row)) and hop(row, 2) is not None
     ]
     found = Counter(map(tuple, PHop(2, 3).draw(40_000, 6, generator()).tokens.tolist()))
     assert set(found) == set(rows)
