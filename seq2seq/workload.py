@@ -98,9 +98,6 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
-    average_name: ClassVar[str | None] = None
-    """What reports call ``average_metrics``; None if it is the mean of the metrics that are not flags."""
-
     untuned_name: ClassVar[str] = "full fine-tuning"
     """What reports call a run without adapters, in which everything trains."""
 
@@ -135,6 +132,11 @@ class Workload(ABC):
     @abstractmethod
     def model_label(self) -> str:
         """What tables call the base model."""
+
+    @classmethod
+    def average_name(cls, metrics: Collection[str]) -> str | None:
+        """What reports call ``average_metrics`` beside these metrics; None if it is their mean."""
+        return None
 
     @property
     @abstractmethod

@@ -23,8 +23,7 @@ from sklearn.tree import DecisionTreeRegressor
 from seq2seq.in_context.errors import last_point_metrics, metrics_of, squared_errors
 from seq2seq.in_context.function_classes import Prompts
 from seq2seq.in_context.gradient_descent import network
-from seq2seq.in_context.keys import InContextKeys
-from seq2seq.workload import Baseline, Prepared
+from seq2seq.workload import Prepared
 
 FITTED_PROMPTS = 256
 """Prompts on which the baselines with a fit for each prompt are measured, at the last point."""
@@ -148,20 +147,3 @@ def measure(predictor: Predictor, dims: int, prepared: Prepared, split: str) -> 
     """The metrics of a baseline; of a fitted one those of the last point."""
     squares = squares_of(predictor, prepared.data.fixed[split], dims)
     return last_point_metrics(squares[:, 0, -1]) if predictor.fitted else metrics_of(squares, 1)
-
-
-def baselines_of(keys: InContextKeys) -> dict[str, Baseline]:
-    """The baselines of a run by name."""
-    return {
-        name: Baseline(predictor.label, partial(measure, predictor, keys.full_sizes.dims), predictor.unsupported)
-        for name, predictor in predictors(keys.noise).items()
-    }
-
-
-def squares_by_position(keys: InContextKeys, prompts: Prompts) -> dict[str, np.ndarray]:
-    """The squared errors (prompts, points) of the baselines that are measured at every point, by label."""
-    return {
-        predictor.label: squares_of(predictor, prompts, keys.full_sizes.dims)[:, 0]
-        for predictor in predictors(keys.noise).values()
-        if not predictor.fitted and predictor.unsupported is None
-    }

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, panels, save
-from seq2seq.in_context.plots import scale_errors, trained_loops
+from seq2seq.in_context.plots import scale_errors, scale_scores, trained_loops
 from seq2seq.in_context.rows import read_rows
+from seq2seq.in_context.tasks import ERROR, Measure, measure_of
 from seq2seq.report.collect import Run
 from seq2seq.report.labels import place_labels
 from seq2seq.report.methods import Group, Method
@@ -25,8 +26,6 @@ from seq2seq.report.styles import LINES
 
 OUTSIDE = ("read_in", "read_out", "stack")
 """Layers whose parameters are not those of blocks."""
-
-ERROR = "squared error / dims"
 
 
 def draw_error_by_loop(path: Path, methods: Sequence[Method]) -> bool:
@@ -40,15 +39,17 @@ def draw_error_by_loop(path: Path, methods: Sequence[Method]) -> bool:
     drawn = {}
     for (task, label), curves in found.items():
         axes, style = by_task[task], style_of(label, methods)
-        values = np.array([[row["error"] for row in rows] for rows in curves])  # (seeds, loops)
+        measure = measure_of(curves[0][0])
+        values = np.array([[row[measure.key] for row in rows] for rows in curves], dtype=float)  # (seeds, loops)
         loops = np.arange(1, values.shape[1] + 1)
         drawn[label] = draw_mean(axes, loops, values, style)
         trained = trained_loops(curves[0])
         axes.plot(trained, values.mean(0)[trained - 1], "o", color=style["color"], markersize=7, zorder=4)
     for task, axes in by_task.items():
         of_task = [rows for (name, _), curves in found.items() if name == task for rows in curves]
-        scale_errors(axes, np.array([row["error"] for rows in of_task for row in rows], dtype=float))
-        axes.set(title=f"{task}, last point", xlabel="loop (dot: trained)", ylabel=ERROR)
+        measure = measure_of(of_task[0][0])
+        scale_scores(axes, np.array([row[measure.key] for rows in of_task for row in rows], dtype=float), measure)
+        axes.set(title=title_of(task, measure), xlabel="loop (dot: trained)", ylabel=measure.axis)
     return finish(path, figure, by_task, drawn)
 
 
@@ -89,14 +90,18 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
         here = [label for name, label in found if name == task]
         counts, scores = zip(*(found[task, label] for label in here), strict=True)
         axis, colours = ParameterAxis(counts), [style_of(label, methods)["color"] for label in here]
-        points = [(axis.place(count), -score.mean) for count, score in zip(counts, scores, strict=True)]
+        measure = measure_of(next(group for name, _, group in groups_of(methods) if name == task).metrics[task])
+        sign = -1 if measure.less_is_better else 1  # of the score
+        points = [(axis.place(count), sign * score.mean) for count, score in zip(counts, scores, strict=True)]
         axis.prepare(axes)
         for (x, y), score, colour in zip(points, scores, colours, strict=True):
             axes.errorbar(x, y, score.std, fmt="o", color=colour, capsize=2, elinewidth=0.8, zorder=3)
-        front = [points[index] for index in pareto_front([(x, -y) for x, y in points])]
+        front = [points[index] for index in pareto_front([(x, sign * y) for x, y in points])]
         axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1)
-        scale_errors(axes, np.array([y + (score.std or 0) for (_, y), score in zip(points, scores, strict=True)]))
-        axes.set(title=f"{task}, last point; line: Pareto front", xlabel="block parameters", ylabel=ERROR)
+        highest = np.array([y + (score.std or 0) for (_, y), score in zip(points, scores, strict=True)])
+        scale_scores(axes, highest, measure)
+        title = f"{title_of(task, measure)}; line: Pareto front"
+        axes.set(title=title, xlabel="block parameters", ylabel=measure.axis)
         lines = [*front_lines(front), *bars_of(points, scores)]
         placed.append((axes, points, [names[label] for label in here], colours, lines))
     if by_task:
@@ -105,6 +110,11 @@ def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
             place_labels(*each)
         save(figure, path, *FORMATS)
     return bool(by_task)
+
+
+def title_of(task: str, measure: Measure) -> str:
+    """The title of a panel: errors are those of the last point."""
+    return f"{task}, last point" if measure is ERROR else task
 
 
 def block_parameters(run: Run) -> int:

@@ -22,9 +22,9 @@ EXAMPLE = 'write for example {"dims": {"start": 1, "interval": 300}}'
 
 
 class Sizes(NamedTuple):
-    """What a curriculum changes."""
+    """What a curriculum changes; tokens have no dims."""
 
-    dims: int
+    dims: int | None
     points: int
     loops: int
 

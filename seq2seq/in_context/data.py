@@ -13,8 +13,8 @@ from datasets import Dataset
 from torch import Tensor
 
 from seq2seq.in_context.curriculum import Sizes
-from seq2seq.in_context.function_classes import Prompts, sample
 from seq2seq.in_context.keys import InContextKeys
+from seq2seq.in_context.tasks import Prompts
 
 SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
 """Of the fixed prompts, the same in every run."""
@@ -32,8 +32,8 @@ class InContextData:
     fixed: Mapping[str, Prompts]
 
     def rows(self, split: str) -> Dataset:
-        """The prompts of a split as rows: inputs (2 points, dims), labels (points,)."""
-        return Dataset.from_dict(as_inputs(self.fixed[split])).with_format("torch")
+        """The prompts of a split as rows: inputs (length, ...), labels (answers,)."""
+        return Dataset.from_dict(self.fixed[split].encoded()).with_format("torch")
 
     @property
     def numbers(self) -> range:
@@ -44,23 +44,16 @@ class InContextData:
         """Training prompts, which depend on the keys, the seed, these numbers and the sizes at this step alone.
 
         Returns:
-            inputs (numbers, 2 points, dims), labels (numbers, points), with the points of the step.
+            inputs (numbers, length, ...), labels (numbers, answers), at the sizes of the step.
         """
         (mixed,) = np.random.SeedSequence([TRAIN, self.seed, *numbers]).generate_state(1)  # torch reads 32 bits
         generator = torch.Generator().manual_seed(int(mixed))
-        return as_inputs(draw(self.keys, len(numbers), generator, self.keys.sizes_at(step)))
-
-
-def as_inputs(prompts: Prompts) -> dict[str, Tensor]:
-    """What the trainer reads: inputs (batch, 2 points, dims), labels (batch, points)."""
-    return {"inputs": prompts.interleaved(), "labels": prompts.y}
+        return draw(self.keys, len(numbers), generator, self.keys.sizes_at(step)).encoded()
 
 
 def draw(keys: InContextKeys, count: int, generator: torch.Generator, sizes: Sizes | None = None) -> Prompts:
     """Prompts of the run's function class; None for its full sizes."""
-    sizes = sizes or keys.full_sizes
-    options = {"noise": keys.noise, "nonzero": keys.nonzero}
-    return sample(keys.function_class, count, sizes.points, keys.n_dims, generator, sizes.dims, **options)
+    return keys.task.draw(count, sizes or keys.full_sizes, generator)
 
 
 def load_prompts(keys: InContextKeys, seed: int) -> InContextData:

@@ -40,6 +40,10 @@ class Prompts:
         y[..., 0] = self.y
         return torch.stack([self.x, y], dim=2).flatten(1, 2)  # (batch, points, 2, dims) -> (batch, 2 points, dims)
 
+    def encoded(self) -> dict[str, Tensor]:
+        """What the trainer reads: inputs (batch, 2 points, dims), labels (batch, points)."""
+        return {"inputs": self.interleaved(), "labels": self.y}
+
 
 Draw = Callable[[Tensor, torch.Generator, float, int], Tensor]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, save
 from seq2seq.in_context.probe import LABELS
+from seq2seq.in_context.tasks import ACCURACY, ERROR, Measure, measure_of
 
 PLOT = "errors.png"
 MARKERS = "osDv^P*X"
@@ -33,14 +34,17 @@ def draw_errors(
     """
     fitted = at_last_point or {}
     names = list(dict.fromkeys(row["predictor"] for row in positions))
+    measure, several = measure_of(loops[0]), int(max(row["point"] for row in positions) > 1)
     labels = [*names, *fitted, "trained loops", *(LABELS.values() if probe else [])]
     figure = new_figure(3.4 + legend_height(labels))
-    axes = list(figure.subplots(1, 3 if probe else 2))
-    drawn = draw_positions(axes[0], {name: [r for r in positions if r["predictor"] == name] for name in names}, fitted)
-    drawn |= draw_loops(axes[1], loops)
-    axes[1].set_title(f"error by loop, point {max(row['point'] for row in positions)}", fontsize=10)
+    axes = figure.subplots(1, 1 + several + bool(probe), squeeze=False)[0]
+    by_name = {name: [row for row in positions if row["predictor"] == name] for name in names}
+    drawn = draw_positions(axes[0], by_name, fitted) if several else {}
+    drawn |= draw_loops(axes[several], loops, {} if several else by_name)
+    at = f", point {max(row['point'] for row in positions)}" if measure is ERROR else ""
+    axes[several].set_title(f"{measure.key} by loop{at}", fontsize=10)
     if probe:
-        drawn |= draw_probe(axes[2], probe, trained_loops(loops))
+        drawn |= draw_probe(axes[-1], probe, trained_loops(loops))
     for each in axes:
         each.tick_params(labelsize=8)
         each.xaxis.get_major_locator().set_params(integer=True)
@@ -51,9 +55,9 @@ def draw_errors(
 
 def draw_positions(axes: Any, by_name: Mapping[str, Rows], fitted: Mapping[str, float]) -> dict[str, Any]:
     """Error by position with bands, and a marker for each error at the last point; the first name is the run."""
-    drawn = {}
+    drawn, measure = {}, measure_of(next(iter(by_name.values()))[0])
     for index, (name, rows) in enumerate(by_name.items()):
-        points, error, low, high = columns(rows, "point", "error", "low", "high")
+        points, error, low, high = columns(rows, "point", measure.key, "low", "high")
         colour = COLOURS[index % len(COLOURS)]
         style = {"linewidth": 2.2, "zorder": 3} if index == 0 else {"linewidth": 1.1, "linestyle": "--"}
         (drawn[name],) = axes.plot(points, error, color=colour, **style)
@@ -63,20 +67,32 @@ def draw_positions(axes: Any, by_name: Mapping[str, Rows], fitted: Mapping[str, 
         colour, marker = COLOURS[(len(by_name) + index) % len(COLOURS)], MARKERS[index % len(MARKERS)]
         (drawn[name],) = axes.plot([last], [value], marker, color=colour, markersize=5, clip_on=False, zorder=4)
     highest = max(row["high"] for row in next(iter(by_name.values())))
-    axes.set(xlabel="point", ylabel="squared error / dims")
-    axes.set_ylim(0, TALLEST * highest if np.isfinite(highest) and highest > 0 else None)
-    axes.set_title("error by position", fontsize=10)
+    axes.set(xlabel="point" if measure is ERROR else "digit of the answer", ylabel=measure.axis)
+    if measure is ERROR:
+        axes.set_ylim(0, TALLEST * highest if np.isfinite(highest) and highest > 0 else None)
+    else:
+        axes.set_ylim(0, 1.05)
+    axes.set_title(f"{measure.key} by position", fontsize=10)
     return drawn
 
 
-def draw_loops(axes: Any, rows: Rows) -> dict[str, Any]:
-    """Error by loop with its band, and a line at the trained number of loops."""
-    loop, error, low, high = columns(rows, "loop", "error", "low", "high")
-    axes.plot(loop, error, color=COLOURS[0], linewidth=2.2, marker="o", markersize=3)
+def draw_loops(axes: Any, rows: Rows, constant: Mapping[str, Rows]) -> dict[str, Any]:
+    """The score by loop with its band, a line at the trained number of loops, and baselines, which have no loops."""
+    measure, drawn = measure_of(rows[0]), {}
+    loop, score, low, high = columns(rows, "loop", measure.key, "low", "high")
+    for index, (name, (row, *_)) in enumerate(constant.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        drawn[name] = (
+            axes.axhline(row[measure.key], color=colour, linewidth=1.1, linestyle="--")
+            if index
+            else axes.plot([], [], color=colour, linewidth=2.2)[0]
+        )
+    axes.plot(loop, score, color=COLOURS[0], linewidth=2.2, marker="o", markersize=3)
     axes.fill_between(loop, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
-    axes.set(xlabel="loop", ylabel="squared error / dims")
-    scale_errors(axes, error)
-    return {"trained loops": axes.axvline(trained_loops(rows), color="#555555", linestyle=":", linewidth=1.2)}
+    axes.set(xlabel="loop", ylabel=measure.axis)
+    scale_scores(axes, score, measure)
+    line = axes.axvline(trained_loops(rows), color="#555555", linestyle=":", linewidth=1.2)
+    return drawn | {"trained loops": line}
 
 
 def draw_probe(axes: Any, rows: Rows, trained: int) -> dict[str, Any]:
@@ -92,8 +108,16 @@ def draw_probe(axes: Any, rows: Rows, trained: int) -> dict[str, Any]:
     return drawn
 
 
+def scale_scores(axes: Any, values: np.ndarray, measure: Measure) -> None:
+    """Show accuracies from 0 to 1, errors as ``scale_errors`` does."""
+    if measure is ACCURACY:
+        axes.set_ylim(0, 1.05)
+    else:
+        scale_errors(axes, values)
+
+
 def scale_errors(axes: Any, values: np.ndarray) -> None:
-    """Make the axis of errors logarithmic where they differ by a decade, else linear from 0."""
+    """Make the axis of errors or losses logarithmic where they differ by a decade, else linear from 0."""
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() > 10 * positive.min():
         axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Errors by position and by loop, and R^2 by loop, as a run's folder has them: predictions_<split>_<name>.jsonl."""
+"""Scores by position and by loop, and R^2 by loop, as a run's folder has them: predictions_<split>_<name>.jsonl."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from seq2seq.in_context.errors import bootstrap_band
 ROWS = ("by_position", "by_loop", "probe")
 
 
-def with_band(squares: np.ndarray) -> Iterator[dict[str, float]]:
-    """The mean of each column of squared errors (prompts, columns) and the limits of its bootstrap band."""
-    low, high = bootstrap_band(squares)
-    for cells in zip(squares.mean(0).tolist(), low.tolist(), high.tolist(), strict=True):
-        yield dict(zip(("error", "low", "high"), cells, strict=True))
+def with_band(scores: np.ndarray, key: str) -> Iterator[dict[str, float]]:
+    """The mean of each column of scores (prompts, columns), called ``key``, and the limits of its bootstrap band."""
+    low, high = bootstrap_band(scores)
+    for cells in zip(scores.mean(0).tolist(), low.tolist(), high.tolist(), strict=True):
+        yield dict(zip((key, "low", "high"), cells, strict=True))
 
 
 def read_rows(directory: Path, split: str | None, name: str) -> list[dict[str, Any]]:

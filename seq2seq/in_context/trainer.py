@@ -1,4 +1,4 @@
-"""The trainer of a looped transformer: squared error over the last T loops, scored at every loop up to 3 b.
+"""The trainer of a looped transformer: the loss of the task over the last T loops, scored at every loop up to 3 b.
 
 It draws the prompts of each step at the sizes of the curriculum, see ``seq2seq.in_context.curriculum``.
 """
@@ -18,7 +18,7 @@ from third_party.trainers import AdapterTrainerMixin
 
 
 class InContextTrainer(AdapterTrainerMixin, Trainer):
-    """Trains on prompts: inputs (batch, 2 points, dims), labels (batch, points).
+    """Trains on prompts: inputs (batch, length, ...), labels (batch, answers).
 
     Args:
         data: what draws the prompts of a batch of numbers, the rows of training.
@@ -45,11 +45,11 @@ class InContextTrainer(AdapterTrainerMixin, Trainer):
         return torch.tensor(inputs["labels"].numel())
 
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """Squared errors summed over points and averaged over loops; predictions (batch, loops, points)."""
+        """Losses summed over answers and averaged over loops; predictions (batch, loops, answers, ...)."""
+        task, labels = self.data.keys.task, inputs["labels"]
         trained = unwrapped(self.model).config.option("loops").num_loops
         loops = self.data.keys.sizes_at(self.state.global_step).loops if model.training else BEYOND * trained
-        by_loop = model(inputs=inputs["inputs"], num_loops=loops).by_loop  # (loops, batch, 2 points, 1)
-        predictions = by_loop[:, :, ::2, 0].transpose(0, 1)  # at the positions of x: (batch, loops, points)
-        squares = (predictions.float() - inputs["labels"][:, None].float()).square()  # (batch, loops, points)
-        counted = squares if model.training else squares[:, trained - 1 : trained]
-        return counted.mean(1).sum(), ModelOutput(logits=predictions)
+        by_loop = model(inputs=inputs["inputs"], num_loops=loops).by_loop  # (loops, batch, length, out)
+        predictions = task.read(by_loop, labels.shape[1])
+        counted = predictions if model.training else predictions[:, trained - 1 : trained]
+        return task.losses(counted, labels).mean(1).sum(), ModelOutput(logits=predictions)

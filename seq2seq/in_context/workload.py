@@ -1,11 +1,13 @@
-"""The workload ``in_context``: examples of a function and a last x in, y out, by a looped transformer.
+"""The workload ``in_context``: a looped transformer learns functions of what stands before in a prompt.
 
-keys               the JSON keys                      errors              the metric, and its bootstrap band
-function_classes   what is learned from examples      baselines           what other functions of the examples predict
-data               prompts as vectors                 gradient_descent    the baseline that is a network
-curriculum         dims, points and loops that grow   probe               what can be read from each loop's state
-trainer            squared error over the last loops  comparison          plots of a report of several runs
-plots              those of a run's page              rows                errors as the rows of a run's folder
+keys               the JSON keys                      tasks               what is asked of a function class
+function_classes   what is learned, on vectors        token_tasks         what is learned, on tokens
+regression         the task of vectors                classification      the task of tokens
+data               prompts, drawn and fixed           trainer             the loss over the last loops
+curriculum         dims, points and loops that grow   errors              squared error, and bootstrap bands
+baselines          what other functions predict       gradient_descent    the baseline that is a network
+probe              what each loop's state knows       rows                scores as the rows of a run's folder
+plots              those of a run's page              comparison          those of a report of several runs
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +21,9 @@ from torch.utils.data import default_collate
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 
 from adapters.acting import unwrapped
-from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES, baselines_of, predictors, squares_by_position
+from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES
 from seq2seq.in_context.comparison import PLOTS
 from seq2seq.in_context.data import InContextData, load_prompts
-from seq2seq.in_context.errors import metrics_of, squared_errors
 from seq2seq.in_context.keys import InContextKeys
 from seq2seq.in_context.plots import PLOT, draw_errors
 from seq2seq.in_context.probe import probe_rows
@@ -71,8 +72,8 @@ class InContextWorkload(InContextKeys):
         )
 
     def scores(self, output: EvalPrediction) -> dict[str, float]:
-        """The metrics of predictions (prompts, loops, points)."""
-        return metrics_of(squared_errors(output.predictions, output.label_ids, self.full_sizes.dims), self.num_loops)
+        """The metrics of predictions (prompts, loops, answers, ...)."""
+        return self.task.metrics(output.predictions, output.label_ids, self.num_loops)
 
     @property
     def num_loops(self) -> int:
@@ -80,35 +81,35 @@ class InContextWorkload(InContextKeys):
         return self.full_sizes.loops
 
     def evaluate(self, prepared: Prepared, trainer: InContextTrainer, split: str) -> Evaluation:
-        prompts = prepared.data.fixed[split]
-        predictions = trainer.predict(prepared.data.rows(split)).predictions  # (prompts, loops, points)
-        squares = squared_errors(predictions, prompts.y.numpy(), self.full_sizes.dims)
-        by_predictor = {"this model": squares[:, self.num_loops - 1], **squares_by_position(self, prompts)}
+        task, prompts = self.task, prepared.data.fixed[split]
+        output = trainer.predict(prepared.data.rows(split))
+        scores = task.scores(output.predictions, output.label_ids)  # (prompts, loops, answers)
+        by_predictor = {"this model": scores[:, self.num_loops - 1], **task.baseline_scores(prompts)}
         rows = {
             "by_position": [
                 {"predictor": name, "point": k, **cells}
                 for name, found in by_predictor.items()
-                for k, cells in enumerate(with_band(found), 1)
+                for k, cells in enumerate(with_band(found, task.measure.key), 1)
             ],
             "by_loop": [
                 {"loop": k, **cells, "trained": k <= self.num_loops}
-                for k, cells in enumerate(with_band(squares[:, :, -1]), 1)
+                for k, cells in enumerate(with_band(task.at_end(scores), task.measure.key), 1)
             ],
         }
         if self.probe:
             rows["probe"] = probe_rows(unwrapped(trainer.model), prompts)
-        return Evaluation(metrics_of(squares, self.num_loops), rows)
+        return Evaluation(task.metrics(output.predictions, output.label_ids, self.num_loops), rows)
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
         rows = prepared.data.rows("validation")
         return {self.function_class: rows.select(range(min(SAMPLES, len(rows))))}
 
     def baselines(self) -> Mapping[str, Baseline]:
-        return baselines_of(self)
+        return self.task.baselines()
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
         found = {split: metrics.get("standard_error") for split, metrics in result["metrics"].items()}
-        label = "standard error of the last point error"
+        label = f"standard error of the {'accuracy' if self.on_tokens else 'last point error'}"
         return [[f"{split} {label}", f"{value:.4f}"] for split, value in found.items() if value is not None]
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
@@ -116,11 +117,6 @@ class InContextWorkload(InContextKeys):
         positions, loops, probe = (read_rows(directory, split, name) for name in ROWS)
         if not (positions and loops):
             return ""
-        measured = result.get("baselines", {})
-        fitted = {
-            predictor.label: measured[name]["last_point_error"]
-            for name, predictor in predictors(self.noise).items()
-            if predictor.fitted and name in measured
-        }
+        fitted = self.task.fitted_errors(result.get("baselines", {}))
         draw_errors(directory / PLOT, positions, loops, probe, fitted)
-        return f"![errors by position and by loop]({PLOT})\n\n{CAPTION}{MARKERS if fitted else ''}\n\n"
+        return f"![scores by position and by loop]({PLOT})\n\n{CAPTION}{MARKERS if fitted else ''}\n\n"

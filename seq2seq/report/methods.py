@@ -73,7 +73,8 @@ class Group:
 
     def average_name(self, task: str) -> str:
         """What average_metrics of a task is called."""
-        return workload_of(self.settings).average_name or mean_name(self.metric_names(task))
+        names = self.metric_names(task)
+        return workload_of(self.settings).average_name(names) or mean_name(names)
 
     def note(self, task: str) -> str | None:
         """What a footnote says about a task's result that is 0 in every run; None for nothing."""

@@ -82,7 +82,7 @@ def curve_name(experiment: Experiment, metrics: dict[str, float | None]) -> str:
     """The name of the metric in the curve: of the task's metrics, or of the mean over several tasks."""
     names = [name for name in metrics if name.rpartition("/")[2] not in experiment.workload.flags]
     several = any("/" in name for name in names)
-    return "mean over tasks" if several else experiment.workload.average_name or mean_name(names)
+    return "mean over tasks" if several else experiment.workload.average_name(names) or mean_name(names)
 
 
 def draw_curve(path: Path, history: list[dict[str, float]], metric: str = "metric") -> None:

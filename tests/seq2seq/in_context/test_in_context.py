@@ -113,7 +113,7 @@ def test_a_runs_page_has_its_baselines_and_plots(values, tmp_path):
     values |= {"function_class": "noisy", "noise": 0.5, "baselines": ["ridge", "lasso"], "max_steps": 2}
     run_experiment(read_experiment(values))
     page = (tmp_path / "run" / "README.md").read_text()
-    assert "![errors by position and by loop](errors.png)" in page
+    assert "![scores by position and by loop](errors.png)" in page
     assert (tmp_path / "run" / "errors.png").is_file()
     assert "| &emsp;ridge, Bayes optimal | error " in page
     assert "| &emsp;Lasso | last point error " in page
