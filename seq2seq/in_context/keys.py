@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from adapters import AdapterConfig
-from adapters.validation import check_keys, nearest_name, refuse
+from adapters.validation import check_keys, check_type, nearest_name, refuse
 from seq2seq.in_context.curriculum import Curriculum, Sizes
 from seq2seq.in_context.function_classes import FUNCTION_CLASSES
 from seq2seq.workload import Workload
 from third_party.models.looped import LoopedConfig
 
-MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection")
+MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection", "positions")
+POSITION_KEYS = ("keep_last", "attend_last")
 WHERE = "a looped model"
 LEAST_PROMPTS = 64
 """Of a probe, half of which are held out."""
@@ -27,8 +28,8 @@ class InContextKeys(Workload):
         n_dims_truncated: the dims that are not zero; None for all.
         noise: the standard deviation of the noise of "noisy".
         nonzero: the entries of "sparse" that are not zero.
-        model: the looped transformer, see ``third_party.models.looped``: block, n_layer, hidden_size, num_heads, loops
-            and injection.
+        model: the looped transformer, see ``third_party.models.looped``: block, n_layer, hidden_size, num_heads, loops,
+            injection and positions, whose number is that of a prompt.
         curriculum: how dims, points and loops grow, see ``seq2seq.in_context.curriculum``; None for full size.
         prompts: prompts of a training epoch, each drawn anew.
         evaluation_prompts: fixed prompts of validation and of test, each.
@@ -39,7 +40,13 @@ class InContextKeys(Workload):
     name = "in_context"
     flags = ("average_metrics", "standard_error")
     average_name = "negative error at the last point"
-    setting_names: ClassVar[Mapping[str, str]] = {"n_layer": "L = {}", "num_loops": "b = {}", "window": "T = {}"}
+    setting_names: ClassVar[Mapping[str, str]] = {
+        "n_layer": "L = {}",
+        "num_loops": "b = {}",
+        "window": "T = {}",
+        "keep_last": "keeps the last {}",
+        "attend_last": "attends to the last {}",
+    }
     untuned_name = "from scratch"
     metric_names = ("error", "last_point_error", "error_at_3b", "average_metrics")
     reserved_arguments: ClassVar[Mapping[str, str]] = {
@@ -80,7 +87,8 @@ class InContextKeys(Workload):
     def looped(self) -> LoopedConfig:
         """The configuration of the model."""
         sizes = {"hidden_size": 64, "input_size": self.n_dims, "output_size": 1}
-        return LoopedConfig(**sizes | self.model, positions={"number": 2 * self.n_points})
+        positions = {**(self.model.get("positions") or {}), "number": 2 * self.n_points}
+        return LoopedConfig(**sizes | self.model | {"positions": positions})
 
     @property
     def full_sizes(self) -> Sizes:
@@ -105,6 +113,9 @@ class InContextKeys(Workload):
             given = f"{self.evaluation_prompts} of {self.n_points}"
             refuse("probe", rule, given, "raise them, or leave it out", "the run")
         check_keys(self.model, MODEL_KEYS, WHERE)
+        for key in ("loops", "injection", "positions"):
+            check_type(key, self.model.get(key), dict | None, WHERE)
+        check_keys(self.model.get("positions") or {}, POSITION_KEYS, "positions")
         dims = self.full_sizes.dims
         if dims > self.n_dims:
             refuse("n_dims_truncated", f"is at most n_dims, {self.n_dims}", dims, "lower it", "the run")
