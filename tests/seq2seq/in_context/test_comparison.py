@@ -15,7 +15,6 @@ from seq2seq.report.page import write_comparison
 from seq2seq.running.runner import run_experiment
 from third_party.models.looped import LoopedConfig, LoopedModel
 
-
 SIZES = {"hidden_size": 16, "num_heads": 2, "input_size": 2, "output_size": 1}
 """Of the runs that train."""
 
