@@ -16,11 +16,13 @@ EXPECTED = {
     "quickstart": ["base restored bit for bit:    True", "reloaded to identical logits: True"],
     "formats": ["equal losses before the first step: True"],
     "peft_tuner": ["reloaded to identical logits: True", "merged to equal logits: True", "same answers: True"],
+    "looped": ["loops trained: 8, loops shown: 24"],
 }
 SHORTENED = {
     "quickstart": ("range(75)", "range(2)"),
     "formats": ("steps=40", "steps=1"),
     "peft_tuner": ("range(75)", "range(2)"),
+    "looped": ("steps = 2500", "steps = 2"),
 }
 """Fewer training steps for the test: the text in a cell, and what replaces it."""
 

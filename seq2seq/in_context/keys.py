@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 from adapters import AdapterConfig
-from adapters.validation import check_keys, nearest_name, refuse
+from adapters.validation import check_keys, check_type, nearest_name, refuse
 from seq2seq.in_context.classification import Classification
 from seq2seq.in_context.curriculum import Curriculum, Sizes
 from seq2seq.in_context.function_classes import FUNCTION_CLASSES
@@ -15,7 +16,8 @@ from seq2seq.in_context.token_tasks import Addition, PHop
 from seq2seq.workload import Workload
 from third_party.models.looped import LoopedConfig
 
-MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection")
+MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection", "positions")
+POSITION_KEYS = ("keep_last", "attend_last")
 WHERE = "a looped model"
 LEAST_PROMPTS = 64
 """Of a probe, half of which are held out."""
@@ -49,8 +51,8 @@ class InContextKeys(Workload):
         nonzero: the entries of "sparse" that are not zero.
         hops, alphabet: p, and the number of tokens, of "p_hop".
         digits: of an operand of "addition".
-        model: the looped transformer, see ``third_party.models.looped``: block, n_layer, hidden_size, num_heads, loops
-            and injection.
+        model: the looped transformer, see ``third_party.models.looped``: block, n_layer, hidden_size, num_heads, loops,
+            injection and positions, whose number is that of a prompt.
         curriculum: how dims, points and loops grow, see ``seq2seq.in_context.curriculum``; None for full size.
         prompts: prompts of a training epoch, each drawn anew.
         evaluation_prompts: fixed prompts of validation and of test, each.
@@ -60,7 +62,13 @@ class InContextKeys(Workload):
 
     name = "in_context"
     flags = ("average_metrics", "standard_error")
-    setting_names: ClassVar[Mapping[str, str]] = {"n_layer": "L = {}", "num_loops": "b = {}", "window": "T = {}"}
+    setting_names: ClassVar[Mapping[str, str]] = {
+        "n_layer": "L = {}",
+        "num_loops": "b = {}",
+        "window": "T = {}",
+        "keep_last": "keeps the last {}",
+        "attend_last": "attends to the last {}",
+    }
     untuned_name = "from scratch"
     reserved_arguments: ClassVar[Mapping[str, str]] = {
         "label_smoothing_factor": "no loss is smoothed",
@@ -128,9 +136,11 @@ class InContextKeys(Workload):
     @property
     def looped(self) -> LoopedConfig:
         """The configuration of the model."""
-        return LoopedConfig(**{"hidden_size": 64} | self.model | self.task.model_sizes(self.n_points))
+        sizes = self.task.model_sizes(self.n_points)
+        positions = {**(self.model.get("positions") or {}), **sizes["positions"]}
+        return LoopedConfig(**{"hidden_size": 64} | self.model | sizes | {"positions": positions})
 
-    @property
+    @cached_property
     def full_sizes(self) -> Sizes:
         """What is evaluated: the dims that are not zero, points and loops."""
         dims = None if self.on_tokens else self.task.active
@@ -157,6 +167,9 @@ class InContextKeys(Workload):
             given = f"{self.evaluation_prompts} of {self.n_points}"
             refuse("probe", rule, given, "raise them, or leave it out", "the run")
         check_keys(self.model, MODEL_KEYS, WHERE)
+        for key in ("loops", "injection", "positions"):
+            check_type(key, self.model.get(key), dict | None, WHERE)
+        check_keys(self.model.get("positions") or {}, POSITION_KEYS, "positions")
         if not self.on_tokens:
             self.check_dims()
         if self.curriculum is not None:

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 import adapters
+from seq2seq.configuration.reading import read_experiment
 from seq2seq.in_context import comparison
 from seq2seq.in_context.comparison import block_parameters, draw_error_by_loop, draw_error_by_parameters
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.report.page import write_comparison
+from seq2seq.running.runner import run_experiment
 from third_party.models.looped import LoopedConfig, LoopedModel
+
+SIZES = {"hidden_size": 16, "num_heads": 2, "input_size": 2, "output_size": 1}
+"""Of the runs that train."""
 
 
 @pytest.fixture
@@ -70,6 +75,20 @@ def test_a_models_layers_have_the_names_that_block_parameters_reads(block):
     blocks = sum(row["parameters"] for name, row in layers.items() if name not in comparison.OUTSIDE)
     stack = model.stack.h if block == "gpt2" else model.stack.layers
     assert blocks == sum(parameter.numel() for parameter in stack.parameters())
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_block_parameters_count_deltas_and_scales_of_loops(rank, values, tmp_path):
+    """A tensor of all loops has r (in + out) + b r^2, a scale per loop b E."""
+    size, loops = 16, 3
+    model = {**values["model"], "injection": {"scale_per_loop": True}}
+    delta = {"kind": "tt_lora", "modes": ["in", "loop", "out"], "rank": rank, "target_modules": ["attn.c_attn"]}
+    for name, changes in (("plain", {}), ("delta", {"model": model, "adapter": [delta, {"kind": "none"}]})):
+        run_experiment(read_experiment({**values, "experiment_name": name, "max_steps": 2, **changes}))
+    plain, of_delta = (next(run for run in collect_runs(tmp_path) if run.name == name) for name in ("plain", "delta"))
+    added = rank * (size + 3 * size) + loops * rank**2 + loops * size
+    assert block_parameters(of_delta) - block_parameters(plain) == added
+    assert block_parameters(plain) == sum(p.numel() for p in LoopedModel(LoopedConfig(**SIZES)).stack.h.parameters())
 
 
 def test_error_by_loop_is_the_mean_over_seeds_with_the_trained_loop_marked(write_run, methods, figures, tmp_path):

@@ -179,6 +179,12 @@ def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
         ({"model": {"loops": {"num_loops": 0}}}, ("'num_loops'", "at least 1")),
         ({"model": {"loops": {"stop_tolerance": 0.1}}}, ("'stop_tolerance'",)),
         ({"model": {"hidden_size": 15}}, ("'hidden_size'",)),
+        ({"model": {"loops": 3}}, ("'loops'", "an object", "got 3")),
+        ({"model": {"positions": 3}}, ("'positions'", "an object", "got 3")),
+        ({"model": {"positions": {"number": 8}}}, ("'number'", "known are attend_last, keep_last")),
+        ({"model": {"positions": {"keep_last": -1}}}, ("'keep_last'", "at least 0")),
+        ({"model": {"positions": {"keep_last": 2.5}}}, ("'keep_last'", "integer")),
+        ({"model": {"positions": {"attend_last": 0}}}, ("'attend_last'", "at least 1")),
         ({"train_sampling_strategy": "group_by_length"}, ("'train_sampling_strategy'", "same length")),
         ({"task_name": "rte"}, ("'task_name'", "in_context")),
     ],
@@ -189,3 +195,9 @@ def test_what_does_not_fit_is_refused(changes, parts, values, tmp_path):
         run_experiment(read_experiment({**values, **changes}))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [None, {}, {"keep_last": 2}, {"attend_last": 3}], ids=str)
+def test_a_model_has_as_many_positions_as_a_prompt(given, values):
+    looped = read_experiment({**values, "model": {**values["model"], "positions": given}}).workload.looped
+    assert looped.positions == {"number": 8, "keep_last": None, "attend_last": None, **(given or {})}
