@@ -21,7 +21,7 @@ SIZES = {"hidden_size": 16, "num_heads": 2, "input_size": 2, "output_size": 1}
 
 @pytest.fixture
 def write_run(tmp_path):
-    def write(name, layers=1, loops=4, error=0.5, seed=0, by_loop=True):
+    def write(name, layers=1, loops=4, error=0.5, seed=0, by_loop=True, accuracy=None):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         keys = {"workload": "in_context", "adapter": [{"kind": "none"}], "seed": seed}
@@ -29,10 +29,13 @@ def write_run(tmp_path):
         counts = {"read_in": 7, "stack": 5, "read_out": 3, **{f"h {index}": 1000 for index in range(layers)}}
         sizes = {layer: {"parameters": count, "trainable": count} for layer, count in counts.items()}
         total = sum(counts.values())
+        metrics = {"error": 1.0, "last_point_error": error, "average_metrics": -error}
+        if accuracy is not None:
+            metrics = {"accuracy": accuracy, "average_metrics": accuracy}
         result = {
             "task": "linear in 3 dims",
             "model": "looped transformer",
-            "metrics": {"test": {"error": 1.0, "last_point_error": error, "average_metrics": -error}},
+            "metrics": {"test": metrics},
             "parameters": {"trainable_parameters": total, "base_parameters": total, "share": 1.0, "layers": sizes},
             "baselines": {"zero": {"average_metrics": -1.0}, "lasso": {"average_metrics": -0.25}},
         }
@@ -113,6 +116,16 @@ def test_the_front_has_the_methods_that_no_other_beats(write_run, methods, figur
     assert texts == {
         f"from scratch, {name}" for name in ("L = 1, b = 8", "L = 2, b = 4", "L = 4, b = 1", "L = 8, b = 1")
     }
+
+
+def test_the_front_of_accuracies_goes_up(write_run, methods, figures, tmp_path):
+    for name, layers, accuracy in (("a", 1, 0.5), ("b", 2, 0.4), ("c", 4, 0.9), ("d", 8, 0.8)):
+        write_run(name, layers, accuracy=accuracy, by_loop=False)
+    assert draw_error_by_parameters(tmp_path / "plot.png", methods())
+    [axes] = figures[0].axes
+    front = next(line for line in axes.lines if line.get_color() == comparison.FRONT)
+    np.testing.assert_allclose(front.get_xydata(), [[1000, 0.5], [4000, 0.9]])
+    assert axes.get_ylabel() == "exact match"
 
 
 def test_many_methods_have_numbers_and_a_key(write_run, methods, figures, tmp_path):
