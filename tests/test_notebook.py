@@ -22,7 +22,7 @@ SHORTENED = {
     "quickstart": ("range(75)", "range(2)"),
     "formats": ("steps=40", "steps=1"),
     "peft_tuner": ("range(75)", "range(2)"),
-    "looped": ("steps = 2500", "steps = 2"),
+    "looped": ("steps = 1200", "steps = 2"),
 }
 """Fewer training steps for the test: the text in a cell, and what replaces it."""
 
