@@ -146,8 +146,11 @@ class Experiment:
         Raises:
             ConfigurationError: the arguments exclude each other.
         """
+        chosen_by = (self.training.get("metric_for_best_model") or "loss").removeprefix("eval_")
+        smaller = {"greater_is_better": False} if chosen_by in self.workload.smaller_is_better else {}
         untrained = {} if self.training["do_train"] else {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {
+            **smaller,
             **self.training,
             **untrained,
             "output_dir": str(self.run.directory / "checkpoints"),

@@ -98,6 +98,9 @@ class Workload(ABC):
     flags: ClassVar[tuple[str, ...]] = ("average_metrics",)
     """Metrics that choose checkpoints or flag problems, and are not results themselves."""
 
+    smaller_is_better: ClassVar[Collection[str]] = ()
+    """Metrics that choose the checkpoint with their smallest value, as the loss does."""
+
     untuned_name: ClassVar[str] = "full fine-tuning"
     """What reports call a run without adapters, in which everything trains."""
 

@@ -44,6 +44,7 @@ class CausalKeys(TaskKeys):
     reserved_arguments: ClassVar[Mapping[str, str]] = {"fp16": "adapters train in float32: use bf16"}
     file_keys = TaskKeys.file_keys
     flags = ("average_metrics", "constant_predictions", "invalid", *TEXT_METRICS)
+    smaller_is_better = TEXT_METRICS[:3]
     notes: ClassVar[Mapping[str, str]] = {"invalid": "no answer is one of the labels", **TaskKeys.notes}
     other_names: ClassVar[Mapping[str, str]] = {
         **TaskKeys.other_names,

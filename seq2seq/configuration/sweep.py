@@ -55,13 +55,12 @@ def load_cells(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> li
         swept = values.get("sweep") if isinstance(values.get("sweep"), dict) else {}
         for text in overrides:
             key, _, value = text.partition("=")
-            varied = [key for axis, alternatives in swept.items() for key in keys_of(axis, alternatives)]
-            axis = next((axis for axis in varied if key == axis or key.startswith((f"{axis}.", f"{axis}["))), None)
+            varied = [(name, axis) for axis, found in swept.items() for name in keys_of(axis, found)]
+            name, axis = next(((name, axis) for name, axis in varied if is_within(key, name)), (None, None))
             if axis is not None:
-                alone = key == axis and key in swept
-                fix = f"write sweep.{key}=[{value}]" if alone else f"set it in the alternatives of {axis!r}"
+                fix = f"write sweep.{key}=[{value}]" if key == axis else f"set it in the alternatives of {axis!r}"
                 raise ConfigurationError(
-                    f"Key {axis!r} is varied by the sweep of {path}; the override {text!r} would change nothing: {fix}."
+                    f"Key {name!r} is varied by the sweep of {path}; the override {text!r} would change nothing: {fix}."
                 )
         sweep = values.get("experiment_name") if values.get("sweep") else None
         cells += [replace(read_experiment(cell), sweep=sweep) for cell in expand(values)]
@@ -146,9 +145,10 @@ def check_settings(axes: dict[str, Any]) -> None:
                 f"Key {TOGETHER!r} of the sweep has objects of the same keys; got {alternative!r}: "
                 'write for example [{"adapter.rank": 2, "learning_rate": 0.001}].'
             )
-    if both := axes.keys() & first.keys():
+    both = [(axis, key) for axis in axes for key in first if is_within(axis, key) or is_within(key, axis)]
+    if both:
         raise ConfigurationError(
-            f"Key {TOGETHER!r} of the sweep varies keys that are no axis; got {min(both)!r} in both: remove one."
+            f"Key {TOGETHER!r} of the sweep varies keys that are no axis; got {both[0][0]!r} in both: remove one."
         )
 
 
@@ -157,6 +157,11 @@ def keys_of(axis: str, alternatives: Any) -> list[str]:
     if axis != TOGETHER or not isinstance(alternatives, list):
         return [axis]
     return [key for alternative in alternatives[:1] if isinstance(alternative, dict) for key in alternative]
+
+
+def is_within(key: str, other: str) -> bool:
+    """Whether a dotted key is another one or a place in it."""
+    return key == other or key.startswith((f"{other}.", f"{other}["))
 
 
 def grid(axes: dict[str, list[Any]]) -> list[dict[str, Any]]:

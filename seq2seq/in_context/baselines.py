@@ -72,11 +72,11 @@ def least_squares_weights(prompts: Prompts, seen: int) -> torch.Tensor:
 
 
 def ridge(prompts: Prompts, seen: int, noise: float) -> np.ndarray:
-    """w x with the posterior mean of w ~ N(0, I) given y = w x + noise: (X^T X + noise^2 I)^-1 X^T y, Bayes optimal."""
+    """w x with w = X^T (X X^T + noise^2 I)^-1 y, the posterior mean of w ~ N(0, I) given y = w x + noise: Bayes optimal."""
     x, y = prompts.x.double(), prompts.y.double()
     points = x[:, :seen]  # X (prompts, seen, dims)
-    gram = points.mT @ points + noise**2 * torch.eye(x.shape[-1], dtype=x.dtype)
-    w = torch.linalg.solve(gram, points.mT @ y[:, :seen, None])[..., 0]  # (prompts, dims)
+    gram = points @ points.mT + noise**2 * torch.eye(seen, dtype=x.dtype)  # X X^T + noise^2 I
+    w = (points.mT @ torch.linalg.pinv(gram, hermitian=True) @ y[:, :seen, None])[..., 0]  # (prompts, dims)
     return (w * x[:, seen]).sum(-1).numpy()
 
 

@@ -118,8 +118,8 @@ def title_of(task: str, measure: Measure) -> str:
 
 
 def block_parameters(run: Run) -> int:
-    """The trained parameters of a run's blocks."""
-    return sum(row["trainable"] for name, row in run.result.parameters.layers.items() if name not in OUTSIDE)
+    """The parameters of a run's blocks, with their deltas."""
+    return sum(row["parameters"] for name, row in run.result.parameters.layers.items() if name not in OUTSIDE)
 
 
 def groups_of(methods: Sequence[Method]) -> list[tuple[str, str, Group]]:

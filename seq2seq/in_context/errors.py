@@ -1,7 +1,6 @@
 """The one metric of in-context learning: squared error / dims, by loop and position.
 
     squared_errors  (prompts, loops, points)   (prediction - y)^2 / dims
-    errors          (loops, points)            their mean over prompts
     bootstrap_band  (2, ...)                   the 5th and the 95th percentile of that mean over resampled prompts
 
 Predicting 0 in a linear class gives 1 in expectation. What a run reports is the error of its last loop.
@@ -24,11 +23,6 @@ def squared_errors(predictions: np.ndarray, y: np.ndarray, dims: int) -> np.ndar
     """The squared errors of predictions (prompts, loops, points), where y is (prompts, points)."""
     predictions, y = np.asarray(predictions, dtype=np.float64), np.asarray(y, dtype=np.float64)
     return (predictions - y[:, None]) ** 2 / dims
-
-
-def errors(predictions: np.ndarray, y: np.ndarray, dims: int) -> np.ndarray:
-    """The errors (loops, points) of predictions (prompts, loops, points), where y is (prompts, points)."""
-    return squared_errors(predictions, y, dims).mean(0)
 
 
 def last_point_metrics(squares: np.ndarray) -> dict[str, float]:

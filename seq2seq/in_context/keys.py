@@ -62,6 +62,7 @@ class InContextKeys(Workload):
 
     name = "in_context"
     flags = ("average_metrics", "standard_error")
+    smaller_is_better = ("error", "last_point_error", "error_at_3b")
     setting_names: ClassVar[Mapping[str, str]] = {
         "n_layer": "L = {}",
         "num_loops": "b = {}",
@@ -169,6 +170,7 @@ class InContextKeys(Workload):
         check_keys(self.model, MODEL_KEYS, WHERE)
         for key in ("loops", "injection", "positions"):
             check_type(key, self.model.get(key), dict | None, WHERE)
+        self.check_window(configs)
         check_keys(self.model.get("positions") or {}, POSITION_KEYS, "positions")
         if not self.on_tokens:
             self.check_dims()
@@ -182,6 +184,17 @@ class InContextKeys(Workload):
                 refuse("start", rule, points, "raise it", "the curriculum over points")
         if self.looped.option("loops").stop_tolerance is not None:
             refuse("stop_tolerance", "is not supported in a run, which plots all loops", "one", "leave it out", WHERE)
+
+    def check_window(self, configs: Sequence[AdapterConfig]) -> None:
+        """Refuse what loops have of their own if the first ones have no gradient."""
+        loops = self.looped.option("loops")
+        per_loop = self.looped.option("injection").scale_per_loop or any(
+            getattr(config, "loops", None) is not None or "loop" in (getattr(config, "modes", None) or ())
+            for config in configs
+        )
+        if per_loop and loops.window is not None and loops.window < loops.num_loops:
+            rule = f"is at least num_loops, {loops.num_loops}, if each loop has a delta or a scale of its own"
+            refuse("window", rule, loops.window, "leave it out: earlier loops would not train", WHERE)
 
     def check_dims(self) -> None:
         """Refuse more dims than there are."""

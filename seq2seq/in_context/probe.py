@@ -57,7 +57,7 @@ def states_of(model: LoopedModel, prompts: Prompts) -> Tensor:
     return torch.cat(batches, dim=1)
 
 
-def readable(states: np.ndarray, target: np.ndarray) -> float | None:
+def r2_of(states: np.ndarray, target: np.ndarray) -> float | None:
     """The mean R^2 over dims of a target (prompts, dims), read from states (prompts, E); None unless all are finite."""
     if not np.isfinite(states).all():
         return None
@@ -70,6 +70,6 @@ def probe_rows(model: LoopedModel, prompts: Prompts) -> list[dict[str, Any]]:
     """The R^2 of each target by loop."""
     found = targets(prompts)
     return [
-        {"loop": loop, **{name: readable(states, target) for name, target in found.items()}}
+        {"loop": loop, **{name: r2_of(states, target) for name, target in found.items()}}
         for loop, states in enumerate(states_of(model, prompts).double().numpy(), 1)
     ]

@@ -34,10 +34,10 @@ from third_party.models.looped import LoopedModel
 
 SAMPLES = 8
 CAPTION = (
-    "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops. Curves are "
-    "cut off at twice the largest error of the run."
+    "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops. Curves of "
+    "errors are cut off at twice the largest one of the run."
 )
-MARKERS = f" Markers are errors at the last point of the first {FITTED_PROMPTS} prompts."
+OF_MARKERS = f" Markers are errors at the last point of the first {FITTED_PROMPTS} prompts."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,4 +119,4 @@ class InContextWorkload(InContextKeys):
             return ""
         fitted = self.task.fitted_errors(result.get("baselines", {}))
         draw_errors(directory / PLOT, positions, loops, probe, fitted)
-        return f"![scores by position and by loop]({PLOT})\n\n{CAPTION}{MARKERS if fitted else ''}\n\n"
+        return f"![scores by position and by loop]({PLOT})\n\n{CAPTION}{OF_MARKERS if fitted else ''}\n\n"

@@ -160,8 +160,17 @@ REFUSED = {
     "settings of other keys": ({"settings": [{"seed": 1}, {"max_steps": 2}]}, [], ["same keys", "max_steps"]),
     "settings without keys": ({"settings": [{}]}, [], ["settings", "objects", "{}"]),
     "settings beside their key": ({"settings": [{"seed": 1}], "seed": [2]}, [], ["settings", "'seed'", "both"]),
+    "settings around an axis": (
+        {"settings": [{"adapter": {"kind": "tt_lora"}}], "adapter.rank": [2]},
+        [],
+        ["'adapter.rank'", "both"],
+    ),
     "settings of the folder": ({"settings": [{"output_root": "a"}]}, [], ["'output_root'", "names its folder"]),
-    "an override of settings": ({"settings": [{"seed": 1}]}, ["seed=5"], ["'seed' is varied", "alternatives"]),
+    "an override of settings": (
+        {"settings": [{"seed": 1}]},
+        ["seed=5"],
+        ["'seed' is varied", "alternatives of 'settings'"],
+    ),
     "an override of what varies": ({"seed": [0, 1]}, ["seed=5"], ["seed", "seed=5", "sweep.seed=[5]"]),
     "an override inside what varies": (
         {"adapter": [{"kind": "tt_lora"}, {"kind": "bitfit"}]},

@@ -1,5 +1,7 @@
 """Baselines against closed forms and scikit-learn, and which of them a run has."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from seq2seq.in_context.baselines import (
 )
 from seq2seq.in_context.errors import last_point_metrics, metrics_of
 from seq2seq.in_context.function_classes import Prompts, sample
+from seq2seq.in_context.regression import Regression
 from seq2seq.running.runner import run_experiment
 
 
@@ -52,10 +55,19 @@ def test_predicting_zero_has_error_one(active):
     assert "error_at_3b" not in metrics  # a baseline has no loops
 
 
+def test_baselines_are_divided_by_the_dims_that_are_not_zero():
+    prompts = prompts_of("linear", 20000, active=2)
+    task = Regression("linear", 4, 2)
+    prepared = SimpleNamespace(data=SimpleNamespace(fixed={"test": prompts}))
+    assert task.baselines()["zero"].measure(prepared, "test")["error"] == pytest.approx(1, rel=0.05)
+    assert task.baseline_scores(prompts)["predicting 0"].mean() == pytest.approx(1, rel=0.05)
+
+
 @pytest.mark.parametrize("seen", [1, 3, 4, 8])
 def test_ridge_without_noise_is_least_squares(seen):
     prompts = exact_prompts()
-    np.testing.assert_allclose(ridge(prompts, seen, 1e-5), least_squares(prompts, seen), atol=1e-4)
+    for noise in (1e-5, 1e-12):
+        np.testing.assert_allclose(ridge(prompts, seen, noise), least_squares(prompts, seen), atol=1e-4)
 
 
 @pytest.mark.parametrize("seen", [1, 3, 8])

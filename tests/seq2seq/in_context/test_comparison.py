@@ -8,7 +8,12 @@ import pytest
 import adapters
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.in_context import comparison
-from seq2seq.in_context.comparison import block_parameters, draw_error_by_loop, draw_error_by_parameters
+from seq2seq.in_context.comparison import (
+    block_parameters,
+    draw_error_by_loop,
+    draw_error_by_parameters,
+    draw_loss_curves,
+)
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.report.page import write_comparison
@@ -84,7 +89,7 @@ def test_a_models_layers_have_the_names_that_block_parameters_reads(block):
 def test_block_parameters_count_deltas_and_scales_of_loops(rank, values, tmp_path):
     """A tensor of all loops has r (in + out) + b r^2, a scale per loop b E."""
     size, loops = 16, 3
-    model = {**values["model"], "injection": {"scale_per_loop": True}}
+    model = {**values["model"], "loops": {"num_loops": loops}, "injection": {"scale_per_loop": True}}
     delta = {"kind": "tt_lora", "modes": ["in", "loop", "out"], "rank": rank, "target_modules": ["attn.c_attn"]}
     for name, changes in (("plain", {}), ("delta", {"model": model, "adapter": [delta, {"kind": "none"}]})):
         run_experiment(read_experiment({**values, "experiment_name": name, "max_steps": 2, **changes}))
@@ -126,6 +131,15 @@ def test_the_front_of_accuracies_goes_up(write_run, methods, figures, tmp_path):
     front = next(line for line in axes.lines if line.get_color() == comparison.FRONT)
     np.testing.assert_allclose(front.get_xydata(), [[1000, 0.5], [4000, 0.9]])
     assert axes.get_ylabel() == "exact match"
+
+
+def test_loss_curves_have_the_training_loss_and_dots_of_validation(write_run, methods, figures, tmp_path):
+    write_run("one", error=0.5)
+    assert draw_loss_curves(tmp_path / "plot.png", methods())
+    [axes] = figures[0].axes
+    curve, dots = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_allclose(curve, [[10, 0.6], [20, 0.55]])
+    np.testing.assert_allclose(dots, [[10, 0.5], [20, 0.5]])
 
 
 def test_many_methods_have_numbers_and_a_key(write_run, methods, figures, tmp_path):

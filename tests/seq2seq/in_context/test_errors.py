@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, sem
 
-from seq2seq.in_context.errors import CONFIDENCE, bootstrap_band, errors, metrics_of, squared_errors
+from seq2seq.in_context.errors import CONFIDENCE, bootstrap_band, metrics_of, squared_errors
 
 
 def test_an_error_is_divided_by_dims_once():
     predictions, y = np.array([[[1.0, 2.0]], [[3.0, 5.0]]]), np.array([[1.0, 0.0], [0.0, 1.0]])
     np.testing.assert_allclose(squared_errors(predictions, y, 2), [[[0, 2]], [[4.5, 8]]])
-    np.testing.assert_allclose(errors(predictions, y, 2), [[2.25, 5]])
 
 
 def test_metrics_are_of_the_trained_loop_and_the_last_one():

@@ -41,6 +41,10 @@ def test_sparse_functions_read_so_many_dims():
     assert ((w.abs() > 1e-4).sum(1) == 2).all()
 
 
+def test_a_network_of_two_layers_has_the_variance_of_a_linear_function():
+    assert prompts_of("relu", batch=20000).y.square().mean().item() == pytest.approx(4, rel=0.05)
+
+
 def test_inactive_dims_are_zero():
     prompts = prompts_of("linear", active=3)
     assert (prompts.x[..., 3] == 0).all()
@@ -154,6 +158,13 @@ def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
             ("'nonzero'", "at most n_dims_truncated, 1"),
         ),
         ({"function_class": "decision_tree", "noise": 0.1}, ("'noise'", "'noisy'")),
+        ({"model": {"n_layer": 0}}, ("'n_layer'", "at least 1")),
+        ({"model": {"loops": {"num_loops": 3, "window": 2}, "injection": {"scale_per_loop": True}}}, ("'window'", "3")),
+        (
+            {"adapter": [{"kind": "tt_lora", "modes": ["in", "out"], "loops": "all"}]},
+            ("'window'", "at least num_loops"),
+        ),
+        ({"adapter": [{"kind": "tt_lora", "modes": ["in", "loop", "out"]}]}, ("'window'", "a delta or a scale")),
         ({"evaluation_prompts": 1}, ("'evaluation_prompts'", "at least 2")),
         ({"curriculum": 3}, ("'curriculum'", "an object", "got 3")),
         ({"curriculum": {"dim": {"start": 1, "interval": 2}}}, ("'dim'", "'dims'")),

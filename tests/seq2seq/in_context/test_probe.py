@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seq2seq.in_context.function_classes import sample
-from seq2seq.in_context.probe import probe_rows, readable, states_of, targets
+from seq2seq.in_context.probe import probe_rows, r2_of, states_of, targets
 from third_party.models.looped import LoopedConfig, LoopedModel
 
 
@@ -30,18 +30,18 @@ def test_targets_are_sums_and_solutions_of_the_examples_before_the_last(prompts)
 def test_a_state_that_holds_the_target_is_read_and_one_of_noise_is_not():
     generator = np.random.default_rng(0)
     target, noise = generator.standard_normal((400, 3)), generator.standard_normal((400, 8))
-    assert readable(noise[:, :3] * 0.1 + target @ generator.standard_normal((3, 3)), target) > 0.9
-    assert readable(noise, target) < 0.1
+    assert r2_of(noise[:, :3] * 0.1 + target @ generator.standard_normal((3, 3)), target) > 0.9
+    assert r2_of(noise, target) < 0.1
 
 
 def test_the_other_half_is_held_out():
     """A relation that holds in the first half alone is fitted there, and is worth nothing in the other."""
     states = np.random.default_rng(0).standard_normal((200, 4))
-    assert readable(states, np.concatenate([states[:100, :2], -states[100:, :2]])) < -1
+    assert r2_of(states, np.concatenate([states[:100, :2], -states[100:, :2]])) < -1
 
 
 def test_states_that_are_not_finite_are_not_read():
-    assert readable(np.full((8, 2), np.inf), np.zeros((8, 1))) is None
+    assert r2_of(np.full((8, 2), np.inf), np.zeros((8, 1))) is None
 
 
 def test_states_are_those_at_the_last_x_of_all_loops(prompts):

@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,17 @@ def test_a_stopped_run_resumes_to_the_same_curve(on_tokens, tmp_path):
     run_experiment(read_experiment(values))
     run_experiment(read_experiment({**values, "experiment_name": "whole"}))
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_metrics_are_of_the_trained_loop_and_the_last_one():
+    labels = np.array([[0], [1], [2], [3]])
+    right = np.eye(4)[labels]  # (prompts, 1, alphabet)
+    wrong = np.roll(right, 1, axis=-1)
+    some = np.where(np.arange(4)[:, None, None] < 2, right, wrong)
+    predictions = np.stack([right, some, wrong], axis=1)  # (prompts, 3 loops, 1, alphabet)
+    metrics = Classification(PHop(1, 4)).metrics(predictions, labels, 2)
+    assert (metrics["accuracy"], metrics["accuracy_at_3b"]) == (0.5, 0.0)
+    assert metrics["loss"] == pytest.approx(np.log(np.e + 3) - 0.5)
 
 
 def test_baselines_have_their_chances():

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-from adapters.validation import from_json, refuse
+from adapters.validation import check_type, from_json, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ class Positions:
 
 NESTED = {"loops": Loops, "injection": Injection, "positions": Positions}
 BLOCKS = ("gpt2", "llama")
+WHERE = "a looped model"
 
 
 class LoopedConfig(PreTrainedConfig):
@@ -111,12 +112,18 @@ class LoopedConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         if block not in BLOCKS:
-            refuse("block", f"is one of {', '.join(BLOCKS)}", repr(block), "choose one of them", "a looped model")
+            refuse("block", f"is one of {', '.join(BLOCKS)}", repr(block), "choose one of them", WHERE)
+        for key, value in (("n_layer", n_layer), ("hidden_size", hidden_size), ("num_heads", num_heads)):
+            if check_type(key, value, int, WHERE) < 1:
+                refuse(key, "must be at least 1", value, "write a positive number", WHERE)
         if hidden_size % num_heads:
             given = f"{hidden_size} and {num_heads} heads"
-            refuse("hidden_size", "is a multiple of num_heads", given, "change one of them", "a looped model")
+            refuse("hidden_size", "is a multiple of num_heads", given, "change one of them", WHERE)
+        if block == "llama" and hidden_size // num_heads % 2:
+            given = f"{hidden_size // num_heads}"
+            refuse("hidden_size", "gives rotary heads an even size", given, "change it or num_heads", WHERE)
         if input_size is not None and output_size is None:
-            refuse("output_size", "is required with vectors", "none", "write for example 1", "a looped model")
+            refuse("output_size", "is required with vectors", "none", "write for example 1", WHERE)
         self.block, self.n_layer, self.hidden_size, self.num_heads = block, n_layer, hidden_size, num_heads
         self.input_size, self.output_size, self.vocab_size = input_size, output_size, vocab_size
         for key, given in (("loops", loops), ("injection", injection), ("positions", positions)):
