@@ -72,7 +72,7 @@ def least_squares_weights(prompts: Prompts, seen: int) -> torch.Tensor:
 
 
 def ridge(prompts: Prompts, seen: int, noise: float) -> np.ndarray:
-    """w x with w = X^T (X X^T + noise^2 I)^-1 y, the posterior mean of w ~ N(0, I) given y = w x + noise: Bayes optimal."""
+    """w x with the posterior mean of w ~ N(0, I) given y = w x + noise: X^T (X X^T + noise^2 I)^-1 y, Bayes optimal."""
     x, y = prompts.x.double(), prompts.y.double()
     points = x[:, :seen]  # X (prompts, seen, dims)
     gram = points @ points.mT + noise**2 * torch.eye(seen, dtype=x.dtype)  # X X^T + noise^2 I

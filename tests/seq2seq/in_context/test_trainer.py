@@ -13,9 +13,13 @@ from seq2seq.running.runner import run_experiment
 
 @pytest.fixture
 def trainer(values):
-    """Of a model with b = 3 and T = 2."""
+    """Of a model with b = 3 and T = 2, whose loops differ."""
     experiment = read_experiment(values)
-    return experiment.workload.make_trainer(prepare(experiment, None))
+    trainer = experiment.workload.make_trainer(prepare(experiment, None))
+    with torch.no_grad():
+        for parameter in trainer.model.stack.h.parameters():
+            parameter.mul_(20)
+    return trainer
 
 
 @pytest.fixture
@@ -24,7 +28,9 @@ def squares(trainer):
     inputs = trainer.data.batch(range(6), 0)
     with torch.no_grad():
         by_loop = trainer.model.eval()(inputs["inputs"], num_loops=9).by_loop
-    return (by_loop[:, :, ::2, 0] - inputs["labels"]).square(), inputs
+    found = (by_loop[:, :, ::2, 0] - inputs["labels"]).square()
+    assert found.sum((1, 2)).diff().abs().min() > 0.1
+    return found, inputs
 
 
 def test_training_averages_the_last_loops_and_sums_answers(trainer, squares):
