@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
     if not options.table:
+        if None in (options.model, options.calibration, options.text):
+            parser.error("--model, --calibration and --text are required to measure")
         torch.set_num_threads(options.threads)
         measure(options)
     print(table(read(options.results)))

@@ -2,7 +2,8 @@
 
     python -m benchmarks.learning_rates --model MODEL --data MRPC --scaling one      every delta with scaling 1
     python -m benchmarks.learning_rates --model MODEL --data MRPC --scaling auto     the default
-    python -m benchmarks.learning_rates --model MODEL --data MRPC --multiplier zero_core=16    with rates per core
+    python -m benchmarks.learning_rates --model MODEL --data MRPC --multiplier zero_core=16 \
+        --kinds tt_lora MetaTT-4D LoTR                                                   with rates per core
     python -m benchmarks.learning_rates --table                                      what has been measured
 
 MODEL is a folder of MiniLM (BERT, 6 x 384), MRPC one with train.parquet (sentence1, sentence2, label). Each finished
@@ -19,6 +20,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 import adapters
+from adapters.learning_rates import RateMultipliers
 from adapters.peft import TensorTrainConfig
 from adapters.tables import render_table
 
@@ -83,13 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--multiplier", help="NAME=M: a multiple of the rate, see adapters.parameter_groups")
+    parser.add_argument("--multiplier", type=multiplier, help="NAME=M: a multiple of the rate, see RateMultipliers")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
     if not options.table:
+        if options.model is None or options.data is None:
+            parser.error("--model and --data are required to measure")
         torch.set_num_threads(options.threads)
         rates = options.rates or RATES[options.scaling]
         for seed, rank, kind, rate in product(options.seeds, options.ranks, options.kinds, rates):
@@ -101,6 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 append(options.results, setting | measure(options.model, options.data, options.device, **setting))
     print(table(read(options.results)))
     return 0
+
+
+def multiplier(text: str) -> str:
+    """A value of ``--multiplier``, checked."""
+    try:
+        RateMultipliers(**multiples(text))
+    except (TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in fields(RateMultipliers))
+        raise argparse.ArgumentTypeError(f"is NAME=M, NAME one of {known}; got {text!r}") from error
+    return text
+
+
+def multiples(text: str | None) -> dict[str, float]:
+    """Multiples by name, from ``--multiplier``."""
+    name, _, multiple = (text or "").partition("=")
+    return {name: float(multiple)} if text else {}
 
 
 def measure(
@@ -121,8 +142,7 @@ def measure(
     base = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, **NO_DROPOUT)
     adapted = get_peft_model(base, KINDS[kind](rank, scaling)).to(device)
     trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    name, _, multiple = (multiplier or "zero_core=1").partition("=")
-    groups = adapters.parameter_groups(adapted, rate, **{name: float(multiple)})
+    groups = adapters.parameter_groups(adapted, rate, **multiples(multiplier))
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     steps = epochs * math.ceil(len(train) / BATCH)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)

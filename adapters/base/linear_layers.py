@@ -23,6 +23,15 @@ def as_out_in(base: nn.Module, weight: Tensor) -> Tensor:
     return weight.T if isinstance(base, Conv1D) else weight
 
 
+def keep_children(parent: nn.Module) -> None:
+    """Let transformers not draw new weights for the children of a module when it loads the module's model.
+
+    A parent with tensors of its own, such as a table of positions that is not saved, has these set there, too.
+    """
+    if not [*parent.parameters(recurse=False), *parent.buffers(recurse=False)]:
+        parent._is_hf_initialized = True
+
+
 def how_to_fix(module: nn.Module) -> str:
     """What to do about target modules that hold a ``module`` of a class other than ``LINEAR_CLASSES``."""
     if isinstance(module, nn.Embedding):

@@ -123,7 +123,8 @@ def _other_linears(model: nn.Module, covered: set[str]) -> Iterator[Sublayer]:
 
 
 def _is_below(path: str, sublayer: Sublayer) -> bool:
-    return bool(sublayer.linears) and all(linear.startswith(f"{path}.") for linear in sublayer.linears.values())
+    below = f"{path}." if path else ""
+    return bool(sublayer.linears) and all(linear.startswith(below) for linear in sublayer.linears.values())
 
 
 def _joined(*parts: str) -> str:

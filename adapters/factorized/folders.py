@@ -25,15 +25,19 @@ def load_model(location: str, dtype: str = "auto") -> PreTrainedModel:
     """A causal language model in evaluation mode, from a folder or by its name on the hub.
 
     Raises:
-        ConfigurationError: it cannot be loaded.
+        ConfigurationError: it cannot be loaded, or lacks weights.
     """
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             location,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             local_files_only=Path(location).is_dir(),
             trust_remote_code=False,
-        ).eval()
+            output_loading_info=True,
+        )
+        if missing := sorted(loaded["missing_keys"]):
+            raise ValueError(f"{len(missing)} of its weights are missing and would be random, such as {missing[0]}")
+        return model.eval()
     except (OSError, ValueError) as error:
         reason = textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...").removesuffix(".")
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from adapters.base.linear_layers import keep_children
 from adapters.factorized.embedding import retie
 from adapters.factorized.layers import FactorizedLinear, NetworkSpec, factorized_like, factorized_modules
 from adapters.validation import ConfigurationError
@@ -68,9 +69,7 @@ def put_networks(model: nn.Module, specs: dict[str, NetworkSpec]) -> None:
         linear = model.get_submodule(place)
         made[place] = factorized_like(linear, spec).to(linear.weight.dtype)
         model.set_submodule(place, made[place])
-        parent = model.get_submodule(place.rpartition(".")[0])
-        if not [*parent.parameters(recurse=False)]:
-            parent._is_hf_initialized = True  # GPT-2's would draw new dense weights for its children
+        keep_children(model.get_submodule(place.rpartition(".")[0]))
     owners = {
         place: _path_here(module.spec.owner, {*made}, prefix)
         for place, module in made.items()

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-import third_party.models.looped  # noqa: F401 - folders of models with looped layers
 from adapters import ConfigurationError
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.errors import refusing
 from seq2seq.tasks.hub import only_local
 from seq2seq.tasks.keys import located
 from seq2seq.tasks.tokenizers import load_tokenizer
+from third_party.models.looped.folders import share_as_noted
 from third_party.trainers import packed
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def load_causal_model(location: str, dtype: str, key: str, random: bool = False)
                 f"{config.model_type} is an encoder-decoder model: use the workload 'text', or a decoder-only model"
             )
         if random:
-            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+            model = share_as_noted(AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)))
         else:
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 location, dtype=getattr(torch, dtype), output_loading_info=True, **options

@@ -51,7 +51,8 @@ class InContextWorkload(InContextKeys):
     report_plots = PLOTS
 
     def training_arguments(self) -> dict[str, Any]:
-        return {"remove_unused_columns": False, "label_names": ["labels"]}
+        # a curriculum of loops leaves out what later loops have of their own
+        return {"remove_unused_columns": False, "label_names": ["labels"], "ddp_find_unused_parameters": True}
 
     def load_data(self, arguments: TrainingArguments) -> InContextData:
         return load_prompts(self, arguments.seed)

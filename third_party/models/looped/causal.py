@@ -5,11 +5,14 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationMixin
 
-from adapters.validation import refuse
+from adapters.validation import check_keys, refuse
 from third_party.models.looped.configuration import LoopedConfig
 from third_party.models.looped.modeling import LoopedModel, LoopedOutput
 
 WHERE = "a looped language model"
+READ = ("read_last", "output_states")
+OF_GENERATE = ("use_cache", "past_key_values", "position_ids", "return_dict", "logits_to_keep", "next_sequence_length")
+"""Options that transformers gives every language model."""
 
 
 class LoopedForCausalLM(LoopedModel, GenerationMixin):
@@ -35,20 +38,34 @@ class LoopedForCausalLM(LoopedModel, GenerationMixin):
         return False
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, num_loops: int | None = None, **options: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_loops: int | None = None,
+        **options: Any,
     ) -> LoopedOutput:
         """Run the loops.
 
         Args:
             input_ids: (batch, length).
             attention_mask: (batch, length), all ones: padding is not supported.
+            labels: (batch, length), for the loss of the last loop: the mean cross-entropy of the next tokens that are
+                not -100.
             num_loops: b; None for that of the configuration.
-            options: ``read_last`` and ``output_states`` of ``LoopedModel``; those that ``generate`` adds are unused.
+            options: ``read_last`` and ``output_states`` of ``LoopedModel``; those of ``generate`` are unused.
+
+        Raises:
+            ConfigurationError: there is padding, or an unknown option.
         """
         if attention_mask is not None and not attention_mask.all():
             refuse("attention_mask", "is all ones", "a mask with padding", "use texts of one length", WHERE)
-        known = {key: options[key] for key in ("read_last", "output_states") if key in options}
-        return super().forward(input_ids, num_loops, **known)
+        check_keys({key: value for key, value in options.items() if key not in OF_GENERATE}, READ, WHERE)
+        read = {key: options[key] for key in READ if key in options}
+        output = super().forward(input_ids, num_loops, **read)
+        if labels is not None:
+            output.loss = self.loss_function(output.logits, labels, self.config.vocab_size)
+        return output
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """The whole text at each step; only the last loop is read out."""

@@ -5,16 +5,16 @@
 A model of 4 layers with n_layer 2 runs blocks 0, 1, 0, 1; the linears of one name at depths 0 and 2 share a weight.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 
 import t3nsor as t3
-from adapters.base.linear_layers import LINEAR_CLASSES, features
+from adapters.base.linear_layers import LINEAR_CLASSES, features, keep_children
 from adapters.base.sublayers import find_sublayers
-from adapters.validation import from_json, refuse
+from adapters.validation import check_type, from_json, refuse
 from third_party.models.looped.shared_linear import SharedLinear
 
 WHERE = "a model to loop"
@@ -36,6 +36,8 @@ class DepthDeltas:
     d: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            check_type(field.name, getattr(self, field.name), field.type, "deltas")
         for key in ("rank", "d"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -76,7 +78,7 @@ def groups_of(model: nn.Module, n_layer: int) -> list[list[str]]:
         given = f"a {type(model).__name__} with {len(stacks)}"
         refuse("model", "is of transformers, with one stack of layers", given, "use a GPT-2 or a Llama", WHERE)
     layers = 1 + max(s.layer for s in sublayers)
-    if n_layer < 1 or n_layer >= layers or layers % n_layer:
+    if type(n_layer) is not int or n_layer < 1 or n_layer >= layers or layers % n_layer:
         rule = f"divides the {layers} layers of the model and is smaller"
         refuse("n_layer", rule, n_layer, "choose a divisor", WHERE)
     groups: dict[tuple[int, str, str], list[str]] = {}
@@ -108,8 +110,6 @@ def share_weights(model: nn.Module, n_layer: int, deltas: DepthDeltas | None) ->
                 delta = None if deltas is None else deltas.network(*features(linear))
             group[path] = SharedLinear(linear, next(iter(group.values()), None), delta)
             model.set_submodule(path, group[path])
-            parent = model.get_submodule(path.rpartition(".")[0])
-            if not [*parent.parameters(recurse=False)]:
-                parent._is_hf_initialized = True  # GPT-2's would draw new weights for its children when it is loaded
+            keep_children(model.get_submodule(path.rpartition(".")[0]))
         shared.append(group)
     return shared

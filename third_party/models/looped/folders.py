@@ -53,6 +53,16 @@ class LoopLoader(HfQuantizer):
         return True
 
 
+def share_as_noted(model: PreTrainedModel) -> PreTrainedModel:
+    """Let the layers of a model with random weights share them if its configuration says so, in place."""
+    noted = getattr(model.config, "quantization_config", None)
+    if isinstance(noted, dict) and noted.get("quant_method") == METHOD:
+        deltas = as_deltas(noted.get("deltas"))
+        share_weights(model, noted["n_layer"], deltas)
+        note_loops(model, noted["n_layer"], deltas)
+    return model
+
+
 def check_dense(model: PreTrainedModel) -> None:
     """Refuse a model whose configuration describes other weights, quantised or factorized ones: it holds one method."""
     if (noted := getattr(model.config, "quantization_config", None)) is not None:

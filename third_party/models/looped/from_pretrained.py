@@ -111,9 +111,12 @@ def loop(
     groups = groups_of(model, n_layer)
     check_dense(model)
     loops = len(groups[0])
-    if shared != "mean" and (not isinstance(shared, int) or not 0 <= shared < loops):
+    if shared != "mean" and (type(shared) is not int or not 0 <= shared < loops):
         refuse("shared", f'is "mean" or the number of a loop below {loops}', repr(shared), "choose one of them", WHERE)
     dense = [torch.stack([_dense(model, path) for path in paths]) for paths in groups]  # (loops, out, in) each
+    for paths, weights in zip(groups, dense, strict=True):
+        if not weights.isfinite().all():
+            refuse("model", "has finite weights", f"others at {paths[0]} or its other depths", "repair it first", WHERE)
     rows = []
     for group, weights in zip(share_weights(model, n_layer, deltas), dense, strict=True):
         _set_shared(next(iter(group.values())), weights.mean(0) if shared == "mean" else weights[shared])
@@ -133,6 +136,7 @@ def _start(path: str, linear: SharedLinear, weight: Tensor) -> LoopedLinear:
     if linear.delta is not None:
         if residual.any():  # else it stays zero, with a core that has a gradient
             linear.delta.set_weight(residual)
+        linear.delta.to(linear.shared_weight().dtype)
         error = residual - linear.delta.full().to(residual.dtype)
         parameters = sum(core.numel() for core in linear.delta.parameters())
     weight_, residual_, error_ = (tensor.double().square().sum().item() for tensor in (weight, residual, error))

@@ -30,12 +30,14 @@ class LoopedOutput(ModelOutput):
     """What the model returns.
 
     Args:
+        loss: of a language model with labels.
         logits: (batch, length, out), of the last loop.
         by_loop: (loops, batch, length, out), of the loops that were read out, the last one last.
         loops: how many were run; fewer than asked for if the state had settled.
         states: (loops, batch, length, E), if they were asked for.
     """
 
+    loss: Tensor | None = None
     logits: Tensor | None = None
     by_loop: Tensor | None = None
     loops: int | None = None

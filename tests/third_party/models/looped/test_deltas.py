@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 import adapters
 from adapters import ConfigurationError, MergeError
+from adapters.base.loops import LoopCounter
 from third_party.models.looped import LoopedConfig, LoopedModel
 
 SIZE, LOOPS, RANK = 16, 3, 2
@@ -17,6 +18,26 @@ ONE_TENSOR = {"kind": "tt_lora", "modes": ["in", "loop", "matrix", "out"], "rank
 INDEPENDENT = {"kind": "tt_lora", "modes": ["in", "out"], "rank": RANK, "loops": "all"}
 BASE_TRAINS = {"kind": "none"}
 CHECKPOINTING = "activation_checkpointing_enable"
+
+
+def test_a_model_of_your_own_counts_its_loops():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 4)
+            self.loops = LoopCounter(3)
+
+        def forward(self, x):
+            for loop in range(3):
+                self.loops.current = loop
+                x = self.layer(x)
+            return x
+
+    model, x = Own(), torch.randn(2, 4)
+    before = model(x)
+    adapters.attach(model, INDEPENDENT | {"target_modules": "all-linear"})
+    assert torch.equal(model(x), before)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 3 * RANK * 8
 
 
 def looped(block="gpt2", **options):

@@ -5,10 +5,12 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTJConfig
 
 import adapters
 from adapters import ConfigurationError
+from adapters.factorized.folders import load_model
+from seq2seq.causal.decoder import load_causal_model
 from tests.adapters.models import batch_for, logits, tiny
 from third_party.models.looped import LoopedConfig, LoopedForCausalLM, loop
 from third_party.models.looped.shared_linear import SharedLinear
@@ -137,6 +139,38 @@ def test_a_folder_gives_the_same_model(name, deltas, tmp_path):
     assert json.loads(files[0])["quantization_config"]["n_layer"] == 2
 
 
+def test_a_folder_keeps_the_tables_that_are_not_saved(tmp_path):
+    """GPT-J computes its positions when it is made, in a module whose linears are shared."""
+    sizes = {"n_layer": 4, "n_embd": 16, "n_head": 2, "vocab_size": 32, "rotary_dim": 4, "n_positions": 16}
+    ids = torch.arange(8)[None]
+    model = loop(AutoModelForCausalLM.from_config(GPTJConfig(**sizes)).eval(), 2, {"rank": 3})
+    model.save_pretrained(tmp_path)
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits, model(ids).logits)
+
+
+def test_a_model_in_16_bits_reloads_as_itself(name, tmp_path):
+    pretrained(name).save_pretrained(tmp_path / "dense")
+    model = loop(AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=torch.bfloat16), 2, {"rank": 3})
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path), name), logits(model, name))
+
+
+def test_random_weights_are_shared_as_the_folder_says(name, tmp_path):
+    loop(pretrained(name), 2, {"rank": 3}).save_pretrained(tmp_path)
+    model, again = (load_causal_model(str(tmp_path), "float32", "key", random) for random in (True, False))
+    assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in again.named_parameters()}
+
+
+def test_a_command_refuses_a_model_that_lacks_weights(tmp_path):
+    loop(pretrained("llama"), 2, {"rank": 3}).save_pretrained(tmp_path / "looped")
+    config = json.loads((tmp_path / "looped" / "config.json").read_text())
+    del config["quantization_config"]
+    (tmp_path / "looped" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match=r"14 of its weights are missing and would be random"):
+        load_model(str(tmp_path / "looped"))
+
+
 def test_generation_has_a_cache(name):
     model, ids = loop(pretrained(name), 1, {"rank": 2}), batch_for(name)["input_ids"]
     options = {"max_new_tokens": 5, "do_sample": False}
@@ -225,7 +259,12 @@ def test_token_models_generate(tmp_path):
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_heads": 2, "vocab_size": 11, "positions": {"number": 16}}
     model = LoopedForCausalLM(LoopedConfig(**sizes, loops={"num_loops": 3})).eval()
+    with torch.no_grad():
+        for parameter in model.stack.h.parameters():
+            parameter.mul_(20)
     ids = torch.randint(11, (2, 4))
+    generated = [model.generate(ids, max_new_tokens=5, do_sample=False, num_loops=loops) for loops in (3, 6)]
+    assert not torch.equal(*generated)
     for options in ({}, {"use_cache": True}, {"num_loops": 6}):
         expected = ids
         for _ in range(5):
@@ -236,6 +275,11 @@ def test_token_models_generate(tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert isinstance(loaded, LoopedForCausalLM)
     assert torch.equal(loaded(ids).logits, model(ids).logits)
+    labels = torch.where(torch.rand(2, 4) < 0.3, -100, ids)
+    expected = torch.nn.functional.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    torch.testing.assert_close(model(ids, labels=labels).loss, expected)
+    with pytest.raises(ConfigurationError, match=r"'num_loop'.*read_last"):
+        model(ids, num_loop=3)
     with pytest.raises(ConfigurationError, match=r"'attention_mask'.*padding"):
         model(ids, attention_mask=torch.tensor([[0, 1, 1, 1]] * 2))
     with pytest.raises(ConfigurationError, match=r"'input_size'.*vectors"):
