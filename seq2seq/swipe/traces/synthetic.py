@@ -16,24 +16,21 @@ random numbers from the i-th section of one counter-based stream, so that it is 
 Shapes: n traces, k keys of the longest word, m points of the longest trace.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cache
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
-from adapters.validation import from_json, refuse
+from adapters.validation import refuse
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.traces.trace import Trace
+from seq2seq.swipe.traces.writer import Writer, fitted_writer
 
 MOST_KEYS = 48
 """The keys of a word that random numbers are set apart for."""
 
-PER_TRACE, PER_KEY = 12, 8
+PER_TRACE, PER_KEY = 16, 8
 DRAWS = PER_TRACE + MOST_KEYS * PER_KEY
 """Random numbers of a trace. A multiple of 4: Philox's counter counts blocks of four."""
 
@@ -41,61 +38,6 @@ BLOCK = 512
 """Traces of similar length whose points are computed together."""
 
 WHERE = "synthetic traces"
-
-
-@dataclass(frozen=True)
-class Writer:
-    """How hands differ from the straight path through the centres; the defaults are exact.
-
-    Args:
-        aim_x, aim_y: standard deviation of the aim at a key, as a share of the key's width and height.
-        first_aim, last_aim: by how much that is larger at the first and last key.
-        shift_x, shift_y: standard deviation of what all aims of a trace have in common.
-        overshoot, overshoot_spread: mean and standard deviation of how far an aim lies behind its key in the direction of
-            the stroke, as a share of the stroke.
-        bow: standard deviation of the bow to the side, as a share of the stroke.
-        delay, slope: seconds of a stroke, and of each doubling of its distance.
-        trace_spread, stroke_spread: standard deviations of the logarithm of a stroke's seconds, of what the strokes of
-            a trace have in common and of one stroke.
-        overlap, overlap_spread: mean over traces, and standard deviation, of the share of a stroke's time in which the next
-            is under way.
-        overlap_ahead: what is added to it if the path goes straight on, and taken from it if it turns back.
-        pause_share, pause_seconds, pause_spread: share of the inner keys at which the finger rests, the median time and
-            the standard deviation of its logarithm.
-        start_seconds, start_spread, end_seconds, end_spread: the same of the rests before the first stroke and after the
-            last.
-    """
-
-    aim_x: float = 0.0
-    aim_y: float = 0.0
-    first_aim: float = 1.0
-    last_aim: float = 1.0
-    shift_x: float = 0.0
-    shift_y: float = 0.0
-    overshoot: float = 0.0
-    overshoot_spread: float = 0.0
-    bow: float = 0.0
-    delay: float = 0.1
-    slope: float = 0.1
-    trace_spread: float = 0.0
-    stroke_spread: float = 0.0
-    overlap: float = 0.0
-    overlap_spread: float = 0.0
-    overlap_ahead: float = 0.0
-    pause_share: float = 0.0
-    pause_seconds: float = 0.0
-    pause_spread: float = 0.0
-    start_seconds: float = 0.0
-    start_spread: float = 0.0
-    end_seconds: float = 0.0
-    end_spread: float = 0.0
-
-
-@cache
-def fitted_writer() -> Writer:
-    """The writer that was fitted to real swipes on phones."""
-    path = Path(__file__).with_name("writer.json")
-    return from_json(Writer, json.loads(path.read_text(encoding="utf-8")), f"the writer of {path.name}")
 
 
 def synthetic_points(
@@ -139,7 +81,8 @@ class _Strokes:
         trace, key = _normal(seed, first, n, k)  # (n, PER_TRACE), (n, k, PER_KEY)
         boxes = layout.boxes[letters]  # (n, k, 4)
 
-        spread = np.ones((n, k), np.float32)
+        pace = writer.trace_spread * trace[:, 2]  # (n,), logarithm
+        spread = np.repeat(np.exp(writer.care_spread * trace[:, 3] - writer.haste * pace)[:, None], k, 1)
         spread[:, 0] *= writer.first_aim
         spread[np.arange(n), self.keys - 1] *= writer.last_aim
         noise = key[..., :2] * [writer.aim_x, writer.aim_y] * spread[..., None]
@@ -152,29 +95,40 @@ class _Strokes:
         self.ways = (np.diff(aims, axis=1) * inner[:, 1:, None]).astype(np.float32)
         turned = self.ways[..., ::-1] * np.float32([-1, 1])
         self.bows = (writer.bow * key[:, 1:, 3, None] * turned).astype(np.float32)
+        self.skew = np.float32(writer.skew)
+        self.phases = (2 * np.pi * ndtr(trace[:, 6:8])).astype(np.float32)  # (n, 2)
+        self.swing, self.swings = np.float32(writer.tremor), np.float32(2 * np.pi * writer.tremor_rate)
 
         distance = np.linalg.norm(ways, axis=2)  # (n, k - 1)
-        factor = np.exp(writer.trace_spread * trace[:, 2:3] + writer.stroke_spread * key[:, 1:, 4])
-        self.times = ((writer.delay + writer.slope * np.log2(1 + distance)) * factor * inner[:, 1:]).astype(np.float32)
-
+        factor = np.exp(pace[:, None] + writer.stroke_spread * key[:, 1:, 4])
+        times = (writer.delay + writer.slope * np.log2(1 + distance)) * factor * inner[:, 1:]
         cosine = (ways[:, :-1] * ways[:, 1:]).sum(2) / np.maximum(distance[:, :-1] * distance[:, 1:], 1e-6)
-        overlap = writer.overlap + writer.overlap_spread * trace[:, 3:4] + writer.overlap_ahead * cosine
+        overlap = writer.overlap + writer.overlap_trace * trace[:, 8:9] + writer.overlap_key * key[:, 1:-1, 7]
+        overlap = np.clip(overlap + writer.overlap_ahead * cosine, 0, 0.9)
         rests = key[:, 1:-1, 5] < ndtri(writer.pause_share)  # (n, k - 2)
         pauses = rests * writer.pause_seconds * np.exp(writer.pause_spread * key[:, 1:-1, 6])
-        before = np.minimum(self.times[:, :-1], self.times[:, 1:]) * np.clip(overlap, 0, 0.9) * ~rests
-        steps = (self.times[:, :-1] - before + pauses) * inner[:, 2:]
+        steps = times[:, :-1] + pauses - overlap * ~rests * np.minimum(times[:, :-1], times[:, 1:])
         start = writer.start_seconds * np.exp(writer.start_spread * trace[:, 4])
         end = writer.end_seconds * np.exp(writer.end_spread * trace[:, 5])
-        self.begins = np.cumsum(np.concatenate([start[:, None], steps], 1), 1)[:, : k - 1].astype(np.float32)
-        last = (self.begins + self.times).max(1, initial=0) if k > 1 else start  # (n,)
-        self.seconds = (np.maximum(last, start) + end).astype(np.float32)  # (n,)
+        if k > 1:
+            start -= writer.start_cut * times[:, 0]
+            end -= writer.end_cut * times[np.arange(n), self.keys - 2] * (self.keys > 1)
+        self.times = times.astype(np.float32)
+        self.begins = np.cumsum(np.concatenate([start[:, None], steps * inner[:, 2:]], 1), 1)[:, : k - 1]
+        last = (self.begins + times).max(1, initial=0)  # (n,)
+        self.seconds = np.maximum(np.maximum(last, start) + end, 0).astype(np.float32)  # (n,)
+        self.begins = self.begins.astype(np.float32)
 
     def at(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Points (rows, m, 2) float32 at ``times`` (rows, m)."""
         points = np.repeat(self.origin[rows, None], times.shape[1], 1)
+        if self.swing:
+            points += self.swing * np.sin(self.swings * times[..., None] + self.phases[rows, None])
         for stroke in range(self.keys[rows].max() - 1):
             begun = times - self.begins[rows, stroke, None]
             u = np.clip(begun / np.maximum(self.times[rows, stroke, None], 1e-6), 0, 1)  # (rows, m)
+            if self.skew:
+                u += self.skew * u * (1 - u)
             square = u * u
             points += (square * u * (10 - 15 * u + 6 * square))[..., None] * self.ways[rows, None, stroke]
             if self.bows.any():
