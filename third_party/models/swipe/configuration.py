@@ -12,13 +12,9 @@ from typing import Any
 from transformers import T5Config
 
 from adapters.validation import check_type, nearest_name, refuse
+from third_party.models.swipe.features import FEATURES
 
 WHERE = "a swipe model"
-FEATURE_SETS = (
-    *("nearest", "trajectory", "key_weights", "gaussians", "distances"),
-    *("phraseswipe", "indicswipe", "google2015"),
-)
-"""The names of ``third_party.models.swipe.features.FEATURES``."""
 ENCODERS = ("transformer", "conformer")
 BLANK, FIRST_LETTER = 0, 1
 """CTC's classes."""
@@ -73,7 +69,7 @@ class SwipeConfig(T5Config):
             refuse(
                 "alphabet", "has at least one letter, and each once", repr(alphabet), "write each letter once", WHERE
             )
-        for key, value, known in (("features", features, FEATURE_SETS), ("encoder", encoder, ENCODERS)):
+        for key, value, known in (("features", features, FEATURES), ("encoder", encoder, ENCODERS)):
             if value not in known:
                 refuse(key, "is a known name", repr(value), nearest_name(value, known), WHERE)
         if check_type("rate", rate, float, WHERE) <= 0:
