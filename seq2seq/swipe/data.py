@@ -1,7 +1,7 @@
 """Traces of a run: drawn anew in training, or read from files; the batches that the model takes.
 
-A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4), labels (batch, longest), see
-``third_party.models.swipe``, and ``row`` (batch,), the number of each row in its split.
+A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4) and labels (batch, longest),
+see ``third_party.models.swipe``.
 
 Synthetic words are split by a hash, one in ten for validation and one in ten for test, so that no word of an evaluation
 was trained on.
@@ -24,6 +24,7 @@ from seq2seq.swipe.keys import SwipeKeys, letters_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded, resampled
+from third_party.models.swipe.configuration import END, FIRST_LETTER, FIRST_LETTER_TOKEN
 from third_party.trainers import IGNORED_LABEL
 
 SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
@@ -31,6 +32,9 @@ SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
 
 HELD_OUT = {0: "validation", 1: "test"}
 SHARES = 10
+POOL = 8
+"""Batches of words that are sorted by length together."""
+
 AWAY = 1e3
 """Where the keys of letters are that a layout does not have, in key widths."""
 
@@ -110,13 +114,13 @@ class SwipeData:
         if split == "train" and self.keys.augmentation is not None:
             rng = np.random.default_rng([self.seed, *numbers])
             points, boxes = augmented(points, boxes, self.keys.augmentation, rng)
-        return self.batch(words, points, boxes, numbers)
+        return self.batch(words, points, boxes)
 
     def drawn(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Synthetic traces, which depend on the keys, the seed and these numbers alone."""
         rng = np.random.default_rng([self.seed, *numbers])
         name = list(self.keys.layouts)[int(rng.integers(len(self.keys.layouts)))]
-        words = rng.choice(self.training_words[name], len(numbers)).tolist()
+        words = of_similar_length(self.training_words[name], len(numbers), rng)
         layout, boxes = self.keys.layouts[name], self.boxes[name]
         if self.keys.augmentation is not None and self.keys.augmentation.layouts:
             layout = self.keys.augmentation.layout(layout, rng)
@@ -125,22 +129,28 @@ class SwipeData:
         boxes = np.stack([boxes] * len(words))
         if self.keys.augmentation is not None:
             points, boxes = augmented(points, boxes, self.keys.augmentation, rng)
-        return self.batch(words, points, boxes, numbers)
+        return self.batch(words, points, boxes)
 
-    def batch(
-        self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray, numbers: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def batch(self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray) -> dict[str, Tensor]:
         """The arrays of these traces as one batch."""
         batch, mask = padded(points)
-        first = 1 if self.keys.architecture == "ctc" else 2  # after the blank, or after padding and end
+        first = FIRST_LETTER if self.keys.architecture == "ctc" else FIRST_LETTER_TOKEN
         letters = [word + first for word in letters_of(words, self.alphabet)]
         if self.keys.architecture == "encoder_decoder":
-            letters = [np.append(word, 1) for word in letters]
+            letters = [np.append(word, END) for word in letters]
         labels = np.full((len(words), max(map(len, letters))), IGNORED_LABEL, np.int64)
         for row, word in enumerate(letters):
             labels[row, : len(word)] = word
         arrays = {"points": batch, "attention_mask": mask, "boxes": boxes.astype(np.float32), "labels": labels}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"row": torch.tensor(list(numbers))}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def of_similar_length(words: np.ndarray, count: int, rng: np.random.Generator) -> list[str]:
+    """Words drawn uniformly, those of a batch of similar length, as padding costs time: a slice of a sorted pool."""
+    pool = rng.choice(words, POOL * count)
+    pool = pool[np.argsort(np.char.str_len(pool), kind="stable")]
+    start = count * int(rng.integers(POOL))
+    return pool[start : start + count].tolist()
 
 
 def load_swipes(keys: SwipeKeys, seed: int) -> SwipeData:

@@ -8,21 +8,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from adapters import AdapterConfig, ConfigurationError
-from adapters.validation import check_keys, check_type, from_json, refuse
+from adapters.validation import check_keys, from_json, refuse
 from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.swipe.augmentation import Augmentation
 from seq2seq.swipe.keyboards.layout import Layout, load_layout
 from seq2seq.swipe.lexicon.words import Lexicon
-from seq2seq.swipe.metrics import METRICS
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Workload
 from third_party.models.swipe import SwipeConfig, SwipeForConditionalGeneration, SwipeForCTC
 
 ARCHITECTURES = {"ctc": SwipeForCTC, "encoder_decoder": SwipeForConditionalGeneration}
-DECIDED_MODEL_KEYS = ("alphabet", "layout")
-"""Keys of a model's configuration that follow from the layouts."""
+MODEL_KEYS = (
+    *("features", "rate", "encoder", "kernel_size"),
+    *("d_model", "num_layers", "num_decoder_layers", "num_heads", "d_ff", "dropout_rate"),
+)
+"""Options of ``SwipeConfig`` that a run may set; alphabet and layout follow from its layouts."""
 
 MODES = ("greedy", "beam", "greedy_lexicon", "beam_lexicon")
 """Ways to decode, the best last, whose metrics have no suffix."""
@@ -176,7 +178,7 @@ class SwipeKeys(Workload):
 
     @property
     def metric_names(self) -> Collection[str]:
-        return (*METRICS, "average_metrics")
+        return ("swipe_mrr", "mrr", "accuracy_1", "accuracy_3", "accuracy_4", "character_error_rate", "average_metrics")
 
     @classmethod
     def average_name(cls, metrics: Collection[str]) -> str:
@@ -189,7 +191,6 @@ class SwipeKeys(Workload):
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
         check_keys(self.model, MODEL_KEYS, "the model")
-        check_type("rate", self.model.get("rate", 30.0), float | int, "the model")
         self.check_alphabet()
 
     def check_alphabet(self) -> None:
@@ -204,11 +205,6 @@ class SwipeKeys(Workload):
                     f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
                     "language of the layout."
                 )
-
-
-MODEL_KEYS = tuple(sorted({"features", "rate", "encoder"} | {"d_model", "num_layers", "num_decoder_layers"}
-    | {"num_heads", "d_ff", "dropout_rate", "convolution_width"}))
-"""Options of a model that a run may set."""
 
 
 def letters_of(words: Sequence[str], alphabet: str) -> list[np.ndarray]:

@@ -24,7 +24,6 @@ from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import scores
 from third_party.trainers import AdapterTrainerMixin
-from third_party.trainers.exact_loss import summed_cross_entropy
 
 MAIN_MODE = MODES[-1]
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -66,12 +65,13 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
     def count_inputs(self, inputs: dict[str, Tensor]) -> int:
         return len(inputs["points"])
 
+    def count_items(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.tensor(len(inputs["points"]))
+
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """The negative log-likelihood of the words, summed over rows; log-probabilities (batch, time, ...)."""
         output = model(**inputs)
-        if self.is_ctc:
-            return output.loss, ModelOutput(logits=output.logits.float().log_softmax(-1))
-        return summed_cross_entropy(output.logits, inputs["labels"]), ModelOutput(logits=output.logits)
+        return output.loss * len(inputs["points"]), ModelOutput(logits=output.logits.float().log_softmax(-1))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on the validation split, as transformers expects them: logged, and named eval_..."""
