@@ -1,16 +1,16 @@
 """Synthetic traces for any layout and any words: minimum-jerk strokes from key to key.
 
-A word's letters are keys to pass, a doubled letter is one key. The hand aims near each key's centre, and its path is a sum
-of strokes, each of which begins a share of its time before the one before has ended, so that corners are cut:
+A word's letters are keys to pass; a doubled letter is one key. The hand aims at a place a_i near each key's centre, and
+its path is a sum of strokes, each of which begins before the one before has ended, so that corners are cut:
 
-    p(t) = a_0 + sum_i [ (a_i+1 - a_i) s(u_i) + c_i n_i b(u_i) ],    u_i = (t - t_i) / T_i within 0 and 1,
-    s(u) = 10 u^3 - 15 u^4 + 6 u^5,    the straight path of least jerk, with no speed at its ends (Flash and Hogan 1985),
+    p(t) = a_0 + sum_i [ (a_i+1 - a_i) s(u_i) + c_i n_i b(u_i) ],    u_i = (t - t_i) / T_i, within 0 and 1,
+    s(u) = 10 u^3 - 15 u^4 + 6 u^5,    the straight way of least jerk, at rest at both ends (Flash and Hogan, 1985),
     b(u) = 16 u^2 (1 - u)^2,           a bow to the side n_i of the stroke,
-    T_i = (delay + slope log2(1 + d_i)) e^(...),    Fitts's law with d_i in key widths, times lognormal factors,
+    T_i = (delay + slope log2(1 + d_i)) e^(...),    Fitts's law for d_i key widths, times lognormal factors,
     t_i+1 = t_i + T_i - o_i min(T_i, T_i+1) + pause_i+1.
 
-Superposed strokes are Flash and Henis's (1991) model of a hand whose target changes. What is random is in ``Writer``;
-seq2seq.swipe.traces.fit fits it to real swipes, and ``writer.json`` beside this file is the result. Trace number i takes its
+Sums of overlapping strokes are Flash and Henis's (1991) model of a hand whose target changes. What is random is a
+``Writer``; seq2seq.swipe.traces.fit fits it to real swipes, and ``writer.json`` is the result. Trace number i takes its
 random numbers from the i-th section of one counter-based stream, so that it is the same in a batch of any size.
 
 Shapes: n traces, k keys of the longest word, m points of the longest trace.
@@ -37,6 +37,9 @@ DRAWS = PER_TRACE + MOST_KEYS * PER_KEY
 BLOCK = 512
 """Traces of similar length whose points are computed together."""
 
+PORTION = 4096
+"""Words of an iterable that are drawn together."""
+
 WHERE = "synthetic traces"
 
 
@@ -58,17 +61,44 @@ def synthetic_points(
     Raises:
         ConfigurationError: a word is empty or too long, or has a letter without a key.
     """
-    strokes = _Strokes(words, layout, seed, first, writer or fitted_writer())
+    return _drawn(words, layout, rate, seed, first, writer or fitted_writer())[0]
+
+
+def synthetic_traces(
+    words: Iterable[str], layout: Layout, seed: int, rate: float = 60.0, first: int = 0, writer: Writer | None = None
+) -> Iterator[Trace]:
+    """Synthetic traces as a phone reports them, for files: the traces of ``synthetic_points`` in whole pixels and ms.
+
+    Args:
+        words: may be endless; read in portions.
+        rate: of the touch screen, points per second.
+    """
+    words = iter(words)
+    while portion := list(islice(words, PORTION)):
+        drawn, seconds = _drawn(portion, layout, rate, seed, first, writer or fitted_writer())
+        first += len(portion)
+        for word, points, end in zip(portion, drawn, seconds.tolist(), strict=True):
+            pixels = np.round(points * layout.key_width)
+            times = np.round(1000 * np.minimum(np.arange(len(points)) / rate, end)).astype(np.int32)
+            yield Trace(word, pixels[:, 0], pixels[:, 1], times, layout.name)
+
+
+def _drawn(
+    words: Sequence[str], layout: Layout, rate: float, seed: int, first: int, writer: Writer
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The points of each word, and the seconds that its trace takes (n,) float32."""
+    if not rate > 0:
+        refuse("rate", "must be above 0", str(rate), "30 points per second are usual", WHERE)
+    strokes = _Strokes(words, layout, seed, first, writer)
     counts = np.maximum(np.ceil(strokes.seconds * rate), 1).astype(np.int64) + 1  # (n,)
-    found: list[np.ndarray] = [None] * len(words)  # type: ignore[list-item]
+    found: dict[int, np.ndarray] = {}
     order = np.argsort(counts, kind="stable")
     for begin in range(0, len(words), BLOCK):
         rows = order[begin : begin + BLOCK]
         times = np.arange(counts[rows[-1]], dtype=np.float32) / np.float32(rate)
-        points = strokes.at(rows, np.minimum(times, strokes.seconds[rows, None]))
-        for row, drawn in zip(rows.tolist(), points, strict=True):
-            found[row] = drawn[: counts[row]].copy()
-    return found
+        points = strokes.at(rows, np.minimum(times, strokes.seconds[rows, None]))  # (rows, m, 2)
+        found |= {row: drawn[: counts[row]].copy() for row, drawn in zip(rows.tolist(), points, strict=True)}
+    return [found[row] for row in range(len(words))], strokes.seconds
 
 
 class _Strokes:
