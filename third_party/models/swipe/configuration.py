@@ -20,6 +20,8 @@ BLANK, FIRST_LETTER = 0, 1
 """CTC's classes."""
 PAD, END, FIRST_LETTER_TOKEN = 0, 1, 2
 """The tokens of a decoder."""
+IGNORED = -100
+"""Padding of labels."""
 
 
 class SwipeConfig(T5Config):
@@ -72,6 +74,7 @@ class SwipeConfig(T5Config):
         for key, value, known in (("features", features, FEATURES), ("encoder", encoder, ENCODERS)):
             if value not in known:
                 refuse(key, "is a known name", repr(value), nearest_name(value, known), WHERE)
+        check_type("layout", layout, str | None, WHERE)
         if check_type("rate", rate, float, WHERE) <= 0:
             refuse("rate", "must be positive", rate, "30 points per second is typical", WHERE)
         sizes = {"d_model": d_model, "num_layers": num_layers, "num_heads": num_heads, "d_ff": d_ff}

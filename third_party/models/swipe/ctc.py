@@ -14,11 +14,8 @@ from torch.nn import functional
 from transformers.utils import ModelOutput
 
 from adapters.validation import refuse
-from third_party.models.swipe.configuration import BLANK, FIRST_LETTER, WHERE, SwipeConfig
+from third_party.models.swipe.configuration import BLANK, FIRST_LETTER, IGNORED, WHERE, SwipeConfig
 from third_party.models.swipe.encoder import ReadIn, SwipePreTrainedModel, encoder_stack
-
-IGNORED = -100
-"""Padding of labels."""
 
 
 @dataclass
@@ -86,10 +83,8 @@ def ctc_loss(logits: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, T
         lengths: frames of each row, (batch,) int64.
         labels: (batch, longest) int64, padded with -100.
     """
-    letters = logits.shape[-1] - FIRST_LETTER
+    check_labels(labels, len(logits), logits.shape[-1] - FIRST_LETTER)
     valid = labels != IGNORED
-    if not torch.compiler.is_compiling() and ((labels < FIRST_LETTER) | (labels > letters))[valid].any():
-        refuse("labels", f"are 1 to {letters}, or -100", sorted(set(labels[valid].tolist())), "add 1 to letters", WHERE)
     repeats = (labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]
     count = valid.sum(1)
     unaligned = (lengths < count + repeats.sum(1)).sum()
@@ -98,3 +93,12 @@ def ctc_loss(logits: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, T
         log_probs, labels.clamp(min=0), lengths, count, BLANK, reduction="none", zero_infinity=True
     )
     return rows.mean(), unaligned
+
+
+def check_labels(labels: Tensor, rows: int, letters: int) -> None:
+    """Refuse labels that are no letters; their values are not read in a compiled graph."""
+    if labels.dim() != 2 or len(labels) != rows:
+        refuse("labels", f"has the shape ({rows}, longest)", tuple(labels.shape), "pad words with -100", WHERE)
+    wrong = (labels != IGNORED) & ((labels < FIRST_LETTER) | (labels > letters))
+    if not torch.compiler.is_compiling() and wrong.any():
+        refuse("labels", f"are 1 to {letters}, or -100", labels[wrong].unique().tolist(), "write 1 + letter", WHERE)

@@ -25,7 +25,7 @@ class ReadIn(nn.Module):
     def __init__(self, config: SwipeConfig) -> None:
         super().__init__()
         self.letters = len(config.alphabet)
-        self.features = FEATURES[config.features](config)
+        self.features = FEATURES[config.features](self.letters, config.rate)
         self.linear = nn.Linear(self.features.size, config.d_model)
 
     def forward(self, points: Tensor, attention_mask: Tensor, boxes: Tensor) -> Tensor:

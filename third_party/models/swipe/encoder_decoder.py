@@ -12,7 +12,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from adapters.validation import refuse
-from third_party.models.swipe.configuration import WHERE, SwipeConfig
+from third_party.models.swipe.configuration import END, IGNORED, WHERE, SwipeConfig
 from third_party.models.swipe.encoder import ReadIn, SwipePreTrainedModel, encoder_stack
 
 MAX_NEW_TOKENS = 33
@@ -74,7 +74,7 @@ class SwipeForConditionalGeneration(SwipePreTrainedModel, T5ForConditionalGenera
         if encoder_outputs is None:
             encoder_outputs = self.encode(points, attention_mask, boxes)
         if labels is not None:
-            check_labels(labels, self.config.vocab_size)
+            check_labels(labels, len(encoder_outputs.last_hidden_state), self.config.vocab_size)
             decoder_input_ids = self._shift_right(labels) if decoder_input_ids is None else decoder_input_ids
         output = super().forward(
             attention_mask=attention_mask,
@@ -109,8 +109,11 @@ class SwipeForConditionalGeneration(SwipePreTrainedModel, T5ForConditionalGenera
         )
 
 
-def check_labels(labels: Tensor, tokens: int) -> None:
-    """Refuse labels that are no tokens; not in a compiled graph, as it reads their values."""
-    if not torch.compiler.is_compiling() and ((labels != -100) & ((labels < 1) | (labels >= tokens))).any():
-        given = f"values from {labels.min().item()} to {labels.max().item()}"
-        refuse("labels", f"are 1 to {tokens - 1}, or -100", given, "add 2 to letters, and end with 1", WHERE)
+def check_labels(labels: Tensor, rows: int, tokens: int) -> None:
+    """Refuse labels that are no tokens; their values are not read in a compiled graph."""
+    if labels.dim() != 2 or len(labels) != rows:
+        refuse("labels", f"has the shape ({rows}, longest)", tuple(labels.shape), "pad words with -100", WHERE)
+    wrong = (labels != IGNORED) & ((labels < END) | (labels >= tokens))
+    if not torch.compiler.is_compiling() and wrong.any():
+        given = labels[wrong].unique().tolist()
+        refuse("labels", f"are 1 to {tokens - 1}, or -100", given, "write 2 + letter, and 1 for the end", WHERE)

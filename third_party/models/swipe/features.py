@@ -23,16 +23,12 @@ the time since the previous point of Alsharif et al. is the time since the start
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from third_party.models.swipe.keys import InsideKey, KeyDistances, KeyGaussians, KeyWeights, NearestKey
 from third_party.models.swipe.path import Events, Motion, Position, Time
-
-if TYPE_CHECKING:
-    from third_party.models.swipe.configuration import SwipeConfig
 
 
 class FeatureSet(nn.Module):
@@ -65,22 +61,19 @@ class ContrastNormalized(FeatureSet):
         return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp(min=self.EPSILON)
 
 
-def with_path(letters: Callable[[int], nn.Module] | None, config: "SwipeConfig") -> FeatureSet:
-    """A feature of letters beside x, y, x', y', x'', y''."""
-    path = (Position(), Motion(config.rate, order=2))
-    return FeatureSet(*path) if letters is None else FeatureSet(letters(len(config.alphabet)), *path)
+def with_path(rate: float, *letters: nn.Module) -> FeatureSet:
+    """Features of letters, if any, beside x, y, x', y', x'', y''."""
+    return FeatureSet(*letters, Position(), Motion(rate, order=2))
 
 
-FEATURES: dict[str, Callable[["SwipeConfig"], FeatureSet]] = {
-    "nearest": lambda config: with_path(NearestKey, config),
-    "trajectory": lambda config: with_path(None, config),
-    "key_weights": lambda config: with_path(KeyWeights, config),
-    "gaussians": lambda config: with_path(KeyGaussians, config),
-    "distances": lambda config: with_path(KeyDistances, config),
-    "phraseswipe": lambda config: FeatureSet(NearestKey(len(config.alphabet))),
-    "indicswipe": lambda config: FeatureSet(NearestKey(len(config.alphabet)), Position(), Motion(config.rate, order=1)),
-    "google2015": lambda config: ContrastNormalized(
-        InsideKey(len(config.alphabet)), Position(), Time(config.rate), Events()
-    ),
+FEATURES: dict[str, Callable[[int, float], FeatureSet]] = {
+    "nearest": lambda letters, rate: with_path(rate, NearestKey(letters)),
+    "trajectory": lambda letters, rate: with_path(rate),
+    "key_weights": lambda letters, rate: with_path(rate, KeyWeights(letters)),
+    "gaussians": lambda letters, rate: with_path(rate, KeyGaussians(letters)),
+    "distances": lambda letters, rate: with_path(rate, KeyDistances(letters)),
+    "phraseswipe": lambda letters, rate: FeatureSet(NearestKey(letters)),
+    "indicswipe": lambda letters, rate: FeatureSet(NearestKey(letters), Position(), Motion(rate, order=1)),
+    "google2015": lambda letters, rate: ContrastNormalized(InsideKey(letters), Position(), Time(rate), Events()),
 }
-"""The feature sets by name; each makes a module of a configuration."""
+"""The feature sets by name; each makes a module for an alphabet of so many letters and a rate in points per second."""
