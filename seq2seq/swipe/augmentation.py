@@ -6,18 +6,20 @@ Shapes: points (batch, time, 2) float32 in key widths, mask (batch, time) int64,
 the centre, width and height.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from adapters.validation import refuse
+from adapters.validation import from_json, refuse
 from seq2seq.swipe.keyboards.layout import Layout, layout_from_rows
 
+WHERE = "the augmentation"
 WAVES = 3
 """Sines of which a warp of time is made, with 1, 2 and 3 half periods in a trace."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How much traces and keys are changed; all are standard deviations, and 0 changes nothing.
 
@@ -38,6 +40,26 @@ class Augmentation:
     warp: float = 0.0
     keys: float = 0.0
     stretch: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            if value < 0:
+                refuse(key, "must not be negative", value, "0 changes nothing", WHERE)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Augmentation":
+        """Read the JSON form.
+
+        Raises:
+            ConfigurationError: a key is unknown, or a value is not a number.
+        """
+        if not isinstance(values, dict):
+            refuse("augmentation", "is an object", repr(values), 'write {"noise": 0.05}', "the run")
+        return from_json(cls, values, WHERE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
 
     def __call__(
         self, points: np.ndarray, mask: np.ndarray, boxes: np.ndarray, rng: np.random.Generator

@@ -18,12 +18,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from seq2seq.swipe.augmentation import augmented
+from seq2seq.swipe.augmentation import random_layout
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keys import SwipeKeys, letters_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded, resampled
+from seq2seq.tasks.keys import located
 from third_party.models.swipe.configuration import END, FIRST_LETTER, FIRST_LETTER_TOKEN
 from third_party.trainers import IGNORED_LABEL
 
@@ -109,31 +110,28 @@ class SwipeData:
             return self.drawn(rows)
         split, numbers = rows[0]["split"], [row["row"] for row in rows]
         found = self.fixed[split]
-        words, layouts = ([values[n] for n in numbers] for values in (found.words, found.layouts))
-        points, boxes = [found.points[n] for n in numbers], np.stack([self.boxes[name] for name in layouts])
-        if split == "train" and self.keys.augmentation is not None:
-            rng = np.random.default_rng([self.seed, *numbers])
-            points, boxes = augmented(points, boxes, self.keys.augmentation, rng)
-        return self.batch(words, points, boxes)
+        boxes = np.stack([self.boxes[found.layouts[n]] for n in numbers])
+        rng = np.random.default_rng([self.seed, *numbers]) if split == "train" else None
+        return self.batch([found.words[n] for n in numbers], [found.points[n] for n in numbers], boxes, rng)
 
     def drawn(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Synthetic traces, which depend on the keys, the seed and these numbers alone."""
         rng = np.random.default_rng([self.seed, *numbers])
         name = list(self.keys.layouts)[int(rng.integers(len(self.keys.layouts)))]
+        layout = self.keys.layouts[name]
+        if self.keys.random_layouts:
+            layout = random_layout(rng, layout.alphabet)
         words = of_similar_length(self.training_words[name], len(numbers), rng)
-        layout, boxes = self.keys.layouts[name], self.boxes[name]
-        if self.keys.augmentation is not None and self.keys.augmentation.layouts:
-            layout = self.keys.augmentation.layout(layout, rng)
-            boxes = boxes_of(layout, self.alphabet)
         points = synthetic_points(words, layout, self.keys.config.rate, int(rng.integers(2**31)))
-        boxes = np.stack([boxes] * len(words))
-        if self.keys.augmentation is not None:
-            points, boxes = augmented(points, boxes, self.keys.augmentation, rng)
-        return self.batch(words, points, boxes)
+        return self.batch(words, points, np.stack([boxes_of(layout, self.alphabet)] * len(words)), rng)
 
-    def batch(self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray) -> dict[str, Tensor]:
-        """The arrays of these traces as one batch."""
+    def batch(
+        self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray, rng: np.random.Generator | None
+    ) -> dict[str, Tensor]:
+        """The arrays of these traces as one batch, augmented if there is a generator."""
         batch, mask = padded(points)
+        if rng is not None and self.keys.augmentation is not None:
+            batch, boxes = self.keys.augmentation(batch, mask, boxes, rng)
         first = FIRST_LETTER if self.keys.architecture == "ctc" else FIRST_LETTER_TOKEN
         letters = [word + first for word in letters_of(words, self.alphabet)]
         if self.keys.architecture == "encoder_decoder":
@@ -169,9 +167,9 @@ def split_rows(keys: SwipeKeys, split: str) -> Rows:
 
 def read_split(keys: SwipeKeys, split: str) -> Rows:
     """The traces of a file."""
-    traces = read_traces(keys.files[split], keys.layouts)
-    points = [resampled(trace, keys.layouts[trace.layout], keys.config.rate) for trace in traces]
-    return Rows([t.word for t in traces], [t.layout for t in traces], points, list(range(len(traces))))
+    found = list(read_traces(located(keys.files[split]), keys.layouts, next(iter(keys.layouts))))
+    points = [resampled(trace, keys.layouts[trace.layout], keys.config.rate) for _, trace in found]
+    return Rows([t.word for _, t in found], [t.layout for _, t in found], points, [index for index, _ in found])
 
 
 def drawn_split(keys: SwipeKeys, split: str) -> Rows:

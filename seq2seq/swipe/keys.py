@@ -41,7 +41,7 @@ class LexiconSource:
     """Where the words come from.
 
     Args:
-        language: a language of ``wordfreq``, such as "en"; None if there is a file.
+        language: a language of ``wordfreq``, such as "en"; None for that of the layout.
         words: the most frequent so many words of the language.
         file: lines of word, tab, count, in place of a language.
     """
@@ -51,9 +51,8 @@ class LexiconSource:
     file: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.language is None) == (self.file is None):
-            given = "both" if self.file else "neither"
-            refuse("lexicon", "has a language or a file", given, 'write {"language": "en"}', "the run")
+        if self.language is not None and self.file is not None:
+            refuse("lexicon", "has a language or a file", "both", "leave one out", "the run")
         if self.words < 2:
             refuse("words", "is at least 2", self.words, "raise it", "the lexicon")
 
@@ -73,7 +72,7 @@ class LexiconSource:
         if self.file is not None:
             with refusing("lexicon.file", self.file):
                 return Lexicon.from_file(located(self.file), layout)
-        return Lexicon.from_wordfreq(self.language, self.words, layout)
+        return Lexicon.from_wordfreq(self.language or layout.language, self.words, layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +84,13 @@ class SwipeKeys(Workload):
         architecture: an encoder with CTC, or an encoder and a decoder.
         model: options of ``third_party.models.swipe.SwipeConfig``: features, encoder and sizes; the rate, too.
         layout: the keyboard, a name or a file; a list of them for traces on several.
-        lexicon: the words, see ``LexiconSource``.
+        lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
         train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
             synthetic ones.
         synthetic_traces: of a training epoch, each drawn anew.
         evaluation_traces: synthetic ones of validation and of test, each.
+        random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which letters
+            are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
         beam: hypotheses of the beam.
         language_weight: of a word's log-frequency in its score; None to choose it on the validation split.
@@ -117,12 +118,13 @@ class SwipeKeys(Workload):
     architecture: Literal["ctc", "encoder_decoder"] = "ctc"
     model: dict[str, Any] = field(default_factory=dict, hash=False)
     layout: str | tuple[str, ...] = "qwerty"
-    lexicon: LexiconSource = LexiconSource(language="en")
+    lexicon: LexiconSource | None = None
     train_file: str | None = None
     validation_file: str | None = None
     test_file: str | None = None
     synthetic_traces: int = 64000
     evaluation_traces: int = 1000
+    random_layouts: bool = False
     augmentation: Augmentation | None = None
     beam: int = 16
     language_weight: float | None = None
@@ -144,7 +146,7 @@ class SwipeKeys(Workload):
     @cached_property
     def words(self) -> dict[str, Lexicon]:
         """The words that can be typed, by layout."""
-        return {name: self.lexicon.load(layout) for name, layout in self.layouts.items()}
+        return {name: (self.lexicon or LexiconSource()).load(layout) for name, layout in self.layouts.items()}
 
     @cached_property
     def config(self) -> SwipeConfig:
@@ -191,6 +193,8 @@ class SwipeKeys(Workload):
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
         check_keys(self.model, MODEL_KEYS, "the model")
+        if self.random_layouts and "train" in self.files:
+            refuse("random_layouts", "is one of synthetic traces", repr(self.train_file), "leave one out", "the run")
         self.check_alphabet()
 
     def check_alphabet(self) -> None:
