@@ -1,15 +1,15 @@
-"""Words of CTC's frame probabilities: the best path, and prefix beam search for a batch at once (Graves 2006, Hannun 2014).
+"""Words of CTC's frame probabilities: the best path, and prefix beam search (Graves 2006, Hannun et al. 2014).
 
-A frame gives log-probabilities of blank (0) and letters (1 + i); an alignment is a symbol per frame, and its word is what
-is left after merging repetitions and removing blanks. A prefix is kept with the probability of the alignments that end in
-blank, b, and in its last letter, e; a frame y with the prefix p and a letter c makes
+A frame gives log-probabilities of blank (0) and of letters (1 + i). An alignment is a symbol for each frame; its word
+is what is left after merging repetitions and removing blanks. Each prefix p of the beam has the log-probability b(p) of
+the alignments so far that end in blank and e(p) of those that end in its last letter. A frame y makes of them
 
     b'(p)  = (b(p) + e(p)) y(blank)
-    e'(p)  = e(p) y(last of p) + [prefix q without the last letter]  (b(q) + (e(q) if q does not end in it)) y(last of p)
-    e'(pc) = the same term for prefixes that are not in the beam
+    e'(p)  = e(p) y(last letter of p)
+    e'(pc) = (b(p) + (e(p) if p does not end in c)) y(c)        for each letter c that the lexicon allows
 
-Everything is in natural logarithms, float64, over (batch, beam, letters); the only loop is over time. Frames behind a row's
-end are blanks of probability one, which change nothing.
+and the last two are added up if pc is itself in the beam. Everything is in natural logarithms, float64, and over the
+batch, the beam and the letters at once: the only loop is over time.
 
     B batch, T time, K hypotheses of the beam, L letters
 """
@@ -18,8 +18,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from adapters import ConfigurationError
+from adapters.validation import refuse
 from seq2seq.swipe.decoding.candidates import Candidate
+from seq2seq.swipe.decoding.forward import frames_of, word_scores
 from seq2seq.swipe.lexicon.trie import PackedTrie
 
 NONE, DEAD = -2, -1
@@ -82,7 +83,7 @@ class Beam(NamedTuple):
 
 
 def greedy_ctc(log_probs: np.ndarray, lengths: np.ndarray, alphabet: str) -> list[list[Candidate]]:
-    """The word of the best path of each row, with the log-probability of that path's alignment.
+    """The word of the best alignment of each row, with its log-probability summed over all alignments.
 
     Args:
         log_probs: (batch, time, 1 + letters), natural logarithms.
@@ -91,14 +92,12 @@ def greedy_ctc(log_probs: np.ndarray, lengths: np.ndarray, alphabet: str) -> lis
     Raises:
         ConfigurationError: the shapes do not belong together.
     """
-    frames = checked(log_probs, lengths, alphabet)
+    frames = frames_of(log_probs, lengths, alphabet)
     path = frames.argmax(2)  # (B, T)
     new = (path > 0) & (np.diff(path, axis=1, prepend=0) != 0)
-    scores = frames.max(2).sum(1)
-    return [
-        [Candidate("".join(alphabet[symbol - 1] for symbol in row[kept]), float(score))]
-        for row, kept, score in zip(path, new, scores, strict=True)
-    ]
+    words = ["".join(alphabet[symbol - 1] for symbol in row[kept]) for row, kept in zip(path, new, strict=True)]
+    scores = word_scores(frames, words, alphabet)
+    return [[Candidate(word, float(score))] for word, score in zip(words, scores, strict=True)]
 
 
 def beam_ctc(
@@ -125,12 +124,8 @@ def beam_ctc(
     Raises:
         ConfigurationError: the shapes do not belong together, or an option is out of its range.
     """
-    frames = checked(log_probs, lengths, alphabet, trie)
-    if beam < 1 or candidates < 1 or not (threshold is None or threshold >= 0):
-        raise ConfigurationError(
-            "A beam has at least one prefix, returns at least one candidate and drops those below a threshold of at "
-            f"least 0; got beam {beam}, candidates {candidates}, threshold {threshold}: 32, 4 and None are typical."
-        )
+    check_options(beam, candidates, threshold)
+    frames = frames_of(log_probs, lengths, alphabet, trie)
     found = search(frames, trie or AllPrefixes(len(alphabet)), beam, threshold)
     scores = np.logaddexp(found.hypotheses.blank, found.hypotheses.letter)
     if trie is not None:
@@ -149,38 +144,21 @@ def beam_ctc(
     ]
 
 
-def checked(log_probs: np.ndarray, lengths: np.ndarray, alphabet: str, trie: PackedTrie | None = None) -> np.ndarray:
-    """The frames in float64, those behind the end being certain blanks.
-
-    Raises:
-        ConfigurationError: the shapes do not belong together.
-    """
-    shape, lengths = np.shape(log_probs), np.asarray(lengths)
-    if len(shape) != 3 or shape[2] != 1 + len(alphabet) or lengths.shape != shape[:1]:
-        raise ConfigurationError(
-            "Log-probabilities are (batch, time, 1 + letters), with (batch,) lengths; got shapes "
-            f"{shape} and {lengths.shape} for {len(alphabet)} letters: give the alphabet of the model."
-        )
-    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= shape[1]:
-        raise ConfigurationError(
-            f"Lengths are within 0 and the number of frames {shape[1]}; got {lengths.min()} to {lengths.max()}: "
-            "give frames, not points."
-        )
-    if trie is not None and trie.alphabet != alphabet:
-        raise ConfigurationError(
-            f"A lexicon has the alphabet of the model {alphabet!r}; got {trie.alphabet!r}: build it for this layout."
-        )
-    frames = np.array(log_probs, np.float64)
-    behind = np.arange(shape[1]) >= lengths[:, None]
-    frames[behind] = [0.0, *[-np.inf] * len(alphabet)]
-    return frames
+def check_options(beam: int = 1, candidates: int = 1, threshold: float | None = None) -> None:
+    """Refuse options of decoding that are out of their range."""
+    for key, value in (("beam", beam), ("candidates", candidates)):
+        if value < 1:
+            refuse(key, "must be at least 1", value, "32 and 4 are typical", "decoding")
+    if threshold is not None and not threshold >= 0:
+        refuse("threshold", "must be null or at least 0", threshold, "10 is typical", "decoding")
 
 
 def search(frames: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None) -> Beam:
     """Prefix beam search.
 
     Args:
-        frames: (B, T, 1 + L) float64.
+        frames: (B, T, 1 + L) float64, see ``frames_of``.
+        beam, threshold: as in ``beam_ctc``.
     """
     batch = len(frames)
     none, root = np.full((batch, 1), NONE), np.full((batch, 1), prefixes.root)

@@ -7,9 +7,9 @@ Nodes are numbered breadth first and words alphabetically, so that two arrays ho
                 1 bit   whether a word ends at n
                 7 bits  the letter that leads to n
 
-The word that ends at n is the first one of its subtree, so that the number of words before it is its own number. A word's
-letters are found by descending to the last child whose subtree begins at or before the word. Of the displayed forms only
-those are stored that differ from the typed letters.
+The word that ends at n is the first one of its subtree, so that the number of words before it is its own number. The
+letters of a word are found by descending to the last child whose subtree begins at or before the word. Of the displayed
+forms only those are stored that differ from the typed letters.
 
     <folder>/trie.json  {"format", "alphabet", "nodes", "words", "displayed", "sha256"}
              nodes.npy (2, nodes + 1) uint32, log_frequencies.npy (words,) float32,
@@ -64,7 +64,9 @@ class PackedTrie:
                 f"A trie has less than {MAX_WORDS} words; got {len(lexicon)}: keep the most frequent ones."
             )
         nodes = nodes_of(letter_table(lexicon.words, alphabet), len(alphabet))
-        other = [k for k, (word, shown) in enumerate(zip(lexicon.words, lexicon.displayed, strict=True)) if word != shown]
+        other = [
+            k for k, (word, shown) in enumerate(zip(lexicon.words, lexicon.displayed, strict=True)) if word != shown
+        ]
         texts = [lexicon.displayed[k].encode() for k in other]
         starts = np.cumsum([0, *map(len, texts)])
         arrays = {
@@ -122,16 +124,19 @@ class PackedTrie:
         return sum(array.nbytes for array in self.arrays.values())
 
     def children(self, nodes: np.ndarray) -> np.ndarray:
-        """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none or the node is -1."""
+        """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none (node -1: none)."""
+        rows, found = self._listed_children(nodes)
+        table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
+        table[rows, self.letters_to(found)] = found
+        return table
+
+    def _listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The places of parents in ``nodes`` (n,), and their children, (children of all,) each."""
         nodes = np.asarray(nodes, np.int64)
         starts = self.first[nodes].astype(np.int64)
         counts = np.where(nodes < 0, 0, self.first[nodes + 1] - starts)
         rows = np.repeat(np.arange(len(nodes)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        found = starts[rows] + within
-        table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
-        table[rows, self.letters_to(found)] = found
-        return table
+        return rows, np.arange(len(rows)) + (starts - np.cumsum(counts) + counts)[rows]
 
     def step(self, nodes: np.ndarray, letters: np.ndarray) -> np.ndarray:
         """The child of each node by one letter: (n,) int64, (n,) int64 -> (n,) int64, -1 where there is none."""
@@ -140,6 +145,29 @@ class PackedTrie:
     def allowed(self, nodes: np.ndarray) -> np.ndarray:
         """Which letters go on from each node: (n,) -> bool (n, letters)."""
         return self.children(nodes) >= 0
+
+    def parents(self, nodes: np.ndarray) -> np.ndarray:
+        """The parent of each node, (n,) -> (n,) int64, -1 of the root."""
+        return np.searchsorted(self.first, np.asarray(nodes, np.uint32), side="right") - 1
+
+    def depths(self, nodes: np.ndarray) -> np.ndarray:
+        """The number of letters of each node, (n,) -> (n,) int64."""
+        starts = [0, 1]  # the first node of each depth
+        while starts[-1] > starts[-2]:
+            starts.append(int(self.first[starts[-1]]))
+        return np.searchsorted(starts[:-1], nodes, side="right") - 1
+
+    def related(self, nodes: np.ndarray) -> np.ndarray:
+        """Some nodes with all nodes above and below them, sorted and distinct: (n,) -> (m,) int64."""
+        found = [above := np.unique(nodes)]
+        below = above
+        while above.size:
+            above = np.unique(self.parents(above[above > self.root]))
+            found.append(above)
+        while below.size:
+            below = self._listed_children(below)[1]
+            found.append(below)
+        return np.unique(np.concatenate(found))
 
     def letters_to(self, nodes: np.ndarray) -> np.ndarray:
         """The letter that leads to each node, any shape, int64."""

@@ -153,9 +153,7 @@ def counts_of_file(path: Path) -> Iterator[tuple[str, float]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"A lexicon is a readable text file in UTF-8; got {str(path)!r}: {error}."
-        ) from error
+        raise ConfigurationError(f"A lexicon is a readable text file in UTF-8; got {str(path)!r}: {error}.") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             word, _, count = line.partition("\t")
@@ -182,7 +180,7 @@ def counts_of_wordfreq(language: str) -> list[tuple[str, float]]:
     except ImportError as error:
         raise ConfigurationError(
             f"The words of language {language!r} need wordfreq; got an environment without it: "
-            "pip install 't3nsor[swipe]', or give a file of words and counts."
+            "pip install 'tensorized-adapters[swipe]', or give a file of words and counts."
         ) from error
     known = wordfreq.available_languages()
     if language not in known:
