@@ -33,8 +33,8 @@ SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
 
 HELD_OUT = {0: "validation", 1: "test"}
 SHARES = 10
-POOL = 8
-"""Batches of words that are sorted by length together."""
+POOL = 4
+"""Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
 
 AWAY = 1e3
 """Where the keys of letters are that a layout does not have, in key widths."""
@@ -121,9 +121,11 @@ class SwipeData:
         layout = self.keys.layouts[name]
         if self.keys.random_layouts:
             layout = random_layout(rng, layout.alphabet)
-        words = of_similar_length(self.training_words[name], len(numbers), rng)
-        points = synthetic_points(words, layout, self.keys.config.rate, int(rng.integers(2**31)))
-        return self.batch(words, points, np.stack([boxes_of(layout, self.alphabet)] * len(words)), rng)
+        words = rng.choice(self.training_words[name], POOL * len(numbers))
+        points = synthetic_points(words.tolist(), layout, self.keys.config.rate, int(rng.integers(2**31)))
+        chosen = of_similar_length(points, len(numbers), rng)
+        boxes = np.stack([boxes_of(layout, self.alphabet)] * len(chosen))
+        return self.batch(words[chosen].tolist(), [points[n] for n in chosen], boxes, rng)
 
     def batch(
         self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray, rng: np.random.Generator | None
@@ -143,12 +145,11 @@ class SwipeData:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def of_similar_length(words: np.ndarray, count: int, rng: np.random.Generator) -> list[str]:
-    """Words drawn uniformly, those of a batch of similar length, as padding costs time: a slice of a sorted pool."""
-    pool = rng.choice(words, POOL * count)
-    pool = pool[np.argsort(np.char.str_len(pool), kind="stable")]
-    start = count * int(rng.integers(POOL))
-    return pool[start : start + count].tolist()
+def of_similar_length(points: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+    """The numbers of so many traces of similar length, as padding costs time: a slice of the sorted ones."""
+    by_length = np.argsort([len(trace) for trace in points], kind="stable")
+    start = count * int(rng.integers(len(points) // count))
+    return by_length[start : start + count]
 
 
 def load_swipes(keys: SwipeKeys, seed: int) -> SwipeData:
