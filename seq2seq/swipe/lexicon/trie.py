@@ -18,6 +18,7 @@ forms only those are stored that differ from the typed letters.
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -150,12 +151,22 @@ class PackedTrie:
         """The parent of each node, (n,) -> (n,) int64, -1 of the root."""
         return np.searchsorted(self.first, np.asarray(nodes, np.uint32), side="right") - 1
 
+    @cached_property
+    def level_starts(self) -> np.ndarray:
+        """The first node of each number of letters, (longest + 1,) int64."""
+        starts = [0]
+        while (following := int(self.first[starts[-1]])) < len(self.first) - 1:
+            starts.append(following)
+        return np.array(starts)
+
+    @property
+    def longest(self) -> int:
+        """The number of letters of the longest word."""
+        return len(self.level_starts) - 1
+
     def depths(self, nodes: np.ndarray) -> np.ndarray:
         """The number of letters of each node, (n,) -> (n,) int64."""
-        starts = [0, 1]  # the first node of each depth
-        while starts[-1] > starts[-2]:
-            starts.append(int(self.first[starts[-1]]))
-        return np.searchsorted(starts[:-1], nodes, side="right") - 1
+        return np.searchsorted(self.level_starts, nodes, side="right") - 1
 
     def related(self, nodes: np.ndarray) -> np.ndarray:
         """Some nodes with all nodes above and below them, sorted and distinct: (n,) -> (m,) int64."""
