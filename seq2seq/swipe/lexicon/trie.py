@@ -126,12 +126,12 @@ class PackedTrie:
 
     def children(self, nodes: np.ndarray) -> np.ndarray:
         """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none (node -1: none)."""
-        rows, found = self._listed_children(nodes)
+        rows, found = self.listed_children(nodes)
         table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
         table[rows, self.letters_to(found)] = found
         return table
 
-    def _listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The places of parents in ``nodes`` (n,), and their children, (children of all,) each."""
         nodes = np.asarray(nodes, np.int64)
         starts = self.first[nodes].astype(np.int64)
@@ -176,7 +176,7 @@ class PackedTrie:
             above = np.unique(self.parents(above[above > self.root]))
             found.append(above)
         while below.size:
-            below = self._listed_children(below)[1]
+            below = self.listed_children(below)[1]
             found.append(below)
         return np.unique(np.concatenate(found))
 
