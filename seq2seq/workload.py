@@ -309,6 +309,7 @@ WORKLOADS: dict[str, str | type[Workload]] = {
     "classification": "seq2seq.classification.workload:ClassificationWorkload",
     "causal": "seq2seq.causal.workload:CausalWorkload",
     "in_context": "seq2seq.in_context.workload:InContextWorkload",
+    "swipe": "seq2seq.swipe.workload:SwipeWorkload",
 }
 """Workloads by name; a module is imported when a run uses it."""
 

@@ -42,7 +42,7 @@ GROUPED_SIZES = (*SIZES, "num_key_value_heads", "head_dim")
 
 T5 = Architecture(
     name="T5",
-    model_types=("t5", "mt5", "umt5"),
+    model_types=("t5", "mt5", "umt5", "swipe"),
     stacks=BY_NAME,
     blocks="block",
     sublayers="layer",

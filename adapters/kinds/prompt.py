@@ -48,6 +48,9 @@ class PromptConfig(AdapterConfig, kind="prompt"):
         self.check_positive("num_tokens", "100")
 
     def build(self, embedding: Tensor) -> "Prompt":
+        if self.init == "vocabulary" and len(embedding) <= SPECIAL_PIECES:
+            given = f"an encoder with {len(embedding)} embeddings"
+            self.refuse("init", "copies the embeddings of a vocabulary", given, 'write "random"')
         prompt = Prompt(self.num_tokens, embedding.shape[1], self.init == "vocabulary")
         prompt.start_from(embedding)
         return prompt

@@ -1,0 +1,234 @@
+"""Words of CTC's frame probabilities: the best path, and prefix beam search (Graves 2006, Hannun et al. 2014).
+
+A frame gives log-probabilities of blank (0) and of letters (1 + i). An alignment is a symbol for each frame; its word
+is what is left after merging repetitions and removing blanks. Each prefix p of the beam has the log-probability b(p) of
+the alignments so far that end in blank and e(p) of those that end in its last letter. A frame y makes of them
+
+    b'(p)  = (b(p) + e(p)) y(blank)
+    e'(p)  = e(p) y(last letter of p)
+    e'(pc) = (b(p) + (e(p) if p does not end in c)) y(c)        for each letter c that the lexicon allows
+
+and the last two are added up if pc is itself in the beam. Everything is in natural logarithms, float64, and over the
+batch, the beam and the letters at once: the only loop is over time.
+
+    B batch, T time, K hypotheses of the beam, L letters
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from adapters.validation import refuse
+from seq2seq.swipe.decoding.candidates import Candidate
+from seq2seq.swipe.decoding.forward import frames_of, word_scores
+from seq2seq.swipe.lexicon.trie import PackedTrie
+
+NONE, DEAD = -2, -1
+"""The parent of the empty prefix, and the identity of a hypothesis of probability zero."""
+
+
+class Prefixes(Protocol):
+    """What prefixes there are: each has an identity, an int64 of at least 0."""
+
+    root: int
+
+    def children(self, prefixes: np.ndarray) -> np.ndarray:
+        """Identities of each prefix with one more letter, (n,) -> (n, letters), -1 where it is not allowed."""
+
+
+class AllPrefixes:
+    """All strings of letters. Their identities are hashes of 63 bits: two prefixes of a row are mistaken for each other
+    with a probability below 1e-12."""
+
+    root = 0
+
+    def __init__(self, letters: int) -> None:
+        self.letters = np.arange(1, letters + 1, dtype=np.uint64)
+
+    def children(self, prefixes: np.ndarray) -> np.ndarray:
+        """SplitMix64's finaliser of the prefix times an odd number plus the letter."""
+        mixed = prefixes.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15) + self.letters
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
+
+
+class Hypotheses(NamedTuple):
+    """The beams of a batch, (B, K) each.
+
+    Args:
+        blank, letter: log-probability of the alignments that end in blank, and in the last letter.
+        prefix, parent: identities of the prefix, and of the prefix without its last letter.
+        last: the last letter, -1 of the empty prefix.
+    """
+
+    blank: np.ndarray
+    letter: np.ndarray
+    prefix: np.ndarray
+    parent: np.ndarray
+    last: np.ndarray
+
+
+class Beam(NamedTuple):
+    """The hypotheses behind the last frame, and for each frame where each came from (T of (B, K)).
+
+    Args:
+        sources: the hypothesis of the frame before.
+        added: the letter that the frame added, -1 if none.
+    """
+
+    hypotheses: Hypotheses
+    sources: list[np.ndarray]
+    added: list[np.ndarray]
+
+
+def greedy_ctc(log_probs: np.ndarray, lengths: np.ndarray, alphabet: str) -> list[list[Candidate]]:
+    """The word of the best alignment of each row, with its log-probability summed over all alignments.
+
+    Args:
+        log_probs: (batch, time, 1 + letters), natural logarithms.
+        lengths: (batch,), frames of each row.
+
+    Raises:
+        ConfigurationError: the shapes do not belong together.
+    """
+    frames = frames_of(log_probs, lengths, alphabet)
+    path = frames.argmax(2)  # (B, T)
+    new = (path > 0) & (np.diff(path, axis=1, prepend=0) != 0)
+    words = ["".join(alphabet[symbol - 1] for symbol in row[kept]) for row, kept in zip(path, new, strict=True)]
+    scores = word_scores(frames, words, alphabet)
+    return [[Candidate(word, float(score))] for word, score in zip(words, scores, strict=True)]
+
+
+def beam_ctc(
+    log_probs: np.ndarray,
+    lengths: np.ndarray,
+    alphabet: str,
+    beam: int = 32,
+    candidates: int = 4,
+    trie: PackedTrie | None = None,
+    language_weight: float = 0.0,
+    threshold: float | None = None,
+) -> list[list[Candidate]]:
+    """The best words of each row by prefix beam search, ranked by their log-probability summed over alignments.
+
+    Args:
+        log_probs: (batch, time, 1 + letters), natural logarithms.
+        lengths: (batch,), frames of each row.
+        beam: prefixes that are kept after each frame.
+        candidates: words that are returned; with a lexicon there are fewer if few prefixes of the beam are words.
+        trie: the lexicon; only its words are returned. Any string of letters by default.
+        language_weight: factor of a word's log-frequency, which is added to its score.
+        threshold: also drop prefixes whose log-probability is below that of the best by more than this.
+
+    Raises:
+        ConfigurationError: the shapes do not belong together, or an option is out of its range.
+    """
+    check_options(beam, candidates, threshold)
+    frames = frames_of(log_probs, lengths, alphabet, trie)
+    found = search(frames, trie or AllPrefixes(len(alphabet)), beam, threshold)
+    scores = np.logaddexp(found.hypotheses.blank, found.hypotheses.letter)
+    if trie is not None:
+        words = trie.words_at(found.hypotheses.prefix)
+        weighted = scores + language_weight * trie.log_frequencies[words]
+        scores = np.where(words >= 0, weighted, -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :candidates]
+    letters = letters_of(found, order)
+    return [
+        [
+            Candidate("".join(alphabet[letter] for letter in letters[row, k] if letter >= 0), float(scores[row, slot]))
+            for k, slot in enumerate(slots)
+            if scores[row, slot] > -np.inf
+        ]
+        for row, slots in enumerate(order)
+    ]
+
+
+def check_options(beam: int = 1, candidates: int = 1, threshold: float | None = None) -> None:
+    """Refuse options of decoding that are out of their range."""
+    for key, value in (("beam", beam), ("candidates", candidates)):
+        if value < 1:
+            refuse(key, "must be at least 1", value, "32 and 4 are typical", "decoding")
+    if threshold is not None and not threshold >= 0:
+        refuse("threshold", "must be null or at least 0", threshold, "10 is typical", "decoding")
+
+
+def search(frames: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None) -> Beam:
+    """Prefix beam search.
+
+    Args:
+        frames: (B, T, 1 + L) float64, see ``frames_of``.
+        beam, threshold: as in ``beam_ctc``.
+    """
+    batch = len(frames)
+    none, root = np.full((batch, 1), NONE), np.full((batch, 1), prefixes.root)
+    kept = Hypotheses(np.zeros((batch, 1)), np.full((batch, 1), -np.inf), root, none, np.full((batch, 1), -1))
+    sources, added = [], []
+    for time in range(frames.shape[1]):
+        kept, source, letter = advanced(kept, frames[:, time], prefixes, beam, threshold)
+        sources.append(source)
+        added.append(letter)
+    return Beam(kept, sources, added)
+
+
+def advanced(
+    old: Hypotheses, frame: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None
+) -> tuple[Hypotheses, np.ndarray, np.ndarray]:
+    """The hypotheses behind a frame, (B, 1 + L), with their sources and the added letters, as in ``Beam``."""
+    batch, width = old.prefix.shape
+    letters = frame.shape[1] - 1
+    total = np.logaddexp(old.blank, old.letter)
+    children = prefixes.children(old.prefix.reshape(-1)).reshape(batch, width, letters)
+    before = np.where(np.arange(letters) == old.last[..., None], old.blank[..., None], total[..., None])  # (B, K, L)
+    longer = np.where(children >= 0, before + frame[:, None, 1:], -np.inf)
+    blank = total + frame[:, :1]
+    rows = np.arange(batch)[:, None]
+    repeated = np.where(old.last >= 0, old.letter + frame[rows, old.last + 1], -np.inf)
+
+    # A hypothesis whose parent is a hypothesis too takes over that parent's extension.
+    is_parent = old.parent[:, :, None] == old.prefix[:, None, :]  # (B, K of the child, K of the parent)
+    row, child = np.nonzero(is_parent.any(2))
+    parent = is_parent[row, child].argmax(1)
+    last = old.last[row, child]
+    repeated[row, child] = np.logaddexp(repeated[row, child], longer[row, parent, last])
+    longer[row, parent, last] = -np.inf
+
+    scores = np.concatenate([np.logaddexp(blank, repeated), longer.reshape(batch, -1)], 1)  # (B, K + K L)
+    chosen, best = largest(scores, beam)
+    if threshold is not None:
+        best = np.where(best < best.max(1, keepdims=True) - threshold, -np.inf, best)
+    alive = best > -np.inf
+    some = alive.any(0)  # a row with fewer hypotheses than others keeps dead ones
+    chosen, alive = chosen[:, some], alive[:, some]
+    stays = chosen < width
+    source = np.where(stays, chosen, (chosen - width) // letters)
+    letter = np.where(stays, -1, (chosen - width) % letters)
+    same = np.where(stays, source, 0)
+    new = Hypotheses(
+        blank=np.where(stays & alive, blank[rows, same], -np.inf),
+        letter=np.where(alive, np.where(stays, repeated[rows, same], scores[rows, chosen]), -np.inf),
+        prefix=np.where(alive, np.where(stays, old.prefix[rows, source], children[rows, source, letter]), DEAD),
+        parent=np.where(alive, np.where(stays, old.parent[rows, source], old.prefix[rows, source]), NONE),
+        last=np.where(stays, old.last[rows, source], letter),
+    )
+    return new, source, letter
+
+
+def largest(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places and values of the ``count`` largest scores of each row (or all), the largest first."""
+    if scores.shape[1] > count:
+        places = np.argpartition(scores, scores.shape[1] - count, axis=1)[:, -count:]
+    else:
+        places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    values = np.take_along_axis(scores, places, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(places, order, 1), np.take_along_axis(values, order, 1)
+
+
+def letters_of(found: Beam, slots: np.ndarray) -> np.ndarray:
+    """The letters that the frames added to some hypotheses: (B, n) places in the beam -> (B, n, T), -1 for none."""
+    letters = np.empty((*slots.shape, len(found.sources)), np.int64)
+    for time in reversed(range(len(found.sources))):
+        letters[..., time] = np.take_along_axis(found.added[time], slots, 1)
+        slots = np.take_along_axis(found.sources[time], slots, 1)
+    return letters

@@ -1,0 +1,217 @@
+"""The JSON keys of the workload ``swipe``."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from adapters import AdapterConfig, ConfigurationError
+from adapters.validation import check_keys, from_json, refuse
+from seq2seq import SPLITS
+from seq2seq.errors import refusing
+from seq2seq.swipe.augmentation import Augmentation
+from seq2seq.swipe.keyboards.layout import Layout, load_layout
+from seq2seq.swipe.lexicon.words import Lexicon
+from seq2seq.tasks.data_names import data_set_name
+from seq2seq.tasks.keys import located
+from seq2seq.workload import Workload
+from third_party.models.swipe import SwipeConfig, SwipeForConditionalGeneration, SwipeForCTC
+
+ARCHITECTURES = {"ctc": SwipeForCTC, "encoder_decoder": SwipeForConditionalGeneration}
+MODEL_KEYS = (
+    *("features", "rate", "encoder", "kernel_size"),
+    *("d_model", "num_layers", "num_decoder_layers", "num_heads", "d_ff", "dropout_rate"),
+)
+"""Options of ``SwipeConfig`` that a run may set; alphabet and layout follow from its layouts."""
+
+MODES = ("greedy", "beam", "greedy_lexicon", "beam_lexicon")
+"""Ways to decode, the best last, whose metrics have no suffix."""
+
+MODE_METRICS = (
+    *(f"milliseconds_{mode}" for mode in MODES),
+    *(f"{name}_{mode}" for mode in MODES[:-1] for name in ("accuracy_1", "swipe_mrr")),
+)
+"""Metrics by way to decode, which a run's table has in rows of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LexiconSource:
+    """Where the words come from.
+
+    Args:
+        language: a language of ``wordfreq``, such as "en"; None for that of the layout.
+        words: the most frequent so many words of the language.
+        file: lines of word, tab, count, in place of a language.
+    """
+
+    language: str | None = None
+    words: int = 20000
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.language is not None and self.file is not None:
+            refuse("lexicon", "has a language or a file", "both", "leave one out", "the run")
+        if self.words < 2:
+            refuse("words", "is at least 2", self.words, "raise it", "the lexicon")
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "LexiconSource":
+        """Read the key's JSON form."""
+        if not isinstance(values, dict):
+            refuse("lexicon", "is an object", repr(values), 'write {"language": "en", "words": 20000}', "the run")
+        return from_json(cls, values, "the lexicon")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    def load(self, layout: Layout) -> Lexicon:
+        """The words that can be typed on a layout."""
+        if self.file is not None:
+            with refusing("lexicon.file", self.file):
+                return Lexicon.from_file(located(self.file), layout)
+        return Lexicon.from_wordfreq(self.language or layout.language, self.words, layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwipeKeys(Workload):
+    """The fields are the keys.
+
+    Args:
+        model_name_or_path: the folder of a saved swipe model; None for random weights, of which everything trains.
+        architecture: an encoder with CTC, or an encoder and a decoder.
+        model: options of ``third_party.models.swipe.SwipeConfig``: features, encoder and sizes; the rate, too.
+        layout: the keyboard, a name or a file; a list of them for traces on several.
+        lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
+        train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
+            synthetic ones.
+        synthetic_traces: of a training epoch, each drawn anew.
+        evaluation_traces: synthetic ones of validation and of test, each.
+        random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which letters
+            are dealt at random.
+        augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
+        beam: hypotheses of the beam.
+        language_weight: of a word's log-frequency in its score; None to choose it on the validation split.
+    """
+
+    name = "swipe"
+    file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
+    paths = ("model_name_or_path", *file_keys.values())
+    flags = ("average_metrics", "language_weight", *MODE_METRICS)
+    smaller_is_better = ("character_error_rate",)
+    untuned_name = "all weights"
+    other_names: ClassVar[Mapping[str, str]] = {"layouts": "layout", "keyboard": "layout", "features": "model.features"}
+    reserved_arguments: ClassVar[Mapping[str, str]] = {
+        "label_smoothing_factor": "no loss is smoothed",
+        "train_sampling_strategy": "traces of training are drawn in batches",
+    }
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "synthetic_traces": (1, 1e10),
+        "evaluation_traces": (2, 1e7),
+        "beam": (1, 4096),
+        "language_weight": (0, 100),
+    }
+
+    model_name_or_path: str | None = None
+    architecture: Literal["ctc", "encoder_decoder"] = "ctc"
+    model: dict[str, Any] = field(default_factory=dict, hash=False)
+    layout: str | tuple[str, ...] = "qwerty"
+    lexicon: LexiconSource | None = None
+    train_file: str | None = None
+    validation_file: str | None = None
+    test_file: str | None = None
+    synthetic_traces: int = 64000
+    evaluation_traces: int = 1000
+    random_layouts: bool = False
+    augmentation: Augmentation | None = None
+    beam: int = 16
+    language_weight: float | None = None
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """The layouts by name.
+
+        Raises:
+            ConfigurationError: one cannot be loaded.
+        """
+        names = (self.layout,) if isinstance(self.layout, str) else self.layout
+        found = []
+        for name in names:
+            with refusing("layout", name):
+                found.append(load_layout(located(name)))
+        return {layout.name: layout for layout in found}
+
+    @cached_property
+    def words(self) -> dict[str, Lexicon]:
+        """The words that can be typed, by layout."""
+        return {name: (self.lexicon or LexiconSource()).load(layout) for name, layout in self.layouts.items()}
+
+    @cached_property
+    def config(self) -> SwipeConfig:
+        """The configuration of the model: that of the saved one, or one whose alphabet is that of all layouts."""
+        if self.model_name_or_path is not None:
+            with refusing("model_name_or_path", self.model_name_or_path):
+                return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+        alphabet = "".join(sorted(set("".join(layout.alphabet for layout in self.layouts.values()))))
+        return SwipeConfig(**self.model, alphabet=alphabet, layout=next(iter(self.layouts)))
+
+    @property
+    def model_class(self) -> type[SwipeForCTC] | type[SwipeForConditionalGeneration]:
+        """The class of the model."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Your own files by split."""
+        given = {split: getattr(self, key) for split, key in self.file_keys.items()}
+        return {split: path for split, path in given.items() if path is not None}
+
+    @property
+    def task_label(self) -> str:
+        """The layouts, and the name of the file that results are measured on."""
+        layouts = " + ".join(self.layouts)
+        return f"{layouts}, {data_set_name(self.test_file)}" if self.test_file else f"{layouts}, synthetic"
+
+    @property
+    def model_label(self) -> str:
+        return self.model_name_or_path or f"swipe {self.architecture.replace('_', '-')}"
+
+    @property
+    def metric_names(self) -> Collection[str]:
+        return ("swipe_mrr", "mrr", "accuracy_1", "accuracy_3", "accuracy_4", "character_error_rate", "average_metrics")
+
+    @classmethod
+    def average_name(cls, metrics: Collection[str]) -> str:
+        return "swipe MRR"
+
+    def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
+        if not isinstance(self.layout, str) and len({*self.layout}) != len(self.layout):
+            refuse("layout", "names each layout once", repr(self.layout), "leave out the repeated one", "the run")
+        if self.model_name_or_path is not None and self.model:
+            rule = "is that of the saved model"
+            refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
+        check_keys(self.model, MODEL_KEYS, "the model")
+        if self.random_layouts and "train" in self.files:
+            refuse("random_layouts", "is one of synthetic traces", repr(self.train_file), "leave one out", "the run")
+        self.check_alphabet()
+
+    def check_alphabet(self) -> None:
+        """Refuse letters that a saved model does not know, and a lexicon without words."""
+        for name, layout in self.layouts.items():
+            unknown = sorted({*layout.alphabet} - {*self.config.alphabet})
+            if unknown:
+                rule = f"has letters of the model's alphabet, {self.config.alphabet!r}"
+                refuse("layout", rule, f"{', '.join(unknown)} on {name!r}", "choose another layout", "the run")
+            if not self.words[name].words:
+                raise ConfigurationError(
+                    f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
+                    "language of the layout."
+                )
+
+
+def letters_of(words: Sequence[str], alphabet: str) -> list[np.ndarray]:
+    """Each word as its letters' numbers, (letters,) int64."""
+    number = {letter: index for index, letter in enumerate(alphabet)}
+    return [np.array([number[letter] for letter in word], np.int64) for word in words]

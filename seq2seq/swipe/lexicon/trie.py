@@ -1,0 +1,273 @@
+"""A lexicon as a packed trie: two uint32 per node and one float32 per word, memory-mapped.
+
+Nodes are numbered breadth first and words alphabetically, so that two arrays hold the whole trie:
+
+    first[n]   the first child of node n; the children of n are first[n] ... first[n + 1] - 1, in order of letters
+    packed[n]  24 bits  the number of words before the subtree of n
+                1 bit   whether a word ends at n
+                7 bits  the letter that leads to n
+
+The word that ends at n is the first one of its subtree, so that the number of words before it is its own number. The
+letters of a word are found by descending to the last child whose subtree begins at or before the word. Of the displayed
+forms only those are stored that differ from the typed letters.
+
+    <folder>/trie.json  {"format", "alphabet", "nodes", "words", "displayed", "sha256"}
+             nodes.npy (2, nodes + 1) uint32, log_frequencies.npy (words,) float32,
+             displayed.npy (displayed + 1, 2) uint32: word and first byte; displayed_text.npy uint8: UTF-8
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from adapters import ConfigurationError
+from seq2seq.swipe.lexicon.words import Lexicon
+
+FORMAT = 1
+MAX_LETTERS = 2**7
+MAX_WORDS = 2**24
+MAX_NODES = 2**32 - 1
+ARRAYS = ("nodes", "log_frequencies", "displayed", "displayed_text")
+
+
+class PackedTrie:
+    """A trie of words over the letters of an alphabet; a letter is its place in the alphabet, the root is node 0.
+
+    Build it with ``build`` or ``open``.
+    """
+
+    root = 0
+
+    def __init__(self, alphabet: str, arrays: dict[str, np.ndarray]) -> None:
+        self.alphabet = alphabet
+        self.first, self.packed = np.asarray(arrays["nodes"])  # plain views, faster than a memmap's
+        self.log_frequencies: np.ndarray = arrays["log_frequencies"]
+        self.arrays = arrays
+
+    @classmethod
+    def build(cls, lexicon: Lexicon, alphabet: str) -> "PackedTrie":
+        """The trie of a lexicon.
+
+        Raises:
+            ConfigurationError: the alphabet is not sorted or too large, a word has a letter outside of it, or there are
+                too many words.
+        """
+        if list(alphabet) != sorted(set(alphabet)) or not 0 < len(alphabet) <= MAX_LETTERS:
+            raise ConfigurationError(
+                f"An alphabet is a sorted string of 1 to {MAX_LETTERS} distinct letters; got {alphabet!r}: give the "
+                "layout's."
+            )
+        if len(lexicon) >= MAX_WORDS:
+            raise ConfigurationError(
+                f"A trie has less than {MAX_WORDS} words; got {len(lexicon)}: keep the most frequent ones."
+            )
+        nodes = nodes_of(letter_table(lexicon.words, alphabet), len(alphabet))
+        other = [
+            k for k, (word, shown) in enumerate(zip(lexicon.words, lexicon.displayed, strict=True)) if word != shown
+        ]
+        texts = [lexicon.displayed[k].encode() for k in other]
+        starts = np.cumsum([0, *map(len, texts)])
+        arrays = {
+            "nodes": nodes,
+            "log_frequencies": np.asarray(lexicon.log_frequencies, np.float32),
+            "displayed": np.stack([[*other, len(lexicon)], starts], 1).astype(np.uint32),
+            "displayed_text": np.frombuffer(b"".join(texts), np.uint8),
+        }
+        return cls(alphabet, arrays)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the trie into a folder, which is made if it is not there."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in self.arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        header = {**self._header(), "sha256": checksum(folder)}
+        (folder / "trie.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "PackedTrie":
+        """The trie of a folder that ``save`` wrote; its arrays stay on disk and are mapped.
+
+        Raises:
+            ConfigurationError: the folder has no trie, or one that was changed or is of another format.
+        """
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / "trie.json").read_text(encoding="utf-8"))
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+            trie = cls(header["alphabet"], arrays)
+            whole = header == {**trie._header(), "sha256": checksum(folder)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"A lexicon's folder has the files that PackedTrie.save wrote; got {str(folder)!r}: {error}."
+            ) from error
+        if not whole:
+            raise ConfigurationError(
+                f"A lexicon's folder is as PackedTrie.save wrote it, in format {FORMAT}; got {str(folder)!r}, whose "
+                "header or checksum differs: build it again."
+            )
+        return trie
+
+    def _header(self) -> dict[str, object]:
+        sizes = {"nodes": len(self.first) - 1, "words": len(self), "displayed": len(self.arrays["displayed"]) - 1}
+        return {"format": FORMAT, "alphabet": self.alphabet, **sizes}
+
+    def __len__(self) -> int:
+        """The number of words."""
+        return len(self.log_frequencies)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def children(self, nodes: np.ndarray) -> np.ndarray:
+        """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none (node -1: none)."""
+        rows, found = self._listed_children(nodes)
+        table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
+        table[rows, self.letters_to(found)] = found
+        return table
+
+    def _listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The places of parents in ``nodes`` (n,), and their children, (children of all,) each."""
+        nodes = np.asarray(nodes, np.int64)
+        starts = self.first[nodes].astype(np.int64)
+        counts = np.where(nodes < 0, 0, self.first[nodes + 1] - starts)
+        rows = np.repeat(np.arange(len(nodes)), counts)
+        return rows, np.arange(len(rows)) + (starts - np.cumsum(counts) + counts)[rows]
+
+    def step(self, nodes: np.ndarray, letters: np.ndarray) -> np.ndarray:
+        """The child of each node by one letter: (n,) int64, (n,) int64 -> (n,) int64, -1 where there is none."""
+        return self.children(nodes)[np.arange(len(nodes)), letters]
+
+    def allowed(self, nodes: np.ndarray) -> np.ndarray:
+        """Which letters go on from each node: (n,) -> bool (n, letters)."""
+        return self.children(nodes) >= 0
+
+    def parents(self, nodes: np.ndarray) -> np.ndarray:
+        """The parent of each node, (n,) -> (n,) int64, -1 of the root."""
+        return np.searchsorted(self.first, np.asarray(nodes, np.uint32), side="right") - 1
+
+    def depths(self, nodes: np.ndarray) -> np.ndarray:
+        """The number of letters of each node, (n,) -> (n,) int64."""
+        starts = [0, 1]  # the first node of each depth
+        while starts[-1] > starts[-2]:
+            starts.append(int(self.first[starts[-1]]))
+        return np.searchsorted(starts[:-1], nodes, side="right") - 1
+
+    def related(self, nodes: np.ndarray) -> np.ndarray:
+        """Some nodes with all nodes above and below them, sorted and distinct: (n,) -> (m,) int64."""
+        found = [above := np.unique(nodes)]
+        below = above
+        while above.size:
+            above = np.unique(self.parents(above[above > self.root]))
+            found.append(above)
+        while below.size:
+            below = self._listed_children(below)[1]
+            found.append(below)
+        return np.unique(np.concatenate(found))
+
+    def letters_to(self, nodes: np.ndarray) -> np.ndarray:
+        """The letter that leads to each node, any shape, int64."""
+        return (self.packed[nodes] & (MAX_LETTERS - 1)).astype(np.int64)
+
+    def words_before(self, nodes: np.ndarray) -> np.ndarray:
+        """The number of words before the subtree of each node, any shape, int64."""
+        return (self.packed[nodes] >> 8).astype(np.int64)
+
+    def words_at(self, nodes: np.ndarray) -> np.ndarray:
+        """The number of the word that ends at each node, any shape, int64, -1 where none does or the node is -1."""
+        nodes = np.asarray(nodes, np.int64)
+        ends = (self.packed[nodes] >> 7 & 1).astype(bool) & (nodes >= 0)
+        return np.where(ends, self.words_before(nodes), -1)
+
+    def word(self, index: int) -> str:
+        """The typed letters of a word."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"word {index} of {len(self)}")
+        node, letters = self.root, []
+        while self.words_at(node) != index:
+            children = np.arange(self.first[node], self.first[node + 1])
+            node = children[np.searchsorted(self.words_before(children), index, side="right") - 1]
+            letters.append(self.alphabet[self.letters_to(node)])
+        return "".join(letters)
+
+    def displayed(self, index: int) -> str:
+        """How a word is written."""
+        words, starts = self.arrays["displayed"].T
+        place = int(np.searchsorted(words, index))
+        if not 0 <= index < len(self) or words[place] != index:
+            return self.word(index)
+        return self.arrays["displayed_text"][starts[place] : starts[place + 1]].tobytes().decode()
+
+    def node(self, letters: str) -> int:
+        """The node of a prefix, -1 if no word begins with it."""
+        node = np.array([self.root])
+        for letter in letters:
+            if letter not in self.alphabet:
+                return -1
+            node = self.step(node, np.array([self.alphabet.index(letter)]))
+        return int(node[0])
+
+    def __contains__(self, word: object) -> bool:
+        return isinstance(word, str) and bool(self.words_at(self.node(word)) >= 0)
+
+
+def letter_table(words: list[str], alphabet: str) -> np.ndarray:
+    """Words as places in the alphabet, (words, longest) uint8; behind the end stands the alphabet's size.
+
+    Raises:
+        ConfigurationError: a word has a letter outside the alphabet.
+    """
+    lengths = np.array([*map(len, words)])
+    codes = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32)
+    known = np.array([*map(ord, alphabet)], np.uint32)
+    places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    if wrong := np.flatnonzero(known[places] != codes).tolist():
+        word = words[int(np.searchsorted(np.cumsum(lengths), wrong[0], side="right"))]
+        raise ConfigurationError(
+            f"The words of a trie have letters of its alphabet {alphabet!r}; got {word!r}: build the lexicon for the "
+            "layout of this alphabet."
+        )
+    table = np.full((len(words), lengths.max()), len(alphabet), np.uint8)
+    table[np.arange(lengths.max()) < lengths[:, None]] = places
+    return table
+
+
+def nodes_of(table: np.ndarray, end: int) -> np.ndarray:
+    """``first`` and ``packed`` of sorted words, (2, nodes + 1) uint32.
+
+    A word makes the nodes of those of its prefixes that the word before it does not have.
+
+    Args:
+        table: (words, longest) uint8, with ``end`` behind the end of a word.
+    """
+    lengths = (table != end).sum(1)
+    shared = np.zeros(len(table), np.int64)  # letters that a word shares with the word before it
+    shared[1:] = np.cumprod((table[1:] == table[:-1]) & (table[1:] != end), axis=1).sum(1)
+    makers = [np.flatnonzero((shared < depth) & (lengths >= depth)) for depth in range(1, table.shape[1] + 1)]
+    levels = [np.zeros(1, np.int64), *makers]  # the words that make the nodes of each depth, in order
+    starts = np.cumsum([0, *map(len, levels)])  # the first node of each depth
+    if starts[-1] > MAX_NODES:
+        raise ConfigurationError(f"A trie has at most {MAX_NODES} nodes; got {starts[-1]}: keep fewer words.")
+    nodes = np.empty((2, starts[-1] + 1), np.uint32)
+    nodes[:, -1] = starts[-1], 0
+    for depth, words in enumerate(levels):
+        below = levels[depth + 1] if depth + 1 < len(levels) else np.empty(0, np.int64)
+        letters = table[words, depth - 1] if depth else np.zeros(1, np.uint8)
+        place = slice(starts[depth], starts[depth + 1])
+        nodes[0, place] = starts[depth + 1] + np.searchsorted(below, words)
+        nodes[1, place] = words << 8 | (lengths[words] == depth) << 7 | letters
+    return nodes
+
+
+def checksum(folder: Path) -> str:
+    """The SHA-256 of the arrays of a folder, in the order of ``ARRAYS``."""
+    digest = hashlib.sha256()
+    for name in ARRAYS:
+        with (folder / f"{name}.npy").open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""The plot of a run's page: traces on their keyboards, with the true word and the candidates.
+
+Half of the traces are those that the model got wrong, if there are enough.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seq2seq.drawing import new_figure, save
+from seq2seq.swipe.data import split_rows
+from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keys import SwipeKeys
+
+PLOT = "traces.png"
+COLUMNS, LINES = 3, 2
+SHOWN = 3
+"""Candidates of a trace."""
+
+
+def draw_traces(directory: Path, keys: SwipeKeys) -> bool:
+    """Draw some traces of the test split, or of validation; returns whether there were predictions."""
+    for split in ("test", "validation"):
+        path = directory / f"predictions_{split}.jsonl"
+        if path.is_file():
+            predictions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            chosen = examples(predictions)
+            points = split_rows(keys, split).points
+            figure = new_figure(1.75 * LINES)
+            for axes, number in zip(figure.subplots(LINES, COLUMNS).flat, chosen, strict=False):
+                row = predictions[number]
+                draw_trace(axes, keys.layouts[row["layout"]], points[number], row)
+            for axes in figure.axes[len(chosen) :]:
+                axes.remove()
+            save(figure, directory / PLOT)
+            return True
+    return False
+
+
+def examples(predictions: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The numbers of some rows, right ones first."""
+    right = [bool(row["candidates"]) and row["candidates"][0][0] == row["word"] for row in predictions]
+    rights, wrongs = ([n for n, found in enumerate(right) if found is wanted] for wanted in (True, False))
+    count = COLUMNS * LINES
+    shown_wrongs = wrongs[: max(count // 2, count - len(rights))]
+    return rights[: count - len(shown_wrongs)] + shown_wrongs
+
+
+def draw_trace(axes: Any, layout: Layout, points: np.ndarray, row: Mapping[str, Any]) -> None:
+    """Draw a keyboard, a trace (time, 2) that gets darker with time, and what was predicted."""
+    from matplotlib.collections import LineCollection
+
+    for letter, (x, y, width, height) in zip(layout.alphabet, layout.boxes, strict=True):
+        corners = x + width * np.array([-0.5, 0.5, 0.5, -0.5, -0.5]), y + height * np.array([-0.5, -0.5, 0.5, 0.5, -0.5])
+        axes.plot(*corners, color="#d0d0d0", linewidth=0.6)
+        axes.text(x, y, letter, ha="center", va="center", fontsize=6, color="#888888")
+    pieces = np.stack([points[:-1], points[1:]], 1)  # (time - 1, 2, 2)
+    lines = LineCollection(pieces, cmap="viridis_r", array=np.arange(len(pieces)), linewidths=1.6, capstyle="round")
+    axes.add_collection(lines)
+    axes.plot(*points[0], "o", color="#228833", markersize=3.5)
+    words = [word for word, _ in row["candidates"][:SHOWN]]
+    right = bool(words) and words[0] == row["word"]
+    axes.set_title(row["word"], fontsize=9, fontweight="bold", pad=2)
+    axes.set_xlabel(", ".join(words) or "no candidate", fontsize=8, color="#228833" if right else "#cc3344", labelpad=1)
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.invert_yaxis()
+    for side in axes.spines.values():
+        side.set_visible(False)

@@ -1,0 +1,159 @@
+"""The trainer of swipe models, and what it decodes.
+
+    greedy            the most likely letter at each point, or step by step
+    beam              the most likely words of a beam
+    ..._lexicon       of the lexicon's words only, with a weight for their frequency
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.utils import ModelOutput
+
+from adapters.acting import unwrapped
+from seq2seq.swipe.data import SwipeData
+from seq2seq.swipe.decoding.candidates import Candidate
+from seq2seq.swipe.decoding.ctc import beam_ctc, greedy_ctc
+from seq2seq.swipe.decoding.lexicon_processor import beam_generate
+from seq2seq.swipe.keys import MODES, SwipeKeys
+from seq2seq.swipe.lexicon.trie import PackedTrie
+from seq2seq.swipe.metrics import scores
+from third_party.trainers import AdapterTrainerMixin
+
+MAIN_MODE = MODES[-1]
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+"""Language weights that are tried."""
+
+TUNED_ROWS = 200
+"""Validation traces on which they are tried."""
+
+DEFAULT_WEIGHT = 0.2
+"""The language weight with which checkpoints are chosen, if it is not given."""
+
+
+class Decoded(NamedTuple):
+    """Candidates of each trace of a split, and milliseconds of decoding per trace, the encoder left out for CTC."""
+
+    candidates: list[list[Candidate]]
+    milliseconds: float
+
+
+class SwipeTrainer(AdapterTrainerMixin, Trainer):
+    """Trains on traces, see ``seq2seq.swipe.data``; scores words.
+
+    Args:
+        data: the traces.
+        tries: the words by layout.
+    """
+
+    unit = "traces"
+    flags = SwipeKeys.flags
+
+    def __init__(self, *args: Any, data: SwipeData, tries: dict[str, PackedTrie], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.data, self.tries = data, tries
+
+    @property
+    def is_ctc(self) -> bool:
+        return self.data.keys.architecture == "ctc"
+
+    def count_inputs(self, inputs: dict[str, Tensor]) -> int:
+        return len(inputs["points"])
+
+    def count_items(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.tensor(len(inputs["points"]))
+
+    def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+        """The negative log-likelihood of the words, summed over rows; log-probabilities (batch, time, ...)."""
+        output = model(**inputs)
+        return output.loss * len(inputs["points"]), ModelOutput(logits=output.logits.float().log_softmax(-1))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Metrics on the validation split, as transformers expects them: logged, and named eval_..."""
+        rows = self.data.rows("validation")
+        weight = self.data.keys.language_weight
+        with self.merged_for_evaluation():
+            output = self.predict(rows)
+            decoded = self.decoded("validation", MAIN_MODE, DEFAULT_WEIGHT if weight is None else weight, output)
+        found = scores(self.prediction_rows("validation", decoded.candidates))
+        found = {**found, "average_metrics": found["swipe_mrr"], "loss": output.metrics["test_loss"]}
+        metrics = {f"eval_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def decoded(self, split: str, mode: str, weight: float, output: Any = None, first: int | None = None) -> Decoded:
+        """The candidates of each trace of a split.
+
+        Args:
+            mode: one of ``MODES``.
+            weight: of the log-frequency of words, with a lexicon.
+            output: what ``predict`` gave for the split, if it is at hand.
+            first: how many traces of the split; all by default.
+        """
+        rows = self.data.fixed[split]
+        count = len(rows) if first is None else min(first, len(rows))
+        by_layout = {name: [n for n in range(count) if rows.layouts[n] == name] for name in self.tries}
+        found: list[list[Candidate]] = [[] for _ in range(count)]
+        with_lexicon = mode.endswith("_lexicon")
+        beam = 1 if mode.startswith("greedy") else self.data.keys.beam
+        if self.is_ctc and output is None:
+            output = self.predict(self.data.rows(split))
+        start = time.perf_counter()
+        for name, numbers in by_layout.items():
+            trie = self.tries[name] if with_lexicon else None
+            if not numbers:
+                continue
+            decode = self.from_posteriors if self.is_ctc else self.generated
+            for number, candidates in zip(numbers, decode(split, numbers, beam, trie, weight, output), strict=True):
+                found[number] = candidates
+        return Decoded(found, 1000 * (time.perf_counter() - start) / count)
+
+    def from_posteriors(
+        self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
+    ) -> list[list[Candidate]]:
+        """Candidates of CTC's log-probabilities."""
+        log_probs = output.predictions[numbers]  # (rows, time, 1 + letters)
+        lengths = np.array([len(self.data.fixed[split].points[n]) for n in numbers])
+        if beam == 1 and trie is None:
+            return greedy_ctc(log_probs, lengths, self.data.alphabet)
+        return beam_ctc(log_probs, lengths, self.data.alphabet, beam, trie=trie, language_weight=weight)
+
+    def generated(
+        self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
+    ) -> Iterator[list[Candidate]]:
+        """Candidates that the decoder generates."""
+        size, model = self.args.per_device_eval_batch_size, unwrapped(self.model).eval()
+        with self.merged_for_evaluation(), torch.no_grad():
+            for start in range(0, len(numbers), size):
+                rows = [{"split": split, "row": n} for n in numbers[start : start + size]]
+                batch = self._prepare_inputs(self.data.collate(rows))
+                yield from beam_generate(model, batch, self.data.alphabet, beam, trie=trie, language_weight=weight)
+
+    def prediction_rows(self, split: str, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
+        """Candidates as rows of a predictions file, see ``seq2seq.swipe.predictions``."""
+        rows = self.data.fixed[split]
+        return [
+            {"index": number, "word": word, "layout": layout, "candidates": [list(each) for each in found]}
+            for number, word, layout, found in zip(
+                rows.numbers, rows.words, rows.layouts, candidates, strict=False
+            )
+        ]
+
+    def tuned_weight(self) -> float:
+        """The language weight: the given one, or the best on the first validation traces."""
+        given = self.data.keys.language_weight
+        if given is not None or "validation" not in self.data.fixed:
+            return DEFAULT_WEIGHT if given is None else given
+        output = self.predict(self.data.rows("validation")) if self.is_ctc else None
+
+        def found(weight: float) -> float:
+            decoded = self.decoded("validation", MAIN_MODE, weight, output, TUNED_ROWS)
+            return scores(self.prediction_rows("validation", decoded.candidates))["swipe_mrr"]
+
+        return max(WEIGHTS, key=found)

@@ -1,0 +1,105 @@
+"""The workload ``swipe``: from a finger trace on a keyboard to a word.
+
+keyboards/    layouts                           keys          the JSON keys
+lexicon/      words, and the trie of them       data          traces of a run, as batches
+traces/       reading, drawing, filtering       trainer       training, and decoding of a split
+decoding/     beams, lexicon, baselines         baselines     templates and nearest keys
+metrics       from predictions                  predictions   files of them; evaluate, aggregate: commands
+serve/        a page to swipe on                plots         of a run's page
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+
+from seq2seq.errors import refusing
+from seq2seq.swipe.baselines import swipe_baselines
+from seq2seq.swipe.data import SwipeData, load_swipes
+from seq2seq.swipe.keys import MODES, SwipeKeys
+from seq2seq.swipe.lexicon.trie import PackedTrie
+from seq2seq.swipe.metrics import scores
+from seq2seq.swipe.plots import PLOT, draw_traces
+from seq2seq.swipe.trainer import MAIN_MODE, SwipeTrainer
+from seq2seq.tasks.keys import located
+from seq2seq.workload import Baseline, Evaluation, Prepared
+
+SAMPLES = 8
+LABELS = {"greedy": "greedy", "beam": "beam", "greedy_lexicon": "greedy, lexicon", "beam_lexicon": "beam, lexicon"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwipeWorkload(SwipeKeys):
+    """From a finger trace to a word.
+
+    ``SwipeKeys`` has the keys.
+    """
+
+    def training_arguments(self) -> dict[str, Any]:
+        return {"remove_unused_columns": False, "label_names": ["labels"]}
+
+    def load_data(self, arguments: TrainingArguments) -> SwipeData:
+        return load_swipes(self, arguments.seed)
+
+    def load_model(self, random: bool = False) -> nn.Module:
+        if self.model_name_or_path is None or random:
+            return self.model_class(self.config)
+        with refusing("model_name_or_path", self.model_name_or_path):
+            return self.model_class.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+
+    def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> SwipeTrainer:
+        data: SwipeData = prepared.data
+        return SwipeTrainer(
+            model=prepared.model,
+            args=prepared.arguments,
+            train_dataset=data.training_rows,
+            eval_dataset=data.rows("validation"),
+            data_collator=data.collate,
+            data=data,
+            tries={name: PackedTrie.build(lexicon, data.alphabet) for name, lexicon in self.words.items()},
+            callbacks=list(callbacks),
+        )
+
+    def evaluate(self, prepared: Prepared, trainer: SwipeTrainer, split: str) -> Evaluation:
+        weight = trainer.tuned_weight()
+        output = trainer.predict(prepared.data.rows(split)) if trainer.is_ctc else None
+        metrics: dict[str, float] = {}
+        for mode in MODES:
+            decoded = trainer.decoded(split, mode, weight, output)
+            rows = trainer.prediction_rows(split, decoded.candidates)
+            found = scores(rows)
+            if mode == MAIN_MODE:
+                metrics |= {**found, "average_metrics": found["swipe_mrr"], "language_weight": weight}
+            else:
+                metrics |= {f"{name}_{mode}": found[name] for name in ("accuracy_1", "swipe_mrr")}
+            metrics[f"milliseconds_{mode}"] = decoded.milliseconds
+        return Evaluation(metrics, {"": rows})
+
+    def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
+        rows = prepared.data.rows("validation")
+        return {self.task_label: rows.select(range(min(SAMPLES, len(rows))))}
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        return swipe_baselines()
+
+    def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
+        """Accuracy and swipe MRR of each way to decode."""
+        rows = []
+        for split, metrics in result["metrics"].items():
+            for mode, label in LABELS.items():
+                suffix = "" if mode == MAIN_MODE else f"_{mode}"
+                cells = [metrics.get(f"{name}{suffix}") for name in ("accuracy_1", "swipe_mrr")]
+                if None not in cells:
+                    speed = metrics[f"milliseconds_{mode}"]
+                    value = f"top-1 {cells[0]:.4f}, swipe MRR {cells[1]:.4f}, {speed:.1f} ms a word"
+                    rows.append([f"{split} {label}", value])
+        return rows
+
+    def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
+        if not draw_traces(directory, self):
+            return ""
+        return f"![traces and their predictions]({PLOT})\n\nTraces, true word, and the first candidates.\n\n"
