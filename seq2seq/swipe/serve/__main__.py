@@ -30,7 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument(
-        "--lexicon", nargs="+", default=(), type=Path, metavar="FILE", help='more words to choose: lines "word<TAB>count"'
+        "--lexicon",
+        nargs="+",
+        default=(),
+        type=Path,
+        metavar="FILE",
+        help='more words to choose: lines "word<TAB>count"',
     )
     options = parser.parse_args(arguments)
     try:
