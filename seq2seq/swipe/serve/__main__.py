@@ -1,7 +1,7 @@
 """A page to swipe on, served by this machine.
 
     python -m seq2seq.swipe.serve outputs/swipe/demo
-    python -m seq2seq.swipe.serve outputs/swipe/* --port 8100
+    python -m seq2seq.swipe.serve outputs/swipe/* --port 8100 --lexicon my_words.txt
 
 Serves the models of runs, with their layouts and lexicons, on the loopback device; --host lends it to a network, where
 everyone who reaches it can use it. Exit status 2: a folder is not a finished run of the workload swipe, or the address
@@ -29,9 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--lexicon",
+        nargs="+",
+        default=(),
+        type=Path,
+        metavar="FILE",
+        help='more words to choose: lines "word<TAB>count"',
+    )
     options = parser.parse_args(arguments)
     try:
         predictors = {name: Predictor.from_run(run) for name, run in names_of(options.runs).items()}
+        for predictor in predictors.values():
+            for path in options.lexicon:
+                predictor.add_lexicon(path)
         listening = listen(options.host, options.port)
     except ConfigurationError as error:
         print(f"Refused: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters import ConfigurationError
 from seq2seq.swipe.keyboards.layout import Layout
-from seq2seq.swipe.predictor import Prediction, Predicts
+from seq2seq.swipe.predictor import Prediction, Predictor
 from seq2seq.swipe.serve.address import LOOPBACK, host_names
 from seq2seq.swipe.serve.memory import resident_mib
 from seq2seq.swipe.serve.requests import MAX_BYTES, MAX_MILLISECONDS, MAX_POINTS, Question, read_question
@@ -48,7 +48,7 @@ SENTENCES = {
 }
 
 
-def make_app(predictors: Mapping[str, Predicts], host: str = "127.0.0.1") -> Starlette:
+def make_app(predictors: Mapping[str, Predictor], host: str = "127.0.0.1") -> Starlette:
     """The application.
 
     Args:
@@ -91,7 +91,7 @@ def make_app(predictors: Mapping[str, Predicts], host: str = "127.0.0.1") -> Sta
     )
 
 
-def choices_of(predictor: Predicts) -> dict[str, Any]:
+def choices_of(predictor: Predictor) -> dict[str, Any]:
     """What a model can be asked with."""
     return {
         "layouts": {name: drawn(layout) for name, layout in predictor.layouts.items()},

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from adapters import ConfigurationError
 from adapters.validation import check_keys, nearest_name, refuse
 from seq2seq.swipe.keyboards.layout import Layout
-from seq2seq.swipe.predictor import Predicts
+from seq2seq.swipe.predictor import Predictor
 from seq2seq.swipe.traces.trace import Trace
 
 MAX_BYTES = 256 * 1024
@@ -32,12 +32,12 @@ WHERE = "the request"
 class Question(NamedTuple):
     """A checked request."""
 
-    predictor: Predicts
+    predictor: Predictor
     trace: Trace
     lexicon: str | None
 
 
-def read_question(body: bytes, content_type: str, predictors: Mapping[str, Predicts]) -> Question:
+def read_question(body: bytes, content_type: str, predictors: Mapping[str, Predictor]) -> Question:
     """Check a request.
 
     Raises:

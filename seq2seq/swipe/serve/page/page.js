@@ -287,6 +287,7 @@ function show(found, finished) {
   const best = found.suggestions.slice(0, SHOWN);
   element.suggestions.replaceChildren(...best.map(suggestion));
   if (!finished) return;
+  if (!best.length) element.suggestions.append(make("li", { className: "none", textContent: "No word found" }));
   answer = found;
   showReading(best[0]?.word ?? "");
   element.announcement.textContent = best.length
