@@ -3,8 +3,8 @@
 A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4) and labels (batch, longest),
 see ``third_party.models.swipe``.
 
-Synthetic words are split by a hash, one in ten for validation and one in ten for test, so that no word of an evaluation
-was trained on.
+Words are divided over the splits by a hash, six in ten for training, one for validation and three for test: those of
+synthetic traces and of a ``traces_file``. So no word of an evaluation was trained on.
 """
 
 import zlib
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seq2seq.swipe.augmentation import random_layout
 from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.keys import SwipeKeys, letters_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.synthetic import synthetic_points
@@ -31,8 +32,7 @@ from third_party.trainers import IGNORED_LABEL
 SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
 """Of the synthetic traces of an evaluation, the same in every run."""
 
-HELD_OUT = {0: "validation", 1: "test"}
-SHARES = 10
+SHARES = ("validation", *("test",) * 3, *("train",) * 6)
 POOL = 4
 """Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
 
@@ -41,8 +41,8 @@ AWAY = 1e3
 
 
 def split_of(word: str) -> str:
-    """The split that a synthetic word belongs to."""
-    return HELD_OUT.get(zlib.crc32(word.encode()) % SHARES, "train")
+    """The split that a word belongs to."""
+    return SHARES[zlib.crc32(word.encode()) % len(SHARES)]
 
 
 def boxes_of(layout: Layout, alphabet: str) -> np.ndarray:
@@ -168,7 +168,9 @@ def split_rows(keys: SwipeKeys, split: str) -> Rows:
 
 def read_split(keys: SwipeKeys, split: str) -> Rows:
     """The traces of a file."""
-    found = list(read_traces(located(keys.files[split]), keys.layouts, next(iter(keys.layouts))))
+    found = list(read_traces(located(keys.files[split]), Layouts(keys.layouts), next(iter(keys.layouts))))
+    if keys.traces_file is not None:
+        found = [(index, trace) for index, trace in found if split_of(trace.word) == split]
     points = [resampled(trace, keys.layouts[trace.layout], keys.config.rate) for _, trace in found]
     return Rows([t.word for _, t in found], [t.layout for _, t in found], points, [index for index, _ in found])
 
