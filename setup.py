@@ -15,13 +15,18 @@ PEFT = ["peft>=0.21.2"]  # earlier ones let frozen cores train, or call a method
 BENCHMARK = [*PEFT, "tensorly-torch>=0.5"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1"]
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
+SWIPE = ["wordfreq>=3.1"]
+WEB = ["starlette>=0.45", "uvicorn>=0.34"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.22"]
 DEVELOP = [
+    "httpx>=0.28",  # of Starlette's test client
     "hypothesis>=6.100",
     "psutil>=7",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "scipy>=1.14",
+    "selenium>=4.30",
     "tensorly>=0.9",
 ]
 
@@ -44,6 +49,9 @@ setup(
     package_dir={f"seq2seq.{folder}": folder for folder in PROJECT_FOLDERS},
     package_data={
         "seq2seq.report": ["templates/*.jinja"],
+        "seq2seq.swipe.keyboards": ["files/*.json"],
+        "seq2seq.swipe.serve": ["page/*"],
+        "seq2seq.swipe.traces": ["*.json"],
         **{f"seq2seq.{folder}": files for folder, files in PROJECT_FOLDERS.items()},
     },
     py_modules=["run_seq2seq"],
@@ -77,6 +85,9 @@ setup(
         "benchmark": BENCHMARK,
         "notebook": NOTEBOOK,
         "docs": DOCS,
-        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *DEVELOP],
+        "swipe": SWIPE,
+        "web": [*SWIPE, *WEB],
+        "onnx": ONNX,
+        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *SWIPE, *WEB, *ONNX, *DEVELOP],
     },
 )
