@@ -96,7 +96,9 @@ class SwipeForConditionalGeneration(SwipePreTrainedModel, T5ForConditionalGenera
         max_new_tokens: int = MAX_NEW_TOKENS,
         **options: Any,
     ) -> Any:
-        """Words as tokens (batch, length) int64, from the start token on; the traces are encoded once.
+        """Words as tokens (batch, length) int64, from the start token 0 on; the traces are encoded once.
+
+        A word ends before its first 1; what follows (0 or 1) is padding.
 
         Args:
             points, attention_mask, boxes: as of ``SwipeForCTC``.
