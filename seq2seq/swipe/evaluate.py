@@ -25,7 +25,7 @@ NAMES = {
     "accuracy_1": "top 1",
     "accuracy_3": "top 3",
     "accuracy_4": "top 4",
-    "character_error_rate": "letter errors",
+    "character_error_rate": "CER",
 }
 """The metrics of the tables and their headings."""
 
@@ -86,7 +86,12 @@ def by_layout(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def metric_cells(rows: Sequence[Row]) -> list[str]:
     values, errors = scores(rows), standard_errors(rows)
-    return [f"{values[name]:.3f} ± {errors[name]:.3f}" if len(rows) > 1 else f"{values[name]:.3f}" for name in NAMES]
+    return [f"{short(values[name])} ±{short(errors[name])}" if len(rows) > 1 else short(values[name]) for name in NAMES]
+
+
+def short(value: float) -> str:
+    """Three decimals, without the zero before the point."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def differences_table(tables: Sequence[Predictions], references: Sequence[Predictions]) -> str:

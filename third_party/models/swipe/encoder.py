@@ -34,10 +34,11 @@ class ReadIn(nn.Module):
         return self.linear(self.features(points, attention_mask, boxes).to(self.linear.weight.dtype))
 
 
-def check_inputs(points: Tensor, attention_mask: Tensor, boxes: Tensor, letters: int) -> None:
+def check_inputs(points: Tensor | None, attention_mask: Tensor | None, boxes: Tensor | None, letters: int) -> None:
     """Refuse inputs whose shapes do not fit each other or the alphabet."""
-    if points.dim() != 3:
-        refuse("points", "has the shape (batch, time, 2)", tuple(points.shape), "pad traces to one length", WHERE)
+    if points is None or points.dim() != 3:
+        given = None if points is None else tuple(points.shape)
+        refuse("points", "has the shape (batch, time, 2)", given, "pad traces to one length", WHERE)
     batch, time = points.shape[:2]
     for key, value, shape, fix in (
         ("points", points, (batch, time, 2), "give x and y of each point"),

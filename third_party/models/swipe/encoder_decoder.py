@@ -12,7 +12,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from adapters.validation import refuse
-from third_party.models.swipe.configuration import END, IGNORED, WHERE, SwipeConfig
+from third_party.models.swipe.configuration import END, IGNORED, PAD, WHERE, SwipeConfig
 from third_party.models.swipe.encoder import ReadIn, SwipePreTrainedModel, encoder_stack
 
 MAX_NEW_TOKENS = 33
@@ -96,14 +96,18 @@ class SwipeForConditionalGeneration(SwipePreTrainedModel, T5ForConditionalGenera
         max_new_tokens: int = MAX_NEW_TOKENS,
         **options: Any,
     ) -> Any:
-        """Words as tokens (batch, length) int64, from the start token on; the traces are encoded once.
+        """Words as tokens (batch, length) int64, from the start token 0 on; the traces are encoded once.
+
+        A word ends before its first 1; what follows (0 or 1) is padding.
 
         Args:
             points, attention_mask, boxes: as of ``SwipeForCTC``.
             max_new_tokens: letters and the end of a word at most.
-            options: of transformers' ``generate``, such as ``num_beams`` and ``logits_processor``.
+            options: of transformers' ``generate``, such as ``num_beams`` and ``logits_processor``. Padding is not
+                written inside a word unless they say so.
         """
         encoded = self.encode(points, attention_mask, boxes)
+        options = {"suppress_tokens": [PAD], **options}
         return super().generate(
             encoder_outputs=encoded, attention_mask=attention_mask, max_new_tokens=max_new_tokens, **options
         )

@@ -9,6 +9,8 @@ ALPHABET = "abcdefg"
 LENGTHS = (9, 5, 1)
 SIZES = {"alphabet": ALPHABET, "d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 24, "num_decoder_layers": 1}
 KEYS = [(0.5, 0.5), (1.5, 0.5), (2.5, 0.5), (3.5, 0.5), (1.0, 2.0), (2.0, 2.0), (3.25, 2.0)]
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+"""T5's norms compute in float32 in every model."""
 
 
 def boxes(dtype=torch.float32):

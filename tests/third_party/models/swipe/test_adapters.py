@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import adapters
-from tests.third_party.models.swipe.batches import batch, ctc, generator
+from tests.third_party.models.swipe.batches import CLOSE, batch, ctc, generator
 
 LABELS = torch.tensor([[2, 3, 3, 7], [4, 4, -100, -100], [6, -100, -100, -100]])
 """Valid for both models."""
@@ -23,17 +23,20 @@ KINDS = {
     "lm_head": {"kind": "lm_head"},
     "bottleneck": {"kind": "bottleneck", "reduction_factor": 4},
     "low_rank": {"kind": "low_rank", "reduction_factor": 4, "rank": 2},
-    "tt_adapter": {"kind": "tt_adapter", "rank": 2},
+    "tt_adapter": {"kind": "tt_adapter", "rank": 2, "reduction_factor": 4},
     "phm": {"kind": "phm", "reduction_factor": 4, "n": 2},
     "compacter": {"kind": "compacter", "reduction_factor": 4, "n": 2},
     "none": {"kind": "none"},
 }
+REPLACED_NORM = ("scale_norm", "tt_layer_norm")
 NOT_LINEAR = ("bottleneck", "low_rank", "tt_adapter", "phm", "compacter")
 MODELS = {
     "ctc": ctc,
     "conformer": lambda dtype: ctc(dtype, encoder="conformer"),
     "encoder-decoder": generator,
 }
+ON_CONFORMER = ("tt_lora everywhere", "lora", "layer_norm", "bottleneck")
+CASES = [(name, kind) for name in MODELS for kind in KINDS if name != "conformer" or kind in ON_CONFORMER]
 
 
 def logits(model):
@@ -51,14 +54,15 @@ def disturbed(model):
     return model
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_kind_on_a_model(tmp_path, name, kind):
-    """Norm kinds start from norms of one value, which those of T5 are, so that step 0 is the base for each."""
+    """Step 0 is the base bit for bit; other norms begin with T5's ones, and round otherwise."""
     model = MODELS[name](torch.float64)
     base, original = copy.deepcopy(model), logits(model)
     adapters.attach(model, KINDS[kind])
-    assert torch.equal(logits(model), original)
+    start = logits(model)
+    torch.testing.assert_close(start, original, **CLOSE)
+    assert torch.equal(start, original) or kind in REPLACED_NORM
 
     model(**batch(torch.float64), labels=LABELS).loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() for p in model.parameters() if p.requires_grad)
@@ -66,7 +70,7 @@ def test_a_kind_on_a_model(tmp_path, name, kind):
     assert not torch.allclose(changed, original, atol=1e-6)
     if kind not in NOT_LINEAR:
         with adapters.merged(model):
-            torch.testing.assert_close(logits(model), changed)
+            torch.testing.assert_close(logits(model), changed, **CLOSE)
         assert torch.equal(logits(model), changed)
     adapters.save(model, tmp_path)
     adapters.load(base, tmp_path)
@@ -84,7 +88,7 @@ def test_a_prompt_is_read_before_the_trace(name):
 
 
 def test_a_prompt_of_a_vocabulary_needs_one():
-    with pytest.raises(adapters.ConfigurationError, match="'init'.*vocabulary.*random"):
+    with pytest.raises(adapters.ConfigurationError, match=r"'init'.*vocabulary.*random"):
         adapters.attach(ctc(), {"kind": "prompt"})
 
 

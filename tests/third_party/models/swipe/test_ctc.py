@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModel, AutoModelForCTC
 
 from adapters import ConfigurationError
-from tests.third_party.models.swipe.batches import ALPHABET, LENGTHS, batch, ctc, row
+from tests.third_party.models.swipe.batches import ALPHABET, CLOSE, LENGTHS, batch, ctc, row
 from third_party.models.swipe import FEATURES, SwipeConfig, SwipeForCTC
 from third_party.models.swipe.ctc import ctc_loss
 
@@ -61,7 +61,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_rows():
     model, inputs = ctc(torch.float64), batch(torch.float64)
     output = model(**inputs, labels=LABELS)
     rows = [model(**row(inputs, k), labels=LABELS[k : k + 1]).loss for k in range(3)]
-    torch.testing.assert_close(output.loss, sum(rows) / 3)
+    torch.testing.assert_close(output.loss, sum(rows) / 3, **CLOSE)
     assert output.unaligned == 0
     assert output.logits.shape == (3, 9, 1 + len(ALPHABET))
 
@@ -74,8 +74,8 @@ def test_padding_changes_nothing(encoder, features):
     other = {**inputs, "points": torch.where(inputs["attention_mask"][..., None] > 0, inputs["points"], 99.0)}
     for index, length in enumerate(LENGTHS):
         alone = model(**row(inputs, index)).logits
-        torch.testing.assert_close(logits[index : index + 1, :length], alone)
-        torch.testing.assert_close(model(**other).logits[index, :length], logits[index, :length])
+        torch.testing.assert_close(logits[index : index + 1, :length], alone, **CLOSE)
+        assert torch.equal(model(**other).logits[index, :length], logits[index, :length])
 
 
 @BOTH
@@ -112,15 +112,12 @@ def test_sixteen_bits_are_near(encoder):
     output.loss.backward()
 
 
-@BOTH
-def test_the_logits_compile_as_one_graph(encoder):
+@pytest.mark.slow
+def test_the_logits_compile_as_one_graph():
     """Traced, not lowered: a break of the graph is an error. The loss is computed outside."""
-    model, inputs = ctc(encoder=encoder), batch()
+    model, inputs = ctc(encoder="conformer", num_layers=1), batch()
     found = torch.compile(model, backend="eager", fullgraph=True)(**inputs).logits
-    with_loss = torch.compile(model, backend="eager")(**inputs, labels=LABELS)
-    expected = model(**inputs, labels=LABELS)
-    torch.testing.assert_close(found, expected.logits)
-    torch.testing.assert_close(with_loss.loss, expected.loss)
+    torch.testing.assert_close(found, model(**inputs).logits)
 
 
 @pytest.mark.parametrize(
