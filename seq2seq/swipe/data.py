@@ -3,8 +3,8 @@
 A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4) and labels (batch, longest),
 see ``third_party.models.swipe``.
 
-Synthetic words are split by a hash, one in ten for validation and one in ten for test, so that no word of an evaluation
-was trained on.
+Words are divided over the splits by a hash, six in ten for training, one for validation and three for test: those of
+synthetic traces and of a ``traces_file``. So no word of an evaluation was trained on.
 """
 
 import zlib
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seq2seq.swipe.augmentation import random_layout
 from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.keys import SwipeKeys, letters_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.synthetic import synthetic_points
@@ -31,18 +32,17 @@ from third_party.trainers import IGNORED_LABEL
 SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
 """Of the synthetic traces of an evaluation, the same in every run."""
 
-HELD_OUT = {0: "validation", 1: "test"}
-SHARES = 10
-POOL = 8
-"""Batches of words that are sorted by length together."""
+SHARES = ("validation", *("test",) * 3, *("train",) * 6)
+POOL = 4
+"""Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
 
 AWAY = 1e3
 """Where the keys of letters are that a layout does not have, in key widths."""
 
 
 def split_of(word: str) -> str:
-    """The split that a synthetic word belongs to."""
-    return HELD_OUT.get(zlib.crc32(word.encode()) % SHARES, "train")
+    """The split that a word belongs to."""
+    return SHARES[zlib.crc32(word.encode()) % len(SHARES)]
 
 
 def boxes_of(layout: Layout, alphabet: str) -> np.ndarray:
@@ -121,9 +121,11 @@ class SwipeData:
         layout = self.keys.layouts[name]
         if self.keys.random_layouts:
             layout = random_layout(rng, layout.alphabet)
-        words = of_similar_length(self.training_words[name], len(numbers), rng)
-        points = synthetic_points(words, layout, self.keys.config.rate, int(rng.integers(2**31)))
-        return self.batch(words, points, np.stack([boxes_of(layout, self.alphabet)] * len(words)), rng)
+        words = rng.choice(self.training_words[name], POOL * len(numbers))
+        points = synthetic_points(words.tolist(), layout, self.keys.config.rate, int(rng.integers(2**31)))
+        chosen = of_similar_length(points, len(numbers), rng)
+        boxes = np.stack([boxes_of(layout, self.alphabet)] * len(chosen))
+        return self.batch(words[chosen].tolist(), [points[n] for n in chosen], boxes, rng)
 
     def batch(
         self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray, rng: np.random.Generator | None
@@ -143,12 +145,11 @@ class SwipeData:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def of_similar_length(words: np.ndarray, count: int, rng: np.random.Generator) -> list[str]:
-    """Words drawn uniformly, those of a batch of similar length, as padding costs time: a slice of a sorted pool."""
-    pool = rng.choice(words, POOL * count)
-    pool = pool[np.argsort(np.char.str_len(pool), kind="stable")]
-    start = count * int(rng.integers(POOL))
-    return pool[start : start + count].tolist()
+def of_similar_length(points: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+    """The numbers of so many traces of similar length, as padding costs time: a slice of the sorted ones."""
+    by_length = np.argsort([len(trace) for trace in points], kind="stable")
+    start = count * int(rng.integers(len(points) // count))
+    return by_length[start : start + count]
 
 
 def load_swipes(keys: SwipeKeys, seed: int) -> SwipeData:
@@ -167,7 +168,9 @@ def split_rows(keys: SwipeKeys, split: str) -> Rows:
 
 def read_split(keys: SwipeKeys, split: str) -> Rows:
     """The traces of a file."""
-    found = list(read_traces(located(keys.files[split]), keys.layouts, next(iter(keys.layouts))))
+    found = list(read_traces(located(keys.files[split]), Layouts(keys.layouts), next(iter(keys.layouts))))
+    if keys.traces_file is not None:
+        found = [(index, trace) for index, trace in found if split_of(trace.word) == split]
     points = [resampled(trace, keys.layouts[trace.layout], keys.config.rate) for _, trace in found]
     return Rows([t.word for _, t in found], [t.layout for _, t in found], points, [index for index, _ in found])
 

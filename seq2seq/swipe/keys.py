@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -87,6 +88,7 @@ class SwipeKeys(Workload):
         lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
         train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
             synthetic ones.
+        traces_file: one file for all splits, whose words are divided over them, see ``seq2seq.swipe.data``.
         synthetic_traces: of a training epoch, each drawn anew.
         evaluation_traces: synthetic ones of validation and of test, each.
         random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which letters
@@ -98,7 +100,7 @@ class SwipeKeys(Workload):
 
     name = "swipe"
     file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
-    paths = ("model_name_or_path", *file_keys.values())
+    paths = ("model_name_or_path", "traces_file", *file_keys.values())
     flags = ("average_metrics", "language_weight", *MODE_METRICS)
     smaller_is_better = ("character_error_rate",)
     untuned_name = "all weights"
@@ -122,6 +124,7 @@ class SwipeKeys(Workload):
     train_file: str | None = None
     validation_file: str | None = None
     test_file: str | None = None
+    traces_file: str | None = None
     synthetic_traces: int = 64000
     evaluation_traces: int = 1000
     random_layouts: bool = False
@@ -146,7 +149,19 @@ class SwipeKeys(Workload):
     @cached_property
     def words(self) -> dict[str, Lexicon]:
         """The words that can be typed, by layout."""
-        return {name: (self.lexicon or LexiconSource()).load(layout) for name, layout in self.layouts.items()}
+        return {name: self.source.load(layout) for name, layout in self.layouts.items()}
+
+    @property
+    def source(self) -> LexiconSource:
+        """Where the words come from."""
+        return self.lexicon or LexiconSource()
+
+    @property
+    def lexicon_label(self) -> str:
+        """The name of the lexicon: its file's, or its languages'."""
+        if self.source.file is not None:
+            return Path(self.source.file).name
+        return self.source.language or "+".join(sorted({layout.language for layout in self.layouts.values()}))
 
     @cached_property
     def config(self) -> SwipeConfig:
@@ -165,14 +180,14 @@ class SwipeKeys(Workload):
     @property
     def files(self) -> dict[str, str]:
         """Your own files by split."""
-        given = {split: getattr(self, key) for split, key in self.file_keys.items()}
+        given = {split: self.traces_file or getattr(self, key) for split, key in self.file_keys.items()}
         return {split: path for split, path in given.items() if path is not None}
 
     @property
     def task_label(self) -> str:
         """The layouts, and the name of the file that results are measured on."""
         layouts = " + ".join(self.layouts)
-        return f"{layouts}, {data_set_name(self.test_file)}" if self.test_file else f"{layouts}, synthetic"
+        return f"{layouts}, {data_set_name(self.files['test']) if 'test' in self.files else 'synthetic'}"
 
     @property
     def model_label(self) -> str:
@@ -193,8 +208,11 @@ class SwipeKeys(Workload):
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
         check_keys(self.model, MODEL_KEYS, "the model")
+        given = [key for key in self.file_keys.values() if getattr(self, key) is not None]
+        if self.traces_file is not None and given:
+            refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
         if self.random_layouts and "train" in self.files:
-            refuse("random_layouts", "is one of synthetic traces", repr(self.train_file), "leave one out", "the run")
+            refuse("random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run")
         self.check_alphabet()
 
     def check_alphabet(self) -> None:

@@ -1,16 +1,16 @@
 r"""Metrics of ranked words, their standard errors, and paired differences of two decoders.
 
-    scores(rows)                      {"swipe_mrr": .61, "mrr": .64, "accuracy_1": .58, ..., "character_error_rate": .21}
+    scores(rows)                      {"swipe_mrr": .61, "mrr": .64, "accuracy_1": .58, ...}
     standard_errors(rows)             the same keys
     paired_differences(rows, other)   the same keys, each with a confidence interval
 
-Every metric is a ratio of two sums over the rows, :math:`r = \sum_i v_i / \sum_i w_i`: of its values :math:`v` and their
-weights :math:`w`, which are the word's letters for the character error rate and 1 for all others. So one formula gives
-all standard errors, that of a ratio estimator,
+Every metric is a ratio of two sums over the rows, :math:`r = \sum_i v_i / \sum_i w_i`: of its values :math:`v` and
+their weights :math:`w`, which are the word's letters for the character error rate and 1 for all others. So one formula
+gives all standard errors, that of a ratio estimator,
 
 .. math:: s = \frac{1}{\sum_i w_i} \sqrt{\frac{n}{n - 1} \sum_i (v_i - r w_i)^2},
 
-and one bootstrap all confidence intervals: it draws rows, with replacement, and both decoders see the rows that were drawn.
+and one bootstrap all confidence intervals: it draws rows, with replacement, the same rows for both decoders.
 
 | metric | of a row |
 |---|---|
@@ -80,15 +80,9 @@ def paired_differences(
     Raises:
         ConfigurationError: the predictions are not of the same rows.
     """
-    ordered, others = (sorted(table, key=lambda row: row["index"]) for table in (rows, other))
-    for row, its_other in zip(ordered, others, strict=False):
-        if any(row[key] != its_other[key] for key in ("index", "word", "layout")):
-            raise ConfigurationError(_unpaired(_identity(row), _identity(its_other)))
-    if len(ordered) != len(others):
-        raise ConfigurationError(_unpaired(f"{len(ordered)} rows", f"{len(others)}"))
-    first, second = _terms(ordered), _terms(others)
-    probabilities = np.full(len(ordered), 1 / len(ordered))
-    counts = np.random.default_rng(seed).multinomial(len(ordered), probabilities, samples).astype(np.float32)
+    first, second = map(_terms, paired([rows, other]))
+    probabilities = np.full(len(rows), 1 / len(rows))
+    counts = np.random.default_rng(seed).multinomial(len(rows), probabilities, samples).astype(float)
     ends = np.array([1 - confidence, 1 + confidence]) / 2
     differences = {}
     for name, (value, weight) in first.items():
@@ -98,6 +92,22 @@ def paired_differences(
         low, high = np.nanquantile(resampled, ends)
         differences[name] = Difference(float((value - second[name][0]).sum() / weight.sum()), float(low), float(high))
     return differences
+
+
+def paired(tables: Sequence[Sequence[Row]]) -> list[list[Row]]:
+    """Tables of predictions, each sorted by index.
+
+    Raises:
+        ConfigurationError: they are not of the same rows: index, word or layout differ.
+    """
+    ordered = [sorted(table, key=lambda row: row["index"]) for table in tables]
+    for table in ordered[1:]:
+        for row, other in zip(ordered[0], table, strict=False):
+            if any(row[key] != other[key] for key in ("index", "word", "layout")):
+                raise ConfigurationError(_unpaired(_identity(row), _identity(other)))
+        if len(ordered[0]) != len(table):
+            raise ConfigurationError(_unpaired(f"{len(ordered[0])} rows", str(len(table))))
+    return ordered
 
 
 def check_rows(rows: Sequence[Row]) -> None:
@@ -190,4 +200,4 @@ def _identity(row: Row) -> str:
 
 
 def _unpaired(given: str, other: str) -> str:
-    return f"Paired differences need predictions of the same rows; got {given} against {other}: predict the same split."
+    return f"Predictions can be paired if they are of the same rows; got {given} and {other}: predict the same split."

@@ -117,7 +117,7 @@ class Predictor:
         with refusing("run", run.adapter):
             adapters.fit_ranks(model, run.adapter)
             adapters.load(model, run.adapter)
-        source = keys.lexicon.language or Path(keys.lexicon.file).name
+        source = keys.lexicon_label
         tries = {source: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
         return cls(adapters.merge_and_unload(model), tries, keys.layouts, keys.beam, tuned_weight(run, keys))
 

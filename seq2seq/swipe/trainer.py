@@ -133,7 +133,8 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
             for start in range(0, len(numbers), size):
                 rows = [{"split": split, "row": n} for n in numbers[start : start + size]]
                 batch = self._prepare_inputs(self.data.collate(rows))
-                yield from beam_generate(model, batch, self.data.alphabet, beam, trie=trie, language_weight=weight)
+                del batch["labels"]
+                yield from beam_generate(model, batch, beam, trie=trie, language_weight=weight)
 
     def prediction_rows(self, split: str, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
         """Candidates as rows of a predictions file, see ``seq2seq.swipe.predictions``."""

@@ -13,7 +13,7 @@ A row of the table, :math:`D_i` over the prefixes of the word, follows from the 
 .. math:: T_{ij} = \min(D_{i-1,j} + c_{passed}, D_{i-1,j-1} + c_{ij}), \qquad D_{ij} = \min_{k \le j} T_{ik} + (j - k),
 
 the latter as a cumulative minimum of :math:`T_{ij} - j`. Words whose ends are far from those of the trace are pruned as
-for templates. Log-probabilities are those of :math:`p(w) \propto f_w^\lambda \exp(-D / \tau)` over the words that remain.
+for templates. Log-probabilities are those of :math:`p(w) \propto f_w^\lambda \exp(-D / \tau)` over the others.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from seq2seq.swipe.decoding.words_by_ends import WordsByEnds
 from seq2seq.swipe.keyboards.layout import Layout
 
 PASSED, SUBSTITUTED, MISSING = 0.1, 0.5, 1.0
-"""Costs of a letter of the string alone, of a substitution by its distance in key widths, and of a letter of the word."""
+"""Costs of a letter of the string, of a substitution by its distance in key widths, and of a letter of the word."""
 
 TEMPERATURE, LANGUAGE_WEIGHT = 0.2, 0.5
 """The :math:`\\tau` and :math:`\\lambda` above."""

@@ -1,8 +1,8 @@
 r"""Shape templates: the word whose ideal path over the keys is nearest to a trace (SHARK2).
 
-A word's template is the polyline through the centres of its keys, a trace the polyline of its points; both are resampled
-to N points at equal arc length. Words whose first and last key are far from the ends of the trace are pruned. Two
-channels measure the distance of a trace u to a template t in key widths,
+A word's template is the polyline through the centres of its keys, a trace the polyline of its points; both are
+resampled to N points at equal arc length. Words whose first and last key are far from the ends of the trace are pruned.
+Two channels measure the distance of a trace u to a template t in key widths,
 
 .. math::
 

@@ -41,7 +41,7 @@ class WordsByEnds:
         self.starts = np.searchsorted(ends[order], np.arange(len(number) ** 2 + 1))
 
     def near(self, trace: np.ndarray) -> np.ndarray:
-        """Numbers of the words whose first and last key are near the ends of a trace (points, 2); if none is, of all."""
+        """Numbers of the words whose first and last key are near a trace's (points, 2) ends; of all if none is."""
         begins, ends = (np.linalg.norm(self.centres - end, axis=1) <= RADIUS for end in (trace[0], trace[-1]))
         pairs = np.flatnonzero(begins[:, None] & ends)  # of letters
         found = [np.arange(self.starts[pair], self.starts[pair + 1]) for pair in pairs]

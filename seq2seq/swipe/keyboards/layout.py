@@ -1,8 +1,8 @@
 """A keyboard layout: keys with boxes in pixels, and the letters that are typed on them.
 
-Letters are numbered by their place in ``alphabet``. Every length that a model sees is in key widths, the median width of
-the letters' keys, and every position is measured from the top left corner of the keyboard, so that a layout of any size
-gives the same numbers.
+Letters are numbered by their place in ``alphabet``. Every length that a model sees is in key widths, the median width
+of the letters' keys, and every position is measured from the top left corner of the keyboard, so that a layout of any
+size gives the same numbers.
 
     {"name": "qwerty", "language": "en", "alphabet": "abcdefghijklmnopqrstuvwxyz",
      "keys": [["q", 0, 3, 36, 62], ...]}            label, x and y of the top left corner, width, height, in pixels

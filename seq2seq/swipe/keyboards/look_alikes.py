@@ -1,8 +1,8 @@
 """Letters that look alike: "ë" is U+00EB in the Latin script and U+0451 in the Cyrillic one.
 
-A wrong one is invisible to the eye, and no word that has it can be typed. The groups below are of lowercase letters of the
-Latin, Greek and Cyrillic scripts, most of them from Unicode's table of confusable characters (UTS #39, not complete);
-letters with diacritics follow by decomposition.
+A wrong one is invisible to the eye, and no word that has it can be typed. The groups below are of lowercase letters of
+the Latin, Greek and Cyrillic scripts, most of them from Unicode's table of confusable characters (UTS #39, not
+complete); letters with diacritics follow by decomposition.
 """
 
 import unicodedata
@@ -22,7 +22,7 @@ def described(letter: str) -> str:
 
 
 def script_of(letter: str) -> str | None:
-    """The script of a letter, the first word of its Unicode name such as "CYRILLIC"; None for what is in all scripts."""
+    """The script of a letter, the first word of its Unicode name ("CYRILLIC"); None for what is in all scripts."""
     if unicodedata.category(letter) not in ("Ll", "Lu", "Lt", "Lo"):
         return None
     return unicodedata.name(letter, "UNNAMED").partition(" ")[0]

@@ -39,7 +39,7 @@ def check_alphabet(alphabet: str, labels: Sequence[str], where: str) -> None:
         if letter.lower() != letter:
             refuse(key, "must be lowercase", described(letter), f"write {described(letter.lower())}", where)
         if scripts.get(letter, main) != main:
-            fix = "write a letter of that script" + _meant(letter, [other for other in _letters(main)])
+            fix = "write a letter of that script" + _meant(letter, _letters(main))
             refuse(key, f"must have letters of one script, {main.title()}", described(letter), fix, where)
         if letter not in labels:
             fix = "add a key or drop the letter" + _meant(letter, labels)
@@ -71,7 +71,7 @@ def _check_normalized(key: str, text: str, where: str) -> None:
     normal = unicodedata.normalize("NFC", text)
     if normal != text:
         at = next(i for i, (one, other) in enumerate(zip(text, normal + "\0", strict=False)) if one != other)
-        given = described(text[max(at, 0) : at + 2])
+        given = described(text[at : at + 2])
         refuse(key, "must be normalized Unicode (NFC)", given, f"write {described(normal[at])}", where)
 
 

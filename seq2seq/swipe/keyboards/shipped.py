@@ -2,8 +2,8 @@
 
     python -m seq2seq.swipe.keyboards.shipped
 
-writes ``files/*.json``. Keys are as wide as on a phone of about 360 px and rows 62 px high, 3 px below the upper edge, as
-in How-We-Swipe, where rows of qwerty are centred at 34, 96 and about 160 px.
+writes ``files/*.json``. Keys are as wide as on a phone of about 360 px and rows 62 px high, 3 px below the upper edge,
+as in How-We-Swipe, where rows of qwerty are centred at 34, 96 and about 160 px.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Rows(NamedTuple):
 
 ROWS = {
     "qwerty": Rows("en", ("qwertyuiop", "asdfghjkl", "zxcvbnm")),
-    # The row of Android's keyboard, with ß, which has no key there, at the end of the last one.
+    # Phones have ü, ö and ä at the ends of rows, and most have no key for ß, which is put at the end of the last one.
     "qwertz": Rows("de", ("qwertzuiopü", "asdfghjklöä", "yxcvbnmß"), key_width=32.0),
     "azerty": Rows("fr", ("azertyuiop", "qsdfghjklm", "wxcvbn")),
     # Where the letters are on a typewriter's Dvorak keyboard, of which the signs ',. and ; are left out.

@@ -18,6 +18,7 @@ forms only those are stored that differ from the typed letters.
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,12 @@ class PackedTrie:
 
     def children(self, nodes: np.ndarray) -> np.ndarray:
         """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none (node -1: none)."""
-        rows, found = self._listed_children(nodes)
+        rows, found = self.listed_children(nodes)
         table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
         table[rows, self.letters_to(found)] = found
         return table
 
-    def _listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The places of parents in ``nodes`` (n,), and their children, (children of all,) each."""
         nodes = np.asarray(nodes, np.int64)
         starts = self.first[nodes].astype(np.int64)
@@ -150,12 +151,22 @@ class PackedTrie:
         """The parent of each node, (n,) -> (n,) int64, -1 of the root."""
         return np.searchsorted(self.first, np.asarray(nodes, np.uint32), side="right") - 1
 
+    @cached_property
+    def level_starts(self) -> np.ndarray:
+        """The first node of each number of letters, (longest + 1,) int64."""
+        starts = [0]
+        while (following := int(self.first[starts[-1]])) < len(self.first) - 1:
+            starts.append(following)
+        return np.array(starts)
+
+    @property
+    def longest(self) -> int:
+        """The number of letters of the longest word."""
+        return len(self.level_starts) - 1
+
     def depths(self, nodes: np.ndarray) -> np.ndarray:
         """The number of letters of each node, (n,) -> (n,) int64."""
-        starts = [0, 1]  # the first node of each depth
-        while starts[-1] > starts[-2]:
-            starts.append(int(self.first[starts[-1]]))
-        return np.searchsorted(starts[:-1], nodes, side="right") - 1
+        return np.searchsorted(self.level_starts, nodes, side="right") - 1
 
     def related(self, nodes: np.ndarray) -> np.ndarray:
         """Some nodes with all nodes above and below them, sorted and distinct: (n,) -> (m,) int64."""
@@ -165,7 +176,7 @@ class PackedTrie:
             above = np.unique(self.parents(above[above > self.root]))
             found.append(above)
         while below.size:
-            below = self._listed_children(below)[1]
+            below = self.listed_children(below)[1]
             found.append(below)
         return np.unique(np.concatenate(found))
 

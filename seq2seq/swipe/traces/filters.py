@@ -4,7 +4,7 @@
     letters  the mean distance of the letters' keys to the path is more than ``letters`` key widths
     length   the path is shorter or longer than ``shortest`` or ``longest`` times the ideal one, see length_ratio
 
-The limits leave 741 of the 777 real swipes of How-We-Swipe, whose writers were told what to write.
+The limits leave 735 of the 777 real swipes of How-We-Swipe, whose writers were told what to write.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from seq2seq.swipe.traces.statistics import TraceStatistics
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of good swipes; see above. infinity (or 0 for ``shortest``) turns a filter off."""
+    """The limits of good swipes (see above); infinity (or 0 for ``shortest``) turns a filter off."""
 
     ends: float = 1.0
     letters: float = 1.0

@@ -3,8 +3,8 @@
     {"word": "hello", "curve": {"x": [...], "y": [...], "t": [...]}, "layout": "qwerty"}
     {"word": "hello", "x": [...], "y": [...], "t": [...], "keyboard_width": 411}          flat
 
-x and y are pixels of the layout, t is milliseconds. With ``keyboard_width`` (or ``keyboard_height``) x (or y) is rescaled
-from a keyboard of that size to the layout's: phones differ in width more than in the height of their rows.
+x and y are pixels of the layout, t is milliseconds. With ``keyboard_width`` (or ``keyboard_height``) x (or y) is
+rescaled from a keyboard of that size to the layout's: phones differ in width more than in the height of their rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,13 @@ def trace_from_row(row: Row, layouts: Layouts, layout: str | None = None, where:
     """
     if not isinstance(row, Mapping):
         refuse("row", "must be an object", repr(row), "write a word, a curve and a layout", where)
-    found = layouts[_text(row, "layout", layout, where)]
+    name = _text(row, "layout", layout, where)
+    try:
+        found = layouts[name]
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{where[0].upper()}{where[1:]} must have a layout that can be loaded. {error}"
+        ) from error
     word = _text(row, "word", "", where)
     check_word(word, found, where)
     x, y, t = curve_of(row, where)
@@ -129,8 +135,8 @@ def _numbers(curve: Mapping[str, Any], key: str, where: str) -> np.ndarray:
     try:
         values = np.asarray(curve[key])
     except ValueError:  # lists of unequal lengths in the list
-        values = np.empty(0, object)
-    if len(values.shape) != 1 or (values.size and values.dtype.kind not in "iuf"):
+        values = np.empty((0, 0))
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iuf"):
         text = repr(curve[key])
         refuse(key, "must be a list of numbers", text if len(text) < 80 else f"{text[:80]}...", "correct it", where)
     values = values.astype(np.float64)

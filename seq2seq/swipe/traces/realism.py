@@ -1,4 +1,4 @@
-"""How realistic synthetic traces are: their quantiles beside those of real ones, and how well a classifier tells them apart.
+"""How realistic synthetic traces are: quantiles beside those of real ones, and whether a classifier tells them apart.
 
     python -m seq2seq.swipe.traces.realism REAL.jsonl [--plot realism.png]
 
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adapters.validation import refuse
+from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.swipe.keyboards.layout import Key, Layout
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import Trace, padded, resampled
@@ -199,7 +200,9 @@ def told_apart(real: Sequence[Swipe], synthetic: Sequence[Swipe], folds: int = 5
     given = np.concatenate([measures(real), measures(synthetic)])
     kind = np.repeat([0, 1], [len(real), len(synthetic)])
     words = [swipe.word for swipe in (*real, *synthetic)]
-    scaled = QuantileTransformer(n_quantiles=100, output_distribution="normal")
+    if len(set(words)) < folds:
+        refuse("real", f"must have {folds} words to judge on", f"{len(set(words))}", "give more swipes", "realism")
+    scaled = QuantileTransformer(n_quantiles=min(100, len(given) // 2), output_distribution="normal")
     classifiers = {
         "logistic regression": make_pipeline(scaled, LogisticRegression(max_iter=1000)),
         "gradient boosting": HistGradientBoostingClassifier(max_iter=100, random_state=0),
@@ -209,3 +212,64 @@ def told_apart(real: Sequence[Swipe], synthetic: Sequence[Swipe], folds: int = 5
         name: float(cross_val_score(model, given, kind, groups=words, cv=split).mean())
         for name, model in classifiers.items()
     }
+
+
+def table(real: Sequence[Swipe], synthetic: Sequence[Swipe]) -> str:
+    """The quantiles of each measure, real ones above synthetic ones, as Markdown."""
+    given = {"real": measures(real), "synthetic": measures(synthetic)}
+    lines = ["| measure | traces | " + " | ".join(f"{share:.0%}" for share in QUANTILES) + " |"]
+    lines.append("|---|---|" + "---:|" * len(QUANTILES))
+    for column, name in enumerate(MEASURES):
+        for kind, found in given.items():
+            values = " | ".join(f"{value:.2f}" for value in np.quantile(found[:, column], QUANTILES))
+            lines.append(f"| {name if kind == 'real' else ''} | {kind} | {values} |")
+    return "\n".join(lines)
+
+
+def draw(path: Path, real: Sequence[Swipe], synthetic: Sequence[Swipe], examples: int = 6) -> None:
+    """Draw traces of both kinds of the same words, and the distribution of each measure."""
+    kinds = {"real": (real, COLOURS[0]), "synthetic": (synthetic, COLOURS[1])}
+    given = {kind: measures(swipes) for kind, (swipes, _) in kinds.items()}
+    rows = -(-examples // 3), -(-len(MEASURES) // 3)
+    figure = new_figure(2.0 * sum(rows))
+    axes = figure.subplots(sum(rows), 3, squeeze=False).flatten()
+    shown = [place for place, swipe in enumerate(real) if len(swipe.word) > 3][:examples]
+    drawn = {}
+    for axis, place in zip(axes, shown, strict=False):
+        layout = real[place].layout
+        for letter, (x, y, _, _) in zip(layout.alphabet, layout.boxes, strict=True):
+            axis.text(x, y, letter, ha="center", va="center", color="#bbbbbb", fontsize=7)
+        for kind, (swipes, colour) in kinds.items():
+            axis.plot(*swipes[place].points.T, color=colour, marker=".", markersize=3, linewidth=1)
+        axis.set(title=real[place].word, xlim=(0, 10), ylim=(5, 0), xticks=[], yticks=[], aspect="equal")
+    for column, (axis, name) in enumerate(zip(axes[3 * rows[0] :], MEASURES, strict=False)):
+        high = np.quantile(given["real"][:, column], 0.98)
+        for kind, (_, colour) in kinds.items():
+            values = np.clip(given[kind][:, column], 0, high)
+            drawn[kind] = axis.hist(values, 30, range=(0, high), histtype="step", color=colour)[2][0]
+        axis.set(title=name, yticks=[])
+    for axis in (*axes[len(shown) : 3 * rows[0]], *axes[3 * rows[0] + len(MEASURES) :]):
+        axis.remove()
+    legend_below(figure, drawn)
+    save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("real", type=Path, help="jsonl of real swipes")
+    parser.add_argument("--plot", type=Path, help="a PNG of traces and distributions")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    swipes, bad = real_swipes(given.real)
+    _, real = halves(swipes)
+    synthetic = synthetic_like(real, given.seed)
+    print(f"{len(real)} real swipes of words on which the writer was not fitted; {bad} bad swipes left out of all\n")
+    print(table(real, synthetic), "\n")
+    for name, accuracy in told_apart(real, synthetic).items():
+        print(f"{name} tells them apart with accuracy {accuracy:.3f} (chance is 0.5)")
+    if given.plot:
+        draw(given.plot, real, synthetic)
+
+
+if __name__ == "__main__":
+    main()

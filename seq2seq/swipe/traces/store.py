@@ -1,8 +1,9 @@
 """Traces on disk: the points of all of them as one memory-mapped array, and where each begins.
 
     points.npy   (all points,)  x, y float32, pixels of the layout; t int32, milliseconds
-    rows.npy     (traces,)      end int64, behind its last point; row int64, in the original data set; word, layout int32
-    names.json                  the distinct words and the layouts, which rows refer to by their places
+    rows.npy     (traces,)      end int64, behind its last point; row int64, its index in the original data set;
+                                word, layout int32, places in
+    names.json                  the distinct words and the layouts
 
 A trace is read when it is indexed, so that a data set larger than memory costs what its rows need: 24 bytes each.
 """
@@ -59,8 +60,8 @@ class TraceStore(Sequence[Trace]):
         if fits:
             ends, words, layouts = self._rows["end"], self._rows["word"], self._rows["layout"]
             fits = ends[-1] == len(self.points) and ends[0] > 0 and (np.diff(ends) > 0).all()
-            fits &= 0 <= words.min() and words.max() < len(self._words)
-            fits &= 0 <= layouts.min() and layouts.max() < len(self._layouts)
+            fits &= words.min() >= 0 and words.max() < len(self._words)
+            fits &= layouts.min() >= 0 and layouts.max() < len(self._layouts)
         if not fits:
             refuse("folder", "must hold files that fit each other", str(self.folder), "write it again", WHERE)
 
@@ -111,27 +112,28 @@ def write_store(
         ConfigurationError: there are no traces, one has no points, or its layout is unknown.
         adapters.CheckpointError: ``folder`` is neither new nor empty.
     """
-    layouts = Layouts() if layouts is None else layouts
+    layouts = Layouts(layouts or {})
     create_folder(Path(folder), lambda partial: _write(partial, traces, layouts))
     return TraceStore(folder)
 
 
-def _write(folder: Path, traces: Iterable[tuple[int, Trace]], layouts: Mapping[str, Layout]) -> None:
+def _write(folder: Path, traces: Iterable[tuple[int, Trace]], layouts: Layouts) -> None:
     words: dict[str, int] = {}
     names: dict[str, int] = {}
     with (folder / POINTS).open("wb") as points, (folder / ROWS).open("wb") as rows:
         _write_header(points, POINT, 0)
         _write_header(rows, ROW, 0)
         end = count = 0
-        for count, (row, trace) in enumerate(traces, 1):
+        for row, trace in traces:
             block = np.empty(len(trace.t), POINT)
             if not len(block):
                 refuse("t", "must have points", "none", "drop the row", f"row {row}")
             block["x"], block["y"], block["t"] = trace.x, trace.y, trace.t
-            end += len(block)
+            end, count = end + len(block), count + 1
             word = words.setdefault(trace.word, len(words))
+            layout = names.setdefault(layouts[trace.layout].name, len(names))
             points.write(block.tobytes())
-            rows.write(np.array((end, row, word, names.setdefault(trace.layout, len(names))), ROW).tobytes())
+            rows.write(np.array((end, row, word, layout), ROW).tobytes())
         if not count:
             refuse("traces", "must have at least one", "none", "check the source and its filters", WHERE)
         _write_header(points, POINT, end)

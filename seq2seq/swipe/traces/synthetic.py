@@ -138,11 +138,17 @@ class _Strokes:
         rests = key[:, 1:-1, 5] < ndtri(writer.pause_share)  # (n, k - 2)
         pauses = rests * writer.pause_seconds * np.exp(writer.pause_spread * key[:, 1:-1, 6])
         steps = times[:, :-1] + pauses - overlap * ~rests * np.minimum(times[:, :-1], times[:, 1:])
-        start = writer.start_seconds * np.exp(writer.start_spread * trace[:, 4])
-        end = writer.end_seconds * np.exp(writer.end_spread * trace[:, 5])
-        if k > 1:
-            start -= writer.start_cut * times[:, 0]
-            end -= writer.end_cut * times[np.arange(n), self.keys - 2] * (self.keys > 1)
+        tap = self.keys == 1
+        start = np.where(
+            tap | (trace[:, 9] < ndtri(writer.start_share)),
+            writer.start_seconds * np.exp(writer.start_spread * trace[:, 4]),
+            -writer.start_cut * ndtr(trace[:, 4]) * times[:, :1].sum(1),
+        )
+        end = np.where(
+            tap | (trace[:, 10] < ndtri(writer.end_share)),
+            writer.end_seconds * np.exp(writer.end_spread * trace[:, 5]),
+            -writer.end_cut * ndtr(trace[:, 5]) * (times * (np.arange(1, k) == self.keys[:, None] - 1)).sum(1),
+        )
         self.times = times.astype(np.float32)
         self.begins = np.cumsum(np.concatenate([start[:, None], steps * inner[:, 2:]], 1), 1)[:, : k - 1]
         last = (self.begins + times).max(1, initial=0)  # (n,)

@@ -18,24 +18,24 @@ class Writer:
     Args:
         aim_x, aim_y: standard deviation of the aim at a key, as a share of the key's width and height.
         first_aim, last_aim: by how much that is larger at the first and last key.
-        care_spread, haste: by how much that differs between traces: the standard deviation of its logarithm, and how much
-            of the logarithm of a trace's speed is added.
+        care_spread, haste: by how much that differs between traces: the standard deviation of its logarithm, and what
+            share of the logarithm of a trace's speed is added.
         shift_x, shift_y: standard deviation of what all aims of a trace have in common.
         overshoot, overshoot_spread: mean and standard deviation of how far an aim lies behind its key in the direction
             of the stroke, as a share of the stroke.
         bow: standard deviation of the bow to the side, as a share of the stroke.
         delay, slope: seconds of a stroke, and of each doubling of its distance.
-        trace_spread, stroke_spread: standard deviations of the logarithm of a stroke's seconds, of what the strokes of
-            a trace have in common and of one stroke.
+        trace_spread, stroke_spread: standard deviations of the logarithm of a stroke's seconds, of what the strokes
+            of a trace have in common and of one stroke.
         skew: how much of a stroke's way is done early, between -1 and 1.
         overlap, overlap_trace, overlap_key: mean of the share of a stroke's time in which the next is under way, and its
             standard deviations between traces and between keys.
         overlap_ahead: what is added to it if the path goes straight on, and taken from it if it turns back.
-        pause_share, pause_seconds, pause_spread: share of the inner keys at which the finger rests, the median time and
-            the standard deviation of its logarithm.
-        start_seconds, start_spread, end_seconds, end_spread: the same of the rests before the first stroke and after the
-            last.
-        start_cut, end_cut: share of the first and last stroke's time in which the finger does not touch.
+        pause_share, pause_seconds, pause_spread: share of the inner keys at which the finger rests, the median time
+            and the standard deviation of its logarithm.
+        start_share, start_seconds, start_spread: share of the traces that begin with a rest, and the same of its time.
+        start_cut: the others begin within this share of the first stroke's time, uniformly, as the finger lands in motion.
+        end_share, end_seconds, end_spread, end_cut: the same at the end.
         tremor, tremor_rate: amplitude of a swing of the whole trace in key widths, and its frequency in Hz.
     """
 
@@ -62,9 +62,11 @@ class Writer:
     pause_share: float = 0.0
     pause_seconds: float = 0.0
     pause_spread: float = 0.0
+    start_share: float = 1.0
     start_seconds: float = 0.0
     start_spread: float = 0.0
     start_cut: float = 0.0
+    end_share: float = 1.0
     end_seconds: float = 0.0
     end_spread: float = 0.0
     end_cut: float = 0.0

@@ -75,6 +75,7 @@ class SwipeForCTC(SwipePreTrainedModel):
         return SwipeCTCOutput(loss, logits, unaligned)
 
 
+@torch.compiler.disable  # torch's ctc_loss reads the values of lengths
 def ctc_loss(logits: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The mean over rows of -log p(word | trace), in float32 or wider, and how many rows could not be aligned.
 
@@ -96,9 +97,9 @@ def ctc_loss(logits: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, T
 
 
 def check_labels(labels: Tensor, rows: int, letters: int) -> None:
-    """Refuse labels that are no letters; their values are not read in a compiled graph."""
+    """Refuse labels that are no letters."""
     if labels.dim() != 2 or len(labels) != rows:
         refuse("labels", f"has the shape ({rows}, longest)", tuple(labels.shape), "pad words with -100", WHERE)
     wrong = (labels != IGNORED) & ((labels < FIRST_LETTER) | (labels > letters))
-    if not torch.compiler.is_compiling() and wrong.any():
+    if wrong.any():
         refuse("labels", f"are 1 to {letters}, or -100", labels[wrong].unique().tolist(), "write 1 + letter", WHERE)
