@@ -94,6 +94,8 @@ class Predictor:
         language_weight: float = DEFAULT_WEIGHT,
     ) -> None:
         self.model = model.eval()
+        if isinstance(model, SwipeForConditionalGeneration):
+            model.set_attn_implementation("eager")  # others do not return attention
         self.tries, self.layouts = dict(tries), dict(layouts)
         self.beam, self.language_weight = beam, language_weight
         self.alphabet: str = model.config.alphabet
@@ -178,11 +180,9 @@ class Predictor:
         posterior = np.zeros((batch["points"].shape[1], 1 + len(self.alphabet)), np.float32)
         if not found:
             return found, posterior
-        columns = [
-            *(1 + self.alphabet.index(letter) for letter in found[0].word),
-            0,
-        ]  # the end of the word is written last
-        tokens = torch.tensor([[0, *(1 + column for column in columns[:-1])]])  # 2 + letter, behind the start
+        letters = [self.alphabet.index(letter) for letter in found[0].word]
+        columns = [*(1 + letter for letter in letters), 0]  # of what is written at each step, the end last
+        tokens = torch.tensor([[0, *(2 + letter for letter in letters)]])  # behind the start
         attention = self.model(**batch, decoder_input_ids=tokens, output_attentions=True).cross_attentions
         weights = torch.stack(attention).mean((0, 2))[0]  # layers, 1, heads, steps, time -> steps, time
         relative = (weights / weights.amax(1, keepdim=True)).numpy()
