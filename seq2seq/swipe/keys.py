@@ -212,7 +212,9 @@ class SwipeKeys(Workload):
         if self.traces_file is not None and given:
             refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
         if self.random_layouts and "train" in self.files:
-            refuse("random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run")
+            refuse(
+                "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
+            )
         self.check_alphabet()
 
     def check_alphabet(self) -> None:

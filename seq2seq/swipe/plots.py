@@ -54,7 +54,10 @@ def draw_trace(axes: Any, layout: Layout, points: np.ndarray, row: Mapping[str, 
     from matplotlib.collections import LineCollection
 
     for letter, (x, y, width, height) in zip(layout.alphabet, layout.boxes, strict=True):
-        corners = x + width * np.array([-0.5, 0.5, 0.5, -0.5, -0.5]), y + height * np.array([-0.5, -0.5, 0.5, 0.5, -0.5])
+        corners = (
+            x + width * np.array([-0.5, 0.5, 0.5, -0.5, -0.5]),
+            y + height * np.array([-0.5, -0.5, 0.5, 0.5, -0.5]),
+        )
         axes.plot(*corners, color="#d0d0d0", linewidth=0.6)
         axes.text(x, y, letter, ha="center", va="center", fontsize=6, color="#888888")
     pieces = np.stack([points[:-1], points[1:]], 1)  # (time - 1, 2, 2)

@@ -1,8 +1,8 @@
 """The trainer of swipe models, and what it decodes.
 
-    greedy            the most likely letter at each point, or step by step
-    beam              the most likely words of a beam
-    ..._lexicon       of the lexicon's words only, with a weight for their frequency
+greedy            the most likely letter at each point, or step by step
+beam              the most likely words of a beam
+..._lexicon       of the lexicon's words only, with a weight for their frequency
 """
 
 import time
@@ -26,6 +26,9 @@ from seq2seq.swipe.metrics import scores
 from third_party.trainers import AdapterTrainerMixin
 
 MAIN_MODE = MODES[-1]
+CANDIDATES = 4
+"""Words that a trace's prediction has, as a keyboard shows them."""
+
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 """Language weights that are tried."""
 
@@ -122,7 +125,7 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
         lengths = np.array([len(self.data.fixed[split].points[n]) for n in numbers])
         if beam == 1 and trie is None:
             return greedy_ctc(log_probs, lengths, self.data.alphabet)
-        return beam_ctc(log_probs, lengths, self.data.alphabet, beam, trie=trie, language_weight=weight)
+        return beam_ctc(log_probs, lengths, self.data.alphabet, beam, min(beam, CANDIDATES), trie, weight)
 
     def generated(
         self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
@@ -134,16 +137,14 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
                 rows = [{"split": split, "row": n} for n in numbers[start : start + size]]
                 batch = self._prepare_inputs(self.data.collate(rows))
                 del batch["labels"]
-                yield from beam_generate(model, batch, beam, trie=trie, language_weight=weight)
+                yield from beam_generate(model, batch, beam, min(beam, CANDIDATES), trie, weight)
 
     def prediction_rows(self, split: str, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
         """Candidates as rows of a predictions file, see ``seq2seq.swipe.predictions``."""
         rows = self.data.fixed[split]
         return [
             {"index": number, "word": word, "layout": layout, "candidates": [list(each) for each in found]}
-            for number, word, layout, found in zip(
-                rows.numbers, rows.words, rows.layouts, candidates, strict=False
-            )
+            for number, word, layout, found in zip(rows.numbers, rows.words, rows.layouts, candidates, strict=False)
         ]
 
     def tuned_weight(self) -> float:

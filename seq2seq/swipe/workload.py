@@ -60,9 +60,13 @@ class SwipeWorkload(SwipeKeys):
             eval_dataset=data.rows("validation"),
             data_collator=data.collate,
             data=data,
-            tries={name: PackedTrie.build(lexicon, data.alphabet) for name, lexicon in self.words.items()},
+            tries=self.make_tries(),
             callbacks=list(callbacks),
         )
+
+    def make_tries(self) -> dict[str, PackedTrie]:
+        """The words by layout."""
+        return {name: PackedTrie.build(lexicon, self.config.alphabet) for name, lexicon in self.words.items()}
 
     def evaluate(self, prepared: Prepared, trainer: SwipeTrainer, split: str) -> Evaluation:
         weight = trainer.tuned_weight()

@@ -1,0 +1,144 @@
+"""A run of swipe typing from JSON to its page: what it measures, where it resumes, what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adapters import ConfigurationError, load
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.running.runner import run_experiment
+from seq2seq.swipe.data import boxes_of, load_swipes, split_of
+from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.metrics import scores
+from seq2seq.swipe.traces.trace import padded
+from seq2seq.swipe.workload import SwipeWorkload
+from tests.seq2seq.conftest import stopping_at
+from tests.seq2seq.running.test_runner import assert_same_run
+
+ADAPTER = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_scores_its_predictions(values, tmp_path):
+    """Metrics follow from the predictions on disk, and these from the saved weights, layout and lexicon alone."""
+    result = run_experiment(read_experiment({**values, "baselines": ["template", "nearest_keys"], "do_export": True}))
+    metrics, rows = result["metrics"]["test"], rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    expected = scores(rows)
+    assert {name: metrics[name] for name in expected} == expected
+    workload = read_experiment(values).workload
+    model = workload.model_class.from_pretrained(tmp_path / "run" / "exported").eval()
+    data = load_swipes(workload, 42)
+    points, mask = padded(data.fixed["test"].points)
+    boxes = np.stack([boxes_of(workload.layouts["qwerty"], model.config.alphabet)] * len(points))
+    with torch.no_grad():
+        logits = model(*map(torch.from_numpy, (points, mask, boxes))).logits.log_softmax(-1).numpy()
+    trie = workload.make_tries()["qwerty"]
+    weight = metrics["language_weight"]
+    found = beam_ctc(logits, mask.sum(1), model.config.alphabet, 4, trie=trie, language_weight=weight)
+    assert [[w for w, _ in row["candidates"]] for row in rows] == [[c.word for c in each] for each in found]
+    assert {row["word"] for row in rows} <= {
+        word for word in workload.words["qwerty"].words if split_of(word) == "test"
+    }
+    assert result["baselines"]["template"]["accuracy_1"] > result["baselines"]["nearest_keys"]["accuracy_1"] > 0
+    page = (tmp_path / "run" / "README.md").read_text()
+    assert "![traces and their predictions](traces.png)" in page
+    assert "| test beam, lexicon | top-1 " in page
+
+
+def test_a_stopped_run_resumes_to_the_same_curve(values):
+    with stopping_at(6, SwipeWorkload), pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(values))
+    run_experiment(read_experiment(values))
+    run_experiment(read_experiment({**values, "experiment_name": "whole"}))
+    folder = Path(values["output_root"])
+    assert_same_run(folder / "whole", folder / "run")
+
+
+def test_an_adapter_of_another_layout_leaves_the_base_as_it_is(values, tmp_path):
+    """A model of qwerty goes on to two other layouts with an adapter, with an encoder and a decoder."""
+    base = {**values, "architecture": "encoder_decoder", "do_export": True, "experiment_name": "base", "max_steps": 2}
+    run_experiment(read_experiment(base))
+    weights = tmp_path / "base" / "exported" / "model.safetensors"
+    before = weights.read_bytes()
+    del values["model"]
+    values |= {"model_name_or_path": str(weights.parent), "architecture": "encoder_decoder", "adapter": ADAPTER}
+    result = run_experiment(read_experiment({**values, "layout": ["dvorak", "colemak"], "max_steps": 4}))
+    assert weights.read_bytes() == before
+    assert result["merge_difference"] < 1e-5
+    assert {"accuracy_1/dvorak", "accuracy_1/colemak"} <= result["metrics"]["test"].keys()
+    experiment = read_experiment({**values, "layout": ["dvorak", "colemak"]})
+    model = experiment.attach(experiment.load_model())
+    load(model, tmp_path / "run" / "adapter")
+
+
+def test_traces_of_a_file_are_divided_by_their_words(values, tmp_path):
+    words = [word for word in read_experiment(values).workload.words["qwerty"].words if len(word) > 2]
+    path = tmp_path / "traces.jsonl"
+    layout = read_experiment(values).workload.layouts["qwerty"]
+    rows = []
+    for word in words:
+        x, y, width, height = (layout.boxes[[layout.alphabet.index(letter) for letter in word]] * layout.key_width).T
+        curve = {"x": x.tolist(), "y": y.tolist(), "t": [150 * k for k in range(len(word))]}
+        rows.append({"word": word, "curve": curve, "layout": "qwerty"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_experiment(read_experiment({**values, "traces_file": str(path), "max_steps": 2}))
+    for split in ("validation", "test"):
+        found = rows_of(tmp_path / "run" / f"predictions_{split}.jsonl")
+        assert [row["index"] for row in found] == [n for n, word in enumerate(words) if split_of(word) == split]
+        assert [row["word"] for row in found] == [word for word in words if split_of(word) == split]
+
+
+def test_training_traces_depend_on_the_seed_and_evaluation_does_not(values):
+    workload = read_experiment(values).workload
+    one, other = load_swipes(workload, 1), load_swipes(workload, 2)
+    assert torch.equal(one.collate([3, 4])["points"], one.collate([3, 4])["points"])
+    assert not torch.equal(one.collate([3, 4])["labels"], other.collate([3, 4])["labels"])
+    assert one.fixed["test"].words == other.fixed["test"].words
+    assert all(map(np.array_equal, one.fixed["test"].points, other.fixed["test"].points))
+
+
+def test_random_layouts_move_keys_and_traces_together(values):
+    """The nearest key of the first point is that of the first letter far more often than by chance."""
+    data = load_swipes(read_experiment({**values, "random_layouts": True}).workload, 0)
+    one, other = data.collate(list(range(8))), data.collate(list(range(8, 16)))
+    assert not torch.equal(one["boxes"][0], other["boxes"][0])
+    batch = [data.collate(list(range(8 * k, 8 * k + 8))) for k in range(6)]
+    hits = [
+        (each["points"][:, :1] - each["boxes"][..., :2]).square().sum(-1).argmin(1) == each["labels"][:, 0] - 1
+        for each in batch
+    ]
+    assert torch.cat(hits).float().mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"layout": "qwrty"}, "'qwerty'"),
+        ({"layout": ["qwerty", "qwerty"]}, "names each layout once"),
+        ({"model": {"featurs": "nearest"}}, "'features'"),
+        ({"model": {"features": "nearst"}}, "'nearest'"),
+        ({"lexicon": {"language": "en", "file": "words.tsv"}}, "leave one out"),
+        ({"lexicon": {"words": 1}}, "at least 2"),
+        ({"lexicon": {"file": "nowhere.tsv"}}, "nowhere.tsv"),
+        ({"lexicon": "en"}, '{"language": "en"'),
+        ({"traces_file": "a.jsonl", "test_file": "b.jsonl"}, "leave one out"),
+        ({"traces_file": "a.jsonl", "random_layouts": True}, "synthetic"),
+        ({"augmentation": {"noise": -1}}, "must not be negative"),
+        ({"augmentation": {"noize": 0.1}}, "'noise'"),
+        ({"test_file": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"model_name_or_path": "nowhere", "model": {}}, "nowhere"),
+        ({"layout": "jcuken"}, "lexicon"),
+        ({"beam": 0}, "beam"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, changed, said):
+    with pytest.raises(ConfigurationError) as refused:
+        run_experiment(read_experiment({**values, **changed}))
+    assert said in str(refused.value)
+    assert not (tmp_path / "run").exists()
