@@ -107,6 +107,7 @@ REFUSED = {
     "capital": (row(word="Hi"), r"U\+0048 .*write 'h'"),
     "homoglyph": (row(word="\u00ebж", layout="jcuken"), r"U\+00EB .*write 'ё' \(U\+0451"),
     "width 0": (row(keyboard_width=0), "'keyboard_width' .*positive number of pixels; got 0"),
+    "width true": (row(keyboard_width=True), "'keyboard_width' .*positive"),
     "width of a wrong type": (row(keyboard_width="360"), "'keyboard_width' .*positive"),
     "height NaN": (row(keyboard_height=NAN), "'keyboard_height' .*positive"),
     "not an object": ([1, 2], "must be an object"),

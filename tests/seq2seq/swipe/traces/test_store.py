@@ -128,6 +128,12 @@ def other_points(folder):
     np.save(folder / POINTS, np.load(folder / POINTS)[:-1])
 
 
+def other_order(folder):
+    rows = np.load(folder / ROWS)
+    rows["end"][1] = rows["end"][0]
+    np.save(folder / ROWS, rows)
+
+
 def other_names(folder):
     content = json.loads((folder / NAMES).read_text())
     (folder / NAMES).write_text(json.dumps(content | {"words": ["a"]}))
@@ -141,6 +147,7 @@ DAMAGE = {
     "rows cut": cut(ROWS),
     "names cut": cut(NAMES),
     "points of another store": other_points,
+    "a trace without points": other_order,
     "names of another store": other_names,
     "names a list": lambda folder: (folder / NAMES).write_text("[]"),
     "another dtype": lambda folder: np.save(folder / POINTS, np.zeros(12)),
