@@ -126,6 +126,8 @@ class _Strokes:
         turned = self.ways[..., ::-1] * np.float32([-1, 1])
         self.bows = (writer.bow * key[:, 1:, 3, None] * turned).astype(np.float32)
         self.skew = np.float32(writer.skew)
+        self.lags = (writer.lag * np.exp(writer.lag_spread * trace[:, 11:12])).astype(np.float32)  # (n, 1)
+        self.ticks = ndtr(trace[:, 12:13]).astype(np.float32)  # (n, 1)
         self.phases = (2 * np.pi * ndtr(trace[:, 6:8])).astype(np.float32)  # (n, 2)
         self.swing, self.swings = np.float32(writer.tremor), np.float32(2 * np.pi * writer.tremor_rate)
 
@@ -135,7 +137,7 @@ class _Strokes:
         cosine = (ways[:, :-1] * ways[:, 1:]).sum(2) / np.maximum(distance[:, :-1] * distance[:, 1:], 1e-6)
         overlap = writer.overlap + writer.overlap_trace * trace[:, 8:9] + writer.overlap_key * key[:, 1:-1, 7]
         overlap = np.clip(overlap + writer.overlap_ahead * cosine, 0, 0.9)
-        rests = key[:, 1:-1, 5] < ndtri(writer.pause_share)  # (n, k - 2)
+        rests = key[:, 1:-1, 5] < ndtri(writer.pause_share) + writer.pause_slow * trace[:, 2:3]  # (n, k - 2)
         pauses = rests * writer.pause_seconds * np.exp(writer.pause_spread * key[:, 1:-1, 6])
         steps = times[:, :-1] + pauses - overlap * ~rests * np.minimum(times[:, :-1], times[:, 1:])
         tap = self.keys == 1
@@ -157,6 +159,9 @@ class _Strokes:
 
     def at(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Points (rows, m, 2) float32 at ``times`` (rows, m)."""
+        if self.lags.any():
+            lag = self.lags[rows]
+            times = np.maximum(times - lag * ((times / lag + self.ticks[rows]) % 1), 0)
         points = np.repeat(self.origin[rows, None], times.shape[1], 1)
         if self.swing:
             points += self.swing * np.sin(self.swings * times[..., None] + self.phases[rows, None])
