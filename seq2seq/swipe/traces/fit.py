@@ -3,8 +3,8 @@
     python -m seq2seq.swipe.traces.fit REAL.jsonl [--out writer.json] [--rounds 3]
 
 Each swipe of the first half of the words (``realism.halves``) has a synthetic trace. What is minimised is the mean
-distance of the quantiles of each measure of realism, in units of the distance between the 30 % and 70 % quantiles of the real ones, apart for
-short and long words, plus the mean distance of the rank correlations of the measures. The random numbers are the same at
+distance of the quantiles of each measure of realism, in units of the distance between the real ones' 30 % and 70 %
+quantiles, apart for short and long words, plus the mean distance of the rank correlations of the measures. The random numbers are the same at
 each step, so that the objective is a function of the writer only, and Powell's method, which needs no gradient, goes
 through the writer's values in turn.
 """

@@ -69,6 +69,8 @@ def synthetic_traces(
 ) -> Iterator[Trace]:
     """Synthetic traces as a phone reports them, for files: the traces of ``synthetic_points`` in whole pixels and ms.
 
+    As on a phone, there is no point where nothing has moved, but for the last.
+
     Args:
         words: may be endless; read in portions.
         rate: of the touch screen, points per second.
@@ -80,7 +82,9 @@ def synthetic_traces(
         for word, points, end in zip(portion, drawn, seconds.tolist(), strict=True):
             pixels = np.round(points * layout.key_width)
             times = np.round(1000 * np.minimum(np.arange(len(points)) / rate, end)).astype(np.int32)
-            yield Trace(word, pixels[:, 0], pixels[:, 1], times, layout.name)
+            moved = np.append(True, (pixels[1:] != pixels[:-1]).any(1))
+            moved[-1] = True
+            yield Trace(word, pixels[moved, 0], pixels[moved, 1], times[moved], layout.name)
 
 
 def _drawn(

@@ -15,7 +15,7 @@ from seq2seq.swipe.traces.writer import Writer, fitted_writer
 REAL = Path("/work/shared/data/swipes/qwerty_english_800.jsonl")
 LAYOUT = phone_layout(360)
 WORDS = (
-    "the of and to in for is on that by this with you it not or be are from at as your all have new more an was".split()
+    ["the", "of", "and", "to", "in", "for", "is", "on", "that", "by", "this", "with", "you", "it", "not", "or", "be", "are", "from", "at", "as", "your", "all", "have", "new", "more", "an", "was"]
 )
 
 

@@ -8,7 +8,6 @@ import pytest
 from adapters.validation import ConfigurationError
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 from seq2seq.swipe.traces.synthetic import MOST_KEYS, synthetic_points, synthetic_traces
-from seq2seq.swipe.traces.trace import resampled
 from seq2seq.swipe.traces.writer import Writer, fitted_writer
 
 QWERTY = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"], [0, 0.5, 1.5])
@@ -158,11 +157,13 @@ def test_traces_for_files_are_the_same_in_pixels_and_milliseconds():
     points = synthetic_points(words, QWERTY, 60, 3)
     for word, drawn, trace in zip(words, points, synthetic_traces(iter(words), QWERTY, 3), strict=True):
         assert (trace.word, trace.layout) == (word, "qwerty")
-        np.testing.assert_allclose(np.stack([trace.x, trace.y], 1), drawn * 36, atol=0.51)
+        assert (trace.x.dtype, trace.y.dtype) == (np.float32, np.float32)
+        drawn = drawn[np.minimum(np.round(trace.t * 0.06).astype(int), len(drawn) - 1)[:-1]]
+        np.testing.assert_allclose(np.stack([trace.x, trace.y], 1)[:-1], drawn * 36, atol=0.51)
+        assert np.diff([trace.x[:-1], trace.y[:-1]]).any(0).all()  # no point where nothing moved
         assert trace.t.dtype == np.int32
         assert trace.t[0] == 0
         assert (np.diff(trace.t) >= 0).all()
-        np.testing.assert_allclose(resampled(trace, QWERTY, 60)[: len(drawn)], drawn, atol=0.1)
 
 
 def test_the_fitted_writer_is_of_finite_shares_and_times():
