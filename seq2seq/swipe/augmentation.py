@@ -2,8 +2,8 @@
 
 Each trace of a batch gets random numbers of its own. Padding stays zero, and shapes stay as they are.
 
-Shapes: points (batch, time, 2) float32 in key widths, mask (batch, time) int64, boxes (batch, letters, 4) float32, x and y
-of the centre, width and height.
+Shapes: points (batch, time, 2) float32 in key widths, mask (batch, time) int64, boxes (batch, letters, 4) float32: x
+and y of a key's centre, width and height.
 """
 
 from dataclasses import dataclass

@@ -239,7 +239,7 @@ def draw(path: Path, real: Sequence[Swipe], synthetic: Sequence[Swipe], examples
         layout = real[place].layout
         for letter, (x, y, _, _) in zip(layout.alphabet, layout.boxes, strict=True):
             axis.text(x, y, letter, ha="center", va="center", color="#bbbbbb", fontsize=7)
-        for kind, (swipes, colour) in kinds.items():
+        for swipes, colour in kinds.values():
             axis.plot(*swipes[place].points.T, color=colour, marker=".", markersize=3, linewidth=1)
         axis.set(title=real[place].word, xlim=(0, 10), ylim=(5, 0), xticks=[], yticks=[], aspect="equal")
     for column, (axis, name) in enumerate(zip(axes[3 * rows[0] :], MEASURES, strict=False)):

@@ -28,14 +28,15 @@ class Writer:
         trace_spread, stroke_spread: standard deviations of the logarithm of a stroke's seconds, of what the strokes
             of a trace have in common and of one stroke.
         skew: how much of a stroke's way is done early, between -1 and 1: time u becomes u + skew u (1 - u).
-        overlap, overlap_trace, overlap_key: mean of the share of a stroke's time in which the next is under way, and its
-            standard deviations between traces and between keys.
+        overlap, overlap_trace, overlap_key: mean of the share of a stroke's time in which the next is under way, and
+            its standard deviations between traces and between keys.
         overlap_ahead: what is added to it if the path goes straight on, and taken from it if it turns back.
         pause_share, pause_seconds, pause_spread: share of the inner keys at which the finger rests, the median time
             and the standard deviation of its logarithm.
         pause_slow: by how much slow traces rest more often, in standard deviations for each one of a trace's seconds.
         start_share, start_seconds, start_spread: share of the traces that begin with a rest, and the same of its time.
-        start_cut: the others begin within this share of the first stroke's time, uniformly, as the finger lands in motion.
+        start_cut: the others begin within this share of the first stroke's time, uniformly, as the finger lands in
+            motion.
         end_share, end_seconds, end_spread, end_cut: the same at the end.
         lag, lag_spread: seconds between two looks of the screen at the finger, of which a point reports the latest: the
             median over traces, and the standard deviation of its logarithm.
