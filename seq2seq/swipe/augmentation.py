@@ -2,11 +2,12 @@
 
 Each trace of a batch gets random numbers of its own. Padding stays zero, and shapes stay as they are.
 
-Shapes: points (batch, time, 2) float32 in key widths, mask (batch, time) int64, boxes (batch, letters, 4) float32, x and y of
-the centre, width and height.
+Shapes: points (batch, time, 2) float32 in key widths, mask (batch, time) int64, boxes (batch, letters, 4) float32: x
+and y of a key's centre, width and height.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Augmentation:
 
 
 def _warped(points: np.ndarray, counts: np.ndarray, waves: np.ndarray) -> np.ndarray:
-    """Points at other times, linear between points: time u, from 0 to 1, becomes u + sum_j waves_j sin(j pi u) / (j pi).
+    """Points at other times, linear between points: u, from 0 to 1, becomes u + sum_j waves_j sin(j pi u) / (j pi).
 
     Its derivative 1 + sum_j waves_j cos(j pi u) stays at or above 0.1, as larger waves (batch, WAVES) are made smaller.
     """
@@ -107,7 +108,7 @@ def _warped(points: np.ndarray, counts: np.ndarray, waves: np.ndarray) -> np.nda
 def random_layout(rng: np.random.Generator, alphabet: str, rows: int = 3) -> Layout:
     """A layout in which the letters are dealt at random over the rows, which begin at random places.
 
-    A model that is trained on many of them knows no letter by its place. Lengths of rows differ by up to three keys, rows
+    A model that is trained on many of them knows no letter by its place. Lengths of rows differ by a few keys, rows
     begin up to 1.5 key widths from the left, and keys are 1.2 to 1.9 times as high as wide.
 
     Raises:
@@ -119,6 +120,6 @@ def random_layout(rng: np.random.Generator, alphabet: str, rows: int = 3) -> Lay
     cuts = np.linspace(0, len(letters), rows + 1).round().astype(int)
     room = min(np.diff(cuts).min() - 1, 3) // 2
     cuts[1:-1] += rng.integers(-room, room + 1, rows - 1)
-    parts = [letters[begin:end] for begin, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [letters[begin:end] for begin, end in pairwise(cuts)]
     shifts = [float(shift) for shift in rng.uniform(0, 1.5, rows)]
     return layout_from_rows("random", "", parts, shifts, row_height=36 * float(rng.uniform(1.2, 1.9)))

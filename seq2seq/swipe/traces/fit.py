@@ -3,10 +3,10 @@
     python -m seq2seq.swipe.traces.fit REAL.jsonl [--out writer.json] [--rounds 3]
 
 Each swipe of the first half of the words (``realism.halves``) has a synthetic trace. What is minimised is the mean
-distance of the quantiles of each measure of realism, in units of the distance between the 30 % and 70 % quantiles of the real ones, apart for
-short and long words, plus the mean distance of the rank correlations of the measures. The random numbers are the same at
-each step, so that the objective is a function of the writer only, and Powell's method, which needs no gradient, goes
-through the writer's values in turn.
+distance of the quantiles of each measure of realism, in units of the distance between the real ones' 30 % and 70 %
+quantiles, apart for short and long words, plus the mean distance of the rank correlations of the measures. The random
+numbers are the same at each step, so that the objective is a function of the writer only, and Powell's method, which
+needs no gradient, goes through the writer's values in turn.
 """
 
 import argparse
@@ -32,11 +32,13 @@ REPEATS = 1
 """Synthetic traces of each swipe."""
 
 BOUNDS = {
-    "first_aim": (0.3, 3), "last_aim": (0.3, 3), "care_spread": (0, 1.5), "haste": (-1, 1), "overshoot": (-0.2, 0.2),
-    "delay": (0, 0.6), "slope": (0, 0.4), "skew": (-0.95, 0.95), "overlap": (-0.5, 0.9), "overlap_ahead": (-0.5, 0.5),
+    "first_aim": (0.3, 3), "last_aim": (0.3, 3), "care_spread": (0, 1.5), "haste": (-1, 1),
+    "overshoot": (-0.2, 0.2), "delay": (0, 0.6), "slope": (0, 0.4), "skew": (-0.95, 0.95), "lag": (0, 0.05),
+    "lag_spread": (0, 1), "pause_slow": (-1, 1.5), "overlap": (-0.5, 0.9), "overlap_ahead": (-0.5, 0.5),
     "stroke_spread": (0, 0.8), "trace_spread": (0, 1), "pause_share": (0, 0.9), "pause_seconds": (0.005, 1),
-    "pause_spread": (0, 1.5), "start_seconds": (0.002, 0.3), "start_spread": (0, 2), "start_cut": (0, 0.6), "start_share": (0, 1), "end_share": (0, 1),
-    "end_seconds": (0.002, 0.3), "end_spread": (0, 2), "end_cut": (0, 0.6), "tremor": (0, 0.1), "tremor_rate": (1, 12),
+    "pause_spread": (0, 1.5), "start_seconds": (0.002, 0.3), "start_spread": (0, 2), "start_cut": (0, 0.6),
+    "start_share": (0, 1), "end_share": (0, 1), "end_seconds": (0.002, 0.3), "end_spread": (0, 2),
+    "end_cut": (0, 0.6), "tremor": (0, 0.1), "tremor_rate": (1, 12),
 }  # fmt: skip
 """The values that are tried of each field; between 0 and 0.5 for those that are not listed."""
 

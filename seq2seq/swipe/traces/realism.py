@@ -21,7 +21,7 @@ import numpy as np
 from adapters.validation import refuse
 from seq2seq.drawing import COLOURS, legend_below, new_figure, save
 from seq2seq.swipe.keyboards.layout import Key, Layout
-from seq2seq.swipe.traces.synthetic import synthetic_points
+from seq2seq.swipe.traces.synthetic import synthetic_traces
 from seq2seq.swipe.traces.trace import Trace, padded, resampled
 from seq2seq.swipe.traces.writer import Writer
 
@@ -113,14 +113,14 @@ def halves(swipes: Sequence[Swipe]) -> tuple[list[Swipe], list[Swipe]]:
 
 
 def synthetic_like(swipes: Sequence[Swipe], seed: int = 0, writer: Writer | None = None) -> list[Swipe]:
-    """A synthetic trace for each swipe, of its word and on its keyboard."""
+    """A synthetic trace for each swipe, of its word, on its keyboard, and in pixels and ms as it is."""
     found: dict[int, Swipe] = {}
     for name in dict.fromkeys(swipe.layout.name for swipe in swipes):
         places = [place for place, swipe in enumerate(swipes) if swipe.layout.name == name]
         layout = swipes[places[0]].layout
-        words = [swipes[place].word for place in places]
-        drawn = synthetic_points(words, layout, RATE, seed, first=places[0] * len(swipes), writer=writer)
-        found |= {place: Swipe(*row, layout) for place, row in zip(places, zip(words, drawn, strict=True), strict=True)}
+        words = (swipes[place].word for place in places)
+        traces = synthetic_traces(words, layout, seed, first=places[0] * len(swipes), writer=writer)
+        found |= {p: Swipe(t.word, resampled(t, layout, RATE), layout) for p, t in zip(places, traces, strict=True)}
     return [found[place] for place in range(len(swipes))]
 
 
@@ -239,7 +239,7 @@ def draw(path: Path, real: Sequence[Swipe], synthetic: Sequence[Swipe], examples
         layout = real[place].layout
         for letter, (x, y, _, _) in zip(layout.alphabet, layout.boxes, strict=True):
             axis.text(x, y, letter, ha="center", va="center", color="#bbbbbb", fontsize=7)
-        for kind, (swipes, colour) in kinds.items():
+        for swipes, colour in kinds.values():
             axis.plot(*swipes[place].points.T, color=colour, marker=".", markersize=3, linewidth=1)
         axis.set(title=real[place].word, xlim=(0, 10), ylim=(5, 0), xticks=[], yticks=[], aspect="equal")
     for column, (axis, name) in enumerate(zip(axes[3 * rows[0] :], MEASURES, strict=False)):

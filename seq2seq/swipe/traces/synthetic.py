@@ -69,6 +69,8 @@ def synthetic_traces(
 ) -> Iterator[Trace]:
     """Synthetic traces as a phone reports them, for files: the traces of ``synthetic_points`` in whole pixels and ms.
 
+    As on a phone, there is no point where nothing has moved, but for the last.
+
     Args:
         words: may be endless; read in portions.
         rate: of the touch screen, points per second.
@@ -80,7 +82,9 @@ def synthetic_traces(
         for word, points, end in zip(portion, drawn, seconds.tolist(), strict=True):
             pixels = np.round(points * layout.key_width)
             times = np.round(1000 * np.minimum(np.arange(len(points)) / rate, end)).astype(np.int32)
-            yield Trace(word, pixels[:, 0], pixels[:, 1], times, layout.name)
+            moved = np.append(True, (pixels[1:] != pixels[:-1]).any(1))
+            moved[-1] = True
+            yield Trace(word, pixels[moved, 0], pixels[moved, 1], times[moved], layout.name)
 
 
 def _drawn(
@@ -126,6 +130,8 @@ class _Strokes:
         turned = self.ways[..., ::-1] * np.float32([-1, 1])
         self.bows = (writer.bow * key[:, 1:, 3, None] * turned).astype(np.float32)
         self.skew = np.float32(writer.skew)
+        self.lags = (writer.lag * np.exp(writer.lag_spread * trace[:, 11:12])).astype(np.float32)  # (n, 1)
+        self.ticks = ndtr(trace[:, 12:13]).astype(np.float32)  # (n, 1)
         self.phases = (2 * np.pi * ndtr(trace[:, 6:8])).astype(np.float32)  # (n, 2)
         self.swing, self.swings = np.float32(writer.tremor), np.float32(2 * np.pi * writer.tremor_rate)
 
@@ -135,7 +141,7 @@ class _Strokes:
         cosine = (ways[:, :-1] * ways[:, 1:]).sum(2) / np.maximum(distance[:, :-1] * distance[:, 1:], 1e-6)
         overlap = writer.overlap + writer.overlap_trace * trace[:, 8:9] + writer.overlap_key * key[:, 1:-1, 7]
         overlap = np.clip(overlap + writer.overlap_ahead * cosine, 0, 0.9)
-        rests = key[:, 1:-1, 5] < ndtri(writer.pause_share)  # (n, k - 2)
+        rests = key[:, 1:-1, 5] < ndtri(writer.pause_share) + writer.pause_slow * trace[:, 2:3]  # (n, k - 2)
         pauses = rests * writer.pause_seconds * np.exp(writer.pause_spread * key[:, 1:-1, 6])
         steps = times[:, :-1] + pauses - overlap * ~rests * np.minimum(times[:, :-1], times[:, 1:])
         tap = self.keys == 1
@@ -157,6 +163,9 @@ class _Strokes:
 
     def at(self, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Points (rows, m, 2) float32 at ``times`` (rows, m)."""
+        if self.lags.any():
+            lag = self.lags[rows]
+            times = np.maximum(times - lag * ((times / lag + self.ticks[rows]) % 1), 0)
         points = np.repeat(self.origin[rows, None], times.shape[1], 1)
         if self.swing:
             points += self.swing * np.sin(self.swings * times[..., None] + self.phases[rows, None])

@@ -27,15 +27,19 @@ class Writer:
         delay, slope: seconds of a stroke, and of each doubling of its distance.
         trace_spread, stroke_spread: standard deviations of the logarithm of a stroke's seconds, of what the strokes
             of a trace have in common and of one stroke.
-        skew: how much of a stroke's way is done early, between -1 and 1.
-        overlap, overlap_trace, overlap_key: mean of the share of a stroke's time in which the next is under way, and its
-            standard deviations between traces and between keys.
+        skew: how much of a stroke's way is done early, between -1 and 1: time u becomes u + skew u (1 - u).
+        overlap, overlap_trace, overlap_key: mean of the share of a stroke's time in which the next is under way, and
+            its standard deviations between traces and between keys.
         overlap_ahead: what is added to it if the path goes straight on, and taken from it if it turns back.
         pause_share, pause_seconds, pause_spread: share of the inner keys at which the finger rests, the median time
             and the standard deviation of its logarithm.
+        pause_slow: by how much slow traces rest more often, in standard deviations for each one of a trace's seconds.
         start_share, start_seconds, start_spread: share of the traces that begin with a rest, and the same of its time.
-        start_cut: the others begin within this share of the first stroke's time, uniformly, as the finger lands in motion.
+        start_cut: the others begin within this share of the first stroke's time, uniformly, as the finger lands in
+            motion.
         end_share, end_seconds, end_spread, end_cut: the same at the end.
+        lag, lag_spread: seconds between two looks of the screen at the finger, of which a point reports the latest: the
+            median over traces, and the standard deviation of its logarithm.
         tremor, tremor_rate: amplitude of a swing of the whole trace in key widths, and its frequency in Hz.
     """
 
@@ -60,6 +64,7 @@ class Writer:
     overlap_key: float = 0.0
     overlap_ahead: float = 0.0
     pause_share: float = 0.0
+    pause_slow: float = 0.0
     pause_seconds: float = 0.0
     pause_spread: float = 0.0
     start_share: float = 1.0
@@ -70,6 +75,8 @@ class Writer:
     end_seconds: float = 0.0
     end_spread: float = 0.0
     end_cut: float = 0.0
+    lag: float = 0.0
+    lag_spread: float = 0.0
     tremor: float = 0.0
     tremor_rate: float = 5.0
 

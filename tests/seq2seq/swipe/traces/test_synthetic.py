@@ -8,7 +8,6 @@ import pytest
 from adapters.validation import ConfigurationError
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 from seq2seq.swipe.traces.synthetic import MOST_KEYS, synthetic_points, synthetic_traces
-from seq2seq.swipe.traces.trace import resampled
 from seq2seq.swipe.traces.writer import Writer, fitted_writer
 
 QWERTY = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"], [0, 0.5, 1.5])
@@ -58,15 +57,58 @@ def test_overlap_cuts_corners_and_saves_time():
         ({"start_seconds": 0.5}, 0.5),
         ({"end_seconds": 0.25}, 0.25),
         ({"pause_share": 1, "pause_seconds": 0.3}, 0.3),  # one inner key
-        ({"start_cut": 0.5}, -0.5 * (0.3 + 0.1 * np.log2(10))),
-        ({"end_cut": 0.5}, -0.5 * (0.3 + 0.1)),
     ],
 )
-def test_rests_and_cuts_change_the_duration_by_their_seconds(change, seconds):
+def test_rests_change_the_duration_by_their_seconds(change, seconds):
     word = "qpo"
     (exact,) = synthetic_points([word], QWERTY, 1000, 0, writer=EXACT)
     (changed,) = synthetic_points([word], QWERTY, 1000, 0, writer=replace(EXACT, **change))
     assert len(changed) - len(exact) == pytest.approx(1000 * seconds, abs=2)
+
+
+@pytest.mark.parametrize(("end", "seconds"), [("start", 0.3 + 0.1 * np.log2(10)), ("end", 0.3 + 0.1)])
+def test_fingers_in_motion_miss_a_uniform_share_of_the_first_or_last_stroke(end, seconds):
+    writer = replace(EXACT, **{f"{end}_share": 0, f"{end}_cut": 0.5})
+    (exact,) = synthetic_points(["qpo"], QWERTY, 1000, 0, writer=EXACT)
+    missed = np.array(
+        [len(exact) - len(cut) for cut in synthetic_points(["qpo"] * 500, QWERTY, 1000, 0, writer=writer)]
+    )
+    assert missed.min() >= 0
+    assert missed.max() <= 500 * seconds + 1
+    assert missed.mean() == pytest.approx(250 * seconds, rel=0.1)
+    assert missed.std() == pytest.approx(500 * seconds / np.sqrt(12), rel=0.1)
+
+
+def test_a_bow_and_an_overshoot_are_shares_of_the_stroke():
+    bowed = synthetic_points(["qp"] * 2000, QWERTY, 60, 0, writer=replace(EXACT, bow=0.1))
+    sideways = np.array([trace[np.abs(trace[:, 0] - 5).argmin(), 1] - trace[0, 1] for trace in bowed])
+    assert sideways.std() == pytest.approx(0.1 * 9, rel=0.06)
+    (beyond,) = synthetic_points(["qp"], QWERTY, 60, 0, writer=replace(EXACT, overshoot=0.1))
+    np.testing.assert_allclose(beyond[-1], centres("p")[0] + [0.9, 0], atol=1e-4)
+
+
+def test_a_screen_reports_where_the_finger_was_at_its_latest_look():
+    exact, lagged = (synthetic_points(["qp"], QWERTY, 1000, 0, writer=replace(EXACT, lag=lag))[0] for lag in (0, 0.02))
+    assert (lagged[:, 0] <= exact[:, 0] + 1e-3).all()
+    assert (lagged[20:, 0] >= exact[:-20, 0] - 1e-3).all()
+    assert len(np.unique(lagged[:, 0].round(3))) == pytest.approx(len(exact) / 20, abs=3)
+
+
+def test_a_tremor_swings_the_finger():
+    taps = synthetic_points(["a"] * 100, QWERTY, 60, 0, writer=replace(EXACT, tremor=0.05, start_seconds=1))
+    away = np.stack(taps) - centres("a")
+    np.testing.assert_allclose(np.abs(away).max(1), 0.05, rtol=0.05)
+
+
+def test_slow_hands_rest_more_often():
+    writer = replace(EXACT, trace_spread=0.3, pause_share=0.5, pause_seconds=1, pause_slow=5)
+    counts = np.array([len(trace) for trace in synthetic_points(["qpz"] * 500, QWERTY, 30, 0, writer=writer)])
+    slow = np.array(
+        [len(t) for t in synthetic_points(["qpz"] * 500, QWERTY, 30, 0, writer=replace(writer, pause_share=0))]
+    )
+    rested = counts - slow
+    assert rested[slow > np.quantile(slow, 0.8)].mean() > 25
+    assert rested[slow < np.quantile(slow, 0.2)].mean() < 5
 
 
 def test_aims_have_the_spread_of_the_writer():
@@ -115,11 +157,13 @@ def test_traces_for_files_are_the_same_in_pixels_and_milliseconds():
     points = synthetic_points(words, QWERTY, 60, 3)
     for word, drawn, trace in zip(words, points, synthetic_traces(iter(words), QWERTY, 3), strict=True):
         assert (trace.word, trace.layout) == (word, "qwerty")
-        np.testing.assert_allclose(np.stack([trace.x, trace.y], 1), drawn * 36, atol=0.51)
+        assert (trace.x.dtype, trace.y.dtype) == (np.float32, np.float32)
+        drawn = drawn[np.minimum(np.round(trace.t * 0.06).astype(int), len(drawn) - 1)[:-1]]
+        np.testing.assert_allclose(np.stack([trace.x, trace.y], 1)[:-1], drawn * 36, atol=0.51)
+        assert np.diff([trace.x[:-1], trace.y[:-1]]).any(0).all()  # no point where nothing moved
         assert trace.t.dtype == np.int32
         assert trace.t[0] == 0
         assert (np.diff(trace.t) >= 0).all()
-        np.testing.assert_allclose(resampled(trace, QWERTY, 60)[: len(drawn)], drawn, atol=0.1)
 
 
 def test_the_fitted_writer_is_of_finite_shares_and_times():
