@@ -8,10 +8,12 @@ encoder           the features as inputs of T5's encoder
 conformer         that encoder with convolutions
 ctc               an encoder that names a letter in each frame
 encoder_decoder   T5 that writes a word letter by letter, with ``generate``
+alphabets         the same model for other letters
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForCTC, AutoModelForSeq2SeqLM
 
+from third_party.models.swipe.alphabets import with_alphabet
 from third_party.models.swipe.configuration import SwipeConfig
 from third_party.models.swipe.ctc import SwipeCTCOutput, SwipeForCTC
 from third_party.models.swipe.encoder_decoder import SwipeForConditionalGeneration
@@ -22,4 +24,4 @@ AutoModel.register(SwipeConfig, (SwipeForCTC, SwipeForConditionalGeneration))  #
 AutoModelForCTC.register(SwipeConfig, SwipeForCTC)
 AutoModelForSeq2SeqLM.register(SwipeConfig, SwipeForConditionalGeneration)
 
-__all__ = ["FEATURES", "SwipeCTCOutput", "SwipeConfig", "SwipeForCTC", "SwipeForConditionalGeneration"]
+__all__ = ["FEATURES", "SwipeCTCOutput", "SwipeConfig", "SwipeForCTC", "SwipeForConditionalGeneration", "with_alphabet"]
