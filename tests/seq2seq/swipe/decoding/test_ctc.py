@@ -104,7 +104,7 @@ def test_prefixes_without_a_lexicon_have_different_identities():
     prefixes, found = AllPrefixes(26), {0}
     level = np.array([0])
     for _ in range(3):
-        level = prefixes.children(level).reshape(-1)
+        _, _, level = prefixes.extensions(level)
         found |= {*level.tolist()}
     assert len(found) == 1 + 26 + 26**2 + 26**3
     assert min(found) == 0
