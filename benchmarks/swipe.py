@@ -3,10 +3,10 @@
     python -m benchmarks.swipe                          some minutes
     python -m benchmarks.swipe --lexicon 10000 --words 16
 
-The frames are made up: those of a CTC model that spells random words of the lexicon with noise. "found" is the share of
-words that come first. The encoder-decoder is a T5 with random weights; its reference runs the decoder for one hypothesis
-at a time, without a cache, and finds the same words. Times are comparable within one run only; ratios are to the first
-row.
+The frames are made up: those of a CTC model that spells random words of the lexicon with noise. "found" is the share
+of words that come first. The encoder-decoder is a T5 with random weights; its reference runs the decoder for one
+hypothesis at a time, without a cache, and finds the same words. Times are comparable within one run only; ratios are to
+the first row.
 """
 
 import json

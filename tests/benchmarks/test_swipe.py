@@ -7,6 +7,7 @@ import pytest
 from benchmarks import swipe
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
     pytest.importorskip("wordfreq")
     monkeypatch.setattr(swipe, "BEAMS", (4,))

@@ -214,6 +214,7 @@ def advanced(
         best = np.where(best < best.max(1, keepdims=True) - threshold, -np.inf, best)
     alive = best > -np.inf
     some = alive.any(0)  # a row with fewer hypotheses than others has dead ones
+    some[0] = True
     alive, chosen = alive[:, some], np.take_along_axis(table, chosen[:, some], 1)
 
     def pick(staying: np.ndarray, extended: np.ndarray, dead: float) -> np.ndarray:
