@@ -32,25 +32,29 @@ class Prefixes(Protocol):
 
     root: int
 
-    def children(self, prefixes: np.ndarray) -> np.ndarray:
-        """Identities of each prefix with one more letter, (n,) -> (n, letters), -1 where it is not allowed."""
+    def extensions(self, prefixes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All prefixes with one more letter: (n,) -> places in ``prefixes``, letters and identities, (m,) each.
+
+        They are in order of places and letters. A negative prefix has none.
+        """
 
 
 class AllPrefixes:
-    """All strings of letters. Their identities are hashes of 63 bits: two prefixes of a row are mistaken for each other
-    with a probability below 1e-12."""
+    """All strings of letters, by hashes of 63 bits: the odds that a row mistakes one for another are below 1e-12."""
 
     root = 0
 
     def __init__(self, letters: int) -> None:
-        self.letters = np.arange(1, letters + 1, dtype=np.uint64)
+        self.letters = letters
 
-    def children(self, prefixes: np.ndarray) -> np.ndarray:
-        """SplitMix64's finaliser of the prefix times an odd number plus the letter."""
-        mixed = prefixes.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15) + self.letters
+    def extensions(self, prefixes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See ``Prefixes``; the identities are SplitMix64's finaliser of an odd multiple plus the letter."""
+        places = np.repeat(np.flatnonzero(prefixes >= 0), self.letters)
+        letters = np.tile(np.arange(self.letters), len(places) // self.letters)
+        mixed = prefixes[places].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + (letters + 1).astype(np.uint64)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
+        return places, letters, ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
 
 
 class Hypotheses(NamedTuple):
@@ -176,42 +180,55 @@ def advanced(
 ) -> tuple[Hypotheses, np.ndarray, np.ndarray]:
     """The hypotheses behind a frame, (B, 1 + L), with their sources and the added letters, as in ``Beam``."""
     batch, width = old.prefix.shape
-    letters = frame.shape[1] - 1
-    total = np.logaddexp(old.blank, old.letter)
-    children = prefixes.children(old.prefix.reshape(-1)).reshape(batch, width, letters)
-    before = np.where(np.arange(letters) == old.last[..., None], old.blank[..., None], total[..., None])  # (B, K, L)
-    longer = np.where(children >= 0, before + frame[:, None, 1:], -np.inf)
-    blank = total + frame[:, :1]
     rows = np.arange(batch)[:, None]
+    total = np.logaddexp(old.blank, old.letter)
+    blank = total + frame[:, :1]
     repeated = np.where(old.last >= 0, old.letter + frame[rows, old.last + 1], -np.inf)
 
-    # A hypothesis whose parent is a hypothesis too takes over that parent's extension.
-    is_parent = old.parent[:, :, None] == old.prefix[:, None, :]  # (B, K of the child, K of the parent)
-    row, child = np.nonzero(is_parent.any(2))
-    parent = is_parent[row, child].argmax(1)
-    last = old.last[row, child]
-    repeated[row, child] = np.logaddexp(repeated[row, child], longer[row, parent, last])
-    longer[row, parent, last] = -np.inf
+    place, letter, prefix = prefixes.extensions(old.prefix.reshape(-1))  # (m,), place: row * K + hypothesis
+    before = np.where(letter == old.last.reshape(-1)[place], old.blank.reshape(-1)[place], total.reshape(-1)[place])
+    longer = before + frame[place // width, letter + 1]
 
-    scores = np.concatenate([np.logaddexp(blank, repeated), longer.reshape(batch, -1)], 1)  # (B, K + K L)
+    # A hypothesis whose parent is in the beam too takes over that parent's extension.
+    row, child, parent = np.nonzero(old.parent[:, :, None] == old.prefix[:, None, :])
+    wanted = (row * width + parent) * frame.shape[1] + old.last[row, child]
+    same = np.searchsorted(place * frame.shape[1] + letter, wanted)
+    repeated[row, child] = np.logaddexp(repeated[row, child], longer[same])
+    longer[same] = -np.inf
+
+    stays = np.logaddexp(blank, repeated)
+    floor = stays.min(1) if width == beam else np.full(batch, -np.inf)  # whatever is below it is not chosen
+    kept = longer > floor[place // width]
+    place, letter, prefix, longer = place[kept], letter[kept], prefix[kept], longer[kept]
+
+    row = place // width
+    column = np.arange(len(row)) - np.searchsorted(row, np.arange(batch))[row]
+    count = column.max(initial=-1) + 1
+    scores = np.full((batch, width + count), -np.inf)
+    scores[:, :width], scores[row, width + column] = stays, longer
+    table = np.zeros(scores.shape, np.int64)  # a place among all B * K that stay and all that are longer
+    table[:, :width], table[row, width + column] = rows * width + np.arange(width), batch * width + np.arange(len(row))
+
     chosen, best = largest(scores, beam)
     if threshold is not None:
         best = np.where(best < best.max(1, keepdims=True) - threshold, -np.inf, best)
     alive = best > -np.inf
-    some = alive.any(0)  # a row with fewer hypotheses than others keeps dead ones
-    chosen, alive = chosen[:, some], alive[:, some]
-    stays = chosen < width
-    source = np.where(stays, chosen, (chosen - width) // letters)
-    letter = np.where(stays, -1, (chosen - width) % letters)
-    same = np.where(stays, source, 0)
+    some = alive.any(0)  # a row with fewer hypotheses than others has dead ones
+    some[0] = True
+    alive, chosen = alive[:, some], np.take_along_axis(table, chosen[:, some], 1)
+
+    def pick(staying: np.ndarray, extended: np.ndarray, dead: float) -> np.ndarray:
+        return np.where(alive, np.concatenate([staying.reshape(-1), extended])[chosen], dead)
+
     new = Hypotheses(
-        blank=np.where(stays & alive, blank[rows, same], -np.inf),
-        letter=np.where(alive, np.where(stays, repeated[rows, same], scores[rows, chosen]), -np.inf),
-        prefix=np.where(alive, np.where(stays, old.prefix[rows, source], children[rows, source, letter]), DEAD),
-        parent=np.where(alive, np.where(stays, old.parent[rows, source], old.prefix[rows, source]), NONE),
-        last=np.where(stays, old.last[rows, source], letter),
+        blank=pick(blank, np.full(len(row), -np.inf), -np.inf),
+        letter=pick(repeated, longer, -np.inf),
+        prefix=pick(old.prefix, prefix, DEAD),
+        parent=pick(old.parent, old.prefix.reshape(-1)[place], NONE),
+        last=pick(old.last, letter, -1),
     )
-    return new, source, letter
+    source = pick(np.broadcast_to(np.arange(width), (batch, width)), place % width, 0)
+    return new, source, pick(np.full(batch * width, -1), letter, -1)
 
 
 def largest(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -72,8 +72,8 @@ def words_within(string: str, trie: PackedTrie, edits: int) -> tuple[np.ndarray,
         ends = (trie.words_at(nodes) >= 0) & (rows[:, -1] <= edits)
         words.append(trie.words_at(nodes[ends]))
         distances.append(rows[ends, -1])
-        parents, nodes = trie.listed_children(nodes)
-        above, differs = rows[parents], trie.letters_to(nodes)[:, None] != letters
+        parents, following, nodes = trie.extensions(nodes)
+        above, differs = rows[parents], following[:, None] != letters
         without_insertion = above + 1
         without_insertion[:, 1:] = np.minimum(without_insertion[:, 1:], above[:, :-1] + differs)
         rows = np.minimum.accumulate(without_insertion - steps, axis=1) + steps

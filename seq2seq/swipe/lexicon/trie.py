@@ -126,18 +126,22 @@ class PackedTrie:
 
     def children(self, nodes: np.ndarray) -> np.ndarray:
         """The child of each node by each letter: (n,) -> (n, letters) int64, -1 where there is none (node -1: none)."""
-        rows, found = self.listed_children(nodes)
+        places, letters, found = self.extensions(nodes)
         table = np.full((len(nodes), len(self.alphabet)), -1, np.int64)
-        table[rows, self.letters_to(found)] = found
+        table[places, letters] = found
         return table
 
-    def listed_children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The places of parents in ``nodes`` (n,), and their children, (children of all,) each."""
+    def extensions(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All children of some nodes: (n,) -> places in ``nodes``, letters and children, (children of all,) int64.
+
+        They are in order of places and letters; node -1 has no children.
+        """
         nodes = np.asarray(nodes, np.int64)
         starts = self.first[nodes].astype(np.int64)
         counts = np.where(nodes < 0, 0, self.first[nodes + 1] - starts)
-        rows = np.repeat(np.arange(len(nodes)), counts)
-        return rows, np.arange(len(rows)) + (starts - np.cumsum(counts) + counts)[rows]
+        places = np.repeat(np.arange(len(nodes)), counts)
+        found = np.arange(len(places)) + (starts - np.cumsum(counts) + counts)[places]
+        return places, self.letters_to(found), found
 
     def step(self, nodes: np.ndarray, letters: np.ndarray) -> np.ndarray:
         """The child of each node by one letter: (n,) int64, (n,) int64 -> (n,) int64, -1 where there is none."""
@@ -176,7 +180,7 @@ class PackedTrie:
             above = np.unique(self.parents(above[above > self.root]))
             found.append(above)
         while below.size:
-            below = self.listed_children(below)[1]
+            _, _, below = self.extensions(below)
             found.append(below)
         return np.unique(np.concatenate(found))
 

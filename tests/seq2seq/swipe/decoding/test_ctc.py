@@ -100,11 +100,22 @@ def test_greedy_takes_the_word_of_the_best_alignment_and_scores_it_over_all():
         assert score == pytest.approx(by_alignments(frames[row, :length], "abc")[word], abs=1e-9)
 
 
+@pytest.mark.parametrize("threshold", [None, 3.0])
+def test_a_row_without_any_possible_word_has_no_candidates(lexicon, threshold):
+    trie = PackedTrie.build(lexicon, QWERTY.alphabet)
+    frames = frames_of(6, 2, 5, 26)
+    frames[0, 2] = -np.inf
+    impossible, possible = beam_ctc(frames, np.full(2, 5), QWERTY.alphabet, 8, trie=trie, threshold=threshold)
+    assert impossible == []
+    assert beam_ctc(frames[1:], np.full(1, 5), QWERTY.alphabet, 8, trie=trie, threshold=threshold) == [possible]
+    assert beam_ctc(frames[:1], np.full(1, 5), QWERTY.alphabet, 8, trie=trie, threshold=threshold) == [[]]
+
+
 def test_prefixes_without_a_lexicon_have_different_identities():
     prefixes, found = AllPrefixes(26), {0}
     level = np.array([0])
     for _ in range(3):
-        level = prefixes.children(level).reshape(-1)
+        _, _, level = prefixes.extensions(level)
         found |= {*level.tolist()}
     assert len(found) == 1 + 26 + 26**2 + 26**3
     assert min(found) == 0
