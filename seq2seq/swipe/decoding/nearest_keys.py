@@ -24,11 +24,12 @@ from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.words_by_ends import WordsByEnds
 from seq2seq.swipe.keyboards.layout import Layout
 
-PASSED, SUBSTITUTED, MISSING = 0.1, 0.5, 1.0
+PASSED, SUBSTITUTED, MISSING = 0.3, 0.5, 1.0
 """Costs of a letter of the string, of a substitution by its distance in key widths, and of a letter of the word."""
 
-TEMPERATURE, LANGUAGE_WEIGHT = 0.2, 0.5
-"""The :math:`\\tau` and :math:`\\lambda` above."""
+TEMPERATURE, LANGUAGE_WEIGHT = 0.15, 0.5
+r"""The :math:`\tau` and :math:`\lambda` above. They and the costs have the best accuracy on one half of the words of
+the 777 real swipes of the How-We-Swipe study, with a lexicon of 20,000 words."""
 
 
 class NearestKeys:
