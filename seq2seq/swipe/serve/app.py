@@ -114,12 +114,11 @@ def drawn(layout: Layout) -> dict[str, Any]:
 
 def as_json(prediction: Prediction, layout: Layout) -> dict[str, Any]:
     """A prediction as the page reads it: points in pixels, the posterior by letter."""
+    posterior = prediction.posterior.astype(float).round(3)
     return {
         "suggestions": [suggestion._asdict() for suggestion in prediction.suggestions],
-        "points": (prediction.points * layout.key_width).round(1).tolist(),
-        "posterior": {
-            letter: prediction.posterior[:, 1 + at].round(3).tolist() for at, letter in enumerate(prediction.alphabet)
-        },
+        "points": (prediction.points.astype(float) * layout.key_width).round(1).tolist(),
+        "posterior": {letter: posterior[:, 1 + at].tolist() for at, letter in enumerate(prediction.alphabet)},
         "milliseconds": round(prediction.milliseconds, 1),
         "resident_mib": resident_mib(),
     }

@@ -1,13 +1,17 @@
 """Suggestions of a model: against torch's own CTC loss, with a lexicon and without; where letters are read."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from adapters import ConfigurationError
+from seq2seq.configuration.reading import read_experiment
+from seq2seq.running.runner import run_experiment
 from seq2seq.swipe import predictor as module
-from seq2seq.swipe.data import boxes_of
+from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 from seq2seq.swipe.lexicon.trie import PackedTrie
@@ -19,6 +23,25 @@ from third_party.models.swipe import SwipeConfig, SwipeForConditionalGeneration,
 ROWS = layout_from_rows("rows", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"])
 TURNED = layout_from_rows("turned", "en", ["zxcvbnm", "asdfghjkl", "qwertyuiop"])
 WORDS = Lexicon.from_counts({"hello": 50, "don't": 30, "help": 15, "a": 100, "zoo": 5}.items(), ROWS)
+TRAINED = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "you",
+    "that",
+    "it",
+    "he",
+    "was",
+    "for",
+    "with",
+    "this",
+    "have",
+    "from",
+    "we",
+]
 SIZES = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "num_decoder_layers": 1}
 WEIGHT = 0.5
 X, Y, T = [200, 90, 330, 320], [90, 30, 90, 30], [0, 200, 450, 600]
@@ -127,3 +150,34 @@ def test_lexicons_of_several_layouts_are_joined():
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="folder of a finished run"):
         Predictor.from_run(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_is_served_as_it_was_evaluated(tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("".join(f"{word}\t{count}\n" for count, word in enumerate(TRAINED, 1)))
+    values = {
+        "experiment_name": "tiny",
+        "output_root": str(tmp_path),
+        "workload": "swipe",
+        "model": {key: size for key, size in SIZES.items() if key != "num_decoder_layers"},
+        "lexicon": {"file": str(tmp_path / "words.txt")},
+        "synthetic_traces": 8,
+        "evaluation_traces": 6,
+        "beam": 128,
+        "language_weight": 0.3,
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+    }
+    experiment = read_experiment(values)
+    run_experiment(experiment)
+    served = Predictor.from_run(tmp_path / "tiny")
+    assert served.language_weight == 0.3
+    points = load_swipes(experiment.workload, experiment.training_arguments().seed).fixed["test"].points
+    rows = [json.loads(line) for line in (tmp_path / "tiny" / "predictions_test.jsonl").read_text().splitlines()]
+    assert len(rows) == len(points) == 6
+    for row, given in zip(rows, points, strict=True):
+        monkeypatch.setattr(module, "resampled", lambda *_, given=given: given)
+        found = served.predict(trace(layout="qwerty"), "words.txt").suggestions
+        assert [suggestion.word for suggestion in found] == [word for word, _ in row["candidates"]]
+        ratios = np.diff(np.log([suggestion.probability for suggestion in found]))
+        np.testing.assert_allclose(ratios, np.diff([score for _, score in row["candidates"]]), atol=1e-3)

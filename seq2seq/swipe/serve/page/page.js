@@ -51,11 +51,8 @@ function chooseModel() {
   chooseLayout();
 }
 
-function sizeOf(summary) {
-  const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-  const parts = [megabytes(summary.model_bytes)];
-  if (summary.lexicon_bytes) parts.push(`${megabytes(summary.lexicon_bytes)} of words`);
-  return parts.join(" + ");
+function sizeOf({ model_bytes: model, lexicon_bytes: words }) {
+  return `${[model, words].map((bytes) => (bytes / 2 ** 20).toFixed(1)).join(" + ")} MiB`;
 }
 
 function chooseLayout() {

@@ -18,7 +18,7 @@ class StandIn:
 
     layouts = {"qwerty": QWERTY, "dvorak": DVORAK}  # noqa: RUF012
     tries = {"en": None}  # noqa: RUF012
-    summary = {"parameters": 0, "model_bytes": 0}  # noqa: RUF012
+    summary = {"parameters": 0, "model_bytes": 0, "lexicon_bytes": 0}  # noqa: RUF012
 
     def predict(self, trace: Trace, lexicon: str | None, candidates: int = 4) -> Prediction:
         layout = self.layouts[trace.layout]
