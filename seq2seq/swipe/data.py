@@ -1,7 +1,7 @@
 """Traces of a run: drawn anew in training, or read from files; the batches that the model takes.
 
-A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4) and labels (batch, longest),
-see ``third_party.models.swipe``.
+A batch has points (batch, time, 2), attention_mask (batch, time), boxes (batch, letters, 4) and labels (batch,
+longest), see ``third_party.models.swipe``.
 
 Words are divided over the splits by a hash, six in ten for training, one for validation and three for test: those of
 synthetic traces and of a ``traces_file``. So no word of an evaluation was trained on.

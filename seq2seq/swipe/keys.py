@@ -91,8 +91,8 @@ class SwipeKeys(Workload):
         traces_file: one file for all splits, whose words are divided over them, see ``seq2seq.swipe.data``.
         synthetic_traces: of a training epoch, each drawn anew.
         evaluation_traces: synthetic ones of validation and of test, each.
-        random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which letters
-            are dealt at random.
+        random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which
+            letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
         beam: hypotheses of the beam.
         language_weight: of a word's log-frequency in its score; None to choose it on the validation split.

@@ -2,15 +2,17 @@
 
 import pytest
 
-WORDS = """the of and to in is it that for you was on with as be are this have not at by from but or an they his we she which
-all had one their what so there been if more when who will out no can would her about up its into has some two them new
-other could time these first than""".split()
+WORDS = (
+    "the of and to in is it that for you was on with as be are this have not at by from but or an they his we she",
+    "which all had one their what so there been if more when who will out no can would her about up its into has",
+    "some two them new other could time these first than",
+)
 
 
 @pytest.fixture
 def values(tmp_path):
     lexicon = tmp_path / "words.tsv"
-    lexicon.write_text("".join(f"{word}\t{1000 - 10 * rank}\n" for rank, word in enumerate(WORDS)))
+    lexicon.write_text("".join(f"{word}\t{1000 - 10 * rank}\n" for rank, word in enumerate(" ".join(WORDS).split())))
     return {
         "experiment_name": "run",
         "output_root": str(tmp_path),

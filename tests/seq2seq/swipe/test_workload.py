@@ -83,7 +83,7 @@ def test_traces_of_a_file_are_divided_by_their_words(values, tmp_path):
     layout = read_experiment(values).workload.layouts["qwerty"]
     rows = []
     for word in words:
-        x, y, width, height = (layout.boxes[[layout.alphabet.index(letter) for letter in word]] * layout.key_width).T
+        x, y = (layout.boxes[[layout.alphabet.index(letter) for letter in word], :2] * layout.key_width).T
         curve = {"x": x.tolist(), "y": y.tolist(), "t": [150 * k for k in range(len(word))]}
         rows.append({"word": word, "curve": curve, "layout": "qwerty"})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
