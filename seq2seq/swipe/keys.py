@@ -165,12 +165,31 @@ class SwipeKeys(Workload):
 
     @cached_property
     def config(self) -> SwipeConfig:
-        """The configuration of the model: that of the saved one, or one whose alphabet is that of all layouts."""
-        if self.model_name_or_path is not None:
-            with refusing("model_name_or_path", self.model_name_or_path):
-                return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+        """The configuration of the model, whose alphabet is that of all layouts.
+
+        That of a saved one stays as it is if it has all these letters.
+        """
         alphabet = "".join(sorted(set("".join(layout.alphabet for layout in self.layouts.values()))))
-        return SwipeConfig(**self.model, alphabet=alphabet, layout=next(iter(self.layouts)))
+        layout = next(iter(self.layouts))
+        if self.model_name_or_path is None:
+            return SwipeConfig(**self.model, alphabet=alphabet, layout=layout)
+        if self.new_letters:
+            return SwipeConfig(**{**self.saved_config.to_dict(), "alphabet": alphabet, "layout": layout})
+        return self.saved_config
+
+    @cached_property
+    def saved_config(self) -> SwipeConfig:
+        """The configuration of the saved model that a run starts from."""
+        with refusing("model_name_or_path", self.model_name_or_path):
+            return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+
+    @property
+    def new_letters(self) -> list[str]:
+        """Letters of the layouts that the saved model does not know."""
+        if self.model_name_or_path is None:
+            return []
+        known = {*self.saved_config.alphabet}
+        return sorted({letter for layout in self.layouts.values() for letter in layout.alphabet} - known)
 
     @property
     def model_class(self) -> type[SwipeForCTC] | type[SwipeForConditionalGeneration]:
@@ -215,15 +234,16 @@ class SwipeKeys(Workload):
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
             )
-        self.check_alphabet()
+        if self.new_letters and configs and not {config.kind for config in configs} & {"none", "weights"}:
+            rule = f"trains the rows of letters that the saved model does not know, {''.join(self.new_letters)!r}"
+            parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
+            fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
+            refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
+        self.check_words()
 
-    def check_alphabet(self) -> None:
-        """Refuse letters that a saved model does not know, and a lexicon without words."""
-        for name, layout in self.layouts.items():
-            unknown = sorted({*layout.alphabet} - {*self.config.alphabet})
-            if unknown:
-                rule = f"has letters of the model's alphabet, {self.config.alphabet!r}"
-                refuse("layout", rule, f"{', '.join(unknown)} on {name!r}", "choose another layout", "the run")
+    def check_words(self) -> None:
+        """Refuse a lexicon without words."""
+        for name in self.layouts:
             if not self.words[name].words:
                 raise ConfigurationError(
                     f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "

@@ -27,6 +27,7 @@ from seq2seq.swipe.plots import PLOT, draw_traces
 from seq2seq.swipe.trainer import MAIN_MODE, SwipeTrainer
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Baseline, Evaluation, Prepared
+from third_party.models.swipe.alphabets import with_alphabet
 
 SAMPLES = 8
 LABELS = {"greedy": "greedy", "beam": "beam", "greedy_lexicon": "greedy, lexicon", "beam_lexicon": "beam, lexicon"}
@@ -49,7 +50,8 @@ class SwipeWorkload(SwipeKeys):
         if self.model_name_or_path is None or random:
             return self.model_class(self.config)
         with refusing("model_name_or_path", self.model_name_or_path):
-            return self.model_class.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+            model = self.model_class.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+        return with_alphabet(model, self.config.alphabet) if self.new_letters else model
 
     def make_trainer(self, prepared: Prepared, callbacks: Sequence[TrainerCallback] = ()) -> SwipeTrainer:
         data: SwipeData = prepared.data

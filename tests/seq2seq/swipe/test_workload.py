@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from adapters import ConfigurationError, load
 from seq2seq.configuration.reading import read_experiment
@@ -75,6 +76,38 @@ def test_an_adapter_of_another_layout_leaves_the_base_as_it_is(values, tmp_path)
     experiment = read_experiment({**values, "layout": ["dvorak", "colemak"]})
     model = experiment.attach(experiment.load_model())
     load(model, tmp_path / "run" / "adapter")
+
+
+def test_a_model_of_english_learns_russian_letters(values, tmp_path):
+    """The base stays, new letters train with the adapter, and both are saved together."""
+    run_experiment(read_experiment({**values, "do_export": True, "experiment_name": "base", "max_steps": 2}))
+    words = tmp_path / "russian.tsv"
+    words.write_text(
+        "".join(f"{word}\t10\n" for word in ("мы", "ёж", "да", "нет", "они", "это", "как", "все", "что", "вы"))
+    )
+    del values["model"]
+    values |= {"model_name_or_path": str(tmp_path / "base" / "exported"), "layout": "jcuken", "max_steps": 4}
+    values |= {"lexicon": {"file": str(words)}, "adapter": ADAPTER}
+    with pytest.raises(ConfigurationError, match=r"head\.weight"):
+        run_experiment(read_experiment(values))
+    rows = ["read_in.linear.weight", "head.weight", "head.bias"]
+    values["adapter"] = [ADAPTER, {"kind": "weights", "target_parameters": rows}]
+    result = run_experiment(read_experiment(values))
+    assert set(rows) <= load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors").keys()
+    found = rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    assert {word for row in found for word, _ in row["candidates"]} <= {
+        "мы",
+        "ёж",
+        "да",
+        "нет",
+        "они",
+        "это",
+        "как",
+        "все",
+        "что",
+        "вы",
+    }
+    assert result["metrics"]["test"]["swipe_mrr"] >= 0
 
 
 def test_traces_of_a_file_are_divided_by_their_words(values, tmp_path):
