@@ -215,6 +215,52 @@ def test_two_layers_share_one_tensor():
     assert adapters.attachments(model)[0].config.loops == LOOPS
 
 
+@pytest.mark.parametrize(
+    ("modes", "targets", "cores"),
+    [
+        (["in", "loop", "matrix", "out"], ["q_proj", "k_proj", "v_proj", "o_proj"], 2 * SIZE * RANK + 7 * RANK**2),
+        (["in", "loop", "layer", "matrix", "out"], ["q_proj", "v_proj"], 2 * SIZE * RANK + (LOOPS + 2 + 2) * RANK**2),
+        (["in", "linear", "loop", "out"], ["q_proj", "v_proj"], 2 * SIZE * RANK + (4 + LOOPS) * RANK**2),
+        (["in", "loop", "matrix", "out"], ["gate_proj", "up_proj"], 5 * SIZE * RANK + (LOOPS + 2) * RANK**2),
+        (["out_in", "loop", "matrix", "out_in"], ["q_proj", "o_proj"], 2 * SIZE * RANK + (LOOPS + 2) * RANK**2),
+    ],
+    ids=str,
+)
+def test_loops_combine_with_other_sites_where_sizes_agree(modes, targets, cores):
+    """Two layers; at zero nothing changes, and with other slices each loop is another one."""
+    inputs = vectors(torch.float32)
+    config = {"kind": "tt_lora", "modes": modes, "rank": RANK, "target_modules": targets}
+    plain, model = looped("llama", n_layer=2).eval(), looped("llama", n_layer=2).eval()
+    adapters.attach(model, config)
+    assert torch.equal(model(inputs, num_loops=5).by_loop, plain(inputs, num_loops=5).by_loop)
+    assert adapters.summary(model).total.trainable == cores
+    moved(model)
+    paths = [path for path, module in model.named_modules() if hasattr(module, "beside")]
+    assert len(paths) == 2 * len(targets)
+    every = set()
+    for path in paths:
+        delta = model.get_submodule(path).beside["tt_lora"].active
+        every |= {tuple(one.delta_weight().flatten().tolist()) for one in delta.loops}
+    assert len(every) == LOOPS * len(paths) // (1 if {"layer", "linear"} & set(modes) else 2)
+
+
+OF_ALL_SIZES = ["attn.c_attn"], ["attn.c_proj"], ["mlp.c_fc"], ["mlp.c_proj"]
+
+
+@pytest.mark.parametrize("modes", [["in", "loop", "matrix", "out"], ["in", "matrix", "out"], ["out_in", "loop"]])
+def test_linears_of_other_sizes_have_adapters_of_their_own(modes):
+    """What the refusal of one tensor advises."""
+    config, inputs = {"kind": "tt_lora", "modes": modes, "rank": RANK}, vectors(torch.float32)
+    plain, model = looped().eval(), looped().eval()
+    advice = f"one adapter for each size, with target_modules {' and '.join(map(str, OF_ALL_SIZES))}"
+    with pytest.raises(ConfigurationError, match=r"'modes' .*one shape") as caught:
+        adapters.attach(model, config | {"target_modules": "all-linear"})
+    assert advice in str(caught.value)
+    adapters.attach(model, [config | {"target_modules": names} for names in OF_ALL_SIZES])
+    assert torch.equal(model(inputs, num_loops=5).by_loop, plain(inputs, num_loops=5).by_loop)
+    assert len([path for path, module in model.named_modules() if hasattr(module, "beside")]) == len(OF_ALL_SIZES)
+
+
 def test_tasks_have_slices_beside_loops():
     model, inputs = looped(), vectors(torch.float32)
     config = ONE_TENSOR | {"modes": ["in", "loop", "task", "out"], "target_modules": TARGETS["gpt2"]}
