@@ -124,7 +124,8 @@ def test_a_run_reports_exact_matches(name, on_tokens, tmp_path):
     assert rows[-1]["accuracy"] == pytest.approx(metrics["accuracy_at_3b"])
     page = (tmp_path / "run" / "README.md").read_text()
     assert "standard error of the accuracy" in page
-    assert "](errors.png)" in page
+    assert "](scores.png)" in page
+    assert "largest error" not in page
 
 
 def test_a_stopped_run_resumes_to_the_same_curve(on_tokens, tmp_path):

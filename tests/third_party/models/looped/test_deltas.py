@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 import adapters
 from adapters import ConfigurationError, MergeError
-from adapters.base.loops import LoopCounter
+from adapters.base.loops import DeltaPerLoop, LoopCounter, split_loop
+from adapters.zero_cores import active_deltas, zero_core
 from third_party.models.looped import LoopedConfig, LoopedModel
 
 SIZE, LOOPS, RANK = 16, 3, 2
@@ -146,6 +147,59 @@ def test_recomputed_blocks_are_those_of_their_loop(config, window, reentrant, ba
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name)
+
+
+def test_a_hook_sees_the_delta_of_every_loop():
+    """A delta that is hooked is computed by itself, not within the frozen weight's product; so is that of one loop."""
+    model, inputs = adapted(INDEPENDENT), vectors()
+    before = model.eval()(inputs).by_loop
+    [delta] = [module for module in model.modules() if isinstance(module, DeltaPerLoop)]
+    assert delta.fuses
+    for hooked, calls in ((delta, LOOPS), (delta.loops[1], 1)):
+        seen = []
+        handle = hooked.register_forward_hook(lambda *args, seen=seen: seen.append(1))
+        torch.testing.assert_close(model(inputs).by_loop, before)
+        assert len(seen) == calls
+        handle.remove()
+    assert delta.fuses
+
+
+def test_deltas_start_again_at_zero():
+    model, inputs = adapted(INDEPENDENT), vectors()
+    [delta] = [module for module in model.modules() if isinstance(module, DeltaPerLoop)]
+    assert all(one.delta_weight().abs().max() > 0 for one in delta.loops)
+    delta.reset_parameters()
+    assert all(one.delta_weight().abs().max() == 0 for one in delta.loops)
+    assert torch.equal(model.eval()(inputs).by_loop, looped().double().eval()(inputs).by_loop)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("loops.3.linear", ("3", "linear")),
+        ("loops.12.linear.bias", ("12", "linear.bias")),
+        ("loops.3", ("3", "")),
+        ("linear", ("", "linear")),
+        ("linear.loops.3", ("", "linear.loops.3")),
+        ("loopsy.3.linear", ("", "loopsy.3.linear")),
+        ("", ("", "")),
+    ],
+)
+def test_a_path_names_its_loop(path, parts):
+    assert split_loop(path) == parts
+
+
+@pytest.mark.parametrize(
+    ("config", "slices"), [(ONE_TENSOR, 1), (INDEPENDENT, LOOPS)], ids=["one_tensor", "independent"]
+)
+def test_every_loop_has_a_core_that_starts_at_zero(config, slices):
+    """One for all loops if it is a core of the one tensor, else one for each."""
+    model = adapters.attach(looped(), config | {"target_modules": TARGETS["gpt2"]})
+    deltas = [delta for _, delta in active_deltas(model)]
+    assert len(deltas) == LOOPS
+    cores = {id(core): core for core in (zero_core(delta.linear) for delta in deltas)}
+    assert len(cores) == slices
+    assert all(core.abs().max() == 0 and core.requires_grad for core in cores.values())
 
 
 def test_copies_have_loops_of_their_own():
