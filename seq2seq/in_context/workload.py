@@ -118,4 +118,5 @@ class InContextWorkload(InContextKeys):
             return ""
         fitted = self.task.fitted_errors(result.get("baselines", {}))
         draw_scores(directory / PLOT, positions, loops, probe, fitted)
-        return f"![scores by position and by loop]({PLOT})\n\n{CAPTION}{'' if self.on_tokens else OF_ERRORS}{OF_MARKERS if fitted else ''}\n\n"
+        caption = CAPTION + (OF_ERRORS if not self.on_tokens else "") + (OF_MARKERS if fitted else "")
+        return f"![scores by position and by loop]({PLOT})\n\n{caption}\n\n"

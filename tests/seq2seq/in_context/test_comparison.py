@@ -10,9 +10,9 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.in_context import comparison
 from seq2seq.in_context.comparison import (
     block_parameters,
+    draw_loss_curves,
     draw_metric_by_loop,
     draw_metric_by_parameters,
-    draw_loss_curves,
 )
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
@@ -142,7 +142,8 @@ def test_no_title_of_accuracies_speaks_of_errors(write_run, methods, figures, tm
         assert draw(tmp_path / "plot.png", methods())
         [axes] = figures[-1].axes
         assert axes.get_ylabel() == "exact match"
-        assert axes.get_title().startswith("linear in 3 dims") and "last point" not in axes.get_title()
+        assert axes.get_title().startswith("linear in 3 dims")
+        assert "last point" not in axes.get_title()
     assert not any("error" in title.lower() for title, _ in comparison.PLOTS.values())
 
 
