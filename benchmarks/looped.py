@@ -130,9 +130,7 @@ def updated(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
 def table_of(rows: dict[str, dict[str, float]]) -> Table:
     """Return the times of float32, and the ratios to it."""
     title = f"Training steps of {BATCH} prompts; {SEEDS} seeds against {SEEDS} steps of one"
-    table = Table(
-        "model", "ms / step", "/ L = 8", "bfloat16 / float32", f"{SEEDS} seeds, stacked / in turn", title=title
-    )
+    table = Table("model", "ms / step", "/ L = 8", "bfloat16 / float32", "stacked / in turn", title=title)
     deep = rows["L = 8"]["float32"]
     for name, row in rows.items():
         one = row["float32"]
