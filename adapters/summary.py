@@ -41,7 +41,7 @@ class Summary:
     """Parameter counts of a model: in total, of its base, by group and by layer.
 
     The groups are the base weights, the layer norms, the head of a task (not a part of the base), each adapter, and the
-    parameters that modules of an adapter share.
+    parameters that modules of an adapter share. A module names groups of its own in ``parameter_groups``, by parameter.
     ``cores`` has the settings of the cores of tensor-train adapters, each with the number of modules that have it;
     ``cannot_be_merged`` names the adapters that are not linear.
     """
@@ -96,6 +96,11 @@ def summary(model: nn.Module) -> Summary:
     of_adapters = adapter_parameters(model)
     norms = {path for path, module in model.named_modules() if is_norm(module)}
     head = set(head_parameters(model))
+    own = {
+        f"{path}.{name}".lstrip("."): group
+        for path, module in model.named_modules()
+        for name, group in getattr(module, "parameter_groups", {}).items()
+    }
     configs = {a.name: a.config for a in attachments(model) if a.config.position != "weights"}
     total, base = ParameterCount(), ParameterCount()
     groups: dict[str, ParameterCount] = {}
@@ -104,6 +109,8 @@ def summary(model: nn.Module) -> Summary:
         total = total.plus(parameter)
         if name in of_adapters:
             group = _adapter_group(name, configs)
+        elif name in own:
+            group = own[name]
         elif name in head:
             group = "head"
         else:

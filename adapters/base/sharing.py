@@ -80,7 +80,7 @@ def plan_sharing(
                 config.field_of_slot(slot),
                 f"shares parameters of one shape across {in_words(scopes)}",
                 f"{tuple(parameter.shape)} and {tuple(own.shape)} at {place.path}",
-                _fix(config, slot, layer, scopes),
+                _fix(config, slot, layer, scopes, modules),
             )
         borrowers.append((layer, slot))
     return planned
@@ -106,13 +106,28 @@ def scopes_of(config: Any, key: str) -> frozenset[Scope]:
     return next(scopes for slot, scopes in config.shared_slots().items() if key.endswith(f"-{slot}"))
 
 
-def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope]) -> str:
-    """How to make layers shareable: a raw_shape for two of swapped sizes, else places of equal sizes."""
+def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope], modules: list) -> str:
+    """How to make layers shareable: a raw_shape for two of swapped sizes, else places of equal sizes, by name."""
     if isinstance(slot, int) and "projections" in scopes and hasattr(layer, "in_features"):
         wide, narrow = sorted((layer.out_features, layer.in_features), reverse=True)
         if (shape := config.shareable_raw_shape(wide, narrow)) is not None:
             return f"choose places of equal sizes, or for {narrow} -> {wide} and back raw_shape {shape}"
-    return "choose places of equal sizes"
+    groups = _names_by_size(modules) if hasattr(config, "target_modules") else []
+    names = [name for group in groups for name in group]
+    if len(groups) < 2 or len(set(names)) < len(names):
+        return "choose places of equal sizes"
+    return f"attach one adapter for each size, with target_modules {' and '.join(map(str, groups))}"
+
+
+def _names_by_size(modules: list[tuple[Place, nn.Module]]) -> list[list[str]]:
+    """The names of the linears of each size, such as [["attn.c_proj"], ["mlp.c_fc"]]."""
+    groups: dict[tuple[int, int], dict[str, None]] = {}
+    for place, module in modules:
+        for layer in module.modules():
+            if hasattr(layer, "in_features"):
+                name = ".".join(place.path.split(".")[-2:])
+                groups.setdefault((layer.in_features, layer.out_features), {})[name] = None
+    return [list(names) for names in groups.values()]
 
 
 def _slots(

@@ -5,7 +5,7 @@ import logging
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from adapters import ConfigurationError
 from seq2seq.causal.keys import CausalKeys
@@ -42,6 +42,18 @@ def load_decoder_tokenizer(keys: CausalKeys) -> PreTrainedTokenizerBase:
 def load_decoder(keys: CausalKeys, random: bool = False) -> PreTrainedModel:
     """The run's model without adapters, pretrained, or of the same architecture with random weights."""
     return load_causal_model(keys.model_location, keys.dtype, "model_name_or_path", random)
+
+
+def why_not_dense(keys: CausalKeys) -> str | None:
+    """Why the folder of the run's model has no dense weights; None if it has, or is not on this disk."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(keys.model_location, local_files_only=True)
+    except (OSError, ValueError):
+        return None  # loading the model says it
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method is None:
+        return None
+    return f"{keys.model_name_or_path!r} holds {method} weights alone: run the model that they were made from by itself"
 
 
 def load_teacher(keys: CausalKeys, vocabulary_size: int) -> PreTrainedModel | None:

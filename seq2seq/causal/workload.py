@@ -30,7 +30,7 @@ from seq2seq.causal.data import (
     load_text,
     windows_of,
 )
-from seq2seq.causal.decoder import load_decoder
+from seq2seq.causal.decoder import load_decoder, why_not_dense
 from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
@@ -85,7 +85,7 @@ class CausalWorkload(CausalKeys):
         return {
             **found,
             "unigram": Baseline("each token by its frequency", unigram, reason),
-            "dense": Baseline("the base model with dense weights", self.score_dense),
+            "dense": Baseline("the base model with dense weights", self.score_dense, why_not_dense(self)),
         }
 
     def score_dense(self, prepared: Prepared, split: str) -> dict[str, float]:

@@ -25,6 +25,7 @@ LABELS: Mapping[str, str] = {
     "uniform": "a uniform guess",
     "majority": "the most frequent answer",
     "one_hop": "the rule of one hop",
+    "last_token": "the last token",
 }
 """Baselines: what tables call them."""
 
@@ -75,7 +76,8 @@ class Classification:
         return accuracy_metrics(whole[:, loops - 1]) | beyond | {"loss": float(loss)}
 
     def baselines(self) -> dict[str, Baseline]:
-        unsupported = {} if isinstance(self.tokens, PHop) else {"one_hop": "it is a rule of p_hop"}
+        rules = ("one_hop", "last_token")
+        unsupported = {} if isinstance(self.tokens, PHop) else dict.fromkeys(rules, "it is a rule of p_hop")
         return {
             name: Baseline(label, partial(self.measured, name), unsupported.get(name)) for name, label in LABELS.items()
         }
@@ -98,6 +100,8 @@ class Classification:
             return np.full(answers.shape, 1 / self.tokens.symbols)
         if name == "one_hop":
             return (one_hop(prompts.tokens)[:, None] == answers).double().numpy()
+        if name == "last_token":
+            return (prompts.tokens[:, -1:] == answers).double().numpy()
         points = self.points_of(prompts)
         seen = self.tokens.draw(SEEN, points, torch.Generator().manual_seed(0)).answers
         found, counts = seen.unique(dim=0, return_counts=True)

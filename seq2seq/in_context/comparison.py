@@ -1,4 +1,6 @@
-"""The plots of a report of several runs: error by loop, error against block parameters, loss curves.
+"""The plots of a report of several runs: the metric by loop and against block parameters, loss curves.
+
+The metric is the error at the last point, of token tasks the accuracy: axes name it.
 
 A line or a point is a method: the mean over its seeds, with a band or a bar of one standard deviation. Dots mark the
 trained number of loops. Block parameters are all but those of the read-in, the read-out and what the stack has outside
@@ -28,8 +30,8 @@ OUTSIDE = ("read_in", "read_out", "stack")
 """Layers whose parameters are not those of blocks."""
 
 
-def draw_error_by_loop(path: Path, methods: Sequence[Method]) -> bool:
-    """Draw the error at the last point after each loop, a panel for each task; return False if no run has it."""
+def draw_metric_by_loop(path: Path, methods: Sequence[Method]) -> bool:
+    """Draw the metric after each loop, a panel for each task; return False if no run has it."""
     found = {
         (task, label): curves
         for task, label, group in groups_of(methods)
@@ -74,8 +76,8 @@ def draw_loss_curves(path: Path, methods: Sequence[Method]) -> bool:
     return finish(path, figure, by_task, drawn)
 
 
-def draw_error_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
-    """Draw the error at the last point against block parameters, and the Pareto front; False if no run has it."""
+def draw_metric_by_parameters(path: Path, methods: Sequence[Method]) -> bool:
+    """Draw the metric against block parameters, and the Pareto front; False if no run has it."""
     found = {
         (task, label): (statistics.fmean(block_parameters(run) for run in group.runs), group.score(task))
         for task, label, group in groups_of(methods)
@@ -182,7 +184,7 @@ def decorate(figure: Any, by_task: Mapping[str, Any], drawn: Mapping[str, Any]) 
 
 
 PLOTS = {
-    "metric_by_parameters": ("Error at the last point against block parameters", draw_error_by_parameters),
-    "error_by_loop": ("Error by loop", draw_error_by_loop),
+    "metric_by_parameters": ("Metric against block parameters", draw_metric_by_parameters),
+    "metric_by_loop": ("Metric by loop", draw_metric_by_loop),
     "learning_curves": ("Loss curves", draw_loss_curves),
 }

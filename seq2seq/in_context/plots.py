@@ -1,4 +1,4 @@
-"""The plots of a run's page: error by position against the baselines, error by loop, and what a probe reads by loop.
+"""The plots of a run's page: scores by position against the baselines and by loop, and what a probe reads by loop.
 
 Bands are 90 % bootstrap intervals over prompts. A dotted line is the trained number of loops.
 """
@@ -13,7 +13,7 @@ from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, sa
 from seq2seq.in_context.probe import LABELS
 from seq2seq.in_context.tasks import ACCURACY, ERROR, Measure, measure_of
 
-PLOT = "errors.png"
+PLOT = "scores.png"
 MARKERS = "osDv^P*X"
 TALLEST = 2.0
 """Curves of baselines are cut at so many times the largest error of the run, which some exceed at few examples."""
@@ -21,14 +21,14 @@ TALLEST = 2.0
 Rows = Sequence[Mapping[str, Any]]
 
 
-def draw_errors(
+def draw_scores(
     path: Path, positions: Rows, loops: Rows, probe: Rows = (), at_last_point: Mapping[str, float] | None = None
 ) -> None:
     """Draw the panels.
 
     Args:
-        positions: error, low and high by predictor and point; the run comes first.
-        loops: error, low, high and whether it was trained, by loop, at the last point.
+        positions: error or accuracy, low and high by predictor and point; the run comes first.
+        loops: error at the last point or accuracy, low, high and whether it was trained, by loop.
         probe: R^2 by loop, see ``seq2seq.in_context.probe``; none for no panel.
         at_last_point: errors of what was measured at the last point alone, by label.
     """

@@ -25,7 +25,7 @@ from seq2seq.in_context.baselines import FITTED_PROMPTS, NOTES
 from seq2seq.in_context.comparison import PLOTS
 from seq2seq.in_context.data import InContextData, load_prompts
 from seq2seq.in_context.keys import InContextKeys
-from seq2seq.in_context.plots import PLOT, draw_errors
+from seq2seq.in_context.plots import PLOT, draw_scores
 from seq2seq.in_context.probe import probe_rows
 from seq2seq.in_context.rows import ROWS, read_rows, with_band
 from seq2seq.in_context.trainer import InContextTrainer
@@ -33,10 +33,8 @@ from seq2seq.workload import Baseline, Evaluation, Prepared
 from third_party.models.looped import LoopedModel
 
 SAMPLES = 8
-CAPTION = (
-    "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops. Curves of "
-    "errors are cut off at twice the largest one of the run."
-)
+CAPTION = "Bands are 90 % bootstrap intervals over prompts, and the dotted line is the trained number of loops."
+OF_ERRORS = " Curves are cut off at twice the largest error of the run."
 OF_MARKERS = f" Markers are errors at the last point of the first {FITTED_PROMPTS} prompts."
 
 
@@ -119,5 +117,6 @@ class InContextWorkload(InContextKeys):
         if not (positions and loops):
             return ""
         fitted = self.task.fitted_errors(result.get("baselines", {}))
-        draw_errors(directory / PLOT, positions, loops, probe, fitted)
-        return f"![scores by position and by loop]({PLOT})\n\n{CAPTION}{OF_MARKERS if fitted else ''}\n\n"
+        draw_scores(directory / PLOT, positions, loops, probe, fitted)
+        caption = CAPTION + (OF_ERRORS if not self.on_tokens else "") + (OF_MARKERS if fitted else "")
+        return f"![scores by position and by loop]({PLOT})\n\n{caption}\n\n"

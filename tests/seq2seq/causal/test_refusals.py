@@ -3,12 +3,14 @@
 import shutil
 
 import pytest
-from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel, LlamaConfig, LlamaModel
 
+import adapters
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.causal_models import save_model
+from third_party.models.looped import loop
 
 SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
@@ -98,3 +100,20 @@ def test_the_forgotten_text_fits_the_model_and_one_adapter(task_values, text):
 def test_other_workloads_do_not_forget_texts(text):
     with pytest.raises(ConfigurationError, match="'forgetting_file' of the run needs a model that continues texts"):
         read_experiment({"experiment_name": "a", "task_name": "world_sentiment", "forgetting_file": str(text)})
+
+
+@pytest.mark.parametrize("method", ["looped", "factorized"])
+def test_a_folder_of_shared_or_factorized_weights_has_no_dense_ones_to_compare_with(method, corpus_values, tmp_path):
+    """Loaded again, it would be the model itself."""
+    source, folder = corpus_values["model_name_or_path"], tmp_path / "made"
+    model = AutoModelForCausalLM.from_pretrained(source)
+    if method == "looped":
+        model = loop(model, n_layer=1)
+    else:
+        adapters.factorize(model, {"format": "low_rank", "budget": 0.5})
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    values = {**corpus_values, "model_name_or_path": str(folder), "baselines": ["dense"]}
+    with pytest.raises(ConfigurationError, match=rf"'baselines'.*no dense.*made.*{method} weights alone"):
+        run_experiment(read_experiment(values))
+    assert not (tmp_path / "outputs").exists()

@@ -10,9 +10,9 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.in_context import comparison
 from seq2seq.in_context.comparison import (
     block_parameters,
-    draw_error_by_loop,
-    draw_error_by_parameters,
     draw_loss_curves,
+    draw_metric_by_loop,
+    draw_metric_by_parameters,
 )
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
@@ -48,7 +48,9 @@ def write_run(tmp_path):
         (folder / "config.json").write_text(json.dumps({**keys, "experiment_name": name}))
         (folder / "metrics.json").write_text(json.dumps(result))
         (folder / "history.json").write_text(json.dumps(history))
-        rows = [{"loop": k, "error": error + abs(k - loops), "trained": k <= loops} for k in range(1, 3 * loops + 1)]
+        key, best = ("error", error) if accuracy is None else ("accuracy", accuracy)
+        away = 1 if accuracy is None else -0.01
+        rows = [{"loop": k, key: best + away * abs(k - loops), "trained": k <= loops} for k in range(1, 3 * loops + 1)]
         if by_loop:
             path = folder / "predictions_test_by_loop.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -102,7 +104,7 @@ def test_block_parameters_count_deltas_and_scales_of_loops(rank, values, tmp_pat
 def test_error_by_loop_is_the_mean_over_seeds_with_the_trained_loop_marked(write_run, methods, figures, tmp_path):
     for seed, error in ((0, 0.25), (1, 0.75)):
         write_run(f"one-{seed}", loops=4, error=error, seed=seed)
-    assert draw_error_by_loop(tmp_path / "plot.png", methods())
+    assert draw_metric_by_loop(tmp_path / "plot.png", methods())
     [axes] = figures[0].axes
     curve, mark = (line.get_xydata() for line in axes.lines)
     np.testing.assert_allclose(curve[:, 0], range(1, 13))
@@ -113,7 +115,7 @@ def test_error_by_loop_is_the_mean_over_seeds_with_the_trained_loop_marked(write
 def test_the_front_has_the_methods_that_no_other_beats(write_run, methods, figures, tmp_path):
     for name, layers, loops, error in (("a", 1, 8, 0.5), ("b", 2, 4, 0.6), ("c", 4, 1, 0.2), ("d", 8, 1, 0.3)):
         write_run(name, layers, loops, error)
-    assert draw_error_by_parameters(tmp_path / "plot.png", methods())
+    assert draw_metric_by_parameters(tmp_path / "plot.png", methods())
     [axes] = figures[0].axes
     front = next(line for line in axes.lines if line.get_color() == comparison.FRONT)
     np.testing.assert_allclose(front.get_xydata(), [[1000, 0.5], [4000, 0.2]])
@@ -126,11 +128,23 @@ def test_the_front_has_the_methods_that_no_other_beats(write_run, methods, figur
 def test_the_front_of_accuracies_goes_up(write_run, methods, figures, tmp_path):
     for name, layers, accuracy in (("a", 1, 0.5), ("b", 2, 0.4), ("c", 4, 0.9), ("d", 8, 0.8)):
         write_run(name, layers, accuracy=accuracy, by_loop=False)
-    assert draw_error_by_parameters(tmp_path / "plot.png", methods())
+    assert draw_metric_by_parameters(tmp_path / "plot.png", methods())
     [axes] = figures[0].axes
     front = next(line for line in axes.lines if line.get_color() == comparison.FRONT)
     np.testing.assert_allclose(front.get_xydata(), [[1000, 0.5], [4000, 0.9]])
     assert axes.get_ylabel() == "exact match"
+
+
+def test_no_title_of_accuracies_speaks_of_errors(write_run, methods, figures, tmp_path):
+    for name, loops, accuracy in (("a", 4, 0.5), ("b", 1, 0.4)):
+        write_run(name, loops=loops, accuracy=accuracy)
+    for draw in (draw_metric_by_loop, draw_metric_by_parameters):
+        assert draw(tmp_path / "plot.png", methods())
+        [axes] = figures[-1].axes
+        assert axes.get_ylabel() == "exact match"
+        assert axes.get_title().startswith("linear in 3 dims")
+        assert "last point" not in axes.get_title()
+    assert not any("error" in title.lower() for title, _ in comparison.PLOTS.values())
 
 
 def test_loss_curves_have_the_training_loss_and_dots_of_validation(write_run, methods, figures, tmp_path):
@@ -145,7 +159,7 @@ def test_loss_curves_have_the_training_loss_and_dots_of_validation(write_run, me
 def test_many_methods_have_numbers_and_a_key(write_run, methods, figures, tmp_path):
     for loops in range(1, 15):
         write_run(f"run-{loops}", loops=loops, error=0.1 * loops)
-    assert draw_error_by_parameters(tmp_path / "plot.png", methods())
+    assert draw_metric_by_parameters(tmp_path / "plot.png", methods())
     assert {text.get_text() for text in figures[0].axes[0].texts} == {str(n) for n in range(1, 15)}
     assert len(figures[0].legends[0].texts) == 14
 
@@ -155,17 +169,17 @@ def test_a_report_has_the_plots_and_words_of_the_workload(write_run, tmp_path):
     write_run("plain", 8, 1, 0.125)
     write_comparison(tmp_path / "runs", tmp_path / "report")
     page = (tmp_path / "report" / "report.md").read_text()
-    for title in ("Error at the last point against block parameters", "Error by loop", "Loss curves"):
+    for title in ("Metric against block parameters", "Metric by loop", "Loss curves"):
         assert f"### {title}\n" in page
     assert "Metric against trainable parameters" not in page
     assert "from scratch, L = 1, b = 8" in page
     assert "(negative error at the last point)" in page
     assert "| lasso† | -0.2500 |" in page
     assert "† Measured at the last point of the first 256 prompts." in page
-    assert (tmp_path / "report" / "error_by_loop.pdf").is_file()
+    assert (tmp_path / "report" / "metric_by_loop.pdf").is_file()
 
 
 def test_runs_without_rows_have_no_plot_of_loops(write_run, methods, tmp_path):
     write_run("old", by_loop=False)
-    assert not draw_error_by_loop(tmp_path / "plot.png", methods())
+    assert not draw_metric_by_loop(tmp_path / "plot.png", methods())
     assert not (tmp_path / "plot.png").exists()

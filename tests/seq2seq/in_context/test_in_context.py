@@ -117,8 +117,8 @@ def test_a_runs_page_has_its_baselines_and_plots(values, tmp_path):
     values |= {"function_class": "noisy", "noise": 0.5, "baselines": ["ridge", "lasso"], "max_steps": 2}
     run_experiment(read_experiment(values))
     page = (tmp_path / "run" / "README.md").read_text()
-    assert "![scores by position and by loop](errors.png)" in page
-    assert (tmp_path / "run" / "errors.png").is_file()
+    assert "![scores by position and by loop](scores.png)" in page
+    assert (tmp_path / "run" / "scores.png").is_file()
     assert "| &emsp;ridge, Bayes optimal | error " in page
     assert "| &emsp;Lasso | last point error " in page
     assert "† Measured at the last point of the first 256 prompts" in page

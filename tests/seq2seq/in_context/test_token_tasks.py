@@ -124,7 +124,8 @@ def test_a_run_reports_exact_matches(name, on_tokens, tmp_path):
     assert rows[-1]["accuracy"] == pytest.approx(metrics["accuracy_at_3b"])
     page = (tmp_path / "run" / "README.md").read_text()
     assert "standard error of the accuracy" in page
-    assert "](errors.png)" in page
+    assert "](scores.png)" in page
+    assert "largest error" not in page
 
 
 def test_a_stopped_run_resumes_to_the_same_curve(on_tokens, tmp_path):
@@ -154,7 +155,12 @@ def test_baselines_have_their_chances():
     assert of_hops.matches("uniform", hops).prod(-1).mean() == pytest.approx(1 / 4)
     assert of_sums.matches("uniform", sums).prod(-1).mean() == pytest.approx(1 / 100)
     assert of_sums.matches("majority", sums).prod(-1).mean() == pytest.approx(0.1, abs=0.02)  # 9, of ten pairs in 100
+    assert of_hops.matches("last_token", hops).mean() == 0  # no token repeats its neighbour
+    twice = Classification(PHop(2, 4))
+    found = twice.matches("last_token", twice.tokens.draw(4000, 16, generator(3)))
+    assert found.mean() == pytest.approx(0.51, abs=0.03)
     assert of_sums.baselines()["one_hop"].unsupported
+    assert of_sums.baselines()["last_token"].unsupported
 
 
 @pytest.mark.parametrize(

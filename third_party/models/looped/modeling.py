@@ -9,10 +9,10 @@ The read-in has torch's default initialization: with smaller values the injected
 entries are about 1 after the stack's final norm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,11 @@ class LoopedModel(PreTrainedModel):
     base_model_prefix = "stack"
     main_input_name = "inputs"
     supports_gradient_checkpointing = True
+    parameter_groups: ClassVar[Mapping[str, str]] = {
+        "loop_scale": "scale per loop",
+        "injection_scale": "injection scale",
+    }
+    """What ``adapters.summary`` calls parameters that belong neither to the stack nor to its ends."""
 
     def __init__(self, config: LoopedConfig) -> None:
         super().__init__(config)

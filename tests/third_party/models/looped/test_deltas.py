@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 import adapters
 from adapters import ConfigurationError, MergeError
-from adapters.base.loops import LoopCounter
+from adapters.base.loops import DeltaPerLoop, LoopCounter, split_loop
+from adapters.zero_cores import active_deltas, zero_core
 from third_party.models.looped import LoopedConfig, LoopedModel
 
 SIZE, LOOPS, RANK = 16, 3, 2
@@ -148,6 +149,59 @@ def test_recomputed_blocks_are_those_of_their_loop(config, window, reentrant, ba
         torch.testing.assert_close(found[name], gradient, msg=name)
 
 
+def test_a_hook_sees_the_delta_of_every_loop():
+    """A delta that is hooked is computed by itself, not within the frozen weight's product; so is that of one loop."""
+    model, inputs = adapted(INDEPENDENT), vectors()
+    before = model.eval()(inputs).by_loop
+    [delta] = [module for module in model.modules() if isinstance(module, DeltaPerLoop)]
+    assert delta.fuses
+    for hooked, calls in ((delta, LOOPS), (delta.loops[1], 1)):
+        seen = []
+        handle = hooked.register_forward_hook(lambda *args, seen=seen: seen.append(1))
+        torch.testing.assert_close(model(inputs).by_loop, before)
+        assert len(seen) == calls
+        handle.remove()
+    assert delta.fuses
+
+
+def test_deltas_start_again_at_zero():
+    model, inputs = adapted(INDEPENDENT), vectors()
+    [delta] = [module for module in model.modules() if isinstance(module, DeltaPerLoop)]
+    assert all(one.delta_weight().abs().max() > 0 for one in delta.loops)
+    delta.reset_parameters()
+    assert all(one.delta_weight().abs().max() == 0 for one in delta.loops)
+    assert torch.equal(model.eval()(inputs).by_loop, looped().double().eval()(inputs).by_loop)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("loops.3.linear", ("3", "linear")),
+        ("loops.12.linear.bias", ("12", "linear.bias")),
+        ("loops.3", ("3", "")),
+        ("linear", ("", "linear")),
+        ("linear.loops.3", ("", "linear.loops.3")),
+        ("loopsy.3.linear", ("", "loopsy.3.linear")),
+        ("", ("", "")),
+    ],
+)
+def test_a_path_names_its_loop(path, parts):
+    assert split_loop(path) == parts
+
+
+@pytest.mark.parametrize(
+    ("config", "slices"), [(ONE_TENSOR, 1), (INDEPENDENT, LOOPS)], ids=["one_tensor", "independent"]
+)
+def test_every_loop_has_a_core_that_starts_at_zero(config, slices):
+    """One for all loops if it is a core of the one tensor, else one for each."""
+    model = adapters.attach(looped(), config | {"target_modules": TARGETS["gpt2"]})
+    deltas = [delta for _, delta in active_deltas(model)]
+    assert len(deltas) == LOOPS
+    cores = {id(core): core for core in (zero_core(delta.linear) for delta in deltas)}
+    assert len(cores) == slices
+    assert all(core.abs().max() == 0 and core.requires_grad for core in cores.values())
+
+
 def test_copies_have_loops_of_their_own():
     model, inputs = adapted(INDEPENDENT), vectors()
     other = copy.deepcopy(model)
@@ -213,6 +267,52 @@ def test_two_layers_share_one_tensor():
     model = adapters.attach(looped(n_layer=2), config)
     assert adapters.summary(model).total.trainable == RANK * (SIZE + SIZE) + (2 + LOOPS) * RANK**2
     assert adapters.attachments(model)[0].config.loops == LOOPS
+
+
+@pytest.mark.parametrize(
+    ("modes", "targets", "cores"),
+    [
+        (["in", "loop", "matrix", "out"], ["q_proj", "k_proj", "v_proj", "o_proj"], 2 * SIZE * RANK + 7 * RANK**2),
+        (["in", "loop", "layer", "matrix", "out"], ["q_proj", "v_proj"], 2 * SIZE * RANK + (LOOPS + 2 + 2) * RANK**2),
+        (["in", "linear", "loop", "out"], ["q_proj", "v_proj"], 2 * SIZE * RANK + (4 + LOOPS) * RANK**2),
+        (["in", "loop", "matrix", "out"], ["gate_proj", "up_proj"], 5 * SIZE * RANK + (LOOPS + 2) * RANK**2),
+        (["out_in", "loop", "matrix", "out_in"], ["q_proj", "o_proj"], 2 * SIZE * RANK + (LOOPS + 2) * RANK**2),
+    ],
+    ids=str,
+)
+def test_loops_combine_with_other_sites_where_sizes_agree(modes, targets, cores):
+    """Two layers; at zero nothing changes, and with other slices each loop is another one."""
+    inputs = vectors(torch.float32)
+    config = {"kind": "tt_lora", "modes": modes, "rank": RANK, "target_modules": targets}
+    plain, model = looped("llama", n_layer=2).eval(), looped("llama", n_layer=2).eval()
+    adapters.attach(model, config)
+    assert torch.equal(model(inputs, num_loops=5).by_loop, plain(inputs, num_loops=5).by_loop)
+    assert adapters.summary(model).total.trainable == cores
+    moved(model)
+    paths = [path for path, module in model.named_modules() if hasattr(module, "beside")]
+    assert len(paths) == 2 * len(targets)
+    every = set()
+    for path in paths:
+        delta = model.get_submodule(path).beside["tt_lora"].active
+        every |= {tuple(one.delta_weight().flatten().tolist()) for one in delta.loops}
+    assert len(every) == LOOPS * len(paths) // (1 if {"layer", "linear"} & set(modes) else 2)
+
+
+OF_ALL_SIZES = ["attn.c_attn"], ["attn.c_proj"], ["mlp.c_fc"], ["mlp.c_proj"]
+
+
+@pytest.mark.parametrize("modes", [["in", "loop", "matrix", "out"], ["in", "matrix", "out"], ["out_in", "loop"]])
+def test_linears_of_other_sizes_have_adapters_of_their_own(modes):
+    """What the refusal of one tensor advises."""
+    config, inputs = {"kind": "tt_lora", "modes": modes, "rank": RANK}, vectors(torch.float32)
+    plain, model = looped().eval(), looped().eval()
+    advice = f"one adapter for each size, with target_modules {' and '.join(map(str, OF_ALL_SIZES))}"
+    with pytest.raises(ConfigurationError, match=r"'modes' .*one shape") as caught:
+        adapters.attach(model, config | {"target_modules": "all-linear"})
+    assert advice in str(caught.value)
+    adapters.attach(model, [config | {"target_modules": names} for names in OF_ALL_SIZES])
+    assert torch.equal(model(inputs, num_loops=5).by_loop, plain(inputs, num_loops=5).by_loop)
+    assert len([path for path, module in model.named_modules() if hasattr(module, "beside")]) == len(OF_ALL_SIZES)
 
 
 def test_tasks_have_slices_beside_loops():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel
 
+import adapters
 from adapters import ConfigurationError
 from third_party.models.looped import LoopedConfig, LoopedModel
 from third_party.models.looped.masks import attention_bias, kept_positions
@@ -126,6 +127,15 @@ def test_options_are_neutral_at_their_initial_values():
     assert torch.equal(multiplied(inputs).logits, added(inputs).logits)
     tied = looped(injection={"kind": "none"}, loops={"num_loops": 1})
     assert torch.equal(tied(inputs).logits, added(inputs).logits)
+
+
+def test_a_summary_names_the_scales():
+    model = looped(loops={"num_loops": 4}, injection={"learnable_scale": True, "scale_per_loop": True})
+    groups = adapters.summary(adapters.attach(model, {"kind": "none"})).groups
+    size = model.config.hidden_size
+    assert (groups["scale per loop"].trainable, groups["injection scale"].trainable) == (4 * size, 1)
+    ends = sum(p.numel() for end in (model.read_in, model.read_out) for p in end.parameters())
+    assert groups["head"].parameters == ends
 
 
 def test_loops_beyond_the_trained_ones_use_the_last_scale():
