@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 import adapters
 from adapters.adaptive_ranks.trains import adaptable_trains
+from tests.processes import forked
 from tests.third_party import tiny
 from third_party.trainers import RankScheduleCallback, last_complete_checkpoint
 
@@ -211,10 +212,10 @@ def test_several_processes_are_refused(bases, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_system_goes_on_as_if_nothing_had_been(bases, tmp_path, whole, run_tiny):
-    values = {"rank_schedule": SCHEDULE.to_dict(), "adapter": LORA, **SETTINGS}
-    ended = run_tiny(base=str(bases["dropout"]), output_dir=str(tmp_path), kill="process 0 during step 6", **values)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+def test_a_run_killed_by_the_system_goes_on_as_if_nothing_had_been(bases, tmp_path, whole):
+    values = {"rank_schedule": SCHEDULE.to_dict(), "adapter": LORA, "kill": "process 0 during step 6", **SETTINGS}
+    values |= {"base": bases["dropout"], "output_dir": tmp_path}
+    assert forked(tiny.runs, values) == -signal.SIGKILL
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
     assert os.path.isfile(tmp_path / "ranks.json")
     assert_same_run(resume(bases["dropout"], tmp_path), whole)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import adapters
+from tests.processes import forked
 from tests.third_party import tiny
 from third_party.trainers import last_complete_checkpoint
 
@@ -105,10 +106,10 @@ class TestResume:
     @pytest.mark.slow
     @pytest.mark.parametrize(("kill", "kept"), [("process 0 during step 4", 2), ("process 0 after step 4", 4)])
     def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(
-        self, bases, tmp_path, uninterrupted, run_tiny, kill, kept
+        self, bases, tmp_path, uninterrupted, kill, kept
     ):
-        ended = run_tiny(base=str(bases["dropout"]), output_dir=str(tmp_path), kill=kill, **RESUMABLE)
-        assert ended.returncode == -signal.SIGKILL
+        values = {"base": bases["dropout"], "output_dir": tmp_path, "kill": kill, **RESUMABLE}
+        assert forked(tiny.runs, values) == -signal.SIGKILL
         assert (tmp_path / "checkpoint-4" / "adapter_model.safetensors").is_file()
         assert last_complete_checkpoint(tmp_path) == tmp_path / f"checkpoint-{kept}"
         assert_same_run(resume(bases["dropout"], tmp_path), uninterrupted)
