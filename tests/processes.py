@@ -1,13 +1,16 @@
 """Processes that start at once: forked from a server that has imported torch, transformers and the packages.
 
-    forked      one process
+    started     one process
+    forked      one process, to its end
     torchrun    several, with torchrun's own launcher
 
-Both call a function that can be imported, with the environment and the cache of datasets that this process has now.
+They call a function that can be imported, with the environment and the cache of datasets that this process has now.
 """
 
 import multiprocessing
 import os
+import signal
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +20,29 @@ import datasets
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from run_seq2seq import main
+
 PRELOADED = ["seq2seq.running.jobs", "seq2seq.text.workload", "matplotlib.figure", "tests.third_party.tiny"]
 
 
-def forked(function: Callable[..., Any], *arguments: Any) -> int:
-    """The exit status of a process that has called the function: 1 if it raised an error, -n if signal n ended it."""
+def started(function: Callable[..., Any], *arguments: Any) -> multiprocessing.Process:
+    """A process that calls the function; its exit status is 1 after an error and -n if signal n has ended it."""
     process = server().Process(target=call, args=(*surroundings(), function, arguments))
     process.start()
+    return process
+
+
+def forked(function: Callable[..., Any], *arguments: Any) -> int:
+    """The exit status of a process that has called the function."""
+    process = started(function, *arguments)
     process.join()
     return process.exitcode
+
+
+def command(arguments: Sequence[str]) -> None:
+    """``run_seq2seq`` as from a terminal, which it leaves with its status when Ctrl-C is pressed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main([*arguments]))
 
 
 def torchrun(function: Callable[..., Any], *arguments: Any, processes: int = 2) -> list[Any]:

@@ -105,9 +105,7 @@ class TestResume:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("kill", "kept"), [("process 0 during step 4", 2), ("process 0 after step 4", 4)])
-    def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(
-        self, bases, tmp_path, uninterrupted, kill, kept
-    ):
+    def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(self, bases, tmp_path, uninterrupted, kill, kept):
         values = {"base": bases["dropout"], "output_dir": tmp_path, "kill": kill, **RESUMABLE}
         assert forked(tiny.runs, values) == -signal.SIGKILL
         assert (tmp_path / "checkpoint-4" / "adapter_model.safetensors").is_file()

@@ -1,10 +1,9 @@
 """A whole run on a tiny task: what it writes, what it keeps, how it resumes, and that each part works alone."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,13 @@ from transformers import AutoTokenizer
 import adapters
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.metrics import compute_metrics
 from seq2seq.tasks.registry import CUSTOM_FILES
+from seq2seq.text.workload import TextWorkload
+from tests.processes import forked
+from tests.seq2seq.conftest import stopping_at
 from third_party.models.t5 import T5ForConditionalGeneration
 
 FILES = [
@@ -249,24 +250,16 @@ def test_dropping_the_last_batch_of_training_drops_no_row_of_evaluation(values):
     assert run_experiment(read_experiment({**values, "dataloader_drop_last": True}))["metrics"] == whole["metrics"]
 
 
-KILLED = """
-import os, signal, sys
-from run_seq2seq import main
-from seq2seq.text.workload import TextWorkload
-from tests.seq2seq.conftest import stopping_at
-
-with stopping_at(8, TextWorkload, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-    main(sys.argv[1:])
-"""
+def killed_after_a_step(arguments):
+    with stopping_at(8, TextWorkload, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        main(arguments)
 
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_curve(values, tmp_path):
     values |= {"num_train_epochs": 3, "logging_steps": 1, "save_total_limit": 9}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "config.json")]
-    killed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert forked(killed_after_a_step, [str(tmp_path / "config.json")]) == -signal.SIGKILL
     assert not (tmp_path / "outputs" / "colours" / "metrics.json").exists()
 
     assert main([str(tmp_path / "config.json")]) == 0
