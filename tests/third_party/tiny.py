@@ -55,11 +55,11 @@ CHECKPOINT_FILES = {
 }
 
 
-def base_model(form: str, dropout: float = 0.0) -> Any:
+def base_model(form: str, dropout: float = 0.0, **sizes: int) -> Any:
     """A random T5 of transformers' own; T5 v1.1 and mT5 have an lm_head of their own, no norm is all ones."""
     model_class, config_class, fields = FORMS[form]
     torch.manual_seed(0)
-    model = model_class(config_class(**SIZES, **fields, dropout_rate=dropout))
+    model = model_class(config_class(**SIZES | sizes, **fields, dropout_rate=dropout))
     if form != "relu":
         model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, SIZES["d_model"]))
     for name, parameter in model.named_parameters():

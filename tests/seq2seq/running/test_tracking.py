@@ -22,6 +22,11 @@ from tests.seq2seq.running import wandb_files
 from third_party.trainers.measurement import MeasurementCallback
 
 
+@pytest.fixture(autouse=True)
+def blank_pictures():
+    """None: trackers read the pictures."""
+
+
 @pytest.fixture
 def values(values):
     """Own files of a fixed name."""

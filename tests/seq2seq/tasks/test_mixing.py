@@ -191,12 +191,23 @@ QUIET = {"eval_strategy": "no", "load_best_model_at_end": False}
 SETTINGS = {"shared": {}, "per_task": {"batches": "one_task", "adapters": "per_task"}}
 
 
+@pytest.fixture(scope="module")
+def few_rows(tmp_path_factory):
+    """The first 60 rows of each split of both tasks, in a folder for each."""
+    root = tmp_path_factory.mktemp("tasks")
+    for path in (PROJECT / "assets/small_world/tasks").glob("s*/*.tsv"):
+        (root / path.parent.name).mkdir(exist_ok=True)
+        (root / path.parent.name / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:61]))
+    return root
+
+
 @pytest.fixture
-def values(tmp_path):
+def values(tmp_path, few_rows):
     """A small run on two tasks: 48 rows, six steps an epoch."""
     return {
         "experiment_name": "mixed",
         "output_root": str(tmp_path),
+        "data_dir": str(few_rows),
         "mixture": {"tasks": list(PAIR), "weights": {"world_sentiment": 2, "world_similarity": 1}},
         "max_train_samples": 24,
         "max_target_length": 4,
@@ -307,12 +318,13 @@ def test_a_limit_applies_to_each_task_and_its_rows_depend_only_on_data_seed(valu
     assert set(few) < set(more)
     assert sources({**values, "max_train_samples": 4, "seed": 7}) == few
     assert set(sources({**values, "max_train_samples": 4, "data_seed": 7})) != set(few)
-    alone = {key: value for key, value in values.items() if key != "mixture"} | {"task_name": PAIR[0]}
+    alone = {key: value for key, value in values.items() if key != "mixture"}
+    alone |= {"task_name": PAIR[0], "data_dir": f"{values['data_dir']}/sentiment"}
     assert sources({**alone, "max_train_samples": 4}) == few
 
 
 def test_a_limit_above_the_rows_of_a_task_raises_an_error_with_its_name(values, tmp_path):
-    shutil.copytree(PROJECT / "assets/small_world/tasks", tmp_path / "tasks")
+    shutil.copytree(values["data_dir"], tmp_path / "tasks")
     small = tmp_path / "tasks" / "similarity" / "train.tsv"
     small.write_text("".join(small.read_text().splitlines(keepends=True)[:11]))
     values |= {"data_dir": str(tmp_path / "tasks")}
