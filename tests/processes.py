@@ -9,8 +9,6 @@ They call a function that can be imported, with the environment and the cache of
 
 import multiprocessing
 import os
-import signal
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +17,6 @@ from typing import Any
 import datasets
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-from run_seq2seq import main
 
 PRELOADED = ["seq2seq.running.jobs", "seq2seq.text.workload", "matplotlib.figure", "tests.third_party.tiny"]
 
@@ -37,12 +33,6 @@ def forked(function: Callable[..., Any], *arguments: Any) -> int:
     process = started(function, *arguments)
     process.join()
     return process.exitcode
-
-
-def command(arguments: Sequence[str]) -> None:
-    """``run_seq2seq`` as from a terminal, which it leaves with its status when Ctrl-C is pressed."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main([*arguments]))
 
 
 def torchrun(function: Callable[..., Any], *arguments: Any, processes: int = 2) -> list[Any]:

@@ -15,7 +15,7 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.run_lock import FolderInUseError, lock_path, owned
 from seq2seq.running.jobs import run_cells
 from seq2seq.running.runner import run_experiment
-from tests.processes import command, started
+from tests.processes import started
 
 HOLD = """
 import json, os, sys, time
@@ -129,7 +129,7 @@ def test_a_cell_whose_folder_another_run_has_filled_meanwhile_is_refused_and_lef
 def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**values, "num_train_epochs": 40}))
-    first = started(command, [str(path)])
+    first = started(main, [str(path)])
     while not (tmp_path / "outputs" / "colours" / "config.json").exists():
         assert first.is_alive()
         time.sleep(0.05)

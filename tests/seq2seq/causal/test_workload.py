@@ -232,12 +232,16 @@ def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
 @pytest.mark.parametrize(
     "options",
     [
-        {CHECKPOINTING: True},
-        {"dtype": "bfloat16"},
-        {"bf16": True},
-        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.1},
-        {"window": 16, "stride": 5, "bos": "window"},
-        {"label_smoothing_factor": 0.1},
+        {CHECKPOINTING: True, "bf16": True},
+        {"dtype": "bfloat16", "label_smoothing_factor": 0.1},
+        {
+            "lr_scheduler_type": "cosine_with_min_lr",
+            "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+            "warmup_steps": 0.1,
+            "window": 16,
+            "stride": 5,
+            "bos": "window",
+        },
     ],
     ids=lambda options: "-".join(options),
 )
