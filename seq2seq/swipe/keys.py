@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import check_keys, from_json, refuse
 from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.swipe.augmentation import Augmentation
+from seq2seq.swipe.decoding.options import Decoding
 from seq2seq.swipe.keyboards.layout import Layout, load_layout
 from seq2seq.swipe.lexicon.words import Lexicon
+from seq2seq.swipe.traces.filters import Limits
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Workload
@@ -88,14 +88,15 @@ class SwipeKeys(Workload):
         lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
         train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
             synthetic ones.
-        traces_file: one file for all splits, whose words are divided over them, see ``seq2seq.swipe.data``.
+            A folder that ``seq2seq.swipe.traces.store`` wrote is read without loading it into memory.
+        traces_file: one file or folder for all splits, whose words are divided over them, see ``seq2seq.swipe.rows``.
+        limits: of good swipes, see ``seq2seq.swipe.traces.filters``; training leaves out the others. None for all.
         synthetic_traces: of a training epoch, each drawn anew.
         evaluation_traces: synthetic ones of validation and of test, each.
         random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which
             letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
-        beam: hypotheses of the beam.
-        language_weight: of a word's log-frequency in its score; None to choose it on the validation split.
+        decoding: how words are found, see ``seq2seq.swipe.decoding.options``.
     """
 
     name = "swipe"
@@ -112,8 +113,6 @@ class SwipeKeys(Workload):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "synthetic_traces": (1, 1e10),
         "evaluation_traces": (2, 1e7),
-        "beam": (1, 4096),
-        "language_weight": (0, 100),
     }
 
     model_name_or_path: str | None = None
@@ -129,8 +128,8 @@ class SwipeKeys(Workload):
     evaluation_traces: int = 1000
     random_layouts: bool = False
     augmentation: Augmentation | None = None
-    beam: int = 16
-    language_weight: float | None = None
+    limits: Limits | None = None
+    decoding: Decoding | None = None
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -145,6 +144,11 @@ class SwipeKeys(Workload):
             with refusing("layout", name):
                 found.append(load_layout(located(name)))
         return {layout.name: layout for layout in found}
+
+    @property
+    def options(self) -> Decoding:
+        """How words are found."""
+        return self.decoding or Decoding()
 
     @cached_property
     def words(self) -> dict[str, Lexicon]:
@@ -245,7 +249,18 @@ class SwipeKeys(Workload):
             parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
             refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
+        self.check_decoding()
         self.check_words()
+
+    def check_decoding(self) -> None:
+        """Refuse what belongs to the other architecture."""
+        belongs = {"threshold": "ctc", "exact": "ctc", "in_training": "encoder_decoder"}
+        for key, architecture in belongs.items():
+            if getattr(self.options, key) and self.architecture != architecture:
+                rule = f"belongs to the architecture {architecture!r}"
+                refuse(key, rule, repr(self.architecture), "leave it out", "the decoding")
+        if self.options.in_training and len(self.layouts) > 1:
+            refuse("in_training", "needs one layout", ", ".join(self.layouts), "leave it out", "the decoding")
 
     def check_words(self) -> None:
         """Refuse a lexicon without words."""
@@ -255,9 +270,3 @@ class SwipeKeys(Workload):
                     f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
                     "language of the layout."
                 )
-
-
-def letters_of(words: Sequence[str], alphabet: str) -> list[np.ndarray]:
-    """Each word as its letters' numbers, (letters,) int64."""
-    number = {letter: index for index, letter in enumerate(alphabet)}
-    return [np.array([number[letter] for letter in word], np.int64) for word in words]

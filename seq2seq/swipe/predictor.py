@@ -119,7 +119,7 @@ class Predictor:
             adapters.load(model, run.adapter)
         source = keys.lexicon_label
         tries = {source: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        return cls(adapters.merge_and_unload(model), tries, keys.layouts, keys.beam, tuned_weight(run, keys))
+        return cls(adapters.merge_and_unload(model), tries, keys.layouts, keys.options.beam, tuned_weight(run, keys))
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".
@@ -219,8 +219,8 @@ def displayed(word: str, trie: PackedTrie | None) -> str:
 
 def tuned_weight(run: RunFolder, keys: SwipeKeys) -> float:
     """The language weight of a run: the given one, or that which it chose."""
-    if keys.language_weight is not None:
-        return keys.language_weight
+    if keys.options.language_weight is not None:
+        return keys.options.language_weight
     metrics = json.loads(run.metrics.read_text())["metrics"] if run.metrics.is_file() else {}
     found = [values["language_weight"] for values in metrics.values() if "language_weight" in values]
     return found[0] if found else DEFAULT_WEIGHT

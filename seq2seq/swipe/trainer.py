@@ -19,11 +19,13 @@ from adapters.acting import unwrapped
 from seq2seq.swipe.data import SwipeData
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc, greedy_ctc
-from seq2seq.swipe.decoding.lexicon_processor import beam_generate
+from seq2seq.swipe.decoding.exhaustive import beam_then_exhaustive_ctc
+from seq2seq.swipe.decoding.lexicon_processor import beam_generate, masked_cross_entropy
+from seq2seq.swipe.decoding.rerank import rerank
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import scores
-from third_party.trainers import AdapterTrainerMixin
+from third_party.trainers import IGNORED_LABEL, AdapterTrainerMixin
 
 MAIN_MODE = MODES[-1]
 CANDIDATES = 4
@@ -74,12 +76,17 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """The negative log-likelihood of the words, summed over rows; log-probabilities (batch, time, ...)."""
         output = model(**inputs)
-        return output.loss * len(inputs["points"]), ModelOutput(logits=output.logits.float().log_softmax(-1))
+        loss = output.loss * len(inputs["points"])
+        if self.data.keys.options.in_training:
+            (trie,) = self.tries.values()
+            labels = inputs["labels"]
+            loss = masked_cross_entropy(output.logits, labels, trie) * (labels != IGNORED_LABEL).sum()
+        return loss, ModelOutput(logits=output.logits.float().log_softmax(-1))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on the validation split, as transformers expects them: logged, and named eval_..."""
         rows = self.data.rows("validation")
-        weight = self.data.keys.language_weight
+        weight = self.data.keys.options.language_weight
         with self.merged_for_evaluation():
             output = self.predict(rows)
             decoded = self.decoded("validation", MAIN_MODE, DEFAULT_WEIGHT if weight is None else weight, output)
@@ -104,7 +111,7 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
         by_layout = {name: [n for n in range(count) if rows.layouts[n] == name] for name in self.tries}
         found: list[list[Candidate]] = [[] for _ in range(count)]
         with_lexicon = mode.endswith("_lexicon")
-        beam = 1 if mode.startswith("greedy") else self.data.keys.beam
+        beam = 1 if mode.startswith("greedy") else self.data.keys.options.beam
         if self.is_ctc and output is None:
             output = self.predict(self.data.rows(split))
         start = time.perf_counter()
@@ -113,7 +120,10 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
             if not numbers:
                 continue
             decode = self.from_posteriors if self.is_ctc else self.generated
-            for number, candidates in zip(numbers, decode(split, numbers, beam, trie, weight, output), strict=True):
+            decoded = list(decode(split, numbers, beam, trie, weight, output))
+            if self.data.keys.options.corrected and not with_lexicon:
+                decoded = rerank(decoded, self.tries[name], CANDIDATES, language_weight=weight)
+            for number, candidates in zip(numbers, decoded, strict=True):
                 found[number] = candidates
         return Decoded(found, 1000 * (time.perf_counter() - start) / count)
 
@@ -125,7 +135,11 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
         lengths = np.array([len(self.data.fixed[split].points[n]) for n in numbers])
         if beam == 1 and trie is None:
             return greedy_ctc(log_probs, lengths, self.data.alphabet)
-        return beam_ctc(log_probs, lengths, self.data.alphabet, beam, min(beam, CANDIDATES), trie, weight)
+        search = (log_probs, lengths, self.data.alphabet)
+        options, count = self.data.keys.options, min(beam, CANDIDATES)
+        if options.exact and trie is not None:
+            return beam_then_exhaustive_ctc(*search, trie, beam, CANDIDATES, weight, options.threshold)
+        return beam_ctc(*search, beam, count, trie, weight, options.threshold)
 
     def generated(
         self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
@@ -149,7 +163,7 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
 
     def tuned_weight(self) -> float:
         """The language weight: the given one, or the best on the first validation traces."""
-        given = self.data.keys.language_weight
+        given = self.data.keys.options.language_weight
         if given is not None or "validation" not in self.data.fixed:
             return DEFAULT_WEIGHT if given is None else given
         output = self.predict(self.data.rows("validation")) if self.is_ctc else None

@@ -23,7 +23,8 @@ from seq2seq.swipe.data import SwipeData, load_swipes
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import scores
-from seq2seq.swipe.plots import PLOT, draw_traces
+from seq2seq.swipe.plots import PLOT, STATISTICS, draw_statistics, draw_traces
+from seq2seq.swipe.rows import load_rows
 from seq2seq.swipe.trainer import MAIN_MODE, SwipeTrainer
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Baseline, Evaluation, Prepared
@@ -106,6 +107,10 @@ class SwipeWorkload(SwipeKeys):
         return rows
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
-        if not draw_traces(directory, self):
-            return ""
-        return f"![traces and their predictions]({PLOT})\n\nTraces, true word, and the first candidates.\n\n"
+        splits = load_rows(self)
+        section = ""
+        if draw_traces(directory, self, splits):
+            section = f"![traces and their predictions]({PLOT})\n\nTraces, true word, and the first candidates.\n\n"
+        far = draw_statistics(directory / STATISTICS, self, splits)
+        words = "; ".join(f"{label}: {', '.join(found)}" for label, found in far.items() if found)
+        return f"{section}![statistics of the traces]({STATISTICS})\n\nFar outliers: {words or 'none'}.\n\n"

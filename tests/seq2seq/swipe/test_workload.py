@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from adapters import ConfigurationError, load
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import boxes_of, load_swipes, split_of
+from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.metrics import scores
+from seq2seq.swipe.rows import split_of
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
@@ -167,7 +168,12 @@ def test_random_layouts_move_keys_and_traces_together(values):
         ({"test_file": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"model_name_or_path": "nowhere", "model": {}}, "nowhere"),
         ({"layout": "jcuken"}, "lexicon"),
-        ({"beam": 0}, "beam"),
+        ({"decoding": {"beam": 0}}, "beam"),
+        ({"decoding": {"in_training": True}}, "'encoder_decoder'"),
+        ({"decoding": {"exact": True}, "architecture": "encoder_decoder"}, "'ctc'"),
+        ({"decoding": 16}, '{"beam": 16}'),
+        ({"limits": {"ends": -1}}, "ends"),
+        ({"limits": {"end": 1}}, "'ends'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, changed, said):
