@@ -26,8 +26,9 @@ from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.predicting import read_run
-from seq2seq.swipe.data import Rows, SwipeData, split_of
+from seq2seq.swipe.data import SwipeData
 from seq2seq.swipe.keys import SwipeKeys
+from seq2seq.swipe.rows import Rows, split_of
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.workload import Prepared
 
@@ -61,7 +62,7 @@ def spellings(run: Path, traces: int, seed: int) -> dict[str, Pairs]:
         adapters.load(model, folder.adapter)
     rng = np.random.default_rng(seed)
     fixed = {split: drawn(keys, split, traces if split == "train" else traces // EVALUATED, rng) for split in SPLITS}
-    data = SwipeData(replace(keys, augmentation=None), seed, fixed)
+    data = SwipeData(replace(keys, augmentation=None, decoding=None), seed, fixed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = experiment.training_arguments()
         arguments.output_dir = scratch  # where a trainer makes a folder of checkpoints
@@ -75,16 +76,15 @@ def spellings(run: Path, traces: int, seed: int) -> dict[str, Pairs]:
 
 def drawn(keys: SwipeKeys, split: str, count: int, rng: np.random.Generator) -> Rows:
     """Synthetic traces of random words of a split, on the layouts in turn."""
-    rows = Rows([], [], [], [])
+    words, layouts, points = [], [], []
     shares = np.array_split(np.arange(count), len(keys.layouts))
     for (name, layout), numbers in zip(keys.layouts.items(), shares, strict=True):
         own = [word for word in keys.words[name].words if split_of(word) == split]
-        words = rng.choice(own, len(numbers)).tolist()
-        rows.words.extend(words)
-        rows.layouts.extend([name] * len(words))
-        rows.points.extend(synthetic_points(words, layout, keys.config.rate, int(rng.integers(2**31))))
-        rows.numbers.extend(numbers.tolist())
-    return rows
+        some = rng.choice(own, len(numbers)).tolist()
+        words += some
+        layouts += [name] * len(some)
+        points += synthetic_points(some, layout, keys.config.rate, int(rng.integers(2**31)))
+    return Rows(words, layouts, points, [*range(count)])
 
 
 def write(folder: Path, pairs: dict[str, Pairs]) -> None:

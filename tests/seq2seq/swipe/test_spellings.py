@@ -4,7 +4,7 @@ import pytest
 
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import split_of
+from seq2seq.swipe.rows import split_of
 from seq2seq.swipe.spellings import main
 from seq2seq.tasks.sources import load_files
 
