@@ -22,6 +22,7 @@ from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded
 from third_party.models.swipe.configuration import END, FIRST_LETTER, FIRST_LETTER_TOKEN
 from third_party.trainers import IGNORED_LABEL
+from third_party.trainers.task_adapters import TASK_COLUMN
 
 POOL = 4
 """Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
@@ -85,7 +86,8 @@ class SwipeData:
         found = self.fixed[split]
         boxes = np.stack([self.boxes[found.layouts[n]] for n in numbers])
         rng = np.random.default_rng([self.seed, *numbers]) if split == "train" else None
-        return self.batch([found.words[n] for n in numbers], [found.points[n] for n in numbers], boxes, rng)
+        batch = self.batch([found.words[n] for n in numbers], [found.points[n] for n in numbers], boxes, rng)
+        return self.with_task(batch, [found.layouts[n] for n in numbers])
 
     def drawn(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Synthetic traces, which depend on the keys, the seed and these numbers alone."""
@@ -98,7 +100,15 @@ class SwipeData:
         points = synthetic_points(words.tolist(), layout, self.keys.config.rate, int(rng.integers(2**31)))
         chosen = of_similar_length(points, len(numbers), rng)
         boxes = np.stack([boxes_of(layout, self.alphabet)] * len(chosen))
-        return self.batch(words[chosen].tolist(), [points[n] for n in chosen], boxes, rng)
+        batch = self.batch(words[chosen].tolist(), [points[n] for n in chosen], boxes, rng)
+        return self.with_task(batch, [name] * len(chosen))
+
+    def with_task(self, batch: dict[str, Tensor], layouts: Sequence[str]) -> dict[str, Tensor]:
+        """A batch with a column for the layout of each row, if layouts have adapters of their own."""
+        if not self.keys.adapters_per_layout:
+            return batch
+        names = list(self.keys.layouts)
+        return {**batch, TASK_COLUMN: torch.tensor([names.index(name) for name in layouts])}
 
     def batch(
         self, words: Sequence[str], points: Sequence[np.ndarray], boxes: np.ndarray, rng: np.random.Generator | None

@@ -85,6 +85,7 @@ class SwipeKeys(Workload):
         architecture: an encoder with CTC, or an encoder and a decoder.
         model: options of ``third_party.models.swipe.SwipeConfig``: features, encoder and sizes; the rate, too.
         layout: the keyboard, a name or a file; a list of them for traces on several.
+        adapters_per_layout: whether each layout has adapters of its own, beside one frozen model.
         lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
         train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
             synthetic ones.
@@ -119,6 +120,7 @@ class SwipeKeys(Workload):
     architecture: Literal["ctc", "encoder_decoder"] = "ctc"
     model: dict[str, Any] = field(default_factory=dict, hash=False)
     layout: str | tuple[str, ...] = "qwerty"
+    adapters_per_layout: bool = False
     lexicon: LexiconSource | None = None
     train_file: str | None = None
     validation_file: str | None = None
@@ -239,6 +241,9 @@ class SwipeKeys(Workload):
         given = [key for key in self.file_keys.values() if getattr(self, key) is not None]
         if self.traces_file is not None and given:
             refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
+        if self.adapters_per_layout and "train" in self.files:
+            rule, fix = "needs batches of one layout, which synthetic traces have", "start a run for each layout"
+            refuse("adapters_per_layout", rule, repr(self.files["train"]), fix, "the run")
         if self.random_layouts and "train" in self.files:
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"

@@ -42,7 +42,12 @@ class SwipeWorkload(SwipeKeys):
     """
 
     def training_arguments(self) -> dict[str, Any]:
-        return {"remove_unused_columns": False, "label_names": ["labels"]}
+        unused = {"ddp_find_unused_parameters": True} if self.adapters_per_layout else {}  # a step trains one layout's
+        return {"remove_unused_columns": False, "label_names": ["labels"], **unused}
+
+    @property
+    def adapter_tasks(self) -> Sequence[str | None]:
+        return tuple(self.layouts) if self.adapters_per_layout else (None,)
 
     def load_data(self, arguments: TrainingArguments) -> SwipeData:
         return load_swipes(self, arguments.seed)
@@ -64,6 +69,7 @@ class SwipeWorkload(SwipeKeys):
             data_collator=data.collate,
             data=data,
             tries=self.make_tries(),
+            task_names=tuple(self.layouts) if self.adapters_per_layout else (),
             callbacks=list(callbacks),
         )
 
@@ -73,7 +79,7 @@ class SwipeWorkload(SwipeKeys):
 
     def evaluate(self, prepared: Prepared, trainer: SwipeTrainer, split: str) -> Evaluation:
         weight = trainer.tuned_weight()
-        output = trainer.predict(prepared.data.rows(split)) if trainer.is_ctc else None
+        output = trainer.predicted(split) if trainer.is_ctc else None
         metrics: dict[str, float] = {}
         for mode in MODES:
             decoded = trainer.decoded(split, mode, weight, output)
@@ -87,8 +93,9 @@ class SwipeWorkload(SwipeKeys):
         return Evaluation(metrics, {"": rows})
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
-        rows = prepared.data.rows("validation")
-        return {self.task_label: rows.select(range(min(SAMPLES, len(rows))))}
+        names = prepared.data.fixed["validation"].layouts
+        first = {layout: [n for n, name in enumerate(names) if name == layout][:SAMPLES] for layout in self.layouts}
+        return {layout: prepared.data.rows("validation").select(found) for layout, found in first.items() if found}
 
     def baselines(self) -> Mapping[str, Baseline]:
         return swipe_baselines()
