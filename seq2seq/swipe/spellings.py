@@ -67,7 +67,8 @@ def spellings(run: Path, traces: int, seed: int) -> dict[str, Pairs]:
         arguments = experiment.training_arguments()
         arguments.output_dir = scratch  # where a trainer makes a folder of checkpoints
         trainer = experiment.make_trainer(Prepared(model, data, arguments))
-        found = {split: trainer.decoded(split, "greedy", 0.0).candidates for split in SPLITS}
+        said = {split: trainer.predicted(split) if trainer.is_ctc else None for split in SPLITS}
+        found = {split: trainer.decoded(split, "greedy", 0.0, said[split]).candidates for split in SPLITS}
     return {
         split: [(c[0].word, word) for c, word in zip(found[split], fixed[split].words, strict=True) if c and c[0].word]
         for split in SPLITS
