@@ -8,12 +8,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from seq2seq.swipe.data import Rows
+from seq2seq.swipe.decoding.by_model import model_candidates
 from seq2seq.swipe.decoding.candidates import Candidate
-from seq2seq.swipe.decoding.ctc import beam_ctc
-from seq2seq.swipe.decoding.lexicon_processor import beam_generate
 from seq2seq.swipe.export.folder import Exported
 from seq2seq.swipe.export.graphs import SwipeModel, example, graphs_of
-from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import Row
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.trainer import CANDIDATES
@@ -70,7 +68,6 @@ def on_graphs(model: SwipeModel, exported: Exported) -> SwipeModel:
     return twin
 
 
-@torch.no_grad()
 def predictions(model: SwipeModel, rows: Rows, exported: Exported, beam: int, weight: float, count: int) -> list[Row]:
     """The candidates of the first traces of a split, by a beam with the lexicon, as rows of predictions."""
     found: dict[int, list[Candidate]] = {}
@@ -82,19 +79,8 @@ def predictions(model: SwipeModel, rows: Rows, exported: Exported, beam: int, we
             points, mask = map(torch.from_numpy, padded([rows.points[n] for n in part]))
             boxes = torch.from_numpy(exported.boxes(name)).expand(len(part), -1, -1).contiguous()
             batch = {"points": points, "attention_mask": mask, "boxes": boxes}
-            found |= zip(part, decoded(model, batch, beam, weight, trie), strict=True)
+            found |= zip(part, model_candidates(model, batch, beam, CANDIDATES, trie, weight), strict=True)
     return [
         {"index": rows.numbers[n], "word": rows.words[n], "layout": rows.layouts[n], "candidates": found[n]}
         for n in sorted(found)
     ]
-
-
-def decoded(
-    model: SwipeModel, batch: dict[str, Tensor], beam: int, weight: float, trie: PackedTrie
-) -> list[list[Candidate]]:
-    """The candidates of a batch."""
-    if not isinstance(model, SwipeForCTC):
-        return beam_generate(model, batch, beam, min(beam, CANDIDATES), trie, weight)
-    log_probs = model(**batch).logits.float().log_softmax(-1).numpy()
-    lengths = batch["attention_mask"].sum(1).numpy()
-    return beam_ctc(log_probs, lengths, trie.alphabet, beam, min(beam, CANDIDATES), trie, weight)
