@@ -49,8 +49,8 @@ class FinishedRun:
 
 def tuned_weight(run: RunFolder, keys: SwipeKeys) -> float:
     """The language weight of a run: the given one, or that which it chose."""
-    if keys.language_weight is not None:
-        return keys.language_weight
+    if keys.options.language_weight is not None:
+        return keys.options.language_weight
     metrics = json.loads(run.metrics.read_text())["metrics"] if run.metrics.is_file() else {}
     found = [values["language_weight"] for values in metrics.values() if "language_weight" in values]
     return found[0] if found else DEFAULT_WEIGHT

@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from adapters import AdapterConfig, ConfigurationError
 from adapters.validation import check_keys, from_json, refuse
 from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.swipe.augmentation import Augmentation
+from seq2seq.swipe.decoding.options import Decoding
 from seq2seq.swipe.keyboards.layout import Layout, load_layout
 from seq2seq.swipe.lexicon.words import Lexicon
+from seq2seq.swipe.traces.filters import Limits
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Workload
@@ -88,17 +88,19 @@ class SwipeKeys(Workload):
         architecture: an encoder with CTC, or an encoder and a decoder.
         model: options of ``third_party.models.swipe.SwipeConfig``: features, encoder and sizes; the rate, too.
         layout: the keyboard, a name or a file; a list of them for traces on several.
+        adapters_per_layout: whether each layout has adapters of its own, beside one frozen model.
         lexicon: the words, see ``LexiconSource``; None for the 20,000 most frequent ones of the layout's language.
         train_file, validation_file, test_file: traces, see ``seq2seq.swipe.traces.reading``; a split without a file has
             synthetic ones.
-        traces_file: one file for all splits, whose words are divided over them, see ``seq2seq.swipe.data``.
+            A folder that ``seq2seq.swipe.traces.store`` wrote is read without loading it into memory.
+        traces_file: one file or folder for all splits, whose words are divided over them, see ``seq2seq.swipe.rows``.
+        limits: of good swipes, see ``seq2seq.swipe.traces.filters``; training leaves out the others. None for all.
         synthetic_traces: of a training epoch, each drawn anew.
         evaluation_traces: synthetic ones of validation and of test, each.
         random_layouts: whether each batch of synthetic training traces is drawn on a layout of its own, on which
             letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
-        beam: hypotheses of the beam.
-        language_weight: of a word's log-frequency in its score; None to choose it on the validation split.
+        decoding: how words are found, see ``seq2seq.swipe.decoding.options``.
         memory_words: the words of a lexicon of the layout's language, with which the resident memory of a fresh process
             is measured on the test split, see ``seq2seq.swipe.memory``; None to leave it out.
     """
@@ -117,8 +119,6 @@ class SwipeKeys(Workload):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "synthetic_traces": (1, 1e10),
         "evaluation_traces": (2, 1e7),
-        "beam": (1, 4096),
-        "language_weight": (0, 100),
         "memory_words": (2, 2**24 - 1),
     }
 
@@ -126,6 +126,7 @@ class SwipeKeys(Workload):
     architecture: Literal["ctc", "encoder_decoder"] = "ctc"
     model: dict[str, Any] = field(default_factory=dict, hash=False)
     layout: str | tuple[str, ...] = "qwerty"
+    adapters_per_layout: bool = False
     lexicon: LexiconSource | None = None
     train_file: str | None = None
     validation_file: str | None = None
@@ -135,8 +136,8 @@ class SwipeKeys(Workload):
     evaluation_traces: int = 1000
     random_layouts: bool = False
     augmentation: Augmentation | None = None
-    beam: int = 16
-    language_weight: float | None = None
+    limits: Limits | None = None
+    decoding: Decoding | None = None
     memory_words: int | None = None
 
     @cached_property
@@ -152,6 +153,11 @@ class SwipeKeys(Workload):
             with refusing("layout", name):
                 found.append(load_layout(located(name)))
         return {layout.name: layout for layout in found}
+
+    @property
+    def options(self) -> Decoding:
+        """How words are found."""
+        return self.decoding or Decoding()
 
     @cached_property
     def words(self) -> dict[str, Lexicon]:
@@ -237,6 +243,9 @@ class SwipeKeys(Workload):
         given = [key for key in self.file_keys.values() if getattr(self, key) is not None]
         if self.traces_file is not None and given:
             refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
+        if self.adapters_per_layout and "train" in self.files:
+            rule, fix = "needs batches of one layout, which synthetic traces have", "start a run for each layout"
+            refuse("adapters_per_layout", rule, repr(self.files["train"]), fix, "the run")
         if self.random_layouts and "train" in self.files:
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
@@ -246,7 +255,18 @@ class SwipeKeys(Workload):
             parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
             refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
+        self.check_decoding()
         self.check_words()
+
+    def check_decoding(self) -> None:
+        """Refuse what belongs to the other architecture."""
+        belongs = {"threshold": "ctc", "exact": "ctc", "in_training": "encoder_decoder"}
+        for key, architecture in belongs.items():
+            if getattr(self.options, key) and self.architecture != architecture:
+                rule = f"belongs to the architecture {architecture!r}"
+                refuse(key, rule, repr(self.architecture), "leave it out", "the decoding")
+        if self.options.in_training and len(self.layouts) > 1:
+            refuse("in_training", "needs one layout", ", ".join(self.layouts), "leave it out", "the decoding")
 
     def check_words(self) -> None:
         """Refuse a lexicon without words."""
@@ -256,9 +276,3 @@ class SwipeKeys(Workload):
                     f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
                     "language of the layout."
                 )
-
-
-def letters_of(words: Sequence[str], alphabet: str) -> list[np.ndarray]:
-    """Each word as its letters' numbers, (letters,) int64."""
-    number = {letter: index for index, letter in enumerate(alphabet)}
-    return [np.array([number[letter] for letter in word], np.int64) for word in words]

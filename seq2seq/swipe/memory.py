@@ -27,11 +27,12 @@ import numpy as np
 import seq2seq
 from adapters import ConfigurationError
 from adapters.tables import render_table
-from seq2seq.swipe.data import Rows, boxes_of, split_rows
+from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.resident import LEXICON, MODEL, TRACES
+from seq2seq.swipe.rows import Rows, load_rows
 from seq2seq.swipe.traces.trace import padded
 
 WORDS = 250_000
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run = FinishedRun.open(options.run)
-        found = measured_memory(run, split_rows(run.keys, "test"), options.words)
+        found = measured_memory(run, load_rows(run.keys)["test"], options.words)
     except ConfigurationError as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
@@ -62,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measured_memory(run: FinishedRun, rows: Rows, words: int = WORDS) -> dict[str, int]:
-    """Measure a model with the first layout of its keys.
+    """Measure a model on the layout of the first trace.
 
     Args:
         run: its model, keys and language weight.
-        rows: traces, of which the first ones on that layout are decoded.
+        rows: traces, of which the first ones on this layout are decoded.
         words: of the lexicon.
 
     Returns:
@@ -82,7 +83,7 @@ def measured_memory(run: FinishedRun, rows: Rows, words: int = WORDS) -> dict[st
     with tempfile.TemporaryDirectory() as scratch, subprocess.Popen(PROCESS, env=environment, **pipes) as process:
         try:
             trie = write_files(Path(scratch), run, rows, words)  # while the process imports
-            request = {"folder": scratch, "beam": run.keys.beam, "language_weight": run.language_weight}
+            request = {"folder": scratch, "beam": run.keys.options.beam, "language_weight": run.language_weight}
             output, errors = process.communicate(json.dumps(request) + "\n", timeout=SECONDS)
         except subprocess.TimeoutExpired as error:
             raise ConfigurationError(
@@ -104,14 +105,14 @@ def measured_memory(run: FinishedRun, rows: Rows, words: int = WORDS) -> dict[st
 
 def write_files(folder: Path, run: FinishedRun, rows: Rows, words: int) -> PackedTrie:
     """Write what the process reads, and return the lexicon."""
-    name, layout = next(iter(run.keys.layouts.items()))
-    alphabet = run.model.config.alphabet
+    name, alphabet = rows.layouts[0], run.model.config.alphabet
+    layout = run.keys.layouts[name]
     lexicon = Lexicon.from_wordfreq(run.keys.source.language or layout.language, words, layout)
     trie = PackedTrie.build(lexicon, alphabet)
     trie.save(folder / LEXICON)
     run.model.save_pretrained(folder / MODEL)
-    chosen = [points for points, own in zip(rows.points, rows.layouts, strict=True) if own == name][:TRACES_DECODED]
-    points, mask = padded(chosen)
+    chosen = [n for n, own in enumerate(rows.layouts) if own == name][:TRACES_DECODED]
+    points, mask = padded([rows.points[n] for n in chosen])
     np.savez(folder / TRACES, points=points, lengths=mask.sum(1), boxes=boxes_of(layout, alphabet))
     return trie
 

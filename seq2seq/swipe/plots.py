@@ -1,4 +1,4 @@
-"""The plot of a run's page: traces on their keyboards, with the true word and the candidates.
+"""The plots of a run's page: traces on their keyboards with the true word and the candidates, and their statistics.
 
 Half of the traces are those that the model got wrong, if there are enough.
 """
@@ -10,34 +10,69 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.drawing import new_figure, save
-from seq2seq.swipe.data import split_rows
+from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, save
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keys import SwipeKeys
+from seq2seq.swipe.rows import Rows
+from seq2seq.swipe.traces.statistics import outliers, trace_statistics
 
 PLOT = "traces.png"
 COLUMNS, LINES = 3, 2
 SHOWN = 3
-"""Candidates of a trace."""
+"""Candidates of a trace, and outliers of a measure and split."""
+
+STATISTICS = "statistics.png"
+COUNTED = 2000
+"""Traces of a split whose statistics are drawn."""
+
+BINS = 40
+MEASURES = {
+    "duration": "duration, s",
+    "length": "length, key widths",
+    "speed": "speed, key widths / s",
+    "letter_error": "letters to path, key widths",
+}
 
 
-def draw_traces(directory: Path, keys: SwipeKeys) -> bool:
+def draw_traces(directory: Path, keys: SwipeKeys, splits: Mapping[str, Rows]) -> bool:
     """Draw some traces of the test split, or of validation; returns whether there were predictions."""
     for split in ("test", "validation"):
         path = directory / f"predictions_{split}.jsonl"
         if path.is_file():
             predictions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             chosen = examples(predictions)
-            points = split_rows(keys, split).points
             figure = new_figure(1.75 * LINES)
             for axes, number in zip(figure.subplots(LINES, COLUMNS).flat, chosen, strict=False):
                 row = predictions[number]
-                draw_trace(axes, keys.layouts[row["layout"]], points[number], row)
+                draw_trace(axes, keys.layouts[row["layout"]], splits[split].points[number], row)
             for axes in figure.axes[len(chosen) :]:
                 axes.remove()
             save(figure, directory / PLOT)
             return True
     return False
+
+
+def draw_statistics(path: Path, keys: SwipeKeys, splits: Mapping[str, Rows]) -> dict[str, list[str]]:
+    """Draw the distributions of the first traces of each split; returns the words of outliers by measure."""
+    found = {
+        split: trace_statistics(rows.traces(keys.layouts, keys.config.rate, COUNTED), keys.layouts)
+        for split, rows in splits.items()
+    }
+    figure = new_figure(2.2 + legend_height(found))
+    drawn, far = {}, {}
+    for axes, (name, label) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
+        by_split = {split: getattr(statistics, name) for split, statistics in found.items()}
+        top = max(np.nanpercentile(values, 99) for values in by_split.values())
+        for (split, values), colour in zip(by_split.items(), COLOURS, strict=False):
+            style = {"bins": BINS, "range": (0, top), "density": True, "histtype": "step", "color": colour}
+            (drawn[split],) = axes.hist(values, **style)[2]
+            far.setdefault(label, []).extend(found[split].words[n] for n in outliers(values)[:SHOWN])
+        axes.set_xlabel(label, fontsize=8)
+        axes.set_yticks([])
+        axes.tick_params(labelsize=7)
+    legend_below(figure, drawn)
+    save(figure, path)
+    return far
 
 
 def examples(predictions: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -105,7 +105,7 @@ class Predictor:
         """
         run = FinishedRun.open(folder)
         tries = {run.keys.lexicon_label: PackedTrie.build(joined(run.keys.words.values()), run.keys.config.alphabet)}
-        return cls(run.model, tries, run.keys.layouts, run.keys.beam, run.language_weight)
+        return cls(run.model, tries, run.keys.layouts, run.keys.options.beam, run.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".

@@ -6,7 +6,6 @@ beam              the most likely words of a beam
 """
 
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,14 @@ from adapters.acting import unwrapped
 from seq2seq.swipe.data import SwipeData
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc, greedy_ctc
-from seq2seq.swipe.decoding.lexicon_processor import beam_generate
+from seq2seq.swipe.decoding.exhaustive import beam_then_exhaustive_ctc
+from seq2seq.swipe.decoding.lexicon_processor import beam_generate, masked_cross_entropy
+from seq2seq.swipe.decoding.rerank import rerank
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import scores
-from third_party.trainers import AdapterTrainerMixin
+from third_party.trainers import IGNORED_LABEL, AdapterTrainerMixin
+from third_party.trainers.task_adapters import TaskAdaptersMixin
 
 MAIN_MODE = MODES[-1]
 CANDIDATES = 4
@@ -38,6 +40,9 @@ TUNED_ROWS = 200
 DEFAULT_WEIGHT = 0.2
 """The language weight with which checkpoints are chosen, if it is not given."""
 
+NOTHING = -1e4
+"""Log-probabilities behind the end of a trace."""
+
 
 class Decoded(NamedTuple):
     """Candidates of each trace of a split, and milliseconds of decoding per trace, the encoder left out for CTC."""
@@ -46,7 +51,18 @@ class Decoded(NamedTuple):
     milliseconds: float
 
 
-class SwipeTrainer(AdapterTrainerMixin, Trainer):
+class Predicted(NamedTuple):
+    """What a model says of each trace of a split, and its mean loss.
+
+    Args:
+        log_probs: (time, 1 + letters) of CTC, (letters + 1, tokens) of a decoder, float32.
+    """
+
+    log_probs: list[np.ndarray]
+    loss: float
+
+
+class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
     """Trains on traces, see ``seq2seq.swipe.data``; scores words.
 
     Args:
@@ -74,70 +90,99 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
     def summed_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """The negative log-likelihood of the words, summed over rows; log-probabilities (batch, time, ...)."""
         output = model(**inputs)
-        return output.loss * len(inputs["points"]), ModelOutput(logits=output.logits.float().log_softmax(-1))
+        loss = output.loss * len(inputs["points"])
+        if self.data.keys.options.in_training:
+            (trie,) = self.tries.values()
+            labels = inputs["labels"]
+            loss = masked_cross_entropy(output.logits, labels, trie) * (labels != IGNORED_LABEL).sum()
+        return loss, ModelOutput(logits=output.logits.float().log_softmax(-1))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on the validation split, as transformers expects them: logged, and named eval_..."""
-        rows = self.data.rows("validation")
-        weight = self.data.keys.language_weight
+        weight = self.data.keys.options.language_weight
         with self.merged_for_evaluation():
-            output = self.predict(rows)
+            output = self.predicted("validation")
             decoded = self.decoded("validation", MAIN_MODE, DEFAULT_WEIGHT if weight is None else weight, output)
         found = scores(self.prediction_rows("validation", decoded.candidates))
-        found = {**found, "average_metrics": found["swipe_mrr"], "loss": output.metrics["test_loss"]}
+        found = {**found, "average_metrics": found["swipe_mrr"], "loss": output.loss}
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def decoded(self, split: str, mode: str, weight: float, output: Any = None, first: int | None = None) -> Decoded:
+    def predicted(self, split: str) -> Predicted:
+        """What the model says of a split; each layout by itself, as it may have adapters of its own."""
+        rows, loss = self.data.fixed[split], 0.0
+        found: list[np.ndarray] = [np.empty(0)] * len(rows)
+        for numbers in self.by_layout(split).values():
+            output = self.predict(self.data.rows(split).select(numbers))
+            loss += output.metrics["test_loss"] * len(numbers) / len(rows)
+            for number, log_probs in zip(numbers, output.predictions, strict=True):
+                found[number] = log_probs[: len(rows.points[number])] if self.is_ctc else log_probs
+        return Predicted(found, loss)
+
+    def by_layout(self, split: str, first: int | None = None) -> dict[str, list[int]]:
+        """The numbers of a split's first traces, all by default, of each layout that has any."""
+        found: dict[str, list[int]] = {}
+        for number, name in enumerate(self.data.fixed[split].layouts[:first]):
+            found.setdefault(name, []).append(number)
+        return found
+
+    def decoded(
+        self, split: str, mode: str, weight: float, output: Predicted | None = None, first: int | None = None
+    ) -> Decoded:
         """The candidates of each trace of a split.
 
         Args:
             mode: one of ``MODES``.
             weight: of the log-frequency of words, with a lexicon.
-            output: what ``predict`` gave for the split, if it is at hand.
+            output: what ``predicted`` gave for the split; a decoder needs none.
             first: how many traces of the split; all by default.
         """
-        rows = self.data.fixed[split]
-        count = len(rows) if first is None else min(first, len(rows))
-        by_layout = {name: [n for n in range(count) if rows.layouts[n] == name] for name in self.tries}
-        found: list[list[Candidate]] = [[] for _ in range(count)]
-        with_lexicon = mode.endswith("_lexicon")
-        beam = 1 if mode.startswith("greedy") else self.data.keys.beam
-        if self.is_ctc and output is None:
-            output = self.predict(self.data.rows(split))
+        options, by_layout = self.data.keys.options, self.by_layout(split, first)
+        found: list[list[Candidate]] = [[] for _ in range(sum(map(len, by_layout.values())))]
+        beam = 1 if mode.startswith("greedy") else options.beam
         start = time.perf_counter()
         for name, numbers in by_layout.items():
-            trie = self.tries[name] if with_lexicon else None
-            if not numbers:
-                continue
-            decode = self.from_posteriors if self.is_ctc else self.generated
-            for number, candidates in zip(numbers, decode(split, numbers, beam, trie, weight, output), strict=True):
+            trie = self.tries[name] if mode.endswith("_lexicon") else None
+            if self.is_ctc:
+                decoded = self.from_posteriors([output.log_probs[number] for number in numbers], beam, trie, weight)
+            else:
+                decoded = self.generated(split, numbers, beam, trie, weight)
+            if options.corrected and trie is None:
+                decoded = rerank(decoded, self.tries[name], CANDIDATES, language_weight=weight)
+            for number, candidates in zip(numbers, decoded, strict=True):
                 found[number] = candidates
-        return Decoded(found, 1000 * (time.perf_counter() - start) / count)
+        return Decoded(found, 1000 * (time.perf_counter() - start) / len(found))
 
     def from_posteriors(
-        self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
+        self, log_probs: list[np.ndarray], beam: int, trie: PackedTrie | None, weight: float
     ) -> list[list[Candidate]]:
-        """Candidates of CTC's log-probabilities."""
-        log_probs = output.predictions[numbers]  # (rows, time, 1 + letters)
-        lengths = np.array([len(self.data.fixed[split].points[n]) for n in numbers])
+        """Candidates of CTC's log-probabilities, (time, 1 + letters) for each row."""
+        lengths, options = np.array([len(row) for row in log_probs]), self.data.keys.options
+        batch = np.full((len(log_probs), lengths.max(), log_probs[0].shape[1]), NOTHING, np.float32)
+        for row, values in zip(batch, log_probs, strict=True):
+            row[: len(values)] = values
+        search = (batch, lengths, self.data.alphabet)
         if beam == 1 and trie is None:
-            return greedy_ctc(log_probs, lengths, self.data.alphabet)
-        return beam_ctc(log_probs, lengths, self.data.alphabet, beam, min(beam, CANDIDATES), trie, weight)
+            return greedy_ctc(*search)
+        if options.exact and trie is not None:
+            return beam_then_exhaustive_ctc(*search, trie, beam, CANDIDATES, weight, options.threshold)
+        return beam_ctc(*search, beam, min(beam, CANDIDATES), trie, weight, options.threshold)
 
     def generated(
-        self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float, output: Any
-    ) -> Iterator[list[Candidate]]:
+        self, split: str, numbers: list[int], beam: int, trie: PackedTrie | None, weight: float
+    ) -> list[list[Candidate]]:
         """Candidates that the decoder generates."""
-        size, model = self.args.per_device_eval_batch_size, unwrapped(self.model).eval()
+        size, found = self.args.per_device_eval_batch_size, []
         with self.merged_for_evaluation(), torch.no_grad():
             for start in range(0, len(numbers), size):
                 rows = [{"split": split, "row": n} for n in numbers[start : start + size]]
-                batch = self._prepare_inputs(self.data.collate(rows))
-                del batch["labels"]
-                yield from beam_generate(model, batch, beam, min(beam, CANDIDATES), trie, weight)
+                batch = self.model_inputs(self._prepare_inputs(self.data.collate(rows)))
+                batch = {name: tensor for name, tensor in batch.items() if name != "labels"}
+                model = unwrapped(self.model).eval()
+                found += beam_generate(model, batch, beam, min(beam, CANDIDATES), trie, weight)
+        return found
 
     def prediction_rows(self, split: str, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
         """Candidates as rows of a predictions file, see ``seq2seq.swipe.predictions``."""
@@ -149,10 +194,10 @@ class SwipeTrainer(AdapterTrainerMixin, Trainer):
 
     def tuned_weight(self) -> float:
         """The language weight: the given one, or the best on the first validation traces."""
-        given = self.data.keys.language_weight
+        given = self.data.keys.options.language_weight
         if given is not None or "validation" not in self.data.fixed:
             return DEFAULT_WEIGHT if given is None else given
-        output = self.predict(self.data.rows("validation")) if self.is_ctc else None
+        output = self.predicted("validation") if self.is_ctc else None
 
         def found(weight: float) -> float:
             decoded = self.decoded("validation", MAIN_MODE, weight, output, TUNED_ROWS)

@@ -23,13 +23,14 @@ from transformers import TrainerCallback, TrainingArguments
 from adapters import ConfigurationError
 from seq2seq.errors import refusing
 from seq2seq.swipe.baselines import swipe_baselines
-from seq2seq.swipe.data import Rows, SwipeData, load_swipes
+from seq2seq.swipe.data import SwipeData, load_swipes
 from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.memory import measured_memory, memory_rows
 from seq2seq.swipe.metrics import scores
-from seq2seq.swipe.plots import PLOT, draw_traces
+from seq2seq.swipe.plots import PLOT, STATISTICS, draw_statistics, draw_traces
+from seq2seq.swipe.rows import Rows, load_rows
 from seq2seq.swipe.trainer import MAIN_MODE, SwipeTrainer
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Baseline, Evaluation, Prepared
@@ -49,7 +50,12 @@ class SwipeWorkload(SwipeKeys):
     """
 
     def training_arguments(self) -> dict[str, Any]:
-        return {"remove_unused_columns": False, "label_names": ["labels"]}
+        unused = {"ddp_find_unused_parameters": True} if self.adapters_per_layout else {}  # a step trains one layout's
+        return {"remove_unused_columns": False, "label_names": ["labels"], **unused}
+
+    @property
+    def adapter_tasks(self) -> Sequence[str | None]:
+        return tuple(self.layouts) if self.adapters_per_layout else (None,)
 
     def load_data(self, arguments: TrainingArguments) -> SwipeData:
         return load_swipes(self, arguments.seed)
@@ -71,6 +77,7 @@ class SwipeWorkload(SwipeKeys):
             data_collator=data.collate,
             data=data,
             tries=self.make_tries(),
+            task_names=tuple(self.layouts) if self.adapters_per_layout else (),
             callbacks=list(callbacks),
         )
 
@@ -80,7 +87,7 @@ class SwipeWorkload(SwipeKeys):
 
     def evaluate(self, prepared: Prepared, trainer: SwipeTrainer, split: str) -> Evaluation:
         weight = trainer.tuned_weight()
-        output = trainer.predict(prepared.data.rows(split)) if trainer.is_ctc else None
+        output = trainer.predicted(split) if trainer.is_ctc else None
         metrics: dict[str, float] = {}
         for mode in MODES:
             decoded = trainer.decoded(split, mode, weight, output)
@@ -106,8 +113,9 @@ class SwipeWorkload(SwipeKeys):
             return {}
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
-        rows = prepared.data.rows("validation")
-        return {self.task_label: rows.select(range(min(SAMPLES, len(rows))))}
+        names = prepared.data.fixed["validation"].layouts
+        first = {layout: [n for n, name in enumerate(names) if name == layout][:SAMPLES] for layout in self.layouts}
+        return {layout: prepared.data.rows("validation").select(found) for layout, found in first.items() if found}
 
     def baselines(self) -> Mapping[str, Baseline]:
         return swipe_baselines()
@@ -128,6 +136,10 @@ class SwipeWorkload(SwipeKeys):
         return rows
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
-        if not draw_traces(directory, self):
-            return ""
-        return f"![traces and their predictions]({PLOT})\n\nTraces, true word, and the first candidates.\n\n"
+        splits = load_rows(self)
+        section = ""
+        if draw_traces(directory, self, splits):
+            section = f"![traces and their predictions]({PLOT})\n\nTraces, true word, and the first candidates.\n\n"
+        far = draw_statistics(directory / STATISTICS, self, splits)
+        words = "; ".join(f"{label}: {', '.join(found)}" for label, found in far.items() if found)
+        return f"{section}![statistics of the traces]({STATISTICS})\n\nFar outliers: {words or 'none'}.\n\n"

@@ -1,5 +1,9 @@
 """Tiny random models of every known architecture, with a batch for each."""
 
+import copy
+import functools
+import json
+
 import torch
 import transformers
 from transformers import AutoConfig
@@ -79,10 +83,16 @@ def tiny(name: str, **values) -> torch.nn.Module:
         name: a key of ``MODELS`` or ``UNKNOWN``.
         values: changes of its configuration.
     """
+    return copy.deepcopy(_tiny(name, json.dumps(values, sort_keys=True)))
+
+
+@functools.cache
+def _tiny(name: str, values: str) -> torch.nn.Module:
+    """The model that is copied, with the changes as JSON: to make it takes longer than to copy it."""
     cls, config = (MODELS | UNKNOWN)[name]
     random = torch.get_rng_state()
     torch.manual_seed(1)
-    model = getattr(transformers, cls)(AutoConfig.for_model(name, **{**config, **values}))
+    model = getattr(transformers, cls)(AutoConfig.for_model(name, **{**config, **json.loads(values)}))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:

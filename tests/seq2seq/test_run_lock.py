@@ -15,6 +15,7 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.run_lock import FolderInUseError, lock_path, owned
 from seq2seq.running.jobs import run_cells
 from seq2seq.running.runner import run_experiment
+from tests.processes import started
 
 HOLD = """
 import json, os, sys, time
@@ -128,17 +129,15 @@ def test_a_cell_whose_folder_another_run_has_filled_meanwhile_is_refused_and_lef
 def test_the_same_command_twice_leaves_the_first_run_alone(values, tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**values, "num_train_epochs": 40}))
-    command = [sys.executable, "run_seq2seq.py", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
-        while not (tmp_path / "outputs" / "colours" / "config.json").exists():
-            assert first.poll() is None, first.stderr.read()
-            time.sleep(0.05)
-        assert main([str(path), "learning_rate=0.5"]) == 2
-        assert f"is used by process {first.pid} on" in capsys.readouterr().err
-        assert (
-            json.loads((tmp_path / "outputs/colours/config.json").read_text())["learning_rate"]
-            == values["learning_rate"]
-        )
-        first.send_signal(signal.SIGTERM)
-        assert first.wait() == -signal.SIGTERM
+    first = started(main, [str(path)])
+    while not (tmp_path / "outputs" / "colours" / "config.json").exists():
+        assert first.is_alive()
+        time.sleep(0.05)
+    assert main([str(path), "learning_rate=0.5"]) == 2
+    assert f"is used by process {first.pid} on" in capsys.readouterr().err
+    written = json.loads((tmp_path / "outputs/colours/config.json").read_text())
+    assert written["learning_rate"] == values["learning_rate"]
+    first.terminate()
+    first.join()
+    assert first.exitcode == -signal.SIGTERM
     assert main([str(path), "max_steps=4", "overwrite=true"]) == 0

@@ -7,19 +7,10 @@ import sys
 import time
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from run_seq2seq import main
 from seq2seq import PROJECT, export
-
-PLAIN = """
-import json, sys
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-model, tokenizer = (cls.from_pretrained(sys.argv[1]) for cls in (AutoModelForSeq2SeqLM, AutoTokenizer))
-batch = tokenizer(sys.argv[2:], return_tensors="pt", padding=True)
-texts = tokenizer.batch_decode(model.generate(**batch, max_length=4), skip_special_tokens=True)
-assert not {"adapters", "seq2seq", "t3nsor"} & sys.modules.keys()
-print(json.dumps(texts))
-"""
 
 
 @pytest.mark.slow
@@ -61,9 +52,8 @@ def test_from_own_files_to_plain_transformers(backbone, colours, tmp_path, capsy
     assert [row["source"] for row in predicted] == sources
 
     assert export.main([str(run_folder), str(tmp_path / "exported")]) == 0
-    command = [sys.executable, "-c", PLAIN, str(tmp_path / "exported"), *sources]
-    plain = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert plain.returncode == 0, plain.stderr
-    texts = json.loads(plain.stdout)
+    model, tokenizer = (cls.from_pretrained(tmp_path / "exported") for cls in (AutoModelForSeq2SeqLM, AutoTokenizer))
+    batch = tokenizer(sources, return_tensors="pt", padding=True)
+    texts = tokenizer.batch_decode(model.generate(**batch, max_length=4), skip_special_tokens=True)
     assert texts == [row["prediction"] for row in predicted]
     assert len(set(texts)) > 1

@@ -1,9 +1,6 @@
 """A second workload, all in ``vectors``, goes through everything that a run can do: the seam does not leak."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,12 +10,13 @@ from transformers import TrainingArguments
 
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.report.__main__ import main as report
 from seq2seq.report.collect import collect_runs
 from seq2seq.report.methods import methods_of
 from seq2seq.running.runner import run_experiment
+from tests.processes import torchrun
+from tests.seq2seq import vectors
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 from tests.seq2seq.running.test_tracking import Recorder
@@ -184,14 +182,7 @@ def test_two_processes_share_a_run_and_its_random_baseline(values, tmp_path):
     values |= {"num_train_epochs": 3, "learning_rate": 3.0, "optim": "sgd", "max_grad_norm": 0}
     values |= {"lr_scheduler_type": "constant", "baselines": ["random_backbone"], "use_cpu": True}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    (tmp_path / "run.py").write_text("from tests.seq2seq.vectors import main\nmain()\n")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command = [*launcher, str(tmp_path / "run.py"), str(tmp_path / "config.json")]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    assert torchrun(vectors.main, [str(tmp_path / "config.json")]) == [0, 0]
     result = json.loads((tmp_path / "outputs" / "slope" / "metrics.json").read_text())
     assert set(result["baselines"]) == {"random_backbone"}
     assert not (tmp_path / "outputs" / "slope" / "random_backbone").exists()

@@ -1,9 +1,8 @@
 """A second workload: vectors in, a number out, a linear model, mean squared error. All of it is in this file.
 
-python -c "from tests.seq2seq.vectors import main; main()" config.json dim=8
+python -c "from tests.seq2seq.vectors import main; raise SystemExit(main())" config.json dim=8
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -142,6 +141,6 @@ def scores(predictions: Sequence[float], labels: Sequence[float]) -> dict[str, f
 WORKLOADS[VectorWorkload.name] = VectorWorkload
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """``run_seq2seq`` with this workload registered."""
-    sys.exit(run_seq2seq.main())
+    return run_seq2seq.main(arguments)

@@ -1,10 +1,11 @@
 """Two processes under torchrun, on CPU with gloo, against one process with the same global batch."""
 
-import json
 import shutil
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from tests.processes import torchrun
 from tests.third_party import tiny
 from third_party.trainers import last_complete_checkpoint
 
@@ -15,12 +16,6 @@ TWO = {**SETTINGS, "per_device_train_batch_size": 2, "gradient_accumulation_step
 ONE = {**SETTINGS, "per_device_train_batch_size": 8}
 
 
-def results(ended):
-    """What each process printed, in the order of the processes."""
-    lines = [line.removeprefix("RESULT ") for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
-    return sorted((json.loads(line) for line in lines), key=lambda result: result.get("process", 0))
-
-
 @pytest.fixture(scope="module")
 def one_process(bases, tmp_path_factory):
     trainer = tiny.make_trainer(bases["relu"], tmp_path_factory.mktemp("one"), **ONE)
@@ -29,28 +24,25 @@ def one_process(bases, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def all_said(bases, tmp_path_factory, run_tiny):
+def all_said(bases, tmp_path_factory):
     """What two processes said of a run and then of one that asks for sharding, and the folders of both."""
-    folder, sharded = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("sharded")
-    base = str(bases["relu"])
-    then = {"base": base, "output_dir": str(sharded), "fsdp": True, **TWO}
-    ended = run_tiny(processes=2, then=then, base=base, output_dir=str(folder), **TWO)
-    assert ended.returncode == 0, ended.stderr
-    return results(ended), folder, sharded
+    folders = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("sharded")
+    two, sharded = ({"base": bases["relu"], "output_dir": folder, **TWO} for folder in folders)
+    return torchrun(tiny.runs, two, {**sharded, "fsdp": True}), *folders
 
 
 @pytest.fixture(scope="module")
 def two_processes(all_said):
     """What the two processes said of their run, and its folder."""
     said, folder, _ = all_said
-    return [result for result in said if "refused" not in result], folder
+    return [result for result, _ in said], folder
 
 
 def test_curve_is_that_of_one_process(one_process, two_processes):
     first, second = two_processes[0]
     assert first["losses"] == second["losses"]
     expected = tiny.losses(one_process)
-    assert [int(step) for step in first["losses"]] == list(expected)
+    assert list(first["losses"]) == list(expected)
     assert list(first["losses"].values()) == pytest.approx(list(expected.values()), rel=1e-5)
     norms = [entry["grad_norm"] for entry in one_process.state.log_history if "grad_norm" in entry]
     assert first["norms"] == pytest.approx(norms, rel=1e-4)
@@ -78,22 +70,22 @@ def test_only_the_first_process_writes_the_adapter(two_processes):
     }
 
 
-def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(bases, tmp_path, two_processes, run_tiny):
+def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(bases, tmp_path, two_processes):
     """The second process dies before it has written its part of checkpoint 4, so that one is not complete."""
     said, folder = two_processes
     shutil.copytree(folder / "checkpoint-2", tmp_path / "checkpoint-2")
-    ask = {"processes": 2, "base": str(bases["relu"]), "output_dir": str(tmp_path), **TWO}
-    assert run_tiny(**ask, kill="process 1 during step 4").returncode != 0
+    values = {"base": bases["relu"], "output_dir": tmp_path, **TWO}
+    with pytest.raises(ChildFailedError):
+        torchrun(tiny.runs, {**values, "kill": "process 1 during step 4"})
     assert (tmp_path / "checkpoint-4" / "adapter_model.safetensors").is_file()
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
-    for before, after in zip(said, results(run_tiny(**ask)), strict=True):
+    for before, (after,) in zip(said, torchrun(tiny.runs, values), strict=True):
         assert after["losses"] == before["losses"]
         assert after["tensors"] == before["tensors"]
 
 
 def test_sharding_is_refused_before_training_starts(all_said):
     said, _, folder = all_said
-    refused = [result["refused"] for result in said if "refused" in result]
-    assert len(refused) == 2
-    assert all("got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in text for text in refused)
+    for _, result in said:
+        assert "got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
     assert list(folder.iterdir()) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import adapters
+from tests.processes import forked
 from tests.third_party import tiny
 from third_party.trainers import last_complete_checkpoint
 
@@ -83,14 +84,14 @@ class TestResume:
         assert last == (None if kept is None else tmp_path / f"checkpoint-{kept}")
         assert_same_run(resume(bases["dropout"], tmp_path), uninterrupted)
 
-    @pytest.mark.parametrize("lost", sorted(tiny.CHECKPOINT_FILES - {"trainer_state.json"}))
-    def test_partial_newest_checkpoint_is_passed_over(self, bases, tmp_path, uninterrupted, lost):
-        """Killed while it wrote checkpoint 4: one file is missing, and so is the state, which is written last."""
+    def test_partial_newest_checkpoint_is_passed_over(self, bases, tmp_path, uninterrupted):
+        """Killed while it wrote checkpoint 4: some file is missing, and so is the state, which is written last."""
         for step in (2, 4):
             shutil.copytree(Path(uninterrupted.args.output_dir) / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
-        (tmp_path / "checkpoint-4" / lost).unlink()
         (tmp_path / "checkpoint-4" / "trainer_state.json").unlink()
-        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+        for lost in sorted(tiny.CHECKPOINT_FILES - {"trainer_state.json"}):
+            (tmp_path / "checkpoint-4" / lost).unlink()
+            assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
         resumed = resume(bases["dropout"], tmp_path)
         assert tiny.losses(resumed) == tiny.losses(uninterrupted)
         assert {path.name for path in (tmp_path / "checkpoint-4").iterdir()} == tiny.CHECKPOINT_FILES
@@ -104,11 +105,9 @@ class TestResume:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("kill", "kept"), [("process 0 during step 4", 2), ("process 0 after step 4", 4)])
-    def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(
-        self, bases, tmp_path, uninterrupted, run_tiny, kill, kept
-    ):
-        ended = run_tiny(base=str(bases["dropout"]), output_dir=str(tmp_path), kill=kill, **RESUMABLE)
-        assert ended.returncode == -signal.SIGKILL
+    def test_run_killed_by_the_system_goes_on_as_if_nothing_had_been(self, bases, tmp_path, uninterrupted, kill, kept):
+        values = {"base": bases["dropout"], "output_dir": tmp_path, "kill": kill, **RESUMABLE}
+        assert forked(tiny.runs, values) == -signal.SIGKILL
         assert (tmp_path / "checkpoint-4" / "adapter_model.safetensors").is_file()
         assert last_complete_checkpoint(tmp_path) == tmp_path / f"checkpoint-{kept}"
         assert_same_run(resume(bases["dropout"], tmp_path), uninterrupted)

@@ -1,16 +1,8 @@
-"""A T5 and data small enough for a test, and the run of a trainer on them; as a program, the runs of one process.
+"""A T5 and data small enough for a test, the run of a trainer on them, and the runs of a process of its own."""
 
-    python -m tests.third_party.tiny '{"base": ..., "output_dir": ..., "kill": "process 0 during step 4"}'
-
-Under torchrun it is one of several processes. Each prints one line of JSON for each run: how it went, or what was
-refused.
-"""
-
-import json
 import math
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -63,11 +55,11 @@ CHECKPOINT_FILES = {
 }
 
 
-def base_model(form: str, dropout: float = 0.0) -> Any:
+def base_model(form: str, dropout: float = 0.0, **sizes: int) -> Any:
     """A random T5 of transformers' own; T5 v1.1 and mT5 have an lm_head of their own, no norm is all ones."""
     model_class, config_class, fields = FORMS[form]
     torch.manual_seed(0)
-    model = model_class(config_class(**SIZES, **fields, dropout_rate=dropout))
+    model = model_class(config_class(**SIZES | sizes, **fields, dropout_rate=dropout))
     if form != "relu":
         model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, SIZES["d_model"]))
     for name, parameter in model.named_parameters():
@@ -203,8 +195,16 @@ class Killed(Seq2SeqTrainer):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(values: dict[str, Any]) -> None:
-    torch.set_num_threads(1)
+def runs(*all_values: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a process says of runs, one after the other: how each went, or what was refused."""
+    said = [run(dict(values)) for values in all_values]
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return said
+
+
+def run(values: dict[str, Any]) -> dict[str, Any]:
+    """A run, or what is left of it; with "kill": "process 0 during step 4" among its values it does not return."""
     Killed.kill = values.pop("kill", "")
     base, output_dir = values.pop("base"), values.pop("output_dir")
     if "rank_schedule" in values:
@@ -213,24 +213,14 @@ def main(values: dict[str, Any]) -> None:
     try:
         trainer = make_trainer(base, output_dir, **values)
     except ValueError as error:
-        print("RESULT " + json.dumps({"refused": str(error)}) + "\n", end="", flush=True)
-        return
+        return {"refused": str(error)}
     trainer.__class__ = Killed
     checkpoint = last_complete_checkpoint(output_dir)
     with mock.patch.object(adapters, "save", wraps=adapters.save) as save:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    result = {
-        "process": trainer.args.process_index,
+    return {
         "saves": save.call_count,
         "losses": losses(trainer),
         "norms": [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry],
         "tensors": {name: tensor.flatten().tolist() for name, tensor in tensors(trainer.model).items()},
     }
-    print("RESULT " + json.dumps(result) + "\n", end="", flush=True)
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        main(json.loads(argument))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

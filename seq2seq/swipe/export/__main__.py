@@ -17,12 +17,12 @@ from pathlib import Path
 
 from adapters import ConfigurationError
 from adapters.tables import render_table
-from seq2seq.swipe.data import split_rows
 from seq2seq.swipe.export.checks import largest_difference, on_graphs, predictions
 from seq2seq.swipe.export.folder import Exported, file_of, write_folder
 from seq2seq.swipe.export.graphs import PRECISIONS
 from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.metrics import Row, paired_differences, scores
+from seq2seq.swipe.rows import load_rows
 
 TOLERANCE = 1e-4
 """The largest difference of float32 graphs from torch, as a share of the largest output."""
@@ -72,10 +72,10 @@ def export(folder: Path, destination: Path, count: int = ROWS) -> str:
             f"The graphs of an export equal the model to {TOLERANCE:g} of its largest output; got a difference of "
             f"{differences['float32']:.2g}: try other versions of torch or onnxruntime."
         )
-    rows, scored = split_rows(run.keys, "test"), {}
+    rows, scored = load_rows(run.keys)["test"], {}
     models = {"torch": run.model, **{precision: on_graphs(run.model, each) for precision, each in exported.items()}}
     for name, model in models.items():
-        scored[name] = predictions(model, rows, exported["float32"], run.keys.beam, run.language_weight, count)
+        scored[name] = predictions(model, rows, exported["float32"], run.keys.options.beam, run.language_weight, count)
     sizes = {precision: size_of(each, destination, precision) for precision, each in exported.items()}
     tensors = [*run.model.parameters(), *run.model.buffers()]
     sizes["torch"] = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from seq2seq.swipe.data import Rows
 from seq2seq.swipe.decoding.by_model import model_candidates
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.export.folder import Exported
 from seq2seq.swipe.export.graphs import SwipeModel, example, graphs_of
 from seq2seq.swipe.metrics import Row
+from seq2seq.swipe.rows import Rows
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.trainer import CANDIDATES
 from third_party.models.swipe import SwipeCTCOutput, SwipeForCTC

@@ -84,7 +84,7 @@ def header_of(run: FinishedRun, graphs: Mapping[str, Graph]) -> dict[str, Any]:
         "features": config.features,
         "rate": config.rate,
         "classes": classes if isinstance(run.model, SwipeForCTC) else tokens,
-        "beam": run.keys.beam,
+        "beam": run.keys.options.beam,
         "language_weight": run.language_weight,
         "layouts": {name: place_of(name) for name in run.keys.layouts},
         "graphs": {

@@ -8,16 +8,18 @@ The limits leave 735 of the 777 real swipes of How-We-Swipe, whose writers were 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapters.validation import refuse
+from adapters.validation import from_json, refuse
 from seq2seq.swipe.traces.statistics import TraceStatistics
 
+WHERE = "the limits of good swipes"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The limits of good swipes (see above); infinity (or 0 for ``shortest``) turns a filter off."""
 
@@ -29,7 +31,22 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value >= 0:
-                refuse(name, "must be a number from 0", repr(value), "1 is typical", "the limits of good swipes")
+                refuse(name, "must be a number from 0", repr(value), "1 is typical", WHERE)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Limits":
+        """Read the JSON form of the key ``limits``.
+
+        Raises:
+            ConfigurationError: a key is unknown, or a value is not a number from 0.
+        """
+        if not isinstance(values, dict):
+            refuse("limits", "is an object", repr(values), 'write {"ends": 1.0}, or {} for the defaults', "the run")
+        return from_json(cls, values, WHERE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
 
 
 class Example(NamedTuple):

@@ -34,6 +34,9 @@ PER_TRACE, PER_KEY = 16, 8
 DRAWS = PER_TRACE + MOST_KEYS * PER_KEY
 """Random numbers of a trace. A multiple of 4: Philox's counter counts blocks of four."""
 
+LONGEST_REST = 2.0
+"""Seconds."""
+
 BLOCK = 512
 """Traces of similar length whose points are computed together."""
 
@@ -142,17 +145,17 @@ class _Strokes:
         overlap = writer.overlap + writer.overlap_trace * trace[:, 8:9] + writer.overlap_key * key[:, 1:-1, 7]
         overlap = np.clip(overlap + writer.overlap_ahead * cosine, 0, 0.9)
         rests = key[:, 1:-1, 5] < ndtri(writer.pause_share) + writer.pause_slow * trace[:, 2:3]  # (n, k - 2)
-        pauses = rests * writer.pause_seconds * np.exp(writer.pause_spread * key[:, 1:-1, 6])
+        pauses = rests * rest(writer.pause_seconds, writer.pause_spread, key[:, 1:-1, 6])
         steps = times[:, :-1] + pauses - overlap * ~rests * np.minimum(times[:, :-1], times[:, 1:])
         tap = self.keys == 1
         start = np.where(
             tap | (trace[:, 9] < ndtri(writer.start_share)),
-            writer.start_seconds * np.exp(writer.start_spread * trace[:, 4]),
+            rest(writer.start_seconds, writer.start_spread, trace[:, 4]),
             -writer.start_cut * ndtr(trace[:, 4]) * times[:, :1].sum(1),
         )
         end = np.where(
             tap | (trace[:, 10] < ndtri(writer.end_share)),
-            writer.end_seconds * np.exp(writer.end_spread * trace[:, 5]),
+            rest(writer.end_seconds, writer.end_spread, trace[:, 5]),
             -writer.end_cut * ndtr(trace[:, 5]) * (times * (np.arange(1, k) == self.keys[:, None] - 1)).sum(1),
         )
         self.times = times.astype(np.float32)
@@ -179,6 +182,11 @@ class _Strokes:
             if self.bows.any():
                 points += (16 * square * (1 - u) ** 2)[..., None] * self.bows[rows, None, stroke]
         return points
+
+
+def rest(seconds: float, spread: float, normal: np.ndarray) -> np.ndarray:
+    """How long a finger rests, seconds: log-normal up to ``LONGEST_REST``, as its tail has no end."""
+    return np.minimum(seconds * np.exp(spread * normal), LONGEST_REST)
 
 
 def _normal(seed: int, first: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:

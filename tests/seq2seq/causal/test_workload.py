@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from run_seq2seq import main
-from seq2seq import PROJECT
 from seq2seq.causal.decoder import load_decoder_tokenizer
 from seq2seq.causal.perplexity import main as perplexity
 from seq2seq.causal.workload import CausalWorkload
@@ -21,6 +17,7 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.report.__main__ import main as report
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
+from tests.processes import torchrun
 from tests.seq2seq.causal_models import save_model
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
@@ -235,12 +232,16 @@ def test_an_adapter_is_trained_and_merged_for_scores(corpus_values):
 @pytest.mark.parametrize(
     "options",
     [
-        {CHECKPOINTING: True},
-        {"dtype": "bfloat16"},
-        {"bf16": True},
-        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.1},
-        {"window": 16, "stride": 5, "bos": "window"},
-        {"label_smoothing_factor": 0.1},
+        {CHECKPOINTING: True, "bf16": True},
+        {"dtype": "bfloat16", "label_smoothing_factor": 0.1},
+        {
+            "lr_scheduler_type": "cosine_with_min_lr",
+            "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+            "warmup_steps": 0.1,
+            "window": 16,
+            "stride": 5,
+            "bos": "window",
+        },
     ],
     ids=lambda options: "-".join(options),
 )
@@ -290,13 +291,7 @@ def test_two_processes_measure_what_one_does(task_values, corpus_values, tmp_pat
     files = [tmp_path / f"{kind}.json" for kind in kinds]
     for (kind, values), path in zip(kinds.items(), files, strict=True):
         path.write_text(json.dumps({**values, "experiment_name": kind, "per_device_eval_batch_size": 2}))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command = [*launcher, str(PROJECT / "run_seq2seq.py"), *map(str, files)]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    assert torchrun(main, [*map(str, files)]) == [0, 0]
     for kind, values in kinds.items():
         shared = json.loads((tmp_path / "outputs" / kind / "metrics.json").read_text())["metrics"]
         alone = run_experiment(read_experiment({**values, "experiment_name": f"{kind}_alone"}))["metrics"]

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import adapters
 from adapters import CheckpointError
 from run_seq2seq import main
-from seq2seq import PROJECT, export
+from seq2seq import export
 from seq2seq.classification.workload import ClassificationWorkload
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.sweep import load_cells
@@ -24,6 +21,7 @@ from seq2seq.report.collect import collect_runs
 from seq2seq.running.predicting import predict
 from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
+from tests.processes import torchrun
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 
@@ -258,11 +256,7 @@ def test_two_processes_train_as_one(values, tmp_path):
         keys = {**values, "experiment_name": name, "per_device_train_batch_size": size}
         (tmp_path / f"{name}.json").write_text(json.dumps(keys))
     assert main([str(tmp_path / "one.json")]) == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command = [*launcher, "run_seq2seq.py", str(tmp_path / "two.json")]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert torchrun(main, [str(tmp_path / "two.json")]) == [0, 0]
     one, two = (json.loads((tmp_path / "outputs" / name / "history.json").read_text()) for name in ("one", "two"))
     losses = [[entry["loss"] for entry in history if "loss" in entry] for history in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -3,6 +3,11 @@
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def blank_pictures():
+    """None: the picture of errors is complete."""
+
+
 @pytest.fixture
 def values(tmp_path):
     return {

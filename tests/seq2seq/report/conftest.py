@@ -101,3 +101,8 @@ def assert_fits(tables: str, folder: Path) -> None:
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a run folder below tmp_path/outputs."""
     return partial(write_run_folder, tmp_path / "outputs")
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures():
+    """None: the pictures of reports are complete."""

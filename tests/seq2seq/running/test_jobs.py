@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +14,6 @@ import torch
 
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.sweep import expand
 from seq2seq.run_folder import RunFolder
@@ -24,6 +21,7 @@ from seq2seq.running import jobs
 from seq2seq.running.jobs import check_cells, run_cells
 from seq2seq.running.outcomes import sentence_of_status
 from seq2seq.running.progress import latest_losses
+from tests.processes import started
 
 STUB = """
 import json, logging, multiprocessing, os, signal, threading
@@ -209,8 +207,8 @@ def test_a_result_that_cannot_be_read_is_refused_before_anything_runs(content, c
 def test_a_sweep_of_real_runs(config_file, tmp_path, capsys):
     """Two runs learn, one diverges; the second time only that one is tried again."""
     sweep = ["sweep.adapter.scaling=[1.0,1e18]", "optim=sgd", "max_grad_norm=0", "learning_rate=1", "max_steps=2"]
-    command = [str(config_file), *sweep, "--jobs", "2"]
-    assert main(command) == 1
+    arguments = [str(config_file), *sweep, "--jobs", "2"]
+    assert main(arguments) == 1
     shown = capsys.readouterr().out
     good, bad = (tmp_path / "outputs" / "colours" / name for name in ("scaling-1.0", "scaling-1e18"))
     assert "Runs: 1 finished, 1 failed" in shown
@@ -219,26 +217,25 @@ def test_a_sweep_of_real_runs(config_file, tmp_path, capsys):
     sentence = json.loads((bad / "failure.json").read_text())["sentence"]
     assert sentence.startswith("A merged weight is finite")
     assert sentence in shown
-    assert main(command) == 1
+    assert main(arguments) == 1
     assert "Runs: 1 kept, 1 failed" in capsys.readouterr().out
     assert main([str(good / "config.json")]) == 0, "a cell's config.json is that of a run"
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("heeding_interrupts")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_command_however_it_ends(how, config_file, tmp_path):
-    command = [sys.executable, str(PROJECT / "run_seq2seq.py"), str(config_file), "--jobs", "2", "num_train_epochs=200"]
-    command += ["sweep.seed=[0,1]", "save_total_limit=1"]
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_workers_end_with_a_command_that_is_killed(config_file, tmp_path):
+    """After Ctrl-C it stops them itself, see above."""
+    sweep = ["sweep.seed=[0,1]", "num_train_epochs=200", "save_total_limit=1"]
+    first = started(main, [str(config_file), "--jobs", "2", *sweep])
     checkpoints = [tmp_path / "outputs" / "colours" / f"seed-{seed}" / "checkpoints" for seed in (0, 1)]
     while not all(list(path.glob("checkpoint-*/trainer_state.json")) for path in checkpoints):
-        assert started.poll() is None, "the command ended before it could be stopped"
+        assert first.is_alive(), "the command ended before it could be stopped"
         time.sleep(0.01)
-    processes = psutil.Process(started.pid).children(recursive=True)
+    processes = psutil.Process(first.pid).children(recursive=True)
     assert len(processes) >= 3  # the server and two workers
-    os.kill(started.pid, how)
-    assert started.wait() == (130 if how == signal.SIGINT else -how)
+    first.kill()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
     _, alive = psutil.wait_procs(processes, timeout=30)
     assert alive == []
     assert not list((tmp_path / "outputs").rglob("failure.json"))

@@ -1,10 +1,9 @@
 """A whole run on a tiny task: what it writes, what it keeps, how it resumes, and that each part works alone."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,13 @@ from transformers import AutoTokenizer
 import adapters
 from adapters import ConfigurationError
 from run_seq2seq import main
-from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.tasks.metrics import compute_metrics
 from seq2seq.tasks.registry import CUSTOM_FILES
+from seq2seq.text.workload import TextWorkload
+from tests.processes import forked
+from tests.seq2seq.conftest import stopping_at
 from third_party.models.t5 import T5ForConditionalGeneration
 
 FILES = [
@@ -214,18 +215,27 @@ def test_evaluation_alone_without_training_says_what_it_measures(values, caplog)
     assert "as initialised" in caplog.text
 
 
-@pytest.mark.parametrize("step", [3, 6, 8])
-def test_a_stopped_run_resumes_to_the_same_curve(step, values, tmp_path, stop_at, monkeypatch):
-    values |= {"num_train_epochs": 3, "logging_steps": 1, "adapter": {"kind": "tt_lora", "rank": 2, "dropout": 0.1}}
-    run_experiment(read_experiment({**values, "experiment_name": "whole"}))
+LONGER = {"num_train_epochs": 3, "logging_steps": 1, "adapter": {"kind": "tt_lora", "rank": 2, "dropout": 0.1}}
 
+
+@pytest.fixture(scope="module")
+def whole(finished, tmp_path_factory):
+    """The folder of the longer run, which nobody stops."""
+    values = {**finished[2], **LONGER, "output_root": str(tmp_path_factory.mktemp("whole")), "baselines": []}
+    run_experiment(read_experiment(values))
+    return Path(values["output_root"]) / "colours"
+
+
+@pytest.mark.parametrize("step", [3, 6, 8])
+def test_a_stopped_run_resumes_to_the_same_curve(step, whole, values, tmp_path, stop_at, monkeypatch):
+    values |= LONGER
     stop_at(step)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment(values))
     monkeypatch.undo()
     assert not (tmp_path / "outputs" / "colours" / "metrics.json").exists()
     run_experiment(read_experiment(values))
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "colours")
+    assert_same_run(whole, tmp_path / "outputs" / "colours")
 
 
 def test_a_run_stopped_after_its_last_checkpoint_takes_no_further_step(values, tmp_path):
@@ -249,29 +259,19 @@ def test_dropping_the_last_batch_of_training_drops_no_row_of_evaluation(values):
     assert run_experiment(read_experiment({**values, "dataloader_drop_last": True}))["metrics"] == whole["metrics"]
 
 
-KILLED = """
-import os, signal, sys
-from run_seq2seq import main
-from seq2seq.text.workload import TextWorkload
-from tests.seq2seq.conftest import stopping_at
-
-with stopping_at(8, TextWorkload, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-    main(sys.argv[1:])
-"""
+def killed_after_a_step(arguments):
+    with stopping_at(8, TextWorkload, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        main(arguments)
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_curve(values, tmp_path):
-    values |= {"num_train_epochs": 3, "logging_steps": 1, "save_total_limit": 9}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "config.json")]
-    killed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_killed_run_resumes_to_the_same_curve(whole, values, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**values, **LONGER}))
+    assert forked(killed_after_a_step, [str(tmp_path / "config.json")]) == -signal.SIGKILL
     assert not (tmp_path / "outputs" / "colours" / "metrics.json").exists()
 
     assert main([str(tmp_path / "config.json")]) == 0
-    assert main([str(tmp_path / "config.json"), "experiment_name=whole"]) == 0
-    assert_same_run(tmp_path / "outputs" / "whole", tmp_path / "outputs" / "colours")
+    assert_same_run(whole, tmp_path / "outputs" / "colours")
 
 
 def assert_same_run(first: Path, second: Path) -> None:

@@ -1,8 +1,6 @@
 """Tracking: what wandb and tensorboard have written is read back; nothing is tracked by default."""
 
 import json
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -12,7 +10,6 @@ import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adapters import ConfigurationError
-from seq2seq import PROJECT
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.configuration.sweep import load_cells
 from seq2seq.extras import EXTRAS
@@ -23,6 +20,11 @@ from seq2seq.running.trackers import WandbRun
 from seq2seq.running.tracking import TrackingCallback, check_tracking, log_report, make_tracker, settings_of
 from tests.seq2seq.running import wandb_files
 from third_party.trainers.measurement import MeasurementCallback
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures():
+    """None: trackers read the pictures."""
 
 
 @pytest.fixture
@@ -238,9 +240,12 @@ def test_the_identity_is_that_of_the_folder(values, tmp_path, caplog):
     assert "cannot be read" in caplog.text
 
 
-def test_what_a_stopped_and_resumed_run_has_written(values, config_file, tmp_path, offline, stop_at, monkeypatch):
+def test_what_a_stopped_and_resumed_run_has_written_without_an_account(
+    values, config_file, tmp_path, offline, stop_at, monkeypatch
+):
     """One id and one curve for both parts; wandb and tensorboard have the same names and values."""
     changed = {"log_to_wandb": True, "report_to": "tensorboard", "logging_steps": 1, "sweep": {"seed": [3]}}
+    changed["measure_expressivity"] = True
     config_file.write_text(json.dumps({**values, "data_name": "colours", **changed}))
     (cell,) = load_cells([config_file])
     folder = RunFolder(cell.run.directory)
@@ -282,6 +287,9 @@ def test_what_a_stopped_and_resumed_run_has_written(values, config_file, tmp_pat
     assert {name: points(events, name)[-1] for name in expected} == {name: (12, last[name]) for name in expected}
     assert last["costs/peak_memory_bytes"] > 2**20
     assert not list(folder.checkpoints.rglob("events.out.*"))
+    media = second.parent / "files" / "media"
+    assert {path.name.split("_")[0] for path in (media / "images").iterdir()} == {"curve", "memory", "expressivity"}
+    assert len(list((media / "table").glob("memory_by_layer*.table.json"))) == 1
 
 
 def test_an_extended_run_adds_its_test_metrics_at_the_last_step(values):
@@ -307,22 +315,3 @@ def test_what_wandb_would_refuse_later_is_refused_now(environment, changed, mess
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=message):
         check_tracking(read_experiment({**values, "log_to_wandb": True, **changed}))
-
-
-@pytest.mark.slow
-def test_wandb_offline_needs_no_account(config_file, tmp_path):
-    environment = {**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)}
-    command = [
-        sys.executable,
-        str(PROJECT / "run_seq2seq.py"),
-        str(config_file),
-        "log_to_wandb=true",
-        "measure_expressivity=true",
-        "num_train_epochs=1",
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    (record,) = (tmp_path / "outputs" / "colours" / "wandb").glob("offline-run-*/run-*.wandb")
-    media = record.parent / "files" / "media"
-    assert {path.name.split("_")[0] for path in (media / "images").iterdir()} == {"curve", "memory", "expressivity"}
-    assert len(list((media / "table").glob("memory_by_layer*.table.json"))) == 1

@@ -21,7 +21,7 @@ def values(tmp_path):
         "model": {"rate": 10.0, "d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "dropout_rate": 0.0},
         "synthetic_traces": 64,
         "evaluation_traces": 12,
-        "beam": 4,
+        "decoding": {"beam": 4},
         "max_steps": 8,
         "per_device_train_batch_size": 8,
         "eval_strategy": "steps",

@@ -10,12 +10,12 @@ from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.swipe import memory, resident
-from seq2seq.swipe.data import split_rows
 from seq2seq.swipe.decoding.by_model import model_candidates
 from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keys import MEMORY_METRICS
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
+from seq2seq.swipe.rows import load_rows
 from seq2seq.swipe.traces.trace import padded
 
 pytest.importorskip("wordfreq")
@@ -34,7 +34,7 @@ def finished(values: dict, **sizes: int) -> FinishedRun:
 
 def test_the_process_decodes_the_first_traces_of_the_first_layout(values, tmp_path):
     run = finished(values)
-    rows = split_rows(run.keys, "test")
+    rows = load_rows(run.keys)["test"]
     trie = memory.write_files(tmp_path, run, rows, 300)
     found = resident.measure(tmp_path, beam=4, language_weight=0.3)
     assert len(trie) == 300
@@ -53,7 +53,7 @@ def test_the_process_decodes_the_first_traces_of_the_first_layout(values, tmp_pa
 def test_growth_has_the_weights_in_it(values):
     """A fresh process grows by at least the bytes of a large model."""
     run = finished(values, d_ff=200_000)
-    metrics = memory.measured_memory(run, split_rows(run.keys, "test"), 300)
+    metrics = memory.measured_memory(run, load_rows(run.keys)["test"], 300)
     assert set(metrics) == {*MEMORY_METRICS}
     assert metrics["lexicon_words"] == 300
     count = sum(parameter.numel() for parameter in run.model.parameters())
@@ -100,4 +100,4 @@ def test_a_language_without_words_is_refused(values):
     run = finished(values)
     run.keys.layouts["qwerty"].__dict__["language"] = "xx"
     with pytest.raises(ConfigurationError, match="wordfreq has words of; got 'xx'"):
-        memory.measured_memory(run, split_rows(run.keys, "test"), 300)
+        memory.measured_memory(run, load_rows(run.keys)["test"], 300)

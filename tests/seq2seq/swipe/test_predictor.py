@@ -163,8 +163,7 @@ def test_a_run_is_served_as_it_was_evaluated(tmp_path, monkeypatch):
         "lexicon": {"file": str(tmp_path / "words.txt")},
         "synthetic_traces": 8,
         "evaluation_traces": 6,
-        "beam": 128,
-        "language_weight": 0.3,
+        "decoding": {"beam": 128, "language_weight": 0.3},
         "max_steps": 2,
         "per_device_train_batch_size": 4,
     }

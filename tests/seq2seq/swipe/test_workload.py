@@ -8,16 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapters import ConfigurationError, load
+from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import boxes_of, load_swipes, split_of
+from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.metrics import scores
+from seq2seq.swipe.rows import split_of
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
+from third_party.models.swipe import SwipeForCTC
 
 ADAPTER = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}
 
@@ -76,6 +78,38 @@ def test_an_adapter_of_another_layout_leaves_the_base_as_it_is(values, tmp_path)
     experiment = read_experiment({**values, "layout": ["dvorak", "colemak"]})
     model = experiment.attach(experiment.load_model())
     load(model, tmp_path / "run" / "adapter")
+
+
+def test_one_model_serves_layouts_with_adapters_of_their_own(values, tmp_path):
+    """Batches of each layout are decoded with its adapters: the run's own, and those of another process."""
+    run_experiment(read_experiment({**values, "do_export": True, "experiment_name": "base", "max_steps": 2}))
+    base = tmp_path / "base" / "exported"
+    before = (base / "model.safetensors").read_bytes()
+    values |= {"model_name_or_path": str(base), "layout": ["qwerty", "dvorak"], "adapters_per_layout": True}
+    values |= {"adapter": ADAPTER, "model": {}, "learning_rate": 0.05}
+    run_experiment(read_experiment(values))
+    assert (base / "model.safetensors").read_bytes() == before
+    workload = read_experiment(values).workload
+    model, data = SwipeForCTC.from_pretrained(base).eval(), load_swipes(workload, 42)
+    load(model, tmp_path / "run" / "adapter")
+    found = {}
+    for name in ("qwerty", "dvorak", "qwerty"):
+        numbers = [n for n, layout in enumerate(data.fixed["test"].layouts) if layout == name]
+        batch = data.collate([{"split": "test", "row": n} for n in numbers])
+        del batch["task"], batch["labels"]
+        set_active_task(model, name)
+        with torch.no_grad():
+            logits = model(**batch).logits.log_softmax(-1).numpy()
+        lengths = batch["attention_mask"].sum(1).numpy()
+        again = found.get(name)
+        found[name] = beam_ctc(logits, lengths, data.alphabet, 4, trie=workload.make_tries()[name], language_weight=0.2)
+        assert again is None or again == found[name]
+    values |= {"decoding": {"beam": 4, "language_weight": 0.2}, "do_train": False, "experiment_name": "again"}
+    run_experiment(read_experiment({**values, "adapter_path": str(tmp_path / "run" / "adapter")}))
+    rows = rows_of(tmp_path / "again" / "predictions_test.jsonl")
+    for name, candidates in found.items():
+        own = [[word for word, _ in row["candidates"]] for row in rows if row["layout"] == name]
+        assert own == [[each.word for each in row] for row in candidates]
 
 
 def test_a_model_of_english_learns_russian_letters(values, tmp_path):
@@ -153,6 +187,8 @@ def test_random_layouts_move_keys_and_traces_together(values):
     ("changed", "said"),
     [
         ({"layout": "qwrty"}, "'qwerty'"),
+        ({"adapters_per_layout": True}, "which all tasks share"),
+        ({"adapters_per_layout": True, "adapter": ADAPTER, "train_file": "a.jsonl"}, "batches of one layout"),
         ({"layout": ["qwerty", "qwerty"]}, "names each layout once"),
         ({"model": {"featurs": "nearest"}}, "'features'"),
         ({"model": {"features": "nearst"}}, "'nearest'"),
@@ -167,7 +203,12 @@ def test_random_layouts_move_keys_and_traces_together(values):
         ({"test_file": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"model_name_or_path": "nowhere", "model": {}}, "nowhere"),
         ({"layout": "jcuken"}, "lexicon"),
-        ({"beam": 0}, "beam"),
+        ({"decoding": {"beam": 0}}, "beam"),
+        ({"decoding": {"in_training": True}}, "'encoder_decoder'"),
+        ({"decoding": {"exact": True}, "architecture": "encoder_decoder"}, "'ctc'"),
+        ({"decoding": 16}, '{"beam": 16}'),
+        ({"limits": {"ends": -1}}, "ends"),
+        ({"limits": {"end": 1}}, "'ends'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, changed, said):

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +26,7 @@ from seq2seq.tasks.metrics import average_over_tasks, compute_metrics
 from seq2seq.tasks.mixing import Mixture, apportion
 from seq2seq.tasks.registry import TASKS
 from seq2seq.text.trainer import make_trainer
+from tests.processes import torchrun
 from tests.seq2seq.running.test_runner import assert_same_run
 
 PAIR = ("world_sentiment", "world_similarity")  # classes and scores
@@ -193,12 +191,23 @@ QUIET = {"eval_strategy": "no", "load_best_model_at_end": False}
 SETTINGS = {"shared": {}, "per_task": {"batches": "one_task", "adapters": "per_task"}}
 
 
+@pytest.fixture(scope="module")
+def few_rows(tmp_path_factory):
+    """The first 60 rows of each split of both tasks, in a folder for each."""
+    root = tmp_path_factory.mktemp("tasks")
+    for path in (PROJECT / "assets/small_world/tasks").glob("s*/*.tsv"):
+        (root / path.parent.name).mkdir(exist_ok=True)
+        (root / path.parent.name / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:61]))
+    return root
+
+
 @pytest.fixture
-def values(tmp_path):
+def values(tmp_path, few_rows):
     """A small run on two tasks: 48 rows, six steps an epoch."""
     return {
         "experiment_name": "mixed",
         "output_root": str(tmp_path),
+        "data_dir": str(few_rows),
         "mixture": {"tasks": list(PAIR), "weights": {"world_sentiment": 2, "world_similarity": 1}},
         "max_train_samples": 24,
         "max_target_length": 4,
@@ -309,12 +318,13 @@ def test_a_limit_applies_to_each_task_and_its_rows_depend_only_on_data_seed(valu
     assert set(few) < set(more)
     assert sources({**values, "max_train_samples": 4, "seed": 7}) == few
     assert set(sources({**values, "max_train_samples": 4, "data_seed": 7})) != set(few)
-    alone = {key: value for key, value in values.items() if key != "mixture"} | {"task_name": PAIR[0]}
+    alone = {key: value for key, value in values.items() if key != "mixture"}
+    alone |= {"task_name": PAIR[0], "data_dir": f"{values['data_dir']}/sentiment"}
     assert sources({**alone, "max_train_samples": 4}) == few
 
 
 def test_a_limit_above_the_rows_of_a_task_raises_an_error_with_its_name(values, tmp_path):
-    shutil.copytree(PROJECT / "assets/small_world/tasks", tmp_path / "tasks")
+    shutil.copytree(values["data_dir"], tmp_path / "tasks")
     small = tmp_path / "tasks" / "similarity" / "train.tsv"
     small.write_text("".join(small.read_text().splitlines(keepends=True)[:11]))
     values |= {"data_dir": str(tmp_path / "tasks")}
@@ -326,24 +336,18 @@ def test_a_limit_above_the_rows_of_a_task_raises_an_error_with_its_name(values, 
 # Two processes
 
 
-RUN_AND_RESUME = """
-import json, os, shutil, sys
-from pathlib import Path
-import torch.distributed
-from run_seq2seq import main
-
-root = Path(sys.argv[1])
-assert main([str(root / "two.json")]) == 0
-if int(os.environ["RANK"]) == 0:  # the run as it was after step 4, under another name
-    shutil.copytree(root / "two", root / "again")
-    for left in ("checkpoints/checkpoint-6", "adapter"):
-        shutil.rmtree(root / "again" / left)
-    (root / "again" / "metrics.json").unlink()
-    config = json.loads((root / "two" / "config.json").read_text())
-    (root / "again" / "config.json").write_text(json.dumps({**config, "experiment_name": "again"}))
-torch.distributed.barrier()
-assert main([str(root / "again.json")]) == 0
-"""
+def run_and_resume(root):
+    """A run, and the same one as it was after step 4, under another name."""
+    assert main([str(root / "two.json")]) == 0
+    if torch.distributed.get_rank() == 0:
+        shutil.copytree(root / "two", root / "again")
+        for left in ("checkpoints/checkpoint-6", "adapter"):
+            shutil.rmtree(root / "again" / left)
+        (root / "again" / "metrics.json").unlink()
+        config = json.loads((root / "two" / "config.json").read_text())
+        (root / "again" / "config.json").write_text(json.dumps({**config, "experiment_name": "again"}))
+    torch.distributed.barrier()
+    assert main([str(root / "again.json")]) == 0
 
 
 @pytest.mark.slow
@@ -355,9 +359,7 @@ def test_two_processes_equal_one_and_resume_within_an_epoch(values, tmp_path):
     changes = {"one": {"per_device_train_batch_size": 8}, "two": {}, "again": {}}
     for name, change in changes.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({**values, "experiment_name": name, **change}))
-    (tmp_path / "run_and_resume.py").write_text(RUN_AND_RESUME)
-    ended = run_two_processes(tmp_path / "run_and_resume.py", tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    torchrun(run_and_resume, tmp_path)
     assert main([str(tmp_path / "one.json")]) == 0
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert list(two) == list(one) == [1, 2, 3, 4, 5, 6]
@@ -374,13 +376,6 @@ def test_two_processes_equal_one_and_resume_within_an_epoch(values, tmp_path):
     assert written[6][0] < written[6][1]
     metrics = [json.loads((tmp_path / name / "metrics.json").read_text())["metrics"] for name in changes]
     assert metrics[0] == metrics[1] == metrics[2]
-
-
-def run_two_processes(script, argument):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    command = [*launcher, str(script), str(argument)]
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 
 def losses(folder):

@@ -10,13 +10,13 @@ import torch
 from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import split_rows
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.export import __main__ as command
 from seq2seq.swipe.export import checks
 from seq2seq.swipe.export.folder import Exported, write_folder
 from seq2seq.swipe.export.graphs import graphs_of, write_graph
 from seq2seq.swipe.finished import FinishedRun
+from seq2seq.swipe.rows import load_rows
 from seq2seq.swipe.traces.trace import padded
 from third_party.models.swipe import FEATURES, SwipeConfig, SwipeForConditionalGeneration, SwipeForCTC
 
@@ -92,7 +92,7 @@ def test_encoder_and_decoder_are_two_graphs(values, tmp_path):
         with torch.no_grad():
             expected = run.model(**tensors, decoder_input_ids=torch.from_numpy(tokens)).logits
         np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
-    rows = split_rows(run.keys, "test")
+    rows = load_rows(run.keys)["test"]
     options = (rows, exported, 4, 0.3, 12)
     first = checks.predictions(run.model, *options)
     second = checks.predictions(checks.on_graphs(run.model, exported), *options)
@@ -104,7 +104,9 @@ def test_encoder_and_decoder_are_two_graphs(values, tmp_path):
 
 def test_the_command_exports_a_run_that_loads_alone(values, tmp_path, capsys):
     """The predictions of the run follow from the folder and its traces."""
-    run_experiment(read_experiment({**values, "language_weight": 0.4, "layout": ["qwerty", "dvorak"]}))
+    run_experiment(
+        read_experiment({**values, "decoding": {"beam": 4, "language_weight": 0.4}, "layout": ["qwerty", "dvorak"]})
+    )
     assert command.main([str(tmp_path / "run"), str(tmp_path / "out"), "--rows", "5"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert "5 test traces" in " ".join(lines["Model"])
@@ -114,7 +116,7 @@ def test_the_command_exports_a_run_that_loads_alone(values, tmp_path, capsys):
     assert header["graphs"]["model"]["inputs"]["points"] == {"shape": ["batch", "time", 2], "dtype": "float32"}
     assert header["graphs"]["model"]["inputs"]["attention_mask"]["dtype"] == "int64"
     exported = Exported.open(tmp_path / "out")
-    points = split_rows(read_experiment({**values, "layout": ["qwerty", "dvorak"]}).workload, "test").points
+    points = load_rows(read_experiment(values).workload)["test"].points
     saved = [json.loads(line) for line in (tmp_path / "run" / "predictions_test.jsonl").read_text().splitlines()]
     assert {row["layout"] for row in saved} == {"qwerty", "dvorak"}
     for row, trace in zip(saved, points, strict=True):

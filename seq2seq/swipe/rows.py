@@ -1,0 +1,150 @@
+"""The traces of a split: those of a file or of a folder of traces, or synthetic ones that are drawn once.
+
+Words are divided over the splits by a hash, six in ten for training, one for validation and three for test: those of
+synthetic traces and of a ``traces_file``. So no word of an evaluation was trained on.
+"""
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adapters import ConfigurationError
+from seq2seq.errors import refusing
+from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.layouts import Layouts
+from seq2seq.swipe.keys import SwipeKeys
+from seq2seq.swipe.traces.duplicates import duplicates
+from seq2seq.swipe.traces.filters import find_bad, good
+from seq2seq.swipe.traces.reading import read_traces
+from seq2seq.swipe.traces.statistics import trace_statistics
+from seq2seq.swipe.traces.store import TraceStore
+from seq2seq.swipe.traces.synthetic import synthetic_points
+from seq2seq.swipe.traces.trace import Trace, resampled
+from seq2seq.tasks.keys import located
+
+logger = logging.getLogger(__name__)
+
+SEEDS: Mapping[str, int] = {"validation": 1, "test": 2}
+"""Of the synthetic traces of an evaluation, the same in every run."""
+
+SHARES = ("validation", *("test",) * 3, *("train",) * 6)
+
+
+def split_of(word: str) -> str:
+    """The split that a word belongs to."""
+    return SHARES[zlib.crc32(word.encode()) % len(SHARES)]
+
+
+class ResampledTraces(Sequence[np.ndarray]):
+    """The points (time, 2) of some traces, resampled when they are asked for, as all may not fit into memory."""
+
+    def __init__(self, traces: Sequence[Trace], chosen: Sequence[int], layouts: Mapping[str, Layout], rate: float):
+        self.traces, self.chosen, self.layouts, self.rate = traces, chosen, layouts, rate
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        trace = self.traces[self.chosen[index]]
+        return resampled(trace, self.layouts[trace.layout], self.rate)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Traces of a split: each row's word, its layout, its points (time, 2), and its number in the original file."""
+
+    words: list[str]
+    layouts: list[str]
+    points: Sequence[np.ndarray]
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def traces(self, layouts: Mapping[str, Layout], rate: float, first: int) -> list[Trace]:
+        """The first traces, at the rate of the model, in pixels and milliseconds."""
+        found = []
+        for word, name, points in zip(self.words, self.layouts, self.points, strict=True):
+            if len(found) == first:
+                break
+            x, y = points.T * layouts[name].key_width
+            found.append(Trace(word, x, y, np.rint(1000 * np.arange(len(x)) / rate).astype(np.int32), name))
+        return found
+
+
+def load_rows(keys: SwipeKeys) -> dict[str, Rows]:
+    """The rows of every split that has any that are fixed.
+
+    Raises:
+        ConfigurationError: a file cannot be read, has a word that cannot be typed, or no trace of a split.
+    """
+    traces = {path: read_file(keys, path) for path in dict.fromkeys(keys.files.values())}
+    if keys.traces_file is None and len(traces) > 1:
+        warn_of_duplicates({split: traces[path][0] for split, path in keys.files.items()})
+    found = {split: rows_of(keys, split, *traces[path]) for split, path in keys.files.items()}
+    return found | {split: drawn_rows(keys, split) for split in SEEDS if split not in found}
+
+
+def read_file(keys: SwipeKeys, path: str) -> tuple[Sequence[Trace], list[int]]:
+    """The traces of a file of rows, or of a folder that ``write_store`` wrote, and their numbers."""
+    if Path(located(path)).is_dir():
+        with refusing("traces_file", path):
+            store = TraceStore(located(path))
+        unknown = sorted(set(store.layout_names) - keys.layouts.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"Key 'layout' names the layouts of all traces; got {', '.join(keys.layouts)}, and {path} has traces "
+                f"on {', '.join(unknown)}: add it."
+            )
+        return store, store.row_numbers.tolist()
+    found = list(read_traces(located(path), Layouts(keys.layouts), next(iter(keys.layouts))))
+    return [trace for _, trace in found], [number for number, _ in found]
+
+
+def rows_of(keys: SwipeKeys, split: str, traces: Sequence[Trace], numbers: list[int]) -> Rows:
+    """The rows of a split, without bad swipes in training if there are limits."""
+    names = traces.words if isinstance(traces, TraceStore) else [trace.word for trace in traces]
+    chosen = [n for n, word in enumerate(names) if keys.traces_file is None or split_of(word) == split]
+    if split == "train" and keys.limits is not None:
+        reports = find_bad(trace_statistics((traces[n] for n in chosen), keys.layouts), keys.limits)
+        for report in reports:
+            logger.info("%s", report)
+        chosen = [chosen[k] for k in good(reports)]
+    if not chosen:
+        raise ConfigurationError(
+            f"Key {keys.split_keys[split]!r} has traces of every split; got none for {split}: give more rows, or a "
+            "file for each split."
+        )
+    layouts = traces.layout_names if isinstance(traces, TraceStore) else [trace.layout for trace in traces]
+    points = ResampledTraces(traces, chosen, keys.layouts, keys.config.rate)
+    return Rows([names[n] for n in chosen], [layouts[n] for n in chosen], points, [numbers[n] for n in chosen])
+
+
+def warn_of_duplicates(splits: Mapping[str, Sequence[Trace]]) -> None:
+    """Warn of traces that are in several splits."""
+    if found := duplicates(splits):
+        first = ", ".join(f"{place.split} {place.index}" for place in found[0])
+        logger.warning("%d traces are in several splits, first %r (%s).", len(found), found[0][0].word, first)
+
+
+def drawn_rows(keys: SwipeKeys, split: str) -> Rows:
+    """Synthetic traces of words that are not trained on, every layout equally often."""
+    rng = np.random.default_rng(SEEDS[split])
+    words, layouts, points, numbers = [], [], [], []
+    shares = np.array_split(np.arange(keys.evaluation_traces), len(keys.layouts))
+    for (name, layout), some in zip(keys.layouts.items(), shares, strict=True):
+        held_out = [word for word in keys.words[name].words if split_of(word) == split]
+        if not held_out:
+            raise ConfigurationError(
+                f"Key 'lexicon' has words for every split; got none for {split} on {name!r}: give more words."
+            )
+        drawn = [held_out[index] for index in rng.permutation(np.arange(len(some)) % len(held_out))]
+        words += drawn
+        layouts += [name] * len(drawn)
+        points += synthetic_points(drawn, layout, keys.config.rate, int(rng.integers(2**31)))
+        numbers += some.tolist()
+    return Rows(words, layouts, points, numbers)
