@@ -104,9 +104,8 @@ def test_encoder_and_decoder_are_two_graphs(values, tmp_path):
 
 def test_the_command_exports_a_run_that_loads_alone(values, tmp_path, capsys):
     """The predictions of the run follow from the folder and its traces."""
-    run_experiment(
-        read_experiment({**values, "decoding": {"beam": 4, "language_weight": 0.4}, "layout": ["qwerty", "dvorak"]})
-    )
+    values |= {"decoding": {"beam": 4, "language_weight": 0.4}, "layout": ["qwerty", "dvorak"]}
+    run_experiment(read_experiment(values))
     assert command.main([str(tmp_path / "run"), str(tmp_path / "out"), "--rows", "5"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert "5 test traces" in " ".join(lines["Model"])
