@@ -36,6 +36,9 @@ MODE_METRICS = (
 )
 """Metrics by way to decode, which a run's table has in rows of their own."""
 
+MEMORY_METRICS = ("model_bytes", "lexicon_bytes", "lexicon_words", "resident_growth_bytes")
+"""What ``seq2seq.swipe.memory`` measures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LexiconSource:
@@ -98,12 +101,14 @@ class SwipeKeys(Workload):
             letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
         decoding: how words are found, see ``seq2seq.swipe.decoding.options``.
+        memory_words: the words of a lexicon of the layout's language, with which the resident memory of a fresh process
+            is measured on the test split, see ``seq2seq.swipe.memory``; None to leave it out.
     """
 
     name = "swipe"
     file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
     paths = ("model_name_or_path", "traces_file", *file_keys.values())
-    flags = ("average_metrics", "language_weight", *MODE_METRICS)
+    flags = ("average_metrics", "language_weight", *MODE_METRICS, *MEMORY_METRICS)
     smaller_is_better = ("character_error_rate",)
     untuned_name = "all weights"
     other_names: ClassVar[Mapping[str, str]] = {"layouts": "layout", "keyboard": "layout", "features": "model.features"}
@@ -114,6 +119,7 @@ class SwipeKeys(Workload):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "synthetic_traces": (1, 1e10),
         "evaluation_traces": (2, 1e7),
+        "memory_words": (2, 2**24 - 1),
     }
 
     model_name_or_path: str | None = None
@@ -132,6 +138,7 @@ class SwipeKeys(Workload):
     augmentation: Augmentation | None = None
     limits: Limits | None = None
     decoding: Decoding | None = None
+    memory_words: int | None = None
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:

@@ -6,29 +6,37 @@ traces/       reading, drawing, filtering       trainer       training, and deco
 decoding/     beams, lexicon, baselines         baselines     templates and nearest keys
 metrics       from predictions                  predictions   files of them; evaluate, aggregate: commands
 serve/        a page to swipe on                plots         of a run's page
+export/       ONNX for devices                  memory        of a process that loads a model and a lexicon
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from adapters import ConfigurationError
 from seq2seq.errors import refusing
 from seq2seq.swipe.baselines import swipe_baselines
 from seq2seq.swipe.data import SwipeData, load_swipes
+from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
+from seq2seq.swipe.memory import measured_memory, memory_rows
 from seq2seq.swipe.metrics import scores
 from seq2seq.swipe.plots import PLOT, STATISTICS, draw_statistics, draw_traces
-from seq2seq.swipe.rows import load_rows
+from seq2seq.swipe.rows import Rows, load_rows
 from seq2seq.swipe.trainer import MAIN_MODE, SwipeTrainer
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Baseline, Evaluation, Prepared
 from third_party.models.swipe.alphabets import with_alphabet
+
+logger = logging.getLogger(__name__)
 
 SAMPLES = 8
 LABELS = {"greedy": "greedy", "beam": "beam", "greedy_lexicon": "greedy, lexicon", "beam_lexicon": "beam, lexicon"}
@@ -90,7 +98,19 @@ class SwipeWorkload(SwipeKeys):
             else:
                 metrics |= {f"{name}_{mode}": found[name] for name in ("accuracy_1", "swipe_mrr")}
             metrics[f"milliseconds_{mode}"] = decoded.milliseconds
+        if split == "test" and self.memory_words is not None and prepared.is_main_process:
+            metrics |= self.memory(prepared.data.fixed[split], weight)
         return Evaluation(metrics, {"": rows})
+
+    def memory(self, rows: Rows, weight: float) -> dict[str, int]:
+        """What a model of these sizes takes; nothing, with a warning, if it cannot be measured."""
+        with torch.random.fork_rng():
+            run = FinishedRun(self, self.load_model(random=True).eval(), weight)
+        try:
+            return measured_memory(run, rows, self.memory_words)
+        except ConfigurationError as error:
+            logger.warning("Memory was not measured: %s", error)
+            return {}
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
         names = prepared.data.fixed["validation"].layouts
@@ -101,7 +121,7 @@ class SwipeWorkload(SwipeKeys):
         return swipe_baselines()
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
-        """Accuracy and swipe MRR of each way to decode."""
+        """Accuracy and swipe MRR of each way to decode, and memory if it was measured."""
         rows = []
         for split, metrics in result["metrics"].items():
             for mode, label in LABELS.items():
@@ -111,6 +131,8 @@ class SwipeWorkload(SwipeKeys):
                     speed = metrics[f"milliseconds_{mode}"]
                     value = f"top-1 {cells[0]:.4f}, swipe MRR {cells[1]:.4f}, {speed:.1f} ms a word"
                     rows.append([f"{split} {label}", value])
+            if "resident_growth_bytes" in metrics:
+                rows += [[f"memory, {label}", f"{size} MiB"] for label, size in memory_rows(metrics)]
         return rows
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:
