@@ -197,6 +197,11 @@ class SwipeKeys(Workload):
             return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
 
     @property
+    def saved_model_exists(self) -> bool:
+        """Whether the saved model is there already; the run that a configuration goes on from may be yet to come."""
+        return self.model_name_or_path is not None and Path(located(self.model_name_or_path)).is_dir()
+
+    @property
     def new_letters(self) -> list[str]:
         """Letters of the layouts that the saved model does not know."""
         if self.model_name_or_path is None:
@@ -250,7 +255,8 @@ class SwipeKeys(Workload):
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
             )
-        if self.new_letters and configs and not {config.kind for config in configs} & {"none", "weights"}:
+        trains_rows = not configs or {config.kind for config in configs} & {"none", "weights"}
+        if not trains_rows and self.saved_model_exists and self.new_letters:
             rule = f"trains the rows of letters that the saved model does not know, {''.join(self.new_letters)!r}"
             parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
