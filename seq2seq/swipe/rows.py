@@ -17,12 +17,13 @@ from seq2seq.errors import refusing
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.keys import SwipeKeys
+from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.duplicates import duplicates
 from seq2seq.swipe.traces.filters import find_bad, good
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.statistics import trace_statistics
 from seq2seq.swipe.traces.store import TraceStore
-from seq2seq.swipe.traces.synthetic import synthetic_points
+from seq2seq.swipe.traces.synthetic import MOST_KEYS, synthetic_points
 from seq2seq.swipe.traces.trace import Trace, resampled
 from seq2seq.tasks.keys import located
 
@@ -37,6 +38,11 @@ SHARES = ("validation", *("test",) * 3, *("train",) * 6)
 def split_of(word: str) -> str:
     """The split that a word belongs to."""
     return SHARES[zlib.crc32(word.encode()) % len(SHARES)]
+
+
+def words_to_draw(lexicon: Lexicon, split: str) -> list[str]:
+    """The words of a split that synthetic traces can be drawn of; longer ones are in the lexicon only."""
+    return [word for word in lexicon.words if split_of(word) == split and len(word) <= MOST_KEYS]
 
 
 class ResampledTraces(Sequence[np.ndarray]):
@@ -137,12 +143,13 @@ def drawn_rows(keys: SwipeKeys, split: str) -> Rows:
     words, layouts, points, numbers = [], [], [], []
     shares = np.array_split(np.arange(keys.evaluation_traces), len(keys.layouts))
     for (name, layout), some in zip(keys.layouts.items(), shares, strict=True):
-        held_out = [word for word in keys.words[name].words if split_of(word) == split]
+        held_out = words_to_draw(keys.words[name], split)
         if not held_out:
             raise ConfigurationError(
                 f"Key 'lexicon' has words for every split; got none for {split} on {name!r}: give more words."
             )
-        drawn = [held_out[index] for index in rng.permutation(np.arange(len(some)) % len(held_out))]
+        order = rng.permutation(len(held_out))  # words are sorted: the first ones begin with the first letters
+        drawn = [held_out[index] for index in np.resize(order, len(some))]
         words += drawn
         layouts += [name] * len(drawn)
         points += synthetic_points(drawn, layout, keys.config.rate, int(rng.integers(2**31)))

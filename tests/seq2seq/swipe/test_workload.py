@@ -14,13 +14,14 @@ from seq2seq.running.runner import run_experiment
 from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.metrics import scores
-from seq2seq.swipe.rows import split_of
+from seq2seq.swipe.rows import load_rows, split_of
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
 from third_party.models.swipe import SwipeForCTC
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ADAPTER = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}
 
 
@@ -216,3 +217,24 @@ def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, 
         run_experiment(read_experiment({**values, **changed}))
     assert said in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_synthetic_evaluation_covers_the_lexicon(values, tmp_path):
+    """With fewer traces than held-out words, those are drawn from all words and not only from the first letters."""
+    words = tmp_path / "many.tsv"
+    words.write_text("".join(f"{first}{second}{third}\t1\n" for first in LETTERS for second in LETTERS for third in "ae"))
+    workload = read_experiment({**values, "lexicon": {"file": str(words)}, "evaluation_traces": 60}).workload
+    rows = load_rows(workload)
+    for split in ("validation", "test"):
+        assert len({word[0] for word in rows[split].words}) > 15
+        assert len(set(rows[split].words)) == 60
+
+
+def test_words_too_long_to_draw_stay_in_the_lexicon(values, tmp_path):
+    words = Path(values["lexicon"]["file"])
+    words.write_text(words.read_text() + "".join(f"{'ab' * 30}{letter}\t1\n" for letter in LETTERS))
+    workload = read_experiment(values).workload
+    data = load_swipes(workload, 0)
+    drawn = {*data.training_words["qwerty"].tolist(), *(word for split in data.fixed.values() for word in split.words)}
+    assert max(map(len, drawn)) < 10
+    assert max(map(len, workload.words["qwerty"].words)) == 61
