@@ -138,14 +138,18 @@ class SwipeKeys(Workload):
         """The layouts by name.
 
         Raises:
-            ConfigurationError: one cannot be loaded.
+            ConfigurationError: one cannot be loaded, or two have the same name.
         """
         names = (self.layout,) if isinstance(self.layout, str) else self.layout
         found = []
         for name in names:
             with refusing("layout", name):
                 found.append(load_layout(located(name)))
-        return {layout.name: layout for layout in found}
+        by_name = {layout.name: layout for layout in found}
+        if len(by_name) < len(found):
+            repeated = next(layout.name for layout in found if by_name[layout.name] is not layout)
+            refuse("layout", "names layouts of distinct names", f"another {repeated!r}", "rename one", "the run")
+        return by_name
 
     @property
     def options(self) -> Decoding:
@@ -227,8 +231,6 @@ class SwipeKeys(Workload):
         return "swipe MRR"
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
-        if not isinstance(self.layout, str) and len({*self.layout}) != len(self.layout):
-            refuse("layout", "names each layout once", repr(self.layout), "leave out the repeated one", "the run")
         if self.model_name_or_path is not None and self.model:
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")

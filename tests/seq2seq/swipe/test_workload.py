@@ -1,6 +1,7 @@
 """A run of swipe typing from JSON to its page: what it measures, where it resumes, what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.keyboards.layout import load_layout, save_layout
+from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.metrics import scores
 from seq2seq.swipe.rows import load_rows, split_of
+from seq2seq.swipe.traces.reading import read_traces
+from seq2seq.swipe.traces.store import write_store
 from seq2seq.swipe.traces.trace import padded
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
@@ -190,7 +195,7 @@ def test_random_layouts_move_keys_and_traces_together(values):
         ({"layout": "qwrty"}, "'qwerty'"),
         ({"adapters_per_layout": True}, "which all tasks share"),
         ({"adapters_per_layout": True, "adapter": ADAPTER, "train_file": "a.jsonl"}, "batches of one layout"),
-        ({"layout": ["qwerty", "qwerty"]}, "names each layout once"),
+        ({"layout": ["qwerty", "qwerty"]}, "another 'qwerty'"),
         ({"model": {"featurs": "nearest"}}, "'features'"),
         ({"model": {"features": "nearst"}}, "'nearest'"),
         ({"lexicon": {"language": "en", "file": "words.tsv"}}, "leave one out"),
@@ -238,3 +243,45 @@ def test_words_too_long_to_draw_stay_in_the_lexicon(values, tmp_path):
     drawn = {*data.training_words["qwerty"].tolist(), *(word for split in data.fixed.values() for word in split.words)}
     assert max(map(len, drawn)) < 10
     assert max(map(len, workload.words["qwerty"].words)) == 61
+
+
+ROW = {"word": "the", "curve": {"x": [150, 200, 90], "y": [34, 96, 34], "t": [0, 300, 600]}}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({**ROW, "layout": "dvorak"}, "'dvorak'"),
+        ({**ROW, "word": ""}, "has a word"),
+        ({key: value for key, value in ROW.items() if key != "word"}, "has a word"),
+    ],
+    ids=["another layout", "empty word", "no word"],
+)
+def test_rows_that_do_not_fit_the_run_are_refused(values, tmp_path, row, said):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(ROW) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(ConfigurationError, match=said):
+        run_experiment(read_experiment({**values, "test_file": str(path)}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_of_another_keyboard_is_refused(values, tmp_path):
+    """Its points are pixels of the layout it was written with, whatever the name."""
+    layout = load_layout("qwerty")
+    wider = replace(layout, keys=tuple(replace(key, x=2 * key.x, width=2 * key.width) for key in layout.keys))
+    write_store(tmp_path / "traces", read_traces([ROW], Layouts({"qwerty": wider}), "qwerty"), {"qwerty": wider})
+    with pytest.raises(ConfigurationError, match=r"'layout'.*qwerty"):
+        load_rows(read_experiment({**values, "test_file": str(tmp_path / "traces")}).workload)
+
+
+def test_layouts_of_one_name_are_refused(values, tmp_path):
+    save_layout(replace(load_layout("dvorak"), name="qwerty"), tmp_path / "mine.json")
+    with pytest.raises(ConfigurationError, match="another 'qwerty'"):
+        run_experiment(read_experiment({**values, "layout": ["qwerty", str(tmp_path / "mine.json")]}))
+
+
+def test_one_file_for_training_and_test_is_warned_of(values, tmp_path, caplog):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    load_rows(read_experiment({**values, "train_file": str(path), "test_file": str(path)}).workload)
+    assert "1 traces are in several splits, first 'the' (train 0, test 0)" in caplog.text
