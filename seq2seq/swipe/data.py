@@ -124,7 +124,7 @@ def labels_of(words: Sequence[str], alphabet: str, architecture: str) -> np.ndar
     decodes = architecture == "encoder_decoder"
     first = FIRST_LETTER_TOKEN if decodes else FIRST_LETTER
     classes = [[first + alphabet.index(letter) for letter in word] + [END] * decodes for word in words]
-    labels = np.full((len(words), max(map(len, classes))), IGNORED_LABEL, np.int64)
+    labels = np.full((len(words), max(1, *map(len, classes))), IGNORED_LABEL, np.int64)
     for row, found in zip(labels, classes, strict=True):
         row[: len(found)] = found
     return labels

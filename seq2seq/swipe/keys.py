@@ -213,6 +213,10 @@ class SwipeKeys(Workload):
         return {split: path for split, path in given.items() if path is not None}
 
     @property
+    def split_keys(self) -> Mapping[str, str]:
+        return self.file_keys if self.traces_file is None else dict.fromkeys(SPLITS, "traces_file")
+
+    @property
     def task_label(self) -> str:
         """The layouts, and the name of the file that results are measured on."""
         layouts = " + ".join(self.layouts)

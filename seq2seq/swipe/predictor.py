@@ -7,7 +7,6 @@ What a model makes of a trace is also where it reads each letter. With CTC that 
 point. A decoder writes a letter at a step, and reads where its cross-attention is, averaged over layers and heads.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +118,9 @@ class Predictor:
             adapters.load(model, run.adapter)
         source = keys.lexicon_label
         tries = {source: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        return cls(adapters.merge_and_unload(model), tries, keys.layouts, keys.options.beam, tuned_weight(run, keys))
+        return cls(
+            adapters.merge_and_unload(model), tries, keys.layouts, keys.options.beam, keys.options.language_weight
+        )
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".
@@ -215,12 +216,3 @@ def suggestions_of(found: Sequence[Candidate], trie: PackedTrie | None) -> list[
 def displayed(word: str, trie: PackedTrie | None) -> str:
     """How a word of the lexicon is written."""
     return word if trie is None else trie.displayed(int(trie.words_at(np.array([trie.node(word)]))[0]))
-
-
-def tuned_weight(run: RunFolder, keys: SwipeKeys) -> float:
-    """The language weight of a run: the given one, or that which it chose."""
-    if keys.options.language_weight is not None:
-        return keys.options.language_weight
-    metrics = json.loads(run.metrics.read_text())["metrics"] if run.metrics.is_file() else {}
-    found = [values["language_weight"] for values in metrics.values() if "language_weight" in values]
-    return found[0] if found else DEFAULT_WEIGHT

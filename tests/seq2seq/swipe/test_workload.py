@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
 from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
@@ -21,6 +23,7 @@ from seq2seq.swipe.rows import load_rows, split_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.store import write_store
 from seq2seq.swipe.traces.trace import padded
+from seq2seq.swipe.trainer import SwipeTrainer
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
@@ -227,7 +230,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, 
 def test_synthetic_evaluation_covers_the_lexicon(values, tmp_path):
     """With fewer traces than held-out words, those are drawn from all words and not only from the first letters."""
     words = tmp_path / "many.tsv"
-    words.write_text("".join(f"{first}{second}{third}\t1\n" for first in LETTERS for second in LETTERS for third in "ae"))
+    words.write_text(
+        "".join(f"{first}{second}{third}\t1\n" for first in LETTERS for second in LETTERS for third in "ae")
+    )
     workload = read_experiment({**values, "lexicon": {"file": str(words)}, "evaluation_traces": 60}).workload
     rows = load_rows(workload)
     for split in ("validation", "test"):
@@ -285,3 +290,24 @@ def test_one_file_for_training_and_test_is_warned_of(values, tmp_path, caplog):
     path.write_text(json.dumps(ROW) + "\n")
     load_rows(read_experiment({**values, "train_file": str(path), "test_file": str(path)}).workload)
     assert "1 traces are in several splits, first 'the' (train 0, test 0)" in caplog.text
+
+
+@pytest.mark.parametrize("architecture", ["ctc", "encoder_decoder"])
+def test_a_finished_run_predicts_a_file_as_it_was_tested(values, tmp_path, architecture):
+    """With the language weight that it chose on validation; rows without words have predictions and no metrics."""
+    path, unknown = tmp_path / "traces.jsonl", tmp_path / "unknown.jsonl"
+    rows = [{**ROW, "word": word} for word in ("the", "tie", "two")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unknown.write_text("".join(json.dumps({"curve": row["curve"]}) + "\n" for row in rows))
+    values |= {"test_file": str(path), "architecture": architecture, "learning_rate": 0.02, "max_steps": 20}
+    with patch.object(SwipeTrainer, "tuned_weight", lambda self: self.data.keys.options.language_weight or 0.75):
+        result = run_experiment(read_experiment(values))
+    found = predict(tmp_path / "run", path)
+    assert result["metrics"]["test"]["language_weight"] == found.evaluation.metrics["language_weight"] == 0.75
+    assert rows_of(found.output) == rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    assert found.evaluation.metrics["swipe_mrr"] == result["metrics"]["test"]["swipe_mrr"]
+    found = predict(tmp_path / "run", unknown)
+    assert found.evaluation.metrics == {}
+    assert [row["candidates"] for row in rows_of(found.output)] == [
+        row["candidates"] for row in rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    ]
