@@ -190,8 +190,13 @@ class SwipeKeys(Workload):
     @cached_property
     def saved_config(self) -> SwipeConfig:
         """The configuration of the saved model that a run starts from."""
-        with refusing("model_name_or_path", self.model_name_or_path):
-            return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+        folder = located(self.model_name_or_path)
+        with refusing("model_name_or_path", folder):
+            values, _ = SwipeConfig.get_config_dict(folder, local_files_only=True)
+        if values.get("model_type") != SwipeConfig.model_type:
+            given = f"{folder}, of type {values.get('model_type')!r}"
+            refuse("model_name_or_path", "is the folder of a saved swipe model", given, "choose another", "the run")
+        return SwipeConfig.from_dict(values)
 
     @property
     def new_letters(self) -> list[str]:
@@ -239,6 +244,7 @@ class SwipeKeys(Workload):
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
         check_keys(self.model, MODEL_KEYS, "the model")
+        self.check_architecture()
         given = [key for key in self.file_keys.values() if getattr(self, key) is not None]
         if self.traces_file is not None and given:
             refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
@@ -256,6 +262,15 @@ class SwipeKeys(Workload):
             refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
         self.check_decoding()
         self.check_words()
+
+    def check_architecture(self) -> None:
+        """Refuse a saved model of the other architecture, of which a part would be random."""
+        names = {kind.__name__: name for name, kind in ARCHITECTURES.items()}
+        saved = [] if self.model_name_or_path is None else self.saved_config.architectures or []
+        other = next((names[each] for each in saved if names.get(each, self.architecture) != self.architecture), None)
+        if other is not None:
+            rule = f"is that of the saved model, {other!r}"
+            refuse("architecture", rule, repr(self.architecture), f"write {other!r}", "the run")
 
     def check_decoding(self) -> None:
         """Refuse what belongs to the other architecture."""

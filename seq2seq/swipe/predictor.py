@@ -116,11 +116,9 @@ class Predictor:
         with refusing("run", run.adapter):
             adapters.fit_ranks(model, run.adapter)
             adapters.load(model, run.adapter)
-        source = keys.lexicon_label
-        tries = {source: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        return cls(
-            adapters.merge_and_unload(model), tries, keys.layouts, keys.options.beam, keys.options.language_weight
-        )
+        tries = {keys.lexicon_label: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
+        model, options = adapters.merge_and_unload(model), keys.options
+        return cls(model, tries, keys.layouts, options.beam, options.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import T5Config
 
 from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
@@ -23,11 +24,11 @@ from seq2seq.swipe.rows import load_rows, split_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.store import write_store
 from seq2seq.swipe.traces.trace import padded
-from seq2seq.swipe.trainer import SwipeTrainer
+from seq2seq.swipe.trainer import SwipeTrainer, tuning_rows
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
-from third_party.models.swipe import SwipeForCTC
+from third_party.models.swipe import SwipeConfig, SwipeForConditionalGeneration, SwipeForCTC
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ADAPTER = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}
@@ -311,3 +312,31 @@ def test_a_finished_run_predicts_a_file_as_it_was_tested(values, tmp_path, archi
     assert [row["candidates"] for row in rows_of(found.output)] == [
         row["candidates"] for row in rows_of(tmp_path / "run" / "predictions_test.jsonl")
     ]
+
+
+@pytest.mark.parametrize(("saved", "wanted"), [("ctc", "encoder_decoder"), ("encoder_decoder", "ctc")])
+def test_a_saved_model_of_the_other_architecture_is_refused(values, tmp_path, saved, wanted):
+    """Its decoder, or its head, would be random."""
+    folder = tmp_path / "saved"
+    kinds = {"ctc": SwipeForCTC, "encoder_decoder": SwipeForConditionalGeneration}
+    kinds[saved](SwipeConfig(**{**values["model"], "num_decoder_layers": 1})).save_pretrained(folder)
+    del values["model"]
+    with pytest.raises(ConfigurationError, match=f"'architecture'.*{saved}"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(folder), "architecture": wanted}))
+
+
+def test_a_saved_model_of_another_type_is_refused(values, tmp_path):
+    T5Config().save_pretrained(tmp_path / "t5")
+    del values["model"]
+    with pytest.raises(ConfigurationError, match="of type 't5'"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(tmp_path / "t5")}))
+
+
+def test_the_language_weight_is_chosen_on_all_layouts(values):
+    """Rows of validation are in order of layouts, and the first ones are of one."""
+    workload = read_experiment({**values, "layout": ["qwerty", "dvorak"], "evaluation_traces": 300}).workload
+    data = load_swipes(workload, 0)
+    chosen = [data.fixed["validation"].layouts[n] for n in tuning_rows(data.fixed["validation"].layouts, 200)]
+    assert {name: chosen.count(name) for name in workload.layouts} == {"qwerty": 100, "dvorak": 100}
+    assert tuning_rows(["qwerty"] * 5, 3) == [0, 1, 2]
+    assert tuning_rows(["qwerty"] * 5 + ["dvorak"], 4) == [0, 1, 5]
