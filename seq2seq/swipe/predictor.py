@@ -77,7 +77,7 @@ class Predictor:
     """A model, the layouts that it reads, and the lexicons that it can be held to.
 
     Args:
-        model: on the CPU; it is set to evaluation.
+        model: on the CPU; it is set to evaluation. Adapters by task are those of the layout of that name.
         tries: lexicons by name, over the model's alphabet.
         layouts: by name; their letters are letters of the model.
         beam: hypotheses.
@@ -102,7 +102,9 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path) -> "Predictor":
-        """The model of a finished run with its adapter merged, its layouts, and its lexicon.
+        """The model of a finished run, its layouts, and its lexicon.
+
+        Its adapter is merged, unless layouts have adapters of their own.
 
         Raises:
             ConfigurationError: the folder has no finished run of the workload swipe.
@@ -117,7 +119,7 @@ class Predictor:
             adapters.fit_ranks(model, run.adapter)
             adapters.load(model, run.adapter)
         tries = {keys.lexicon_label: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        model, options = adapters.merge_and_unload(model), keys.options
+        model, options = model if keys.adapters_per_layout else adapters.merge_and_unload(model), keys.options
         return cls(model, tries, keys.layouts, options.beam, options.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
@@ -160,6 +162,8 @@ class Predictor:
             "attention_mask": torch.ones(1, len(points), dtype=torch.int64),
             "boxes": self.boxes[trace.layout][None],
         }
+        if adapters.attachments(self.model):
+            adapters.set_active_task(self.model, trace.layout)
         read = self.by_posterior if isinstance(self.model, SwipeForCTC) else self.by_attention
         found, posterior = read(batch, trie)
         suggestions = suggestions_of(found, trie)[:candidates]
