@@ -1,18 +1,19 @@
 """The JSON keys of the workload ``swipe``."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from adapters import AdapterConfig, ConfigurationError
-from adapters.validation import check_keys, from_json, refuse
+from adapters import AdapterConfig
+from adapters.validation import check_keys, refuse
 from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.swipe.augmentation import Augmentation
 from seq2seq.swipe.decoding.options import Decoding
 from seq2seq.swipe.keyboards.layout import Layout, load_layout
+from seq2seq.swipe.lexicon.source import LexiconSource
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.filters import Limits
 from seq2seq.tasks.data_names import data_set_name
@@ -35,45 +36,6 @@ MODE_METRICS = (
     *(f"{name}_{mode}" for mode in MODES[:-1] for name in ("accuracy_1", "swipe_mrr")),
 )
 """Metrics by way to decode, which a run's table has in rows of their own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LexiconSource:
-    """Where the words come from.
-
-    Args:
-        language: a language of ``wordfreq``, such as "en"; None for that of the layout.
-        words: the most frequent so many words of the language.
-        file: lines of word, tab, count, in place of a language.
-    """
-
-    language: str | None = None
-    words: int = 20000
-    file: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.language is not None and self.file is not None:
-            refuse("lexicon", "has a language or a file", "both", "leave one out", "the run")
-        if self.words < 2:
-            refuse("words", "is at least 2", self.words, "raise it", "the lexicon")
-
-    @classmethod
-    def from_dict(cls, values: Any) -> "LexiconSource":
-        """Read the key's JSON form."""
-        if not isinstance(values, dict):
-            refuse("lexicon", "is an object", repr(values), 'write {"language": "en", "words": 20000}', "the run")
-        return from_json(cls, values, "the lexicon")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    def load(self, layout: Layout) -> Lexicon:
-        """The words that can be typed on a layout."""
-        if self.file is not None:
-            with refusing("lexicon.file", self.file):
-                return Lexicon.from_file(located(self.file), layout)
-        return Lexicon.from_wordfreq(self.language or layout.language, self.words, layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,13 +217,16 @@ class SwipeKeys(Workload):
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
             )
+        if self.limits is not None and "train" not in self.files:
+            rule = "are of traces of a file in training; synthetic ones are good swipes"
+            refuse("limits", rule, "no train_file or traces_file", "leave it out, or give one", "the run")
         if self.new_letters and configs and not {config.kind for config in configs} & {"none", "weights"}:
             rule = f"trains the rows of letters that the saved model does not know, {''.join(self.new_letters)!r}"
             parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
             refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
         self.check_decoding()
-        self.check_words()
+        self.words  # noqa: B018 - refuses a lexicon without words
 
     def check_architecture(self) -> None:
         """Refuse a saved model of the other architecture, of which a part would be random."""
@@ -281,12 +246,3 @@ class SwipeKeys(Workload):
                 refuse(key, rule, repr(self.architecture), "leave it out", "the decoding")
         if self.options.in_training and len(self.layouts) > 1:
             refuse("in_training", "needs one layout", ", ".join(self.layouts), "leave it out", "the decoding")
-
-    def check_words(self) -> None:
-        """Refuse a lexicon without words."""
-        for name in self.layouts:
-            if not self.words[name].words:
-                raise ConfigurationError(
-                    f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
-                    "language of the layout."
-                )

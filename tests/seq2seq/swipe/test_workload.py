@@ -204,6 +204,8 @@ def test_random_layouts_move_keys_and_traces_together(values):
         ({"model": {"features": "nearst"}}, "'nearest'"),
         ({"lexicon": {"language": "en", "file": "words.tsv"}}, "leave one out"),
         ({"lexicon": {"words": 1}}, "at least 2"),
+        ({"lexicon": {"file": "words.tsv", "words": 100}}, "leave it out"),
+        ({"limits": {}}, "no train_file"),
         ({"lexicon": {"file": "nowhere.tsv"}}, "nowhere.tsv"),
         ({"lexicon": "en"}, '{"language": "en"'),
         ({"traces_file": "a.jsonl", "test_file": "b.jsonl"}, "leave one out"),
