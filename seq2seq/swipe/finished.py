@@ -1,6 +1,5 @@
 """A finished run of the workload ``swipe``, for what uses its model: the page, the export, measurements."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.predicting import read_run
 from seq2seq.swipe.keys import SwipeKeys
-from seq2seq.swipe.trainer import DEFAULT_WEIGHT
 from third_party.models.swipe import SwipeForConditionalGeneration, SwipeForCTC
 
 
@@ -20,13 +18,26 @@ class FinishedRun:
 
     Args:
         keys: of its JSON.
-        model: in evaluation mode, its adapter merged.
-        language_weight: factor of a word's log-frequency, the given one or that which the run chose.
+        model: in evaluation mode, its adapter merged, unless layouts have adapters of their own.
     """
 
     keys: SwipeKeys
     model: SwipeForCTC | SwipeForConditionalGeneration
-    language_weight: float
+
+    @property
+    def language_weight(self) -> float:
+        """The factor of a word's log-frequency, the given one or that which the run chose."""
+        return self.keys.options.language_weight
+
+    def check_merged(self) -> None:
+        """Refuse adapters by layout, for what saves one model.
+
+        Raises:
+            ConfigurationError: it names the key.
+        """
+        if self.keys.adapters_per_layout:
+            rule, given = "is false in a run that is saved as one model", "true"
+            refuse("adapters_per_layout", rule, given, "train each layout in a run of its own", "the run")
 
     @classmethod
     def open(cls, folder: str | Path) -> "FinishedRun":
@@ -44,13 +55,4 @@ class FinishedRun:
         with refusing("run", run.adapter):
             adapters.fit_ranks(model, run.adapter)
             adapters.load(model, run.adapter)
-        return cls(keys, adapters.merge_and_unload(model).eval(), tuned_weight(run, keys))
-
-
-def tuned_weight(run: RunFolder, keys: SwipeKeys) -> float:
-    """The language weight of a run: the given one, or that which it chose."""
-    if keys.options.language_weight is not None:
-        return keys.options.language_weight
-    metrics = json.loads(run.metrics.read_text())["metrics"] if run.metrics.is_file() else {}
-    found = [values["language_weight"] for values in metrics.values() if "language_weight" in values]
-    return found[0] if found else DEFAULT_WEIGHT
+        return cls(keys, (model if keys.adapters_per_layout else adapters.merge_and_unload(model)).eval())

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run = FinishedRun.open(options.run)
+        run.check_merged()
         found = measured_memory(run, load_rows(run.keys)["test"], options.words)
     except ConfigurationError as error:
         print(f"Refused: {error}", file=sys.stderr)

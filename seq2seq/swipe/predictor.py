@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import adapters
 from adapters.validation import nearest_name, refuse
 from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.decoding.candidates import Candidate
@@ -73,7 +74,7 @@ class Predictor:
     """A model, the layouts that it reads, and the lexicons that it can be held to.
 
     Args:
-        model: on the CPU; it is set to evaluation.
+        model: on the CPU; it is set to evaluation. Adapters by task are those of the layout of that name.
         tries: lexicons by name, over the model's alphabet.
         layouts: by name; their letters are letters of the model.
         beam: hypotheses.
@@ -98,14 +99,17 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path) -> "Predictor":
-        """The model of a finished run with its adapter merged, its layouts, and its lexicon.
+        """The model of a finished run, its layouts, and its lexicon.
+
+        Its adapter is merged, unless layouts have adapters of their own.
 
         Raises:
             ConfigurationError: the folder has no finished run of the workload swipe.
         """
         run = FinishedRun.open(folder)
         tries = {run.keys.lexicon_label: PackedTrie.build(joined(run.keys.words.values()), run.keys.config.alphabet)}
-        return cls(run.model, tries, run.keys.layouts, run.keys.options.beam, run.language_weight)
+        options = run.keys.options
+        return cls(run.model, tries, run.keys.layouts, options.beam, options.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".
@@ -147,6 +151,8 @@ class Predictor:
             "attention_mask": torch.ones(1, len(points), dtype=torch.int64),
             "boxes": self.boxes[trace.layout][None],
         }
+        if adapters.attachments(self.model):
+            adapters.set_active_task(self.model, trace.layout)
         read = self.by_posterior if isinstance(self.model, SwipeForCTC) else self.by_attention
         found, posterior = read(batch, trie)
         suggestions = suggestions_of(found, trie)[:candidates]

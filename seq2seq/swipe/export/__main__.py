@@ -63,6 +63,7 @@ def export(folder: Path, destination: Path, count: int = ROWS) -> str:
     if count < 1:
         raise ConfigurationError(f"Option --rows is at least 1; got {count}: {ROWS} is typical.")
     run = FinishedRun.open(folder)
+    run.check_merged()
     write_folder(run, destination)
     exported = {precision: Exported.open(destination, precision) for precision in PRECISIONS}
     differences = {precision: largest_difference(run.model, each) for precision, each in exported.items()}

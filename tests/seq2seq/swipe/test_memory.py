@@ -27,9 +27,10 @@ ZEROS = dict.fromkeys(MEMORY_METRICS, 0)
 
 def finished(values: dict, **sizes: int) -> FinishedRun:
     """A random model as if a run had made it."""
-    keys = read_experiment({**values, "model": {**values["model"], **sizes}, "layout": ["qwerty", "dvorak"]}).workload
+    values = {**values, "decoding": {**values["decoding"], "language_weight": 0.3}, "layout": ["qwerty", "dvorak"]}
+    keys = read_experiment({**values, "model": {**values["model"], **sizes}}).workload
     torch.manual_seed(0)
-    return FinishedRun(keys, keys.load_model(random=True).eval(), 0.3)
+    return FinishedRun(keys, keys.load_model(random=True).eval())
 
 
 def test_the_process_decodes_the_first_traces_of_the_first_layout(values, tmp_path):

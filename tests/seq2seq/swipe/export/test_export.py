@@ -30,12 +30,13 @@ ARCHITECTURES = {"ctc": SwipeForCTC, "encoder_decoder": SwipeForConditionalGener
 
 def made(values: dict, architecture: str, **options) -> FinishedRun:
     """A random model as if a run had made it; its keys have two layouts."""
-    keys = read_experiment({**values, "layout": ["qwerty", "dvorak"], "architecture": architecture}).workload
+    values = {**values, "decoding": {**values["decoding"], "language_weight": 0.3}, "layout": ["qwerty", "dvorak"]}
+    keys = read_experiment({**values, "architecture": architecture}).workload
     torch.manual_seed(0)
     model = ARCHITECTURES[architecture](SwipeConfig(**{**SIZES, "rate": 10.0, **options})).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return FinishedRun(keys, model, 0.3)
+    return FinishedRun(keys, model)
 
 
 def walks(exported: Exported, layout: str, lengths: list[int], seed: int) -> dict[str, np.ndarray]:
