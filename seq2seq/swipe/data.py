@@ -17,7 +17,7 @@ from torch import Tensor
 from seq2seq.swipe.augmentation import random_layout
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keys import SwipeKeys
-from seq2seq.swipe.rows import Rows, load_rows, split_of
+from seq2seq.swipe.rows import Rows, load_rows, words_to_draw
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded
 from third_party.models.swipe.configuration import END, FIRST_LETTER, FIRST_LETTER_TOKEN
@@ -64,10 +64,7 @@ class SwipeData:
     @cached_property
     def training_words(self) -> dict[str, np.ndarray]:
         """The words that synthetic traces of training are drawn of, by layout."""
-        return {
-            name: np.array([word for word in lexicon.words if split_of(word) == "train"])
-            for name, lexicon in self.keys.words.items()
-        }
+        return {name: np.array(words_to_draw(lexicon, "train")) for name, lexicon in self.keys.words.items()}
 
     @property
     def training_rows(self) -> Dataset | range:
@@ -127,7 +124,7 @@ def labels_of(words: Sequence[str], alphabet: str, architecture: str) -> np.ndar
     decodes = architecture == "encoder_decoder"
     first = FIRST_LETTER_TOKEN if decodes else FIRST_LETTER
     classes = [[first + alphabet.index(letter) for letter in word] + [END] * decodes for word in words]
-    labels = np.full((len(words), max(map(len, classes))), IGNORED_LABEL, np.int64)
+    labels = np.full((len(words), max(1, *map(len, classes))), IGNORED_LABEL, np.int64)
     for row, found in zip(labels, classes, strict=True):
         row[: len(found)] = found
     return labels

@@ -1,18 +1,19 @@
 """The JSON keys of the workload ``swipe``."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from adapters import AdapterConfig, ConfigurationError
-from adapters.validation import check_keys, from_json, refuse
+from adapters import AdapterConfig
+from adapters.validation import check_keys, refuse
 from seq2seq import SPLITS
 from seq2seq.errors import refusing
 from seq2seq.swipe.augmentation import Augmentation
 from seq2seq.swipe.decoding.options import Decoding
 from seq2seq.swipe.keyboards.layout import Layout, load_layout
+from seq2seq.swipe.lexicon.source import LexiconSource
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.filters import Limits
 from seq2seq.tasks.data_names import data_set_name
@@ -36,44 +37,8 @@ MODE_METRICS = (
 )
 """Metrics by way to decode, which a run's table has in rows of their own."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class LexiconSource:
-    """Where the words come from.
-
-    Args:
-        language: a language of ``wordfreq``, such as "en"; None for that of the layout.
-        words: the most frequent so many words of the language.
-        file: lines of word, tab, count, in place of a language.
-    """
-
-    language: str | None = None
-    words: int = 20000
-    file: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.language is not None and self.file is not None:
-            refuse("lexicon", "has a language or a file", "both", "leave one out", "the run")
-        if self.words < 2:
-            refuse("words", "is at least 2", self.words, "raise it", "the lexicon")
-
-    @classmethod
-    def from_dict(cls, values: Any) -> "LexiconSource":
-        """Read the key's JSON form."""
-        if not isinstance(values, dict):
-            refuse("lexicon", "is an object", repr(values), 'write {"language": "en", "words": 20000}', "the run")
-        return from_json(cls, values, "the lexicon")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    def load(self, layout: Layout) -> Lexicon:
-        """The words that can be typed on a layout."""
-        if self.file is not None:
-            with refusing("lexicon.file", self.file):
-                return Lexicon.from_file(located(self.file), layout)
-        return Lexicon.from_wordfreq(self.language or layout.language, self.words, layout)
+MEMORY_METRICS = ("model_bytes", "lexicon_bytes", "lexicon_words", "resident_growth_bytes")
+"""What ``seq2seq.swipe.memory`` measures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +63,14 @@ class SwipeKeys(Workload):
             letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
         decoding: how words are found, see ``seq2seq.swipe.decoding.options``.
+        memory_words: the words of a lexicon of the layout's language, with which the resident memory of a fresh process
+            is measured on the test split, see ``seq2seq.swipe.memory``; None to leave it out.
     """
 
     name = "swipe"
     file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
     paths = ("model_name_or_path", "traces_file", *file_keys.values())
-    flags = ("average_metrics", "language_weight", *MODE_METRICS)
+    flags = ("average_metrics", "language_weight", *MODE_METRICS, *MEMORY_METRICS)
     smaller_is_better = ("character_error_rate",)
     untuned_name = "all weights"
     other_names: ClassVar[Mapping[str, str]] = {"layouts": "layout", "keyboard": "layout", "features": "model.features"}
@@ -114,6 +81,7 @@ class SwipeKeys(Workload):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "synthetic_traces": (1, 1e10),
         "evaluation_traces": (2, 1e7),
+        "memory_words": (2, 2**24 - 1),
     }
 
     model_name_or_path: str | None = None
@@ -132,20 +100,25 @@ class SwipeKeys(Workload):
     augmentation: Augmentation | None = None
     limits: Limits | None = None
     decoding: Decoding | None = None
+    memory_words: int | None = None
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
         """The layouts by name.
 
         Raises:
-            ConfigurationError: one cannot be loaded.
+            ConfigurationError: one cannot be loaded, or two have the same name.
         """
         names = (self.layout,) if isinstance(self.layout, str) else self.layout
         found = []
         for name in names:
             with refusing("layout", name):
                 found.append(load_layout(located(name)))
-        return {layout.name: layout for layout in found}
+        by_name = {layout.name: layout for layout in found}
+        if len(by_name) < len(found):
+            repeated = next(layout.name for layout in found if by_name[layout.name] is not layout)
+            refuse("layout", "names layouts of distinct names", f"another {repeated!r}", "rename one", "the run")
+        return by_name
 
     @property
     def options(self) -> Decoding:
@@ -186,8 +159,13 @@ class SwipeKeys(Workload):
     @cached_property
     def saved_config(self) -> SwipeConfig:
         """The configuration of the saved model that a run starts from."""
-        with refusing("model_name_or_path", self.model_name_or_path):
-            return SwipeConfig.from_pretrained(located(self.model_name_or_path), local_files_only=True)
+        folder = located(self.model_name_or_path)
+        with refusing("model_name_or_path", folder):
+            values, _ = SwipeConfig.get_config_dict(folder, local_files_only=True)
+        if values.get("model_type") != SwipeConfig.model_type:
+            given = f"{folder}, of type {values.get('model_type')!r}"
+            refuse("model_name_or_path", "is the folder of a saved swipe model", given, "choose another", "the run")
+        return SwipeConfig.from_dict(values)
 
     @property
     def saved_model_exists(self) -> bool:
@@ -214,6 +192,10 @@ class SwipeKeys(Workload):
         return {split: path for split, path in given.items() if path is not None}
 
     @property
+    def split_keys(self) -> Mapping[str, str]:
+        return self.file_keys if self.traces_file is None else dict.fromkeys(SPLITS, "traces_file")
+
+    @property
     def task_label(self) -> str:
         """The layouts, and the name of the file that results are measured on."""
         layouts = " + ".join(self.layouts)
@@ -232,12 +214,11 @@ class SwipeKeys(Workload):
         return "swipe MRR"
 
     def check(self, configs: Sequence[AdapterConfig], training: Mapping[str, Any]) -> None:
-        if not isinstance(self.layout, str) and len({*self.layout}) != len(self.layout):
-            refuse("layout", "names each layout once", repr(self.layout), "leave out the repeated one", "the run")
         if self.model_name_or_path is not None and self.model:
             rule = "is that of the saved model"
             refuse("model", rule, repr(self.model), "leave out it or model_name_or_path", "the run")
         check_keys(self.model, MODEL_KEYS, "the model")
+        self.check_architecture()
         given = [key for key in self.file_keys.values() if getattr(self, key) is not None]
         if self.traces_file is not None and given:
             refuse("traces_file", "is the file of all splits", f"also {', '.join(given)}", "leave one out", "the run")
@@ -248,6 +229,9 @@ class SwipeKeys(Workload):
             refuse(
                 "random_layouts", "is one of synthetic traces", repr(self.files["train"]), "leave one out", "the run"
             )
+        if self.limits is not None and "train" not in self.files:
+            rule = "are of traces of a file in training; synthetic ones are good swipes"
+            refuse("limits", rule, "no train_file or traces_file", "leave it out, or give one", "the run")
         trains_rows = not configs or {config.kind for config in configs} & {"none", "weights"}
         if not trains_rows and self.saved_model_exists and self.new_letters:
             rule = f"trains the rows of letters that the saved model does not know, {''.join(self.new_letters)!r}"
@@ -255,7 +239,16 @@ class SwipeKeys(Workload):
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'
             refuse("adapter", rule, ", ".join(config.kind for config in configs), fix, "the run")
         self.check_decoding()
-        self.check_words()
+        self.words  # noqa: B018 - refuses a lexicon without words
+
+    def check_architecture(self) -> None:
+        """Refuse a saved model of the other architecture, of which a part would be random."""
+        names = {kind.__name__: name for name, kind in ARCHITECTURES.items()}
+        saved = [] if self.model_name_or_path is None else self.saved_config.architectures or []
+        other = next((names[each] for each in saved if names.get(each, self.architecture) != self.architecture), None)
+        if other is not None:
+            rule = f"is that of the saved model, {other!r}"
+            refuse("architecture", rule, repr(self.architecture), f"write {other!r}", "the run")
 
     def check_decoding(self) -> None:
         """Refuse what belongs to the other architecture."""
@@ -266,12 +259,3 @@ class SwipeKeys(Workload):
                 refuse(key, rule, repr(self.architecture), "leave it out", "the decoding")
         if self.options.in_training and len(self.layouts) > 1:
             refuse("in_training", "needs one layout", ", ".join(self.layouts), "leave it out", "the decoding")
-
-    def check_words(self) -> None:
-        """Refuse a lexicon without words."""
-        for name in self.layouts:
-            if not self.words[name].words:
-                raise ConfigurationError(
-                    f"Key 'lexicon' has words that can be typed on the layout; got none for {name!r}: choose a "
-                    "language of the layout."
-                )

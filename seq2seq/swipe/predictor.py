@@ -7,7 +7,6 @@ What a model makes of a trace is also where it reads each letter. With CTC that 
 point. A decoder writes a letter at a step, and reads where its cross-attention is, averaged over layers and heads.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,12 @@ from torch import Tensor
 
 import adapters
 from adapters.validation import nearest_name, refuse
-from seq2seq.errors import refusing
-from seq2seq.run_folder import RunFolder
-from seq2seq.running.predicting import read_run
 from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.decoding.lexicon_processor import beam_generate
+from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keyboards.layout import Layout
-from seq2seq.swipe.keys import SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.trace import Trace, resampled
@@ -78,7 +74,7 @@ class Predictor:
     """A model, the layouts that it reads, and the lexicons that it can be held to.
 
     Args:
-        model: on the CPU; it is set to evaluation.
+        model: on the CPU; it is set to evaluation. Adapters by task are those of the layout of that name.
         tries: lexicons by name, over the model's alphabet.
         layouts: by name; their letters are letters of the model.
         beam: hypotheses.
@@ -103,23 +99,17 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path) -> "Predictor":
-        """The model of a finished run with its adapter merged, its layouts, and its lexicon.
+        """The model of a finished run, its layouts, and its lexicon.
+
+        Its adapter is merged, unless layouts have adapters of their own.
 
         Raises:
             ConfigurationError: the folder has no finished run of the workload swipe.
         """
-        run = RunFolder(Path(folder).absolute())
-        experiment = read_run(run, ())
-        keys = experiment.workload
-        if not isinstance(keys, SwipeKeys):
-            refuse("workload", "must be 'swipe'", repr(keys.name), "choose a run of that workload", f"the run {folder}")
-        model = experiment.attach(experiment.load_model())
-        with refusing("run", run.adapter):
-            adapters.fit_ranks(model, run.adapter)
-            adapters.load(model, run.adapter)
-        source = keys.lexicon_label
-        tries = {source: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        return cls(adapters.merge_and_unload(model), tries, keys.layouts, keys.options.beam, tuned_weight(run, keys))
+        run = FinishedRun.open(folder)
+        tries = {run.keys.lexicon_label: PackedTrie.build(joined(run.keys.words.values()), run.keys.config.alphabet)}
+        options = run.keys.options
+        return cls(run.model, tries, run.keys.layouts, options.beam, options.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".
@@ -161,6 +151,8 @@ class Predictor:
             "attention_mask": torch.ones(1, len(points), dtype=torch.int64),
             "boxes": self.boxes[trace.layout][None],
         }
+        if adapters.attachments(self.model):
+            adapters.set_active_task(self.model, trace.layout)
         read = self.by_posterior if isinstance(self.model, SwipeForCTC) else self.by_attention
         found, posterior = read(batch, trie)
         suggestions = suggestions_of(found, trie)[:candidates]
@@ -215,12 +207,3 @@ def suggestions_of(found: Sequence[Candidate], trie: PackedTrie | None) -> list[
 def displayed(word: str, trie: PackedTrie | None) -> str:
     """How a word of the lexicon is written."""
     return word if trie is None else trie.displayed(int(trie.words_at(np.array([trie.node(word)]))[0]))
-
-
-def tuned_weight(run: RunFolder, keys: SwipeKeys) -> float:
-    """The language weight of a run: the given one, or that which it chose."""
-    if keys.options.language_weight is not None:
-        return keys.options.language_weight
-    metrics = json.loads(run.metrics.read_text())["metrics"] if run.metrics.is_file() else {}
-    found = [values["language_weight"] for values in metrics.values() if "language_weight" in values]
-    return found[0] if found else DEFAULT_WEIGHT

@@ -17,12 +17,13 @@ from seq2seq.errors import refusing
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.keys import SwipeKeys
+from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.duplicates import duplicates
 from seq2seq.swipe.traces.filters import find_bad, good
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.statistics import trace_statistics
 from seq2seq.swipe.traces.store import TraceStore
-from seq2seq.swipe.traces.synthetic import synthetic_points
+from seq2seq.swipe.traces.synthetic import MOST_KEYS, synthetic_points
 from seq2seq.swipe.traces.trace import Trace, resampled
 from seq2seq.tasks.keys import located
 
@@ -37,6 +38,11 @@ SHARES = ("validation", *("test",) * 3, *("train",) * 6)
 def split_of(word: str) -> str:
     """The split that a word belongs to."""
     return SHARES[zlib.crc32(word.encode()) % len(SHARES)]
+
+
+def words_to_draw(lexicon: Lexicon, split: str) -> list[str]:
+    """The words of a split that synthetic traces can be drawn of; longer ones are in the lexicon only."""
+    return [word for word in lexicon.words if split_of(word) == split and len(word) <= MOST_KEYS]
 
 
 class ResampledTraces(Sequence[np.ndarray]):
@@ -83,10 +89,20 @@ def load_rows(keys: SwipeKeys) -> dict[str, Rows]:
         ConfigurationError: a file cannot be read, has a word that cannot be typed, or no trace of a split.
     """
     traces = {path: read_file(keys, path) for path in dict.fromkeys(keys.files.values())}
-    if keys.traces_file is None and len(traces) > 1:
+    if keys.traces_file is None and len(keys.files) > 1:
         warn_of_duplicates({split: traces[path][0] for split, path in keys.files.items()})
     found = {split: rows_of(keys, split, *traces[path]) for split, path in keys.files.items()}
     return found | {split: drawn_rows(keys, split) for split in SEEDS if split not in found}
+
+
+def rows_to_predict(keys: SwipeKeys, path: str | Path) -> Rows:
+    """All rows of a file or of a folder of traces, whose words may be missing.
+
+    Raises:
+        ConfigurationError: the file cannot be read, has a word that cannot be typed, or a layout that is not the run's.
+    """
+    traces, numbers = read_file(keys, str(path))
+    return chosen_rows(keys, traces, numbers, range(len(traces)))
 
 
 def read_file(keys: SwipeKeys, path: str) -> tuple[Sequence[Trace], list[int]]:
@@ -94,21 +110,41 @@ def read_file(keys: SwipeKeys, path: str) -> tuple[Sequence[Trace], list[int]]:
     if Path(located(path)).is_dir():
         with refusing("traces_file", path):
             store = TraceStore(located(path))
-        unknown = sorted(set(store.layout_names) - keys.layouts.keys())
-        if unknown:
+        check_layouts(keys, store.layouts, path)
+        return store, store.row_numbers.tolist()
+    layouts = Layouts(keys.layouts)
+    found = list(read_traces(located(path), layouts, next(iter(keys.layouts))))
+    check_layouts(keys, {trace.layout: layouts[trace.layout] for _, trace in found}, path)
+    if not found:
+        raise ConfigurationError(f"A file of traces has at least one row; got none in {path}: check the path.")
+    return [trace for _, trace in found], [number for number, _ in found]
+
+
+def check_layouts(keys: SwipeKeys, found: Mapping[str, Layout], path: str) -> None:
+    """Refuse traces on layouts that are not the run's, or whose keys lie elsewhere than those of the run's."""
+    for name, layout in found.items():
+        own = keys.layouts.get(name)
+        if own is None:
             raise ConfigurationError(
                 f"Key 'layout' names the layouts of all traces; got {', '.join(keys.layouts)}, and {path} has traces "
-                f"on {', '.join(unknown)}: add it."
+                f"on {name!r}: add it."
             )
-        return store, store.row_numbers.tolist()
-    found = list(read_traces(located(path), Layouts(keys.layouts), next(iter(keys.layouts))))
-    return [trace for _, trace in found], [number for number, _ in found]
+        if (own.keys, own.alphabet) != (layout.keys, layout.alphabet):
+            raise ConfigurationError(
+                f"Key 'layout' names the layouts of all traces; got another {name!r} than that of {path}: give the "
+                "layout that the traces were drawn on."
+            )
 
 
 def rows_of(keys: SwipeKeys, split: str, traces: Sequence[Trace], numbers: list[int]) -> Rows:
     """The rows of a split, without bad swipes in training if there are limits."""
-    names = traces.words if isinstance(traces, TraceStore) else [trace.word for trace in traces]
-    chosen = [n for n, word in enumerate(names) if keys.traces_file is None or split_of(word) == split]
+    words = words_of(traces)
+    if "" in words:
+        raise ConfigurationError(
+            f"A row of key {keys.split_keys[split]!r} has a word; got none in row {numbers[words.index('')]}: add it, "
+            "or leave out the row."
+        )
+    chosen = [n for n, word in enumerate(words) if keys.traces_file is None or split_of(word) == split]
     if split == "train" and keys.limits is not None:
         reports = find_bad(trace_statistics((traces[n] for n in chosen), keys.layouts), keys.limits)
         for report in reports:
@@ -119,9 +155,20 @@ def rows_of(keys: SwipeKeys, split: str, traces: Sequence[Trace], numbers: list[
             f"Key {keys.split_keys[split]!r} has traces of every split; got none for {split}: give more rows, or a "
             "file for each split."
         )
+    return chosen_rows(keys, traces, numbers, chosen)
+
+
+def chosen_rows(keys: SwipeKeys, traces: Sequence[Trace], numbers: list[int], chosen: Sequence[int]) -> Rows:
+    """Some of the traces as rows."""
+    words = words_of(traces)
     layouts = traces.layout_names if isinstance(traces, TraceStore) else [trace.layout for trace in traces]
     points = ResampledTraces(traces, chosen, keys.layouts, keys.config.rate)
-    return Rows([names[n] for n in chosen], [layouts[n] for n in chosen], points, [numbers[n] for n in chosen])
+    return Rows([words[n] for n in chosen], [layouts[n] for n in chosen], points, [numbers[n] for n in chosen])
+
+
+def words_of(traces: Sequence[Trace]) -> list[str]:
+    """The word of each trace; the points of a folder of traces are not read."""
+    return traces.words if isinstance(traces, TraceStore) else [trace.word for trace in traces]
 
 
 def warn_of_duplicates(splits: Mapping[str, Sequence[Trace]]) -> None:
@@ -137,12 +184,13 @@ def drawn_rows(keys: SwipeKeys, split: str) -> Rows:
     words, layouts, points, numbers = [], [], [], []
     shares = np.array_split(np.arange(keys.evaluation_traces), len(keys.layouts))
     for (name, layout), some in zip(keys.layouts.items(), shares, strict=True):
-        held_out = [word for word in keys.words[name].words if split_of(word) == split]
+        held_out = words_to_draw(keys.words[name], split)
         if not held_out:
             raise ConfigurationError(
                 f"Key 'lexicon' has words for every split; got none for {split} on {name!r}: give more words."
             )
-        drawn = [held_out[index] for index in rng.permutation(np.arange(len(some)) % len(held_out))]
+        order = rng.permutation(len(held_out))  # words are sorted: the first ones begin with the first letters
+        drawn = [held_out[index] for index in np.resize(order, len(some))]
         words += drawn
         layouts += [name] * len(drawn)
         points += synthetic_points(drawn, layout, keys.config.rate, int(rng.integers(2**31)))

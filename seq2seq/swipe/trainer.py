@@ -6,6 +6,8 @@ beam              the most likely words of a beam
 """
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,39 +123,42 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
                 found[number] = log_probs[: len(rows.points[number])] if self.is_ctc else log_probs
         return Predicted(found, loss)
 
-    def by_layout(self, split: str, first: int | None = None) -> dict[str, list[int]]:
-        """The numbers of a split's first traces, all by default, of each layout that has any."""
-        found: dict[str, list[int]] = {}
-        for number, name in enumerate(self.data.fixed[split].layouts[:first]):
-            found.setdefault(name, []).append(number)
+    def by_layout(self, split: str, numbers: Sequence[int] | None = None) -> dict[str, list[int]]:
+        """The numbers of some traces of a split, all by default, of each layout that has any."""
+        layouts, found = self.data.fixed[split].layouts, {}
+        for number in range(len(layouts)) if numbers is None else numbers:
+            found.setdefault(layouts[number], []).append(number)
         return found
 
     def decoded(
-        self, split: str, mode: str, weight: float, output: Predicted | None = None, first: int | None = None
+        self,
+        split: str,
+        mode: str,
+        weight: float,
+        output: Predicted | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> Decoded:
-        """The candidates of each trace of a split.
+        """The candidates of traces of a split, in their order.
 
         Args:
             mode: one of ``MODES``.
             weight: of the log-frequency of words, with a lexicon.
             output: what ``predicted`` gave for the split; a decoder needs none.
-            first: how many traces of the split; all by default.
+            numbers: of the traces; all of the split by default.
         """
-        options, by_layout = self.data.keys.options, self.by_layout(split, first)
-        found: list[list[Candidate]] = [[] for _ in range(sum(map(len, by_layout.values())))]
+        options, found = self.data.keys.options, {}
         beam = 1 if mode.startswith("greedy") else options.beam
         start = time.perf_counter()
-        for name, numbers in by_layout.items():
+        for name, some in self.by_layout(split, numbers).items():
             trie = self.tries[name] if mode.endswith("_lexicon") else None
             if self.is_ctc:
-                decoded = self.from_posteriors([output.log_probs[number] for number in numbers], beam, trie, weight)
+                decoded = self.from_posteriors([output.log_probs[number] for number in some], beam, trie, weight)
             else:
-                decoded = self.generated(split, numbers, beam, trie, weight)
+                decoded = self.generated(split, some, beam, trie, weight)
             if options.corrected and trie is None:
                 decoded = rerank(decoded, self.tries[name], CANDIDATES, language_weight=weight)
-            for number, candidates in zip(numbers, decoded, strict=True):
-                found[number] = candidates
-        return Decoded(found, 1000 * (time.perf_counter() - start) / len(found))
+            found |= zip(some, decoded, strict=True)
+        return Decoded([found[n] for n in sorted(found)], 1000 * (time.perf_counter() - start) / len(found))
 
     def from_posteriors(
         self, log_probs: list[np.ndarray], beam: int, trie: PackedTrie | None, weight: float
@@ -184,23 +189,42 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
                 found += beam_generate(model, batch, beam, min(beam, CANDIDATES), trie, weight)
         return found
 
-    def prediction_rows(self, split: str, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
-        """Candidates as rows of a predictions file, see ``seq2seq.swipe.predictions``."""
+    def prediction_rows(
+        self, split: str, candidates: list[list[Candidate]], numbers: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """What ``decoded`` found as rows of a predictions file, see ``seq2seq.swipe.predictions``."""
         rows = self.data.fixed[split]
         return [
-            {"index": number, "word": word, "layout": layout, "candidates": [list(each) for each in found]}
-            for number, word, layout, found in zip(rows.numbers, rows.words, rows.layouts, candidates, strict=False)
+            {
+                "index": rows.numbers[n],
+                "word": rows.words[n],
+                "layout": rows.layouts[n],
+                "candidates": [*map(list, found)],
+            }
+            for n, found in zip(range(len(rows)) if numbers is None else numbers, candidates, strict=True)
         ]
 
     def tuned_weight(self) -> float:
-        """The language weight: the given one, or the best on the first validation traces."""
+        """The language weight: the given one, or the best on some validation traces of each layout."""
         given = self.data.keys.options.language_weight
         if given is not None or "validation" not in self.data.fixed:
             return DEFAULT_WEIGHT if given is None else given
         output = self.predicted("validation") if self.is_ctc else None
+        numbers = tuning_rows(self.data.fixed["validation"].layouts, TUNED_ROWS)
 
         def found(weight: float) -> float:
-            decoded = self.decoded("validation", MAIN_MODE, weight, output, TUNED_ROWS)
-            return scores(self.prediction_rows("validation", decoded.candidates))["swipe_mrr"]
+            decoded = self.decoded("validation", MAIN_MODE, weight, output, numbers)
+            return scores(self.prediction_rows("validation", decoded.candidates, numbers))["swipe_mrr"]
 
         return max(WEIGHTS, key=found)
+
+
+def tuning_rows(layouts: Sequence[str], count: int) -> list[int]:
+    """The first rows of each layout, equally many, ``count`` at most in all: the layout of each row -> numbers."""
+    share, seen = count // len(set(layouts)), Counter()
+    chosen = []
+    for number, name in enumerate(layouts):
+        seen[name] += 1
+        if seen[name] <= share:
+            chosen.append(number)
+    return chosen

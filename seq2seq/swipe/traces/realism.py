@@ -10,7 +10,6 @@ Shapes: n traces, m points of the longest, k letters of the longest word.
 """
 
 import argparse
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,12 @@ import numpy as np
 
 from adapters.validation import refuse
 from seq2seq.drawing import COLOURS, legend_below, new_figure, save
-from seq2seq.swipe.keyboards.layout import Key, Layout
+from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.layouts import Layouts
+from seq2seq.swipe.traces.reading import read_traces
+from seq2seq.swipe.traces.statistics import distances_to_path
 from seq2seq.swipe.traces.synthetic import synthetic_traces
-from seq2seq.swipe.traces.trace import Trace, padded, resampled
+from seq2seq.swipe.traces.trace import padded, resampled
 from seq2seq.swipe.traces.writer import Writer
 
 RATE = 30.0
@@ -67,40 +69,22 @@ class Swipe(NamedTuple):
     layout: Layout
 
 
-def phone_layout(width: float) -> Layout:
-    """The qwerty keyboard of the public swipes: ten columns, rows of 62 px centred at 34, 96 and 160 px."""
-    rows = ("qwertyuiop", 0.0, 34), ("asdfghjkl", 0.5, 96), ("zxcvbnm", 1.5, 160)
-    key = width / 10
-    keys = tuple(
-        Key(letter, (start + i) * key, y - 31, key, 62)
-        for letters, start, y in rows
-        for i, letter in enumerate(letters)
-    )
-    return Layout(f"qwerty_{width:g}", "en", "".join(sorted(key.label for key in keys)), keys)
-
-
 def real_swipes(path: Path) -> tuple[list[Swipe], int]:
-    """The swipes of jsonl rows with ``word``, ``x``, ``y`` (px), ``t`` (ms) and ``keyboard_width`` (px).
+    """The swipes of a file of traces, see ``seq2seq.swipe.traces.reading``, on qwerty if rows name no other layout.
 
     Returns:
         The swipes, and the number of bad ones that were left out.
     """
-    layouts: dict[float, Layout] = {}
+    layouts = Layouts()
     swipes, bad = [], 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        row = json.loads(line)
-        missing = sorted({"word", "x", "y", "t", "keyboard_width"} - row.keys())
-        if missing:
-            where = f"line {number} of {path}"
-            refuse(missing[0], "is required", f"the keys {sorted(row)}", "add it", where)
-        layout = layouts.setdefault(row["keyboard_width"], phone_layout(row["keyboard_width"]))
-        curve = (np.array(row[name], kind) for name, kind in (("x", "f4"), ("y", "f4"), ("t", "i4")))
-        points = resampled(Trace(row["word"], *curve, layout.name), layout, RATE)
-        ends = layout.boxes[[layout.alphabet.index(row["word"][place]) for place in (0, -1)], :2]
+    for _, trace in read_traces(path, layouts, "qwerty"):
+        layout = layouts[trace.layout]
+        points = resampled(trace, layout, RATE)
+        ends = layout.boxes[[layout.numbers[trace.word[place]] for place in (0, -1)], :2]
         if np.linalg.norm(points[[0, -1]] - ends, axis=1).max() > WORST_END:
             bad += 1
         else:
-            swipes.append(Swipe(row["word"], points, layout))
+            swipes.append(Swipe(trace.word, points, layout))
     return swipes, bad
 
 
@@ -130,7 +114,7 @@ def measures(swipes: Sequence[Swipe]) -> np.ndarray:
     counts = mask.sum(1)  # (n,)
     letters = max(len(swipe.word) for swipe in swipes)
     centres = np.stack(
-        [s.layout.boxes[[s.layout.alphabet.index(c) for c in s.word.ljust(letters, s.word[-1])], :2] for s in swipes]
+        [s.layout.boxes[[s.layout.numbers[c] for c in s.word.ljust(letters, s.word[-1])], :2] for s in swipes]
     )  # (n, k, 2)
     known = np.arange(letters) < np.array([len(swipe.word) for swipe in swipes])[:, None]  # (n, k)
 
@@ -157,7 +141,7 @@ def measures(swipes: Sequence[Swipe]) -> np.ndarray:
     errors = np.zeros(known.shape)  # (n, k)
     for place, swipe in enumerate(swipes):
         size = len(swipe.word)
-        errors[place, :size] = distances(swipe.points, centres[place, :size])
+        errors[place, :size] = distances_to_path(swipe.points[None], centres[place, None, :size])[0]
     size = known.sum(1)
     found = {
         "length": length,
@@ -179,14 +163,6 @@ def measures(swipes: Sequence[Swipe]) -> np.ndarray:
         "last error": np.linalg.norm(points[row, counts - 1] - centres[row, size - 1], axis=1),
     }
     return np.stack([found[name] for name in MEASURES], 1).astype(np.float64)
-
-
-def distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The distance of each centre from the path's segments: (m, 2), (k, 2) -> (k,)."""
-    way = np.diff(points, axis=0)  # (m - 1, 2)
-    to = centres[:, None] - points[:-1]  # (k, m - 1, 2)
-    share = np.clip((to * way).sum(2) / np.maximum((way**2).sum(1), 1e-9), 0, 1)
-    return np.linalg.norm(to - share[..., None] * way, axis=2).min(1)
 
 
 def told_apart(real: Sequence[Swipe], synthetic: Sequence[Swipe], folds: int = 5) -> dict[str, float]:

@@ -18,7 +18,7 @@ from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.traces.trace import Trace
 
 TOGETHER = 16
-"""Traces that are measured at once: arrays of 16 x letters x points stay in the cache, four times as fast as 128."""
+"""Traces that are measured at once: few, as arrays of traces x letters x points should fit into a processor's cache."""
 
 FAR_OUT = 3.0
 """Tukey's outer fences: so many interquartile ranges beyond the quartiles."""

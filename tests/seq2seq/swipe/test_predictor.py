@@ -180,3 +180,26 @@ def test_a_run_is_served_as_it_was_evaluated(tmp_path, monkeypatch):
         assert [suggestion.word for suggestion in found] == [word for word, _ in row["candidates"]]
         ratios = np.diff(np.log([suggestion.probability for suggestion in found]))
         np.testing.assert_allclose(ratios, np.diff([score for _, score in row["candidates"]]), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_layouts_with_adapters_of_their_own_are_served_by_one_model(values, tmp_path):
+    """In any order, each trace gets the candidates that the run found with the adapters of its layout."""
+    folder = tmp_path / "base"
+    torch.manual_seed(0)
+    SwipeForCTC(SwipeConfig(**values.pop("model"))).save_pretrained(folder)
+    values |= {"layout": ["qwerty", "dvorak"], "adapters_per_layout": True, "model_name_or_path": str(folder)}
+    values |= {"adapter": {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}, "learning_rate": 0.05}
+    experiment = read_experiment(values)
+    run_experiment(experiment)
+    served = Predictor.from_run(tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "predictions_test.jsonl").read_text().splitlines()]
+    points = load_swipes(experiment.workload, 42).fixed["test"].points
+    for number in (0, 11, 1, 10):
+        row, size = rows[number], experiment.workload.layouts[rows[number]["layout"]].key_width
+        x, y = points[number].T * size
+        times = np.arange(len(x), dtype=np.int32) * 100  # of 10 points per second
+        found = served.predict(Trace("", x, y, times, row["layout"]), "words.tsv").suggestions
+        assert [suggestion.word for suggestion in found] == [word for word, _ in row["candidates"]]
+        ratios = np.diff(np.log([suggestion.probability for suggestion in found]))
+        np.testing.assert_allclose(ratios, np.diff([score for _, score in row["candidates"]]), atol=1e-3)

@@ -11,8 +11,9 @@ from seq2seq.tasks.sources import load_files
 
 def test_rows_have_words_of_their_split_and_what_the_model_spells(values, tmp_path, capsys):
     """With a good enough model some strings are right, and the same seed gives the same rows."""
-    longer = {"max_steps": 300, "learning_rate": 0.02, "eval_steps": 300, "save_steps": 300}
-    run_experiment(read_experiment({**values, **longer}))
+    run_experiment(
+        read_experiment({**values, "max_steps": 300, "learning_rate": 0.02, "eval_steps": 300, "save_steps": 300})
+    )
     for name in ("one", "other"):
         assert main([str(tmp_path / "run"), str(tmp_path / name), "--traces", "100"]) == 0
     files = {split: tmp_path / "one" / f"{split}.tsv" for split in ("train", "validation", "test")}

@@ -1,26 +1,36 @@
 """A run of swipe typing from JSON to its page: what it measures, where it resumes, what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import T5Config
 
 from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
+from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
 from seq2seq.swipe.data import boxes_of, load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.keyboards.layout import load_layout, save_layout
+from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.metrics import scores
-from seq2seq.swipe.rows import split_of
+from seq2seq.swipe.rows import load_rows, split_of
+from seq2seq.swipe.traces.reading import read_traces
+from seq2seq.swipe.traces.store import write_store
 from seq2seq.swipe.traces.trace import padded
+from seq2seq.swipe.trainer import SwipeTrainer, tuning_rows
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
-from third_party.models.swipe import SwipeForCTC
+from third_party.models.swipe import SwipeConfig, SwipeForConditionalGeneration, SwipeForCTC
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ADAPTER = {"kind": "tt_lora", "rank": 2, "target_modules": ["q", "v"]}
 
 
@@ -189,11 +199,13 @@ def test_random_layouts_move_keys_and_traces_together(values):
         ({"layout": "qwrty"}, "'qwerty'"),
         ({"adapters_per_layout": True}, "which all tasks share"),
         ({"adapters_per_layout": True, "adapter": ADAPTER, "train_file": "a.jsonl"}, "batches of one layout"),
-        ({"layout": ["qwerty", "qwerty"]}, "names each layout once"),
+        ({"layout": ["qwerty", "qwerty"]}, "another 'qwerty'"),
         ({"model": {"featurs": "nearest"}}, "'features'"),
         ({"model": {"features": "nearst"}}, "'nearest'"),
         ({"lexicon": {"language": "en", "file": "words.tsv"}}, "leave one out"),
         ({"lexicon": {"words": 1}}, "at least 2"),
+        ({"lexicon": {"file": "words.tsv", "words": 100}}, "leave it out"),
+        ({"limits": {}}, "no train_file"),
         ({"lexicon": {"file": "nowhere.tsv"}}, "nowhere.tsv"),
         ({"lexicon": "en"}, '{"language": "en"'),
         ({"traces_file": "a.jsonl", "test_file": "b.jsonl"}, "leave one out"),
@@ -216,3 +228,117 @@ def test_what_cannot_be_is_refused_before_anything_is_written(values, tmp_path, 
         run_experiment(read_experiment({**values, **changed}))
     assert said in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_synthetic_evaluation_covers_the_lexicon(values, tmp_path):
+    """With fewer traces than held-out words, those are drawn from all words and not only from the first letters."""
+    words = tmp_path / "many.tsv"
+    words.write_text(
+        "".join(f"{first}{second}{third}\t1\n" for first in LETTERS for second in LETTERS for third in "ae")
+    )
+    workload = read_experiment({**values, "lexicon": {"file": str(words)}, "evaluation_traces": 60}).workload
+    rows = load_rows(workload)
+    for split in ("validation", "test"):
+        assert len({word[0] for word in rows[split].words}) > 15
+        assert len(set(rows[split].words)) == 60
+
+
+def test_words_too_long_to_draw_stay_in_the_lexicon(values, tmp_path):
+    words = Path(values["lexicon"]["file"])
+    words.write_text(words.read_text() + "".join(f"{'ab' * 30}{letter}\t1\n" for letter in LETTERS))
+    workload = read_experiment(values).workload
+    data = load_swipes(workload, 0)
+    drawn = {*data.training_words["qwerty"].tolist(), *(word for split in data.fixed.values() for word in split.words)}
+    assert max(map(len, drawn)) < 10
+    assert max(map(len, workload.words["qwerty"].words)) == 61
+
+
+ROW = {"word": "the", "curve": {"x": [150, 200, 90], "y": [34, 96, 34], "t": [0, 300, 600]}}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({**ROW, "layout": "dvorak"}, "'dvorak'"),
+        ({**ROW, "word": ""}, "has a word"),
+        ({key: value for key, value in ROW.items() if key != "word"}, "has a word"),
+    ],
+    ids=["another layout", "empty word", "no word"],
+)
+def test_rows_that_do_not_fit_the_run_are_refused(values, tmp_path, row, said):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(ROW) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(ConfigurationError, match=said):
+        run_experiment(read_experiment({**values, "test_file": str(path)}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_of_another_keyboard_is_refused(values, tmp_path):
+    """Its points are pixels of the layout it was written with, whatever the name."""
+    layout = load_layout("qwerty")
+    wider = replace(layout, keys=tuple(replace(key, x=2 * key.x, width=2 * key.width) for key in layout.keys))
+    write_store(tmp_path / "traces", read_traces([ROW], Layouts({"qwerty": wider}), "qwerty"), {"qwerty": wider})
+    with pytest.raises(ConfigurationError, match=r"'layout'.*qwerty"):
+        load_rows(read_experiment({**values, "test_file": str(tmp_path / "traces")}).workload)
+
+
+def test_layouts_of_one_name_are_refused(values, tmp_path):
+    save_layout(replace(load_layout("dvorak"), name="qwerty"), tmp_path / "mine.json")
+    with pytest.raises(ConfigurationError, match="another 'qwerty'"):
+        run_experiment(read_experiment({**values, "layout": ["qwerty", str(tmp_path / "mine.json")]}))
+
+
+def test_one_file_for_training_and_test_is_warned_of(values, tmp_path, caplog):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    load_rows(read_experiment({**values, "train_file": str(path), "test_file": str(path)}).workload)
+    assert "1 traces are in several splits, first 'the' (train 0, test 0)" in caplog.text
+
+
+@pytest.mark.parametrize("architecture", ["ctc", "encoder_decoder"])
+def test_a_finished_run_predicts_a_file_as_it_was_tested(values, tmp_path, architecture):
+    """With the language weight that it chose on validation; rows without words have predictions and no metrics."""
+    path, unknown = tmp_path / "traces.jsonl", tmp_path / "unknown.jsonl"
+    rows = [{**ROW, "word": word} for word in ("the", "tie", "two")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unknown.write_text("".join(json.dumps({"curve": row["curve"]}) + "\n" for row in rows))
+    values |= {"test_file": str(path), "architecture": architecture, "learning_rate": 0.02, "max_steps": 20}
+    with patch.object(SwipeTrainer, "tuned_weight", lambda self: self.data.keys.options.language_weight or 0.75):
+        result = run_experiment(read_experiment(values))
+    found = predict(tmp_path / "run", path)
+    assert result["metrics"]["test"]["language_weight"] == found.evaluation.metrics["language_weight"] == 0.75
+    assert rows_of(found.output) == rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    assert found.evaluation.metrics["swipe_mrr"] == result["metrics"]["test"]["swipe_mrr"]
+    found = predict(tmp_path / "run", unknown)
+    assert found.evaluation.metrics == {}
+    assert [row["candidates"] for row in rows_of(found.output)] == [
+        row["candidates"] for row in rows_of(tmp_path / "run" / "predictions_test.jsonl")
+    ]
+
+
+@pytest.mark.parametrize(("saved", "wanted"), [("ctc", "encoder_decoder"), ("encoder_decoder", "ctc")])
+def test_a_saved_model_of_the_other_architecture_is_refused(values, tmp_path, saved, wanted):
+    """Its decoder, or its head, would be random."""
+    folder = tmp_path / "saved"
+    kinds = {"ctc": SwipeForCTC, "encoder_decoder": SwipeForConditionalGeneration}
+    kinds[saved](SwipeConfig(**{**values["model"], "num_decoder_layers": 1})).save_pretrained(folder)
+    del values["model"]
+    with pytest.raises(ConfigurationError, match=f"'architecture'.*{saved}"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(folder), "architecture": wanted}))
+
+
+def test_a_saved_model_of_another_type_is_refused(values, tmp_path):
+    T5Config().save_pretrained(tmp_path / "t5")
+    del values["model"]
+    with pytest.raises(ConfigurationError, match="of type 't5'"):
+        run_experiment(read_experiment({**values, "model_name_or_path": str(tmp_path / "t5")}))
+
+
+def test_the_language_weight_is_chosen_on_all_layouts(values):
+    """Rows of validation are in order of layouts, and the first ones are of one."""
+    workload = read_experiment({**values, "layout": ["qwerty", "dvorak"], "evaluation_traces": 300}).workload
+    data = load_swipes(workload, 0)
+    chosen = [data.fixed["validation"].layouts[n] for n in tuning_rows(data.fixed["validation"].layouts, 200)]
+    assert {name: chosen.count(name) for name in workload.layouts} == {"qwerty": 100, "dvorak": 100}
+    assert tuning_rows(["qwerty"] * 5, 3) == [0, 1, 2]
+    assert tuning_rows(["qwerty"] * 5 + ["dvorak"], 4) == [0, 1, 5]

@@ -84,6 +84,14 @@ def test_statistics_equal_those_of_a_loop():
             assert getattr(measured, name)[index] == pytest.approx(value, abs=2e-2 if name == "letter_error" else 1e-5)
 
 
+def test_distances_agree_with_a_densely_sampled_path():
+    rng = np.random.default_rng(0)
+    path, places = rng.uniform(0, 9, (6, 2)), rng.uniform(0, 9, (20, 2))
+    dense = np.concatenate([np.linspace(a, b, 2000) for a, b in pairwise(path)])
+    expected = np.linalg.norm(places[:, None] - dense, axis=2).min(1)
+    np.testing.assert_allclose(distances_to_path(path[None], places[None])[0], expected, atol=1e-3)
+
+
 def test_distance_to_a_segment():
     points = np.array([[[0.0, 0], [4, 0], [4, 0], [4, 3]]])
     centres = np.array([[[2.0, 1], [-3, 4], [5, 5], [4, 1]]])

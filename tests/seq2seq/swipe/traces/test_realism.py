@@ -1,23 +1,28 @@
 """Realism: measures by closed forms, classifiers that find what differs and nothing else, reading, table, fitting."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adapters.validation import ConfigurationError
+from seq2seq.swipe.keyboards.layout import load_layout
 from seq2seq.swipe.traces import fit, realism
-from seq2seq.swipe.traces.realism import MEASURES, RATE, Swipe, phone_layout
+from seq2seq.swipe.traces.realism import MEASURES, RATE, Swipe
 from seq2seq.swipe.traces.synthetic import synthetic_traces
 from seq2seq.swipe.traces.writer import Writer, fitted_writer
 
 REAL = Path("/work/shared/data/swipes/qwerty_english_800.jsonl")
-LAYOUT = phone_layout(360)
+LAYOUT = load_layout("qwerty")
 WORDS = """
 the of and to in for is on that by this with you it not or be are from at as your all have new more an was
 """.split()  # noqa: SIM905
+
+
+@pytest.fixture
+def blank_pictures() -> None:
+    """Pictures are drawn."""
 
 
 @pytest.fixture
@@ -69,14 +74,6 @@ def test_measures_do_not_depend_on_the_batch():
     np.testing.assert_allclose(apart, together, rtol=1e-5, atol=1e-6)
 
 
-def test_distances_agree_with_a_densely_sampled_path():
-    rng = np.random.default_rng(0)
-    path, places = rng.uniform(0, 9, (6, 2)), rng.uniform(0, 9, (20, 2))
-    dense = np.concatenate([np.linspace(a, b, 2000) for a, b in pairwise(path)])
-    expected = np.linalg.norm(places[:, None] - dense, axis=2).min(1)
-    np.testing.assert_allclose(realism.distances(path, places), expected, atol=1e-3)
-
-
 def test_swipes_are_read_bad_ones_left_out_and_words_kept_apart(recorded):
     swipes, bad = realism.real_swipes(recorded)
     assert bad >= 1
@@ -89,16 +86,20 @@ def test_swipes_are_read_bad_ones_left_out_and_words_kept_apart(recorded):
     assert not {swipe.word for swipe in one} & {swipe.word for swipe in two}
 
 
-def test_the_rows_of_the_phone_are_where_the_data_says():
-    boxes = LAYOUT.boxes * LAYOUT.key_width
-    rows = {letter: boxes[LAYOUT.alphabet.index(letter)] for letter in "qaz"}
-    np.testing.assert_allclose([box[1] for box in rows.values()], [34, 96, 160], atol=1e-4)
-    np.testing.assert_allclose([box[0] for box in rows.values()], [18, 36, 72], atol=1e-4)
+def test_a_wider_keyboard_gives_the_same_swipes(recorded, tmp_path):
+    wide = tmp_path / "wide.jsonl"
+    rows = [json.loads(line) for line in recorded.read_text().splitlines()]
+    wide.write_text(
+        "".join(json.dumps(row | {"x": [2 * x for x in row["x"]], "keyboard_width": 720}) + "\n" for row in rows)
+    )
+    for one, other in zip(realism.real_swipes(recorded)[0], realism.real_swipes(wide)[0], strict=True):
+        assert one.word == other.word
+        np.testing.assert_allclose(one.points, other.points, atol=1e-5)
 
 
-def test_a_row_without_a_key_is_refused(tmp_path):
-    (tmp_path / "real.jsonl").write_text('{"word": "a", "x": [1], "y": [1], "t": [0]}\n')
-    with pytest.raises(ConfigurationError, match=r"Key 'keyboard_width' of line 1 of .*real.jsonl is required"):
+def test_a_row_that_breaks_a_rule_is_refused(tmp_path):
+    (tmp_path / "real.jsonl").write_text('{"word": "a", "x": [1, 2], "y": [1, 2]}\n')
+    with pytest.raises(ConfigurationError, match=r"Key 't' of row 0 of .*real.jsonl is required"):
         realism.real_swipes(tmp_path / "real.jsonl")
 
 
