@@ -33,7 +33,7 @@ MAIN_MODE = MODES[-1]
 CANDIDATES = 4
 """Words that a trace's prediction has, as a keyboard shows them."""
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5)
 """Language weights that are tried."""
 
 TUNED_ROWS = 200

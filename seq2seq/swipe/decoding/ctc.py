@@ -28,7 +28,10 @@ NONE, DEAD = -2, -1
 
 
 class Prefixes(Protocol):
-    """What prefixes there are: each has an identity, an int64 of at least 0."""
+    """What prefixes there are: each has an identity, an int64 of at least 0.
+
+    Those of a lexicon also have ``best_frequencies``, the log-frequency of the most frequent word that begins with each.
+    """
 
     root: int
 
@@ -123,14 +126,15 @@ def beam_ctc(
         candidates: words that are returned; with a lexicon there are fewer if few prefixes of the beam are words.
         trie: the lexicon; only its words are returned. Any string of letters by default.
         language_weight: factor of a word's log-frequency, which is added to its score.
-        threshold: also drop prefixes whose log-probability is below that of the best by more than this.
+        threshold: also drop prefixes whose score is below that of the best by more than this: the log-probability and,
+            with a lexicon, the share of the most frequent word that begins with the prefix.
 
     Raises:
         ConfigurationError: the shapes do not belong together, or an option is out of its range.
     """
     check_options(beam, candidates, threshold)
     frames = frames_of(log_probs, lengths, alphabet, trie)
-    found = search(frames, trie or AllPrefixes(len(alphabet)), beam, threshold)
+    found = search(frames, trie or AllPrefixes(len(alphabet)), beam, threshold, language_weight if trie else 0.0)
     scores = np.logaddexp(found.hypotheses.blank, found.hypotheses.letter)
     if trie is not None:
         words = trie.words_at(found.hypotheses.prefix)
@@ -157,26 +161,28 @@ def check_options(beam: int = 1, candidates: int = 1, threshold: float | None = 
         refuse("threshold", "must be null or at least 0", threshold, "10 is typical", "decoding")
 
 
-def search(frames: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None) -> Beam:
+def search(frames: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None, weight: float = 0.0) -> Beam:
     """Prefix beam search.
 
     Args:
         frames: (B, T, 1 + L) float64, see ``frames_of``.
         beam, threshold: as in ``beam_ctc``.
+        weight: of the log-frequency of the most frequent word that begins with a prefix, by which prefixes are chosen:
+            without it, those of frequent words are dropped before their frequency counts.
     """
     batch = len(frames)
     none, root = np.full((batch, 1), NONE), np.full((batch, 1), prefixes.root)
     kept = Hypotheses(np.zeros((batch, 1)), np.full((batch, 1), -np.inf), root, none, np.full((batch, 1), -1))
     sources, added = [], []
     for time in range(frames.shape[1]):
-        kept, source, letter = advanced(kept, frames[:, time], prefixes, beam, threshold)
+        kept, source, letter = advanced(kept, frames[:, time], prefixes, beam, threshold, weight)
         sources.append(source)
         added.append(letter)
     return Beam(kept, sources, added)
 
 
 def advanced(
-    old: Hypotheses, frame: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None
+    old: Hypotheses, frame: np.ndarray, prefixes: Prefixes, beam: int, threshold: float | None, weight: float
 ) -> tuple[Hypotheses, np.ndarray, np.ndarray]:
     """The hypotheses behind a frame, (B, 1 + L), with their sources and the added letters, as in ``Beam``."""
     batch, width = old.prefix.shape
@@ -196,16 +202,19 @@ def advanced(
     repeated[row, child] = np.logaddexp(repeated[row, child], longer[same])
     longer[same] = -np.inf
 
-    stays = np.logaddexp(blank, repeated)
+    stays, goes = np.logaddexp(blank, repeated), longer
+    if weight:
+        stays = stays + weight * prefixes.best_frequencies[old.prefix]
+        goes = longer + weight * prefixes.best_frequencies[prefix]
     floor = stays.min(1) if width == beam else np.full(batch, -np.inf)  # whatever is below it is not chosen
-    kept = longer > floor[place // width]
-    place, letter, prefix, longer = place[kept], letter[kept], prefix[kept], longer[kept]
+    kept = goes > floor[place // width]
+    place, letter, prefix, longer, goes = place[kept], letter[kept], prefix[kept], longer[kept], goes[kept]
 
     row = place // width
     column = np.arange(len(row)) - np.searchsorted(row, np.arange(batch))[row]
     count = column.max(initial=-1) + 1
     scores = np.full((batch, width + count), -np.inf)
-    scores[:, :width], scores[row, width + column] = stays, longer
+    scores[:, :width], scores[row, width + column] = stays, goes
     table = np.zeros(scores.shape, np.int64)  # a place among all B * K that stay and all that are longer
     table[:, :width], table[row, width + column] = rows * width + np.arange(width), batch * width + np.arange(len(row))
 

@@ -52,7 +52,7 @@ def beam_then_exhaustive_ctc(
     """
     check_options(beam, candidates, threshold)
     frames = frames_of(log_probs, lengths, alphabet, trie)
-    prefixes = search(frames, trie, beam, threshold).hypotheses.prefix
+    prefixes = search(frames, trie, beam, threshold, language_weight).hypotheses.prefix
     found = []
     for row, survivors in zip(frames, prefixes, strict=True):
         nodes = trie.related(survivors[survivors >= 0])

@@ -163,6 +163,16 @@ class PackedTrie:
             starts.append(following)
         return np.array(starts)
 
+    @cached_property
+    def best_frequencies(self) -> np.ndarray:
+        """The log-frequency of the most frequent word that begins with each prefix, (nodes,) float32."""
+        nodes = np.arange(len(self.first) - 1)
+        words = self.words_at(nodes)
+        found = np.where(words >= 0, self.log_frequencies[words], -np.inf).astype(np.float32)
+        for begin, end in reversed([*zip(self.level_starts[1:], [*self.level_starts[2:], len(nodes)], strict=True)]):
+            np.maximum.at(found, self.parents(nodes[begin:end]), found[begin:end])
+        return found
+
     @property
     def longest(self) -> int:
         """The number of letters of the longest word."""

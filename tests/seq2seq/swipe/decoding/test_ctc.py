@@ -139,3 +139,16 @@ def test_what_cannot_be_decoded_is_refused(change, message):
     given = {"log_probs": frames_of(0, 2, 5, 3), "lengths": np.array([5, 4]), "alphabet": "abc", **change}
     with pytest.raises(ConfigurationError, match=message):
         beam_ctc(**given)
+
+
+def test_a_narrow_beam_looks_ahead_to_frequent_words():
+    """The prefix of a frequent word is less likely at first, and its word is the best in the end."""
+    lexicon = Lexicon(["aa", "ba"], np.log(np.array([0.001, 0.9], np.float32)), ["aa", "ba"])
+    trie = PackedTrie.build(lexicon, "ab")
+    frames = np.log(np.array([[[0.1, 0.5, 0.4], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]]))
+    lengths = np.array([3])
+    ((best,),) = beam_ctc(frames, lengths, "ab", beam=1, candidates=1, trie=trie, language_weight=1.0)
+    ((exact, _),) = beam_ctc(frames, lengths, "ab", beam=64, candidates=2, trie=trie, language_weight=1.0)
+    assert best.word == exact.word == "ba"
+    ((without,),) = beam_ctc(frames, lengths, "ab", beam=1, candidates=1, trie=trie)
+    assert without.word == "aa"

@@ -61,6 +61,13 @@ def test_related_nodes_are_those_above_and_below(words, data):
     assert found.tolist() == sorted(trie.node(prefix) for prefix in expected)
 
 
+def test_the_best_frequency_is_that_of_the_most_frequent_word_below():
+    lexicon = Lexicon(["a", "ab", "abc", "b"], np.array([-3, -1, -2, -5], np.float32), ["a", "ab", "abc", "b"])
+    trie = PackedTrie.build(lexicon, "abc")
+    found = {prefix: trie.best_frequencies[trie.node(prefix)] for prefix in ("", "a", "ab", "abc", "b")}
+    assert found == {"": -1, "a": -1, "ab": -1, "abc": -2, "b": -5}
+
+
 def test_no_node_has_no_child_and_no_word():
     trie = PackedTrie.build(lexicon_of(["ab", "b"]), ALPHABET)
     nodes = np.array([-1, trie.root])
