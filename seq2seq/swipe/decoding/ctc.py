@@ -30,7 +30,7 @@ NONE, DEAD = -2, -1
 class Prefixes(Protocol):
     """What prefixes there are: each has an identity, an int64 of at least 0.
 
-    Those of a lexicon also have ``best_frequencies``, the log-frequency of the most frequent word that begins with each.
+    Those of a lexicon also have ``best_frequencies``: the log-frequency of the most frequent word with each beginning.
     """
 
     root: int
