@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from seq2seq.swipe.augmentation import random_layout
-from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keys import SwipeKeys
 from seq2seq.swipe.rows import Rows, load_rows, words_to_draw
 from seq2seq.swipe.traces.synthetic import synthetic_points
@@ -26,16 +26,6 @@ from third_party.trainers.task_adapters import TASK_COLUMN
 
 POOL = 4
 """Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
-
-AWAY = 1e3
-"""Where the keys of letters are that a layout does not have, in key widths."""
-
-
-def boxes_of(layout: Layout, alphabet: str) -> np.ndarray:
-    """The keys of an alphabet's letters on a layout, (letters, 4)."""
-    found = dict(zip(layout.alphabet, layout.boxes, strict=True))
-    absent = np.array([AWAY, AWAY, 1, 1], np.float32)
-    return np.stack([found.get(letter, absent) for letter in alphabet])
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import boxes_of, load_swipes
+from seq2seq.swipe.data import load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import load_layout, save_layout
 from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.metrics import scores
