@@ -1,12 +1,12 @@
-"""Measure decoding of swipe typing: ms per word by beam width, with and without a lexicon, beside alternatives.
+"""Measure swipe typing: ms per word by beam width, with and without a lexicon, beside alternatives; rows per second.
 
     python -m benchmarks.swipe                          some minutes
     python -m benchmarks.swipe --lexicon 10000 --words 16
 
 The frames are made up: those of a CTC model that spells random words of the lexicon with noise. "found" is the share
 of words that come first. The encoder-decoder is a T5 with random weights; its reference runs the decoder for one
-hypothesis at a time, without a cache, and finds the same words. Times are comparable within one run only; ratios are to
-the first row.
+hypothesis at a time, without a cache, and finds the same words. Rows per second are of ``benchmarks.swipe_rows``. Times
+are comparable within one run only; ratios are to the first row.
 """
 
 import json
@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from adapters.tables import render_table
 from benchmarks.machine import describe_machine
 from benchmarks.options import parser_of
+from benchmarks.swipe_rows import measure_rows, rows_table
 from benchmarks.timing import Timing, interleaved
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc, greedy_ctc
@@ -61,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trie": {"words": len(trie), "nodes": len(trie.first) - 1, "bytes": trie.nbytes, "build_seconds": seconds},
         "ctc": measure_ctc(lexicon, trie, options.words, options.rounds),
         "generate": measure_generate(trie, options.rounds),
+        "training": measure_rows(options.rounds),
     }
-    tables = f"{ctc_table(record)}\n\n{generate_table(record)}"
+    tables = "\n\n".join([ctc_table(record), generate_table(record), rows_table(record["training"])])
     print(tables)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "swipe.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -36,14 +36,19 @@ PARAMETERS = {
 BUDGET = ("rank", "raw_shape", "d", "shape_mode", "basis_size", "share_across")
 """What the files of formats choose so that all have about as many numbers."""
 
+WRITTEN_BY_A_COMMAND = {"corrector": ("train_file", "validation_file", "test_file")}
+"""Files that a configuration names and another command writes."""
+
 
 def named(paths):
     return [pytest.param(path, id=path.stem) for path in paths]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_file_loads_and_is_named_as_its_experiment(path):
-    for cell in load_cells([path]):
+def test_every_file_loads_and_is_named_as_its_experiment(path, tmp_path):
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("source\ttarget\nhelo\thello\n")
+    for cell in load_cells([path], [f"{key}={rows}" for key in WRITTEN_BY_A_COMMAND.get(path.stem, ())]):
         assert path.stem in (cell.run.experiment_name, cell.run.directory.parent.name)
 
 

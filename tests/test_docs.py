@@ -95,7 +95,7 @@ def load_json(text: str) -> None:
     if isinstance(values, list) or "kind" in values:
         as_configs(values)
         return
-    has_rows = {"task_name", "mixture", "train_file", "corpus", "function_class"} & values.keys()
+    has_rows = {"task_name", "mixture", "train_file", "corpus", "function_class", "layout"} & values.keys()
     for cell in expand({**LEAST, **({} if has_rows else ANY_TASK), **values}):
         read_experiment(cell)
 

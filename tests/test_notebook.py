@@ -17,12 +17,14 @@ EXPECTED = {
     "formats": ["equal losses before the first step: True"],
     "peft_tuner": ["reloaded to identical logits: True", "merged to equal logits: True", "same answers: True"],
     "looped": ["loops trained: 8, loops shown: 24"],
+    "swipe": ["traces of the test: 200, words of them that were trained on: 0"],
 }
 SHORTENED = {
     "quickstart": ("range(75)", "range(2)"),
     "formats": ("steps=40", "steps=1"),
     "peft_tuner": ("range(75)", "range(2)"),
     "looped": ("steps = 1200", "steps = 2"),
+    "swipe": ("steps = 600", "steps = 2"),
 }
 """Fewer training steps for the test: the text in a cell, and what replaces it."""
 

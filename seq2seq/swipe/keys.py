@@ -37,6 +37,9 @@ MODE_METRICS = (
 )
 """Metrics by way to decode, which a run's table has in rows of their own."""
 
+MEMORY_METRICS = ("model_bytes", "lexicon_bytes", "lexicon_words", "resident_growth_bytes")
+"""What ``seq2seq.swipe.memory`` measures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SwipeKeys(Workload):
@@ -60,12 +63,14 @@ class SwipeKeys(Workload):
             letters are dealt at random.
         augmentation: of training traces, see ``seq2seq.swipe.augmentation``.
         decoding: how words are found, see ``seq2seq.swipe.decoding.options``.
+        memory_words: the words of a lexicon of the layout's language, with which the resident memory of a fresh process
+            is measured on the test split, see ``seq2seq.swipe.memory``; None to leave it out.
     """
 
     name = "swipe"
     file_keys: ClassVar[Mapping[str, str]] = {split: f"{split}_file" for split in SPLITS}
     paths = ("model_name_or_path", "traces_file", *file_keys.values())
-    flags = ("average_metrics", "language_weight", *MODE_METRICS)
+    flags = ("average_metrics", "language_weight", *MODE_METRICS, *MEMORY_METRICS)
     smaller_is_better = ("character_error_rate",)
     untuned_name = "all weights"
     other_names: ClassVar[Mapping[str, str]] = {"layouts": "layout", "keyboard": "layout", "features": "model.features"}
@@ -76,6 +81,7 @@ class SwipeKeys(Workload):
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "synthetic_traces": (1, 1e10),
         "evaluation_traces": (2, 1e7),
+        "memory_words": (2, 2**24 - 1),
     }
 
     model_name_or_path: str | None = None
@@ -94,6 +100,7 @@ class SwipeKeys(Workload):
     augmentation: Augmentation | None = None
     limits: Limits | None = None
     decoding: Decoding | None = None
+    memory_words: int | None = None
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -161,6 +168,11 @@ class SwipeKeys(Workload):
         return SwipeConfig.from_dict(values)
 
     @property
+    def saved_model_exists(self) -> bool:
+        """Whether the saved model is there already; the run that a configuration goes on from may be yet to come."""
+        return self.model_name_or_path is not None and Path(located(self.model_name_or_path)).is_dir()
+
+    @property
     def new_letters(self) -> list[str]:
         """Letters of the layouts that the saved model does not know."""
         if self.model_name_or_path is None:
@@ -220,7 +232,8 @@ class SwipeKeys(Workload):
         if self.limits is not None and "train" not in self.files:
             rule = "are of traces of a file in training; synthetic ones are good swipes"
             refuse("limits", rule, "no train_file or traces_file", "leave it out, or give one", "the run")
-        if self.new_letters and configs and not {config.kind for config in configs} & {"none", "weights"}:
+        trains_rows = not configs or {config.kind for config in configs} & {"none", "weights"}
+        if not trains_rows and self.saved_model_exists and self.new_letters:
             rule = f"trains the rows of letters that the saved model does not know, {''.join(self.new_letters)!r}"
             parameters = '["read_in.linear.weight", "head.weight", "head.bias"]'
             fix = f'add {{"kind": "weights", "target_parameters": {parameters}}}'

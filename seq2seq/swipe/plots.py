@@ -41,7 +41,7 @@ def draw_traces(directory: Path, keys: SwipeKeys, splits: Mapping[str, Rows]) ->
         if path.is_file():
             predictions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             chosen = examples(predictions)
-            figure = new_figure(1.75 * LINES)
+            figure = new_figure(2.1 * LINES)
             for axes, number in zip(figure.subplots(LINES, COLUMNS).flat, chosen, strict=False):
                 row = predictions[number]
                 draw_trace(axes, keys.layouts[row["layout"]], splits[split].points[number], row)

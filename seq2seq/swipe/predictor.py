@@ -19,15 +19,12 @@ from torch import Tensor
 
 import adapters
 from adapters.validation import nearest_name, refuse
-from seq2seq.errors import refusing
-from seq2seq.run_folder import RunFolder
-from seq2seq.running.predicting import read_run
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.decoding.lexicon_processor import beam_generate
+from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import Layout
-from seq2seq.swipe.keys import SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.trace import Trace, resampled
@@ -110,18 +107,10 @@ class Predictor:
         Raises:
             ConfigurationError: the folder has no finished run of the workload swipe.
         """
-        run = RunFolder(Path(folder).absolute())
-        experiment = read_run(run, ())
-        keys = experiment.workload
-        if not isinstance(keys, SwipeKeys):
-            refuse("workload", "must be 'swipe'", repr(keys.name), "choose a run of that workload", f"the run {folder}")
-        model = experiment.attach(experiment.load_model())
-        with refusing("run", run.adapter):
-            adapters.fit_ranks(model, run.adapter)
-            adapters.load(model, run.adapter)
-        tries = {keys.lexicon_label: PackedTrie.build(joined(keys.words.values()), keys.config.alphabet)}
-        model, options = model if keys.adapters_per_layout else adapters.merge_and_unload(model), keys.options
-        return cls(model, tries, keys.layouts, options.beam, options.language_weight)
+        run = FinishedRun.open(folder)
+        tries = {run.keys.lexicon_label: PackedTrie.build(joined(run.keys.words.values()), run.keys.config.alphabet)}
+        options = run.keys.options
+        return cls(run.model, tries, run.keys.layouts, options.beam, options.language_weight)
 
     def add_lexicon(self, path: Path) -> None:
         """Add the words of a file, by its name; its lines are "word<TAB>count".

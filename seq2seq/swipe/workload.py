@@ -6,32 +6,40 @@ traces/       reading, drawing, filtering       trainer       training, and deco
 decoding/     beams, lexicon, baselines         baselines     templates and nearest keys
 metrics       from predictions                  predictions   files of them; evaluate, aggregate: commands
 serve/        a page to swipe on                plots         of a run's page
+export/       ONNX for devices                  memory        of a process that loads a model and a lexicon
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from adapters import ConfigurationError
 from adapters.validation import refuse
 from seq2seq.errors import refusing
 from seq2seq.run_folder import RunFolder
 from seq2seq.swipe.baselines import swipe_baselines
 from seq2seq.swipe.data import SwipeData, load_swipes
+from seq2seq.swipe.finished import FinishedRun
 from seq2seq.swipe.keys import MODES, SwipeKeys
 from seq2seq.swipe.lexicon.trie import PackedTrie
+from seq2seq.swipe.memory import measured_memory, memory_rows
 from seq2seq.swipe.metrics import scores
 from seq2seq.swipe.plots import PLOT, STATISTICS, draw_statistics, draw_traces
-from seq2seq.swipe.rows import load_rows, rows_to_predict
+from seq2seq.swipe.rows import Rows, load_rows, rows_to_predict
 from seq2seq.swipe.trainer import DEFAULT_WEIGHT, MAIN_MODE, SwipeTrainer
 from seq2seq.tasks.keys import located
 from seq2seq.workload import Baseline, Evaluation, Prepared
 from third_party.models.swipe.alphabets import with_alphabet
+
+logger = logging.getLogger(__name__)
 
 SAMPLES = 8
 LABELS = {"greedy": "greedy", "beam": "beam", "greedy_lexicon": "greedy, lexicon", "beam_lexicon": "beam, lexicon"}
@@ -107,7 +115,20 @@ class SwipeWorkload(SwipeKeys):
                 metrics |= {**mode_metrics(mode, scores(rows)), f"milliseconds_{mode}": decoded.milliseconds}
         if scored:
             metrics |= {"average_metrics": metrics["swipe_mrr"], "language_weight": weight}
+        if split == "test" and scored and self.memory_words is not None and prepared.is_main_process:
+            metrics |= self.memory(prepared.data.fixed[split], weight)
         return Evaluation(metrics, {"": rows})
+
+    def memory(self, rows: Rows, weight: float) -> dict[str, int]:
+        """What a model of these sizes takes; nothing, with a warning, if it cannot be measured."""
+        with torch.random.fork_rng():
+            keys = replace(self, decoding=replace(self.options, language_weight=weight))
+            run = FinishedRun(keys, self.load_model(random=True).eval())
+        try:
+            return measured_memory(run, rows, self.memory_words)
+        except ConfigurationError as error:
+            logger.warning("Memory was not measured: %s", error)
+            return {}
 
     def samples(self, prepared: Prepared) -> Mapping[str, Dataset]:
         split = "validation" if "validation" in prepared.data.fixed else "test"
@@ -119,7 +140,7 @@ class SwipeWorkload(SwipeKeys):
         return swipe_baselines()
 
     def table_rows(self, result: Mapping[str, Any]) -> list[list[str]]:
-        """Accuracy and swipe MRR of each way to decode."""
+        """Accuracy and swipe MRR of each way to decode, and memory if it was measured."""
         rows = []
         for split, metrics in result["metrics"].items():
             for mode, label in LABELS.items():
@@ -129,6 +150,8 @@ class SwipeWorkload(SwipeKeys):
                     speed = metrics[f"milliseconds_{mode}"]
                     value = f"top-1 {cells[0]:.4f}, swipe MRR {cells[1]:.4f}, {speed:.1f} ms a word"
                     rows.append([f"{split} {label}", value])
+            if "resident_growth_bytes" in metrics:
+                rows += [[f"memory, {label}", f"{size} MiB"] for label, size in memory_rows(metrics)]
         return rows
 
     def page_section(self, directory: Path, result: Mapping[str, Any]) -> str:

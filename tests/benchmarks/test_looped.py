@@ -11,10 +11,15 @@ from benchmarks.looped import MODELS, SEEDS, build, main, prompts, stacked_step
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_stacked_seeds_have_the_losses_of_models_by_themselves(name, monkeypatch):
-    """Before and after a step, which their gradients determine."""
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
     monkeypatch.setattr(looped, "BATCH", 2)
+    monkeypatch.setattr(looped, "SIZES", {**looped.SIZES, "hidden_size": 8, "num_heads": 2})
+
+
+@pytest.mark.parametrize("name", ["L = 1, b = 8, T = 4", "L = 8"])
+def test_stacked_seeds_have_the_losses_of_models_by_themselves(name):
+    """Before and after a step, which their gradients determine."""
     x, y = prompts(SEEDS, CPU)
     models = build(name, SEEDS, CPU)
     step = stacked_step(build(name, SEEDS, CPU), CPU)
@@ -30,8 +35,7 @@ def test_stacked_seeds_have_the_losses_of_models_by_themselves(name, monkeypatch
         assert len({round(loss.item(), 6) for loss in losses}) == SEEDS
 
 
-def test_the_record_has_every_model_and_way(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(looped, "BATCH", 2)
+def test_the_record_has_every_model_and_way(tmp_path, capsys):
     assert main(["--rounds", "1", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "looped.json").read_text())
     assert record["seconds"].keys() == MODELS.keys()

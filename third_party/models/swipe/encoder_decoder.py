@@ -47,7 +47,9 @@ class SwipeForConditionalGeneration(SwipePreTrainedModel, T5ForConditionalGenera
             tokens: (batch, length) int64, which begin with 0.
         """
         encoded = BaseModelOutput(last_hidden_state=states)
-        return self(attention_mask=attention_mask, encoder_outputs=encoded, decoder_input_ids=tokens).logits
+        return self(
+            attention_mask=attention_mask, encoder_outputs=encoded, decoder_input_ids=tokens, use_cache=False
+        ).logits
 
     def forward(
         self,

@@ -19,7 +19,8 @@ All are adapted to keys of any layout: x and y are relative to the letters' keys
 (Alsharif et al. have keys of punctuation and the space too), and a linear read-in takes the place of an embedding of
 the nearest key, which is the same map. PhraseSwipe gives its keys to BERT as a text. As all traces here have one rate,
 the time since the previous point of Alsharif et al. is the time since the start; their frame-wise normalisation is
-``ContrastNormalized``. neuroswipe: github.com/proshian/neuroswipe.
+``ContrastNormalized``. neuroswipe: github.com/proshian/neuroswipe. The sets of the three papers follow descriptions by
+others, such as neuroswipe's README, not the papers themselves.
 """
 
 from collections.abc import Callable

@@ -86,7 +86,7 @@ class Time(nn.Module):
     def forward(self, points: Tensor, mask: Tensor, boxes: Tensor) -> Tensor:
         """The times (batch, time, 1)."""
         frames = torch.arange(points.shape[1], device=points.device, dtype=points.dtype)
-        return (frames / self.rate)[None, :, None].expand(len(points), -1, 1)
+        return (frames / self.rate)[None, :, None].expand(points.shape[0], -1, 1)
 
 
 class Events(nn.Module):
