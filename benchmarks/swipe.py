@@ -28,10 +28,11 @@ from benchmarks.timing import Timing, interleaved
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc, greedy_ctc
 from seq2seq.swipe.decoding.exhaustive import beam_then_exhaustive_ctc, exhaustive_ctc
-from seq2seq.swipe.decoding.lexicon_processor import END, FIRST_LETTER, beam_generate
+from seq2seq.swipe.decoding.lexicon_processor import beam_generate
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
+from third_party.models.swipe.configuration import END, FIRST_LETTER_TOKEN
 
 QWERTY = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"])
 BEAMS = (8, 32, 128)
@@ -132,7 +133,7 @@ def measure_generate(trie: PackedTrie, rounds: int) -> dict[str, Any]:
     """Return seconds per word of the cached, batched beam and of one hypothesis at a time, and whether they agree."""
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=FIRST_LETTER + len(QWERTY.alphabet),
+        vocab_size=FIRST_LETTER_TOKEN + len(QWERTY.alphabet),
         decoder_start_token_id=0,
         alphabet=QWERTY.alphabet,
         d_model=128,
@@ -183,7 +184,7 @@ def one_at_a_time(
         for _ in range(trie.longest + 1):
             longer = []
             for score, word, node in running:
-                tokens = [0, *(FIRST_LETTER + trie.alphabet.index(letter) for letter in word)]
+                tokens = [0, *(FIRST_LETTER_TOKEN + trie.alphabet.index(letter) for letter in word)]
                 ids = torch.tensor([tokens])
                 output = model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, use_cache=False)
                 log_probs = torch.log_softmax(output.logits[0, -1], -1).tolist()
@@ -192,7 +193,7 @@ def one_at_a_time(
                     longer.append((score + log_probs[END] + share, word, -1))
                 _, letters, children = trie.extensions(np.array([node]))
                 for letter, child in zip(letters.tolist(), children.tolist(), strict=True):
-                    longer.append((score + log_probs[FIRST_LETTER + letter], word + trie.alphabet[letter], child))
+                    longer.append((score + log_probs[FIRST_LETTER_TOKEN + letter], word + trie.alphabet[letter], child))
             longer.sort(key=lambda hypothesis: -hypothesis[0])
             finished += [hypothesis for hypothesis in longer[:beam] if hypothesis[2] < 0]
             finished = sorted(finished, key=lambda hypothesis: -hypothesis[0])[:beam]

@@ -14,6 +14,7 @@ import numpy as np
 
 from adapters.validation import from_json, refuse
 from seq2seq.swipe.keyboards.layout import Layout, layout_from_rows
+from third_party.models.swipe.path import ABSENT
 
 WHERE = "the augmentation"
 WAVES = 3
@@ -83,7 +84,8 @@ class Augmentation:
         )
         factor = np.exp(self.stretch * rng.standard_normal((batch, 1, 2)))
         moved = boxes[..., :2] + self.keys * rng.standard_normal((*boxes.shape[:2], 2)) * boxes[..., 2:]
-        boxes = np.concatenate([moved * factor, boxes[..., 2:] * factor], 2)
+        changed = np.concatenate([moved * factor, boxes[..., 2:] * factor], 2)
+        boxes = np.where(boxes[..., :1] < ABSENT, changed, boxes)
         return (points * factor * known).astype(np.float32), boxes.astype(np.float32)
 
 

@@ -15,9 +15,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from seq2seq.swipe.augmentation import random_layout
-from seq2seq.swipe.keyboards.layout import Layout
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keys import SwipeKeys
-from seq2seq.swipe.rows import Rows, load_rows, words_to_draw
+from seq2seq.swipe.rows import Rows, check_words_to_draw, load_rows, words_to_draw
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded
 from third_party.models.swipe.configuration import END, FIRST_LETTER, FIRST_LETTER_TOKEN
@@ -26,16 +26,6 @@ from third_party.trainers.task_adapters import TASK_COLUMN
 
 POOL = 4
 """Batches that are drawn for each one that is trained on, so that its traces have similar lengths."""
-
-AWAY = 1e3
-"""Where the keys of letters are that a layout does not have, in key widths."""
-
-
-def boxes_of(layout: Layout, alphabet: str) -> np.ndarray:
-    """The keys of an alphabet's letters on a layout, (letters, 4)."""
-    found = dict(zip(layout.alphabet, layout.boxes, strict=True))
-    absent = np.array([AWAY, AWAY, 1, 1], np.float32)
-    return np.stack([found.get(letter, absent) for letter in alphabet])
 
 
 @dataclass(frozen=True)
@@ -138,5 +128,13 @@ def of_similar_length(points: Sequence[np.ndarray], count: int, rng: np.random.G
 
 
 def load_swipes(keys: SwipeKeys, seed: int) -> SwipeData:
-    """The traces of a run; the errors are those of ``load_rows``."""
-    return SwipeData(keys, seed, load_rows(keys))
+    """The traces of a run.
+
+    Raises:
+        ConfigurationError: as ``load_rows``, or there is no word to draw training traces of.
+    """
+    data = SwipeData(keys, seed, load_rows(keys))
+    if "train" not in data.fixed:
+        for name, words in data.training_words.items():
+            check_words_to_draw(words, "train", name)
+    return data

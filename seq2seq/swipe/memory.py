@@ -27,8 +27,8 @@ import numpy as np
 import seq2seq
 from adapters import ConfigurationError
 from adapters.tables import render_table
-from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.finished import FinishedRun
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.resident import LEXICON, MODEL, TRACES

@@ -19,17 +19,18 @@ from torch import Tensor
 
 import adapters
 from adapters.validation import nearest_name, refuse
-from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import beam_ctc
 from seq2seq.swipe.decoding.lexicon_processor import beam_generate
 from seq2seq.swipe.finished import FinishedRun
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon
 from seq2seq.swipe.traces.trace import Trace, resampled
 from seq2seq.swipe.trainer import DEFAULT_WEIGHT
 from third_party.models.swipe import SwipeForConditionalGeneration, SwipeForCTC
+from third_party.models.swipe.configuration import BLANK, FIRST_LETTER, FIRST_LETTER_TOKEN, PAD
 
 BEAM = 32
 WHERE = "a prediction"
@@ -173,8 +174,11 @@ class Predictor:
         if not found:
             return found, posterior
         letters = [self.alphabet.index(letter) for letter in found[0].word]
-        columns = [*(1 + letter for letter in letters), 0]  # of what is written at each step, the end last
-        tokens = torch.tensor([[0, *(2 + letter for letter in letters)]])  # behind the start
+        columns = [
+            *(FIRST_LETTER + letter for letter in letters),
+            BLANK,
+        ]  # of what is written at each step, the end last
+        tokens = torch.tensor([[PAD, *(FIRST_LETTER_TOKEN + letter for letter in letters)]])  # begins with the start
         attention = self.model(**batch, decoder_input_ids=tokens, output_attentions=True).cross_attentions
         weights = torch.stack(attention).mean((0, 2))[0]  # layers, 1, heads, steps, time -> steps, time
         relative = (weights / weights.amax(1, keepdim=True)).numpy()

@@ -1,12 +1,13 @@
 """The traces of a split: those of a file or of a folder of traces, or synthetic ones that are drawn once.
 
 Words are divided over the splits by a hash, six in ten for training, one for validation and three for test: those of
-synthetic traces and of a ``traces_file``. So no word of an evaluation was trained on.
+synthetic traces and of a ``traces_file``, of which no word of an evaluation was trained on. A file of one split has the
+words that it has: those of a ``test_file`` may be among the synthetic ones of training.
 """
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def split_of(word: str) -> str:
 def words_to_draw(lexicon: Lexicon, split: str) -> list[str]:
     """The words of a split that synthetic traces can be drawn of; longer ones are in the lexicon only."""
     return [word for word in lexicon.words if split_of(word) == split and len(word) <= MOST_KEYS]
+
+
+def check_words_to_draw(words: Sized, split: str, layout: str) -> None:
+    """Refuse a lexicon without words of a split."""
+    if not len(words):
+        raise ConfigurationError(
+            f"Key 'lexicon' has words for every split; got none for {split} on {layout!r}: give more words."
+        )
 
 
 class ResampledTraces(Sequence[np.ndarray]):
@@ -185,10 +194,7 @@ def drawn_rows(keys: SwipeKeys, split: str) -> Rows:
     shares = np.array_split(np.arange(keys.evaluation_traces), len(keys.layouts))
     for (name, layout), some in zip(keys.layouts.items(), shares, strict=True):
         held_out = words_to_draw(keys.words[name], split)
-        if not held_out:
-            raise ConfigurationError(
-                f"Key 'lexicon' has words for every split; got none for {split} on {name!r}: give more words."
-            )
+        check_words_to_draw(held_out, split, name)
         order = rng.permutation(len(held_out))  # words are sorted: the first ones begin with the first letters
         drawn = [held_out[index] for index in np.resize(order, len(some))]
         words += drawn

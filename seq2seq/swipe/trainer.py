@@ -5,9 +5,11 @@ beam              the most likely words of a beam
 ..._lexicon       of the lexicon's words only, with a weight for their frequency
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,8 @@ from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.metrics import scores
 from third_party.trainers import IGNORED_LABEL, AdapterTrainerMixin
 from third_party.trainers.task_adapters import TaskAdaptersMixin
+
+logger = logging.getLogger(__name__)
 
 MAIN_MODE = MODES[-1]
 CANDIDATES = 4
@@ -121,6 +125,10 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
             loss += output.metrics["test_loss"] * len(numbers) / len(rows)
             for number, log_probs in zip(numbers, output.predictions, strict=True):
                 found[number] = log_probs[: len(rows.points[number])] if self.is_ctc else log_probs
+        short = sum(len(each) < frames_needed(word) for each, word in zip(found, rows.words, strict=True))
+        if self.is_ctc and short:
+            rule = "which CTC cannot read, and whose loss counts as 0: raise the model's rate."
+            logger.warning("%d traces of %s have fewer points than their words need, %s", short, split, rule)
         return Predicted(found, loss)
 
     def by_layout(self, split: str, numbers: Sequence[int] | None = None) -> dict[str, list[int]]:
@@ -217,6 +225,11 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
             return scores(self.prediction_rows("validation", decoded.candidates, numbers))["swipe_mrr"]
 
         return max(WEIGHTS, key=found)
+
+
+def frames_needed(word: str) -> int:
+    """The frames that CTC needs for a word: one for each letter, and a blank between equal ones."""
+    return len(word) + sum(one == other for one, other in pairwise(word))
 
 
 def tuning_rows(layouts: Sequence[str], count: int) -> list[int]:

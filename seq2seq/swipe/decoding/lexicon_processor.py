@@ -21,10 +21,8 @@ from adapters.validation import refuse
 from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.ctc import check_options
 from seq2seq.swipe.lexicon.trie import PackedTrie
+from third_party.models.swipe.configuration import END, FIRST_LETTER_TOKEN, IGNORED, PAD
 
-PAD, END, FIRST_LETTER = 0, 1, 2
-IGNORED = -100
-"""The label of positions without a loss."""
 LONGEST = 32
 """Letters of the longest word that is decoded without a lexicon."""
 
@@ -70,7 +68,7 @@ def nodes_before(trie: PackedTrie, ids: np.ndarray) -> np.ndarray:
     """The node of the trie behind each token: (n, steps) that begin with the start -> (n, steps), -1 outside."""
     nodes = np.full(ids.shape, trie.root, np.int64)
     for step in range(1, ids.shape[1]):
-        letters = ids[:, step] - FIRST_LETTER
+        letters = ids[:, step] - FIRST_LETTER_TOKEN
         found = trie.step(nodes[:, step - 1], np.maximum(letters, 0))
         nodes[:, step] = np.where(letters >= 0, found, -1)
     return nodes
@@ -132,7 +130,7 @@ def beam_generate(
     scores = own.double().masked_fill(~inside, 0.0).sum(1).tolist()
     rows: list[dict[str, float]] = [{} for _ in range(len(ids) // candidates)]
     for place, (length, score) in enumerate(zip(lengths.tolist(), scores, strict=True)):
-        word = "".join(alphabet[letter - FIRST_LETTER] for letter in ids[place, :length].tolist())
+        word = "".join(alphabet[letter - FIRST_LETTER_TOKEN] for letter in ids[place, :length].tolist())
         # generate fills up a beam without enough words with padding, repetitions, or what was masked.
         if word and (trie is None or word in trie):
             share = 0.0 if trie is None else language_weight * trie.log_frequencies[trie.words_at(trie.node(word))]

@@ -22,9 +22,9 @@ import torch
 from adapters import ConfigurationError
 from adapters.validation import nearest_name, refuse
 from seq2seq.run_folder import write_json
-from seq2seq.swipe.data import boxes_of
 from seq2seq.swipe.export.graphs import PRECISIONS, Graph, graphs_of, quantise, require_onnx, write_graph
 from seq2seq.swipe.finished import FinishedRun
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import Layout, load_layout, save_layout
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from third_party.models.swipe import SwipeForCTC

@@ -7,6 +7,7 @@ from adapters.validation import ConfigurationError
 from seq2seq.swipe.augmentation import Augmentation, random_layout
 from seq2seq.swipe.traces.synthetic import synthetic_points
 from seq2seq.swipe.traces.trace import padded
+from third_party.models.swipe.path import ABSENT
 
 CYRILLIC = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
 
@@ -100,3 +101,12 @@ def test_random_layouts_have_each_letter_once_and_no_overlap(alphabet, rows):
 def test_random_layouts_refuse_more_rows_than_letters():
     with pytest.raises(ConfigurationError, match="Key 'rows' of a random layout must be between 1 and the 2 letters"):
         random_layout(np.random.default_rng(0), "ab", 3)
+
+
+def test_absent_letters_stay_where_models_look_for_them():
+    """A stretched keyboard does not bring them near: the position is relative to the present ones."""
+    points, mask = np.zeros((200, 4, 2), np.float32), np.ones((200, 4), np.int64)
+    boxes = np.tile(np.float32([[1, 1, 1, 1], [ABSENT, ABSENT, 1, 1]]), (200, 1, 1))
+    _, moved = Augmentation(stretch=1.0, keys=0.5)(points, mask, boxes, np.random.default_rng(0))
+    np.testing.assert_array_equal(moved[:, 1], boxes[:, 1])
+    assert not np.allclose(moved[:, 0], boxes[:, 0])

@@ -11,8 +11,9 @@ from adapters import ConfigurationError
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.runner import run_experiment
 from seq2seq.swipe import predictor as module
-from seq2seq.swipe.data import boxes_of, load_swipes
+from seq2seq.swipe.data import load_swipes
 from seq2seq.swipe.decoding.candidates import Candidate
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 from seq2seq.swipe.lexicon.trie import PackedTrie
 from seq2seq.swipe.lexicon.words import Lexicon

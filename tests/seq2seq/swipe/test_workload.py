@@ -15,8 +15,9 @@ from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
-from seq2seq.swipe.data import boxes_of, load_swipes
+from seq2seq.swipe.data import load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import load_layout, save_layout
 from seq2seq.swipe.keyboards.layouts import Layouts
 from seq2seq.swipe.metrics import scores
@@ -24,7 +25,7 @@ from seq2seq.swipe.rows import load_rows, split_of
 from seq2seq.swipe.traces.reading import read_traces
 from seq2seq.swipe.traces.store import write_store
 from seq2seq.swipe.traces.trace import padded
-from seq2seq.swipe.trainer import SwipeTrainer, tuning_rows
+from seq2seq.swipe.trainer import SwipeTrainer, frames_needed, tuning_rows
 from seq2seq.swipe.workload import SwipeWorkload
 from tests.seq2seq.conftest import stopping_at
 from tests.seq2seq.running.test_runner import assert_same_run
@@ -342,3 +343,24 @@ def test_the_language_weight_is_chosen_on_all_layouts(values):
     assert {name: chosen.count(name) for name in workload.layouts} == {"qwerty": 100, "dvorak": 100}
     assert tuning_rows(["qwerty"] * 5, 3) == [0, 1, 2]
     assert tuning_rows(["qwerty"] * 5 + ["dvorak"], 4) == [0, 1, 5]
+
+
+def test_traces_too_short_for_their_words_are_warned_of(values, caplog):
+    """CTC cannot align them, and the loss does not count them."""
+    values["model"]["rate"] = 3.0
+    run_experiment(read_experiment({**values, "max_steps": 2}))
+    assert "traces of test have fewer points than their words need" in caplog.text
+
+
+@pytest.mark.parametrize(("word", "frames"), [("a", 1), ("hello", 6), ("aaa", 5), ("", 0)])
+def test_points_that_a_word_needs(word, frames):
+    assert frames_needed(word) == frames
+
+
+def test_a_lexicon_without_words_to_train_on_is_refused(values, tmp_path):
+    words = tmp_path / "few.tsv"
+    held_out = [one + other for one in LETTERS for other in LETTERS if split_of(one + other) != "train"]
+    words.write_text("".join(f"{word}\t1\n" for word in held_out))
+    with pytest.raises(ConfigurationError, match=r"'lexicon'.*none for train"):
+        run_experiment(read_experiment({**values, "lexicon": {"file": str(words)}}))
+    assert not (tmp_path / "run").exists()
