@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 import adapters
 from adapters.validation import refuse
 from seq2seq.errors import refusing
+from seq2seq.experiment import Experiment
 from seq2seq.run_folder import RunFolder
 from seq2seq.running.predicting import read_run
 from seq2seq.swipe.keys import SwipeKeys
@@ -46,13 +49,24 @@ class FinishedRun:
         Raises:
             ConfigurationError: the folder has no finished run of the workload swipe.
         """
-        run = RunFolder(Path(folder).absolute())
-        experiment = read_run(run, ())
+        experiment, model = experiment_and_model(folder)
         keys = experiment.workload
-        if not isinstance(keys, SwipeKeys):
-            refuse("workload", "must be 'swipe'", repr(keys.name), "choose a run of that workload", f"the run {folder}")
-        model = experiment.attach(experiment.load_model())
-        with refusing("run", run.adapter):
-            adapters.fit_ranks(model, run.adapter)
-            adapters.load(model, run.adapter)
         return cls(keys, (model if keys.adapters_per_layout else adapters.merge_and_unload(model)).eval())
+
+
+def experiment_and_model(folder: str | Path) -> tuple[Experiment, nn.Module]:
+    """The experiment of a finished run of the workload swipe, and its model with its adapters, not merged.
+
+    Raises:
+        ConfigurationError: the folder has no such run.
+    """
+    run = RunFolder(Path(folder).absolute())
+    experiment = read_run(run, ())
+    keys = experiment.workload
+    if not isinstance(keys, SwipeKeys):
+        refuse("workload", "must be 'swipe'", repr(keys.name), "choose a run of that workload", f"the run {folder}")
+    model = experiment.attach(experiment.load_model())
+    with refusing("run", run.adapter):
+        adapters.fit_ranks(model, run.adapter)
+        adapters.load(model, run.adapter)
+    return experiment, model

@@ -244,7 +244,7 @@ class SwipeKeys(Workload):
     def check_architecture(self) -> None:
         """Refuse a saved model of the other architecture, of which a part would be random."""
         names = {kind.__name__: name for name, kind in ARCHITECTURES.items()}
-        saved = [] if self.model_name_or_path is None else self.saved_config.architectures or []
+        saved = self.saved_config.architectures or [] if self.saved_model_exists else []
         other = next((names[each] for each in saved if names.get(each, self.architecture) != self.architecture), None)
         if other is not None:
             rule = f"is that of the saved model, {other!r}"

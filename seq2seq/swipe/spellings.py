@@ -17,16 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-import adapters
 from adapters import ConfigurationError
 from adapters.commands import exit_status
 from adapters.saved.folder import create_folder
-from adapters.validation import refuse
 from seq2seq import SPLITS
-from seq2seq.errors import refusing
-from seq2seq.run_folder import RunFolder
-from seq2seq.running.predicting import read_run
 from seq2seq.swipe.data import SwipeData
+from seq2seq.swipe.finished import experiment_and_model
 from seq2seq.swipe.keys import SwipeKeys
 from seq2seq.swipe.rows import Rows, split_of
 from seq2seq.swipe.traces.synthetic import synthetic_points
@@ -51,15 +47,8 @@ def spellings(run: Path, traces: int, seed: int) -> dict[str, Pairs]:
     """
     if traces < EVALUATED:
         raise ConfigurationError(f"Option --traces is at least {EVALUATED}; got {traces}: 20000 is typical.")
-    folder = RunFolder(run.absolute())
-    experiment = read_run(folder, ())
+    experiment, model = experiment_and_model(run)
     keys = experiment.workload
-    if not isinstance(keys, SwipeKeys):
-        refuse("workload", "must be 'swipe'", repr(keys.name), "choose a run of that workload", f"the run {run}")
-    model = experiment.attach(experiment.load_model())
-    with refusing("run", folder.adapter):
-        adapters.fit_ranks(model, folder.adapter)
-        adapters.load(model, folder.adapter)
     rng = np.random.default_rng(seed)
     fixed = {split: drawn(keys, split, traces if split == "train" else traces // EVALUATED, rng) for split in SPLITS}
     data = SwipeData(replace(keys, augmentation=None, decoding=None), seed, fixed)
