@@ -83,12 +83,17 @@ def tiny(name: str, **values) -> torch.nn.Module:
         name: a key of ``MODELS`` or ``UNKNOWN``.
         values: changes of its configuration.
     """
-    return copy.deepcopy(_tiny(name, json.dumps(values, sort_keys=True)))
+    device = torch.empty(0).device  # that of a surrounding `with torch.device("meta")`
+    return copy.deepcopy(_tiny(name, json.dumps(values, sort_keys=True), device))
 
 
 @functools.cache
-def _tiny(name: str, values: str) -> torch.nn.Module:
-    """The model that is copied, with the changes as JSON: to make it takes longer than to copy it."""
+def _tiny(name: str, values: str, device: torch.device) -> torch.nn.Module:
+    """The model that is copied, with the changes as JSON: to make it takes longer than to copy it.
+
+    Args:
+        device: where torch makes tensors now, as a model on "meta" is another one.
+    """
     cls, config = (MODELS | UNKNOWN)[name]
     random = torch.get_rng_state()
     torch.manual_seed(1)
