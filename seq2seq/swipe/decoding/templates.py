@@ -15,11 +15,9 @@ so that the longer side of its bounding box is 1. With independent Gaussian erro
 
 .. math::
 
-    \log p(w \mid u) = -\frac{x_{shape}^2}{2 \sigma_{shape}^2} - \frac{x_{location}^2}{2 \sigma_{location}^2}
-        + \lambda \log f_w + \mathrm{const},
+    logit_w(u) = -\frac{x_{shape}^2}{2 \sigma_{shape}^2} - \frac{x_{location}^2}{2 \sigma_{location}^2}.
 
-normalised over the words that were not pruned. f is the word's frequency, of which SHARK2 knows only that ties are
-broken by it.
+Word frequencies come in by ``words_by_ends``; SHARK2 only breaks ties by them.
 
 P. O. Kristensson and S. Zhai, "SHARK2: a large vocabulary shorthand writing system for pen-based computers", UIST 2004.
 """
@@ -28,7 +26,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seq2seq.swipe.decoding.candidates import Candidate
 from seq2seq.swipe.decoding.words_by_ends import WordsByEnds
 from seq2seq.swipe.keyboards.layout import Layout
 
@@ -36,46 +33,25 @@ POINTS = 32
 """Points of a resampled path."""
 
 SHAPE_WIDTH, LOCATION_WIDTH = 0.1, 0.25
-"""Standard deviations of the channels: of a bounding box's longer side, and in key widths."""
-
-LANGUAGE_WEIGHT = 0.5
-"""The exponent of a word's frequency. It and the widths have the best accuracy on one half of the words of the 777 real
-swipes of the How-We-Swipe study, with a lexicon of 20,000 words."""
+"""Standard deviations of the channels, of a bounding box's longer side and in key widths: the best on one half of the
+words of the 777 real swipes of the How-We-Swipe study, with a lexicon of 20,000 words."""
 
 
-class Templates:
-    """The templates of a lexicon on a layout.
-
-    Args:
-        words: distinct words of the layout's letters.
-        log_frequencies: (words,), natural logarithms; None for equal ones.
-
-    Raises:
-        ConfigurationError: a word cannot be typed.
-    """
+class Templates(WordsByEnds):
+    """The templates of a lexicon on a layout."""
 
     def __init__(self, words: Sequence[str], layout: Layout, log_frequencies: np.ndarray | None = None) -> None:
-        self.lexicon = WordsByEnds(words, layout, log_frequencies)
+        super().__init__(words, layout, log_frequencies)
         self.paths = np.empty((len(words), POINTS, 2), np.float32)
-        lengths = np.array([len(letters) for letters in self.lexicon.letters])
+        lengths = np.array([len(letters) for letters in self.letters])
         for length in np.unique(lengths):
             among = np.flatnonzero(lengths == length)
-            letters = np.stack([self.lexicon.letters[number] for number in among])  # (among, length)
-            self.paths[among] = by_arc_length(self.lexicon.centres[letters], POINTS)
+            letters = np.stack([self.letters[number] for number in among])  # (among, length)
+            self.paths[among] = by_arc_length(self.centres[letters], POINTS)
 
-    def candidates(
-        self,
-        trace: np.ndarray,
-        count: int = 4,
-        shape_width: float = SHAPE_WIDTH,
-        location_width: float = LOCATION_WIDTH,
-        language_weight: float = LANGUAGE_WEIGHT,
-    ) -> list[Candidate]:
-        """The likeliest words of a trace (points, 2) in key widths, the best first."""
-        near = self.lexicon.near(trace)
-        shape, location = self.distances(trace, near)
-        logits = -((shape / shape_width) ** 2 + (location / location_width) ** 2) / 2
-        return self.lexicon.best(near, logits, language_weight, count)
+    def logits(self, trace: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        shape, location = self.distances(trace, numbers)
+        return -((shape / SHAPE_WIDTH) ** 2 + (location / LOCATION_WIDTH) ** 2) / 2
 
     def distances(self, trace: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The shape and location channels of some words, (numbers,) each."""
@@ -84,25 +60,6 @@ class Templates:
         weights = np.abs(np.linspace(-1, 1, POINTS))
         location = np.linalg.norm(path - templates, axis=2) @ (weights / weights.sum())
         return shape, location
-
-
-def template_candidates(
-    points: Sequence[np.ndarray],
-    words: Sequence[str],
-    layout: Layout,
-    log_frequencies: np.ndarray | None = None,
-    candidates: int = 4,
-) -> list[list[Candidate]]:
-    """The likeliest words of each trace by their shape templates.
-
-    Args:
-        points: traces (time, 2), in key widths.
-        words: distinct words of the layout's letters.
-        log_frequencies: (words,), natural logarithms; None for equal ones.
-        candidates: the most words of a trace.
-    """
-    templates = Templates(words, layout, log_frequencies)
-    return [templates.candidates(trace, candidates) for trace in points]
 
 
 def by_arc_length(paths: np.ndarray, count: int) -> np.ndarray:

@@ -8,15 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.swipe.decoding.nearest_keys import (
-    LANGUAGE_WEIGHT,
     MISSING,
     PASSED,
     SUBSTITUTED,
     TEMPERATURE,
     NearestKeys,
     collapsed,
-    nearest_key_candidates,
 )
+from seq2seq.swipe.decoding.words_by_ends import LANGUAGE_WEIGHT
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 
 LAYOUT = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"])
@@ -58,7 +57,7 @@ def distance(keys: str, word: str) -> float:
 def test_distances_are_those_of_the_recursion(keys):
     lexicon = NearestKeys(WORDS, LAYOUT)
     found = lexicon.distances(on(keys), np.arange(len(WORDS)))
-    expected = [distance(keys, word) for word in lexicon.lexicon.words]
+    expected = [distance(keys, word) for word in lexicon.words]
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
@@ -73,7 +72,7 @@ def test_a_subsequence_costs_only_the_keys_that_were_passed():
     [("hgtrertyuiklo", "hello"), ("woirtyuiklkjhgfd", "world"), ("tgfre", "tree"), ("thgrew", "three")],
 )
 def test_words_by_hand(keys, word):
-    (found,) = nearest_key_candidates([on(keys)], WORDS, LAYOUT)
+    found = NearestKeys(WORDS, LAYOUT).candidates(on(keys))
     assert found[0].word == word
     values = [candidate.log_probability for candidate in found]
     assert values == sorted(values, reverse=True)
@@ -81,13 +80,13 @@ def test_words_by_hand(keys, word):
 
 def test_equal_strings_are_ranked_by_frequency():
     for frequencies, first in (([-1.0, -2.0], "to"), ([-2.0, -1.0], "too")):
-        (found,) = nearest_key_candidates([on("tyuio")], ["to", "too"], LAYOUT, np.array(frequencies))
+        found = NearestKeys(["to", "too"], LAYOUT, np.array(frequencies)).candidates(on("tyuio"))
         assert found[0].word == first
         assert found[0].log_probability - found[1].log_probability == pytest.approx(LANGUAGE_WEIGHT)
 
 
 def test_log_probabilities_are_distances_by_the_temperature():
-    (found,) = nearest_key_candidates([on("tyuiop")], ["to", "top"], LAYOUT)
+    found = NearestKeys(["to", "top"], LAYOUT).candidates(on("tyuiop"))
     difference = distance("tyuiop", "top") - distance("tyuiop", "to")
     by_word = {candidate.word: candidate.log_probability for candidate in found}
     assert by_word["to"] - by_word["top"] == pytest.approx(difference / TEMPERATURE, rel=1e-5)

@@ -9,15 +9,14 @@ import pytest
 
 from adapters import ConfigurationError
 from seq2seq.swipe.decoding.templates import (
-    LANGUAGE_WEIGHT,
     LOCATION_WIDTH,
     POINTS,
     SHAPE_WIDTH,
     Templates,
     by_arc_length,
     normalised,
-    template_candidates,
 )
+from seq2seq.swipe.decoding.words_by_ends import LANGUAGE_WEIGHT
 from seq2seq.swipe.keyboards.layout import layout_from_rows
 
 LAYOUT = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"])
@@ -66,7 +65,7 @@ def test_the_channels_by_loops():
     path = by_arc_length(trace[None], POINTS)[0].astype(float)
     weights = [abs(2 * i / (POINTS - 1) - 1) for i in range(POINTS)]
     for number in numbers:
-        template = by_arc_length(centres_of(templates.lexicon.words[number])[None], POINTS)[0].astype(float)
+        template = by_arc_length(centres_of(templates.words[number])[None], POINTS)[0].astype(float)
         apart = [float(np.hypot(*(path[i] - template[i]))) for i in range(POINTS)]
         assert location[number] == pytest.approx(np.average(apart, weights=weights), rel=1e-4)
         hats = []
@@ -74,7 +73,7 @@ def test_the_channels_by_loops():
             side = max(points.max(0) - points.min(0))
             hats.append((points - points.mean(0)) / (side or 1))
         assert shape[number] == pytest.approx(np.mean(np.hypot(*(hats[0] - hats[1]).T)), rel=1e-4, abs=1e-6)
-    found = templates.lexicon.words.index("world")
+    found = templates.words.index("world")
     assert shape[found] == pytest.approx(0, abs=1e-5)
     assert location[found] == pytest.approx(np.hypot(0.3, 0.1))
 
@@ -82,7 +81,7 @@ def test_the_channels_by_loops():
 @pytest.mark.parametrize("word", WORDS)
 def test_the_ideal_trace_of_a_word_is_that_word(word):
     frequencies = np.array([0.0 if other == word else -0.1 for other in WORDS])  # "to" and "too" are one path
-    (found,) = template_candidates([dense(word)], WORDS, LAYOUT, frequencies)
+    found = Templates(WORDS, LAYOUT, frequencies).candidates(dense(word))
     assert found[0].word == word
     values = [candidate.log_probability for candidate in found]
     assert values == sorted(values, reverse=True)
@@ -92,11 +91,11 @@ def test_the_ideal_trace_of_a_word_is_that_word(word):
 def test_log_probabilities_are_gaussian_and_sum_to_one():
     templates = Templates(WORDS, LAYOUT, np.linspace(-9, -3, len(WORDS)))
     trace = dense("tree")
-    near = templates.lexicon.near(trace)
-    assert {templates.lexicon.words[number] for number in near} == {"tree", "three"}
+    near = templates.near(trace)
+    assert {templates.words[number] for number in near} == {"tree", "three"}
     shape, location = templates.distances(trace, near)
     logits = -((shape / SHAPE_WIDTH) ** 2 + (location / LOCATION_WIDTH) ** 2) / 2
-    logits += LANGUAGE_WEIGHT * templates.lexicon.log_frequencies[near]
+    logits += LANGUAGE_WEIGHT * templates.log_frequencies[near]
     shares = np.exp(logits) / np.exp(logits).sum()
     found = templates.candidates(trace)
     assert [candidate.log_probability for candidate in found] == pytest.approx(sorted(np.log(shares))[::-1])
@@ -104,9 +103,9 @@ def test_log_probabilities_are_gaussian_and_sum_to_one():
 
 def test_words_are_pruned_by_their_ends_unless_none_is_left():
     templates = Templates(WORDS, LAYOUT)
-    near = [templates.lexicon.words[number] for number in templates.lexicon.near(dense("to"))]
+    near = [templates.words[number] for number in templates.near(dense("to"))]
     assert sorted(near) == ["to", "too", "top"]  # p is beside o
-    assert len(templates.lexicon.near(np.full((2, 2), 50.0))) == len(WORDS)
+    assert len(templates.near(np.full((2, 2), 50.0))) == len(WORDS)
 
 
 @pytest.mark.parametrize(("words", "given"), [(["a", "don't"], "don't"), (["a", ""], "''"), ([], "none")])
@@ -118,7 +117,7 @@ def test_words_that_cannot_be_typed_are_refused(words, given):
 def test_layouts_of_other_letters():
     layout = layout_from_rows("йцукен", "ru", ["йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю"])
     trace = np.array([layout.boxes[layout.alphabet.index(letter), :2] for letter in "привет"])
-    (found,) = template_candidates([trace], ["привет", "прибыл", "пакет"], layout)
+    found = Templates(["привет", "прибыл", "пакет"], layout).candidates(trace)
     assert found[0].word == "привет"
 
 
@@ -130,6 +129,7 @@ def test_real_swipes():
     points = [
         np.stack([np.array(row["x"]) * 360 / row["keyboard_width"], np.array(row["y"]) - 3], 1) / 36 for row in rows
     ]
-    found = template_candidates(points, words, LAYOUT)
+    templates = Templates(words, LAYOUT)
+    found = [templates.candidates(trace) for trace in points]
     hits = [candidates[0].word == row["word"] for candidates, row in zip(found, rows, strict=True)]
     assert np.mean(hits) > 0.8  # of 444 words

@@ -1,4 +1,4 @@
-"""Layouts: the shipped ones, files of one's own, and what is refused."""
+"""Layouts: the shipped ones, your own files, and what is refused."""
 
 import json
 import unicodedata
