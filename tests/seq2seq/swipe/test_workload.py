@@ -15,8 +15,10 @@ from adapters import ConfigurationError, load, set_active_task
 from seq2seq.configuration.reading import read_experiment
 from seq2seq.running.predicting import predict
 from seq2seq.running.runner import run_experiment
+from seq2seq.swipe.baselines import rows_of as rows_of_matcher
 from seq2seq.swipe.data import load_swipes
 from seq2seq.swipe.decoding.ctc import beam_ctc
+from seq2seq.swipe.decoding.templates import Templates
 from seq2seq.swipe.keyboards.boxes import boxes_of
 from seq2seq.swipe.keyboards.layout import load_layout, save_layout
 from seq2seq.swipe.keyboards.layouts import Layouts
@@ -63,6 +65,16 @@ def test_a_run_scores_its_predictions(values, tmp_path):
     page = (tmp_path / "run" / "README.md").read_text()
     assert "![traces and their predictions](traces.png)" in page
     assert "| test beam, lexicon | top-1 " in page
+
+
+def test_baselines_weigh_words_by_their_frequency(values):
+    data = load_swipes(read_experiment(values).workload, 42)
+    lexicon, layout = data.keys.words["qwerty"], data.keys.layouts["qwerty"]
+    templates = Templates(lexicon.words, layout, lexicon.log_frequencies)
+    rows, test = rows_of_matcher(data, "test", Templates), data.fixed["test"]
+    assert [row["word"] for row in rows] == test.words
+    expected = [[list(each) for each in templates.candidates(points)] for points in test.points]
+    assert [row["candidates"] for row in rows] == expected
 
 
 def test_a_stopped_run_resumes_to_the_same_curve(values):

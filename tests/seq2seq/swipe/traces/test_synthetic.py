@@ -7,7 +7,7 @@ import pytest
 
 from adapters.validation import ConfigurationError
 from seq2seq.swipe.keyboards.layout import layout_from_rows
-from seq2seq.swipe.traces.synthetic import MOST_KEYS, synthetic_points, synthetic_traces
+from seq2seq.swipe.traces.synthetic import LONGEST_REST, MOST_KEYS, synthetic_points, synthetic_traces
 from seq2seq.swipe.traces.writer import Writer, fitted_writer
 
 QWERTY = layout_from_rows("qwerty", "en", ["qwertyuiop", "asdfghjkl", "zxcvbnm"], [0, 0.5, 1.5])
@@ -185,3 +185,10 @@ def test_the_fitted_writer_is_of_finite_shares_and_times():
 def test_what_cannot_be_drawn_is_refused(words, rate, message):
     with pytest.raises(ConfigurationError, match=message):
         synthetic_points(words, QWERTY, rate, 0)
+
+
+def test_a_rest_has_an_end():
+    """A tap rests before and after; the tail of a log-normal would last for hours."""
+    slow = Writer(start_seconds=1.0, start_spread=9.0, end_seconds=1.0, end_spread=9.0)
+    counts = [len(points) for points in synthetic_points(["a"] * 500, QWERTY, 10.0, seed=0, writer=slow)]
+    assert max(counts) == 1 + 10 * 2 * LONGEST_REST
