@@ -9,13 +9,13 @@ Two channels measure the distance of a trace u to a template t in key widths,
     x_{location} = \sum_i \alpha_i \lVert u_i - t_i \rVert, \qquad
     x_{shape} = \frac{1}{N} \sum_i \lVert \hat u_i - \hat t_i \rVert,
 
-where :math:`\alpha` grows from the middle to the ends and sums to 1 (the tunnel of SHARK2, in which the distance is 0,
-is left out: on real swipes it lowers the accuracy), and a hat means: moved to its centroid, and scaled
-so that the longer side of its bounding box is 1. With independent Gaussian errors of the channels,
+where :math:`\alpha` grows from the middle to the ends and sums to 1 (SHARK2's tunnel, in which the distance is 0, is left
+out), and a hat means: moved to its centroid, and scaled so that the longer side of its bounding box is 1. With
+independent Gaussian errors of the channels, the logit of a word is
 
 .. math::
 
-    logit_w(u) = -\frac{x_{shape}^2}{2 \sigma_{shape}^2} - \frac{x_{location}^2}{2 \sigma_{location}^2}.
+    \ell_w(u) = -\frac{x_{shape}^2}{2 \sigma_{shape}^2} - \frac{x_{location}^2}{2 \sigma_{location}^2}.
 
 Word frequencies come in by ``words_by_ends``; SHARK2 only breaks ties by them.
 

@@ -1,8 +1,8 @@
 r"""Matching a trace with the words of a lexicon that begin and end near its ends; the others are not looked at.
 
-How well a word fits is what a subclass measures, as logits of the trace given the word; with the word's frequency f,
+How well a word w fits a trace u is what a subclass measures, as a logit; with the word's frequency f,
 
-.. math:: p(w \mid u) \propto f_w^\lambda \exp(logit_w(u)),
+.. math:: p(w \mid u) \propto f_w^\lambda \exp(\ell_w(u)),
 
 normalised over the words that were looked at.
 """
