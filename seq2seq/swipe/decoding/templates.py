@@ -9,8 +9,8 @@ Two channels measure the distance of a trace u to a template t in key widths,
     x_{location} = \sum_i \alpha_i \lVert u_i - t_i \rVert, \qquad
     x_{shape} = \frac{1}{N} \sum_i \lVert \hat u_i - \hat t_i \rVert,
 
-where :math:`\alpha` grows from the middle to the ends and sums to 1 (SHARK2's tunnel, in which the distance is 0, is left
-out), and a hat means: moved to its centroid, and scaled so that the longer side of its bounding box is 1. With
+where :math:`\alpha` grows from the middle to the ends and sums to 1 (SHARK2's tunnel, in which the distance is 0, is
+left out), and a hat means: moved to its centroid, and scaled so that the longer side of its bounding box is 1. With
 independent Gaussian errors of the channels, the logit of a word is
 
 .. math::
