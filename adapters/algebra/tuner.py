@@ -67,7 +67,8 @@ def write_tuner(
     described |= {
         **shape_and_rank(useful),
         "scaling": 1.0,
-        "bias": "dense" if biases else "none",
+        "bias": "none",
+        "delta_bias": "dense" if biases else "none",
         "modules_to_save": None,
     }
     described |= target_keys(config, like, trains)

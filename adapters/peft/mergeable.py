@@ -69,7 +69,7 @@ def _check_layer(
         raise MergeError(
             "A linear without a bias cannot get one permanently, as the model's configuration has none and "
             f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
-            "keep the adapter, or train it with bias='none'."
+            "keep the adapter, or train it with delta_bias='none'."
         )
     if safe_merge and new:
         layer.merged_tensors(new, safe_merge=True)

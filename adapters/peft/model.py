@@ -1,13 +1,10 @@
 """The tuner: PEFT's injection, saving and switching, for TT deltas.
 
-    model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
-    keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
-    keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
-    what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
-    torch.compile(model)            compiled in place, so that these names are the same
-
-PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so
-the three methods where PEFT acts on it are overridden.
+model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
+keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
+keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
+what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
+torch.compile(model)            compiled in place, so that these names are the same
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
-from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
 from adapters.base.architectures import T5
@@ -152,10 +149,6 @@ class TensorTrainModel(BaseTuner):
             "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
         )
 
-    def disable_adapter_layers(self) -> None:
-        """Switch the deltas off, their biases included, so that the model computes what the base does."""
-        self._enable_adapter_layers(enabled=False)
-
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         """Switch adapters on or off; what trains when they are on again is what trained before."""
         for module in self._switched():
@@ -231,20 +224,6 @@ class TensorTrainModel(BaseTuner):
             check_linear(target, current_key)
             layer = TensorTrainPeftLinear(target, adapter_name, peft_config, current_key).train(target.training)
             self._replace_module(parent, target_name, layer, target)
-
-    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
-        """Freeze the base; ``set_adapter`` decides which adapters train, and wrappers decide for whole modules."""
-        brought_in = set()
-        for module in model.modules():
-            if isinstance(module, AuxiliaryTrainingWrapper):
-                brought_in.update(module.parameters())
-            elif isinstance(module, TensorTrainPeftLayer):
-                brought_in.update(module.tt_lora_delta.parameters())
-        for parameter in set(model.parameters()) - brought_in:
-            parameter.requires_grad_(False)
-
-    def _check_new_adapter_config(self, config: PeftConfig) -> None:
-        """Accept any combination of adapters: the biases of several deltas add up, as their weights do."""
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -13,7 +13,7 @@ after the name of a list. The keys of ``rank_pattern`` and ``shape_pattern`` are
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from peft import TaskType
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND as ALL_LINEAR
@@ -28,6 +28,7 @@ TYPES = {
     "modules_to_save": list[str] | None,
     "layers_to_transform": int | list[int] | None,
     "layers_pattern": str | list[str] | None,
+    "bias": Literal["none", "all", "tt_lora_only"],
 }
 WHOLE_PATHS = "as a string must be a regular expression for whole paths of modules"
 

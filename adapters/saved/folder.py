@@ -87,6 +87,16 @@ def read_config(directory: Path, *kinds: FolderKind) -> dict[str, Any]:
         raise CheckpointError(
             f"A folder of {expected} is expected here; got one of {kind} in {directory}: {HINTS[kind]}."
         )
+    return with_delta_bias(config) if kind is FolderKind.TUNER else config
+
+
+def with_delta_bias(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration of our tuner with ``delta_bias``, which earlier versions called ``bias``, as PEFT's field.
+
+    PEFT's has none of the values of ours but "none", which says the same.
+    """
+    if config.get("bias") in ("dense", "tt") and config.get("delta_bias", "none") == "none":
+        return {**config, "delta_bias": config["bias"], "bias": "none"}
     return config
 
 

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 QV = {"target_modules": ["q", "v"]}
 SETTINGS = {
-    "feed-forward": {"bias": "dense", "scaling": 0.5},
-    "attention": {"target_modules": ["q", "o"], "bias": "tt", "rank": [2, 3], "shape_mode": "ascending"},
+    "feed-forward": {"delta_bias": "dense", "scaling": 0.5},
+    "attention": {"target_modules": ["q", "o"], "delta_bias": "tt", "rank": [2, 3], "shape_mode": "ascending"},
     "layers": {"target_modules": ["q"], "layers": [1], "stacks": ["decoder"], "sublayers": ["cross_attention"]},
     "ring with frozen and disabled cores": {"format": "tensor_ring", "frozen_cores": [0], "disabled_cores": [1]},
     "basis with an activation": {"format": "tensor_basis", "basis_size": 2, "core_activation": "gelu"},
