@@ -9,6 +9,7 @@ The stacks have stand-ins while the base layer computes, see ``adapters.base.exp
 those of linears.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -112,5 +113,8 @@ def base_of(module: nn.Module) -> nn.Module:
 def deltas_of_stack(config: TensorTrainConfig, module: nn.Module, path: str) -> DeltaPerExpert:
     """Build the deltas of the stack at ``path``, which a ``module`` of the base holds."""
     experts, in_features, out_features = stack_sizes(module, path.rpartition(".")[2])
-    build = config.to_adapter_config().build_at_path
-    return DeltaPerExpert(build(path, in_features, out_features) for _ in range(experts))
+    first = config.to_adapter_config().build_at_path(path, in_features, out_features)
+    others = [copy.deepcopy(first) for _ in range(experts - 1)]  # faster: the shape is not chosen again
+    for delta in others:
+        delta.reset_parameters()
+    return DeltaPerExpert([first, *others])
