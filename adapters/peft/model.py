@@ -21,7 +21,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, Auxil
 from torch import Tensor, nn
 
 from adapters.base.architectures import T5
-from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.base.linear_layers import features, is_plain_linear
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
@@ -30,6 +30,7 @@ from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled,
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost
 from adapters.peft.placement import replace_roles
+from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_differentiable
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
@@ -192,7 +193,11 @@ class TensorTrainModel(BaseTuner):
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
             replace_roles(peft_config, model, modules)
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
-            linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
+            linears = [
+                path
+                for path, m in modules.items()
+                if isinstance(m, TensorTrainPeftLinear) or is_plain_linear(m) or backend_of(m, model)
+            ]
             check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
@@ -202,10 +207,12 @@ class TensorTrainModel(BaseTuner):
                 is_adapted = isinstance(module, TensorTrainPeftLinear)
                 base = module.base_layer if is_adapted else module
                 check_is_called(model, path)
-                check_linear(base, path)
+                check_supported(base, model, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
-                weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+                if is_plain_linear(base):
+                    weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+        keep_differentiable(model)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -214,7 +221,8 @@ class TensorTrainModel(BaseTuner):
             )
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
-        peft_config.note_base(weights)
+        if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
+            peft_config.note_base(weights)
 
     def _create_and_replace(
         self,
@@ -228,9 +236,17 @@ class TensorTrainModel(BaseTuner):
         if isinstance(target, TensorTrainPeftLinear):
             target.update_layer(adapter_name, peft_config, current_key)
         else:
-            check_linear(target, current_key)
-            layer = TensorTrainPeftLinear(target, adapter_name, peft_config, current_key).train(target.training)
-            self._replace_module(parent, target_name, layer, target)
+            backend = backend_of(target, self.model)
+            args = (target, adapter_name, peft_config, current_key)
+            layer = TensorTrainPeftQuantisedLinear(*args, backend) if backend else TensorTrainPeftLinear(*args)
+            self._replace_module(parent, target_name, layer.train(target.training), target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a base layer back as it is, where PEFT would look for a weight that it may have under another name."""
+        if new_module is getattr(child, "base_layer", None):
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         """Freeze the base; ``set_adapter`` decides which adapters train, and wrappers decide for whole modules."""
