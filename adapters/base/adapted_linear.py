@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
-from adapters.base.linear_layers import as_out_in, describe, features, how_to_fix, is_plain_linear
+from adapters.base.linear_layers import as_out_in, describe, features, how_to_fix, is_dense, is_plain_linear
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.weight_readers import weight_reader
@@ -104,7 +105,15 @@ class AdaptedMap(Mergeable):
 
         The weight is stored as the base stores it. A tensor that no adapter changes is left out, as it may be tied to
         another one, like T5's lm_head.
+
+        Raises:
+            MergeError: the weight has been quantised since.
         """
+        if not is_dense(self.weight):
+            raise MergeError(
+                f"A merged weight is dense; got a {type(self.weight).__name__}, quantised after the adapters had been "
+                "attached: merge first."
+            )
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         total = as_out_in(self, weight).to(dtype)  # (out, in)

@@ -27,9 +27,8 @@ def is_plain_linear(module: nn.Module) -> bool:
 
 def describe(module: nn.Module) -> str:
     """The class of a module, and that of its weight if only this keeps it from being a plain linear."""
-    weight = getattr(module, "weight", None)
-    of_weight = "" if type(module) not in LINEAR_CLASSES or is_dense(weight) else f" with a {type(weight).__name__}"
-    return f"a {type(module).__name__}{of_weight}"
+    of_class = type(module) in LINEAR_CLASSES and not is_dense(module.weight)
+    return f"a {type(module).__name__}" + (f" with a weight of class {type(module.weight).__name__}" * of_class)
 
 
 def features(base: nn.Module) -> tuple[int, int]:

@@ -119,8 +119,12 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         deltas = [self.tt_lora_delta[name] for name in beside]
         base = self.base_layer
         if args or kwargs or not self._is_plain() or not any(delta.fuses for delta in deltas):
-            return add_deltas(base(x, *args, **kwargs), x, deltas)
+            return add_deltas(self.base_output(x, *args, **kwargs), x, deltas)
         return linear_with_deltas(x, as_out_in(base, base.weight), base.bias, deltas)
+
+    def base_output(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Call the base layer: x (..., in) -> (..., out)."""
+        return self.base_layer(x, *args, **kwargs)
 
     @property
     def acting(self) -> list[str]:

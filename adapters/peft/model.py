@@ -28,9 +28,9 @@ from adapters.peft.adapter_names import check_list_of_names, check_names, check_
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
-from adapters.peft.mergeable import check_mergeable, warn_of_lost
+from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
 from adapters.peft.placement import replace_roles
-from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_differentiable
+from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
@@ -118,6 +118,7 @@ class TensorTrainModel(BaseTuner):
         """
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge)
+        warn_of_rounding(self.model, adapter_names)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
@@ -135,6 +136,7 @@ class TensorTrainModel(BaseTuner):
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge, unload=True)
         warn_of_lost(self.model, adapter_names)
+        warn_of_rounding(self.model, adapter_names)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
@@ -188,6 +190,7 @@ class TensorTrainModel(BaseTuner):
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
+        keep_unpacked(model)
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
@@ -212,7 +215,6 @@ class TensorTrainModel(BaseTuner):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
                 if is_plain_linear(base):
                     weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
-        keep_differentiable(model)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)

@@ -17,14 +17,19 @@ import copy
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import torch
 from peft.utils import get_quantization_kwargs, resolve_quantization_backend
 from peft.utils.quantization_utils import QuantizationBackend
 from torch import Tensor, nn
 
 from adapters.base.kept_base import MergeError
-from adapters.base.linear_layers import check_linear, is_plain_linear
+from adapters.base.linear_layers import check_linear, describe, is_plain_linear
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.validation import ConfigurationError
+
+PACKS = "support_avx512bf16_for_cpu"
+"""The attribute of bitsandbytes' Linear4bit that decides whether it packs its weight."""
 
 
 def backend_of(base: nn.Module, model: nn.Module) -> QuantizationBackend | None:
@@ -46,15 +51,22 @@ def check_supported(base: nn.Module, model: nn.Module, path: str) -> None:
         check_linear(base, path)
 
 
-def keep_differentiable(model: nn.Module) -> None:
-    """Keep bitsandbytes from packing 4-bit weights anew when a model infers on a CPU with AVX512-BF16.
+def keep_unpacked(model: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for inference, as it does on CPUs with AVX512-BF16.
 
-    That format has no gradient, cannot be dequantised, and has the scales in bfloat16.
+    A packed weight has its scales in bfloat16, has no gradient, and cannot be dequantised or unpacked exactly.
+
+    Raises:
+        ConfigurationError: one has been packed already.
     """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.state_dict()  # unpacks a packed weight
-            module.support_avx512bf16_for_cpu = False
+    for path, module in model.named_modules():
+        if hasattr(module, PACKS):
+            if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
+                raise ConfigurationError(
+                    "Adapters are added to 4-bit weights before the first inference on a CPU, for which bitsandbytes "
+                    f"packs them for good; got a packed one at {path}: load the model again and add adapters first."
+                )
+            setattr(module, PACKS, False)
 
 
 def _unknown() -> NoReturn:
@@ -117,6 +129,21 @@ class TensorTrainPeftQuantisedLinear(TensorTrainPeftLinear):
     def merged_tensors(self, *args: Any, **kwargs: Any) -> dict[str, Tensor | None]:
         self.check_weight_can_change("a delta")
         return super().merged_tensors(*args, **kwargs)
+
+    def base_output(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Call the base layer: x (..., in) -> (..., out).
+
+        Raises:
+            ConfigurationError: in training, its kernel gives x no gradient, as torchao's with quantised activations.
+        """
+        y = self.base_layer(x, *args, **kwargs)
+        if self.training and torch.is_grad_enabled() and x.requires_grad and not y.requires_grad:
+            raise ConfigurationError(
+                "Adapters train beside weights through which a gradient flows; got a kernel of "
+                f"{self.quantization_backend.backend_name} ({describe(self.base_layer)}) that has none: quantise the "
+                "weights only, not the activations."
+            )
+        return y
 
     def replace_base(self, tensors: dict[str, Tensor | None]) -> None:
         """Let a copy of the base layer hold ``tensors``, a dense weight (out, in) quantised as the base's was."""
