@@ -10,6 +10,7 @@ beside it; unmerging puts the kept W and b back (``adapters.base.kept_base``), s
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from adapters.base.hooks import is_hooked
 from adapters.base.kept_base import KeptBase, check_finite
 from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
-from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features
+from adapters.base.linear_layers import as_out_in, features, is_plain_linear
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
 from t3nsor.module import TTModule
@@ -45,13 +46,17 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
     def base_module(self) -> nn.Module:
         return self.base_layer
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the base layer."""
+        return next(chain(self.base_layer.parameters(), self.base_layer.buffers())).device
+
     def update_layer(self, adapter_name: str, config: TensorTrainConfig, path: str = "") -> None:
         """Add the delta of one adapter, on the base's device."""
-        weight = self.base_tensor("weight")
-        with torch.device(weight.device):
+        with torch.device(self.device):
             delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
         if not next(delta.parameters()).is_meta:
-            start_from_weight(delta, as_out_in(self.base_layer, weight), path)
+            start_from_weight(delta, lambda: as_out_in(self.base_layer, self.base_tensor("weight")), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -89,10 +94,13 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         merged = {"weight": as_out_in(self.base_layer, total).to(weight.dtype).contiguous(), "bias": bias}
         if shifts := [shift for delta in deltas if (shift := delta.delta_bias()) is not None]:
             start = weight.new_zeros(len(total), dtype=dtype) if bias is None else bias.to(dtype)
-            merged["bias"] = sum(shifts, start).to(weight.dtype)
+            merged["bias"] = sum(shifts, start).to((weight if bias is None else bias).dtype)
         if safe_merge:
             check_finite(merged.values(), f"for the adapters {list(names)}")
         return merged
+
+    def check_weight_can_change(self, where: str) -> None:
+        """Raise MergeError if the base's weight cannot be replaced; ``where`` names the adapter and the place."""
 
     def adds_missing_bias(self, adapter_name: str) -> bool:
         """Whether the delta of this adapter has a bias c and the base has no b."""
@@ -111,8 +119,12 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         deltas = [self.tt_lora_delta[name] for name in beside]
         base = self.base_layer
         if args or kwargs or not self._is_plain() or not any(delta.fuses for delta in deltas):
-            return add_deltas(base(x, *args, **kwargs), x, deltas)
+            return add_deltas(self.base_output(x, *args, **kwargs), x, deltas)
         return linear_with_deltas(x, as_out_in(base, base.weight), base.bias, deltas)
+
+    def base_output(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Call the base layer: x (..., in) -> (..., out)."""
+        return self.base_layer(x, *args, **kwargs)
 
     @property
     def acting(self) -> list[str]:
@@ -120,8 +132,8 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         return [name for name in names if name in self.tt_lora_delta and name not in self.merged_adapters]
 
     def _is_plain(self) -> bool:
-        """Whether the base computes W x + b and nothing else: no subclass, no hooks."""
-        return type(self.base_layer) in LINEAR_CLASSES and not is_hooked(self.base_layer)
+        """Whether the base computes W x + b with a W that can be read, and nothing else: it has no hooks."""
+        return is_plain_linear(self.base_layer) and not is_hooked(self.base_layer)
 
     def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
         """Keep frozen and disabled cores frozen; PEFT calls this wherever it makes whole adapters trainable."""
@@ -132,4 +144,4 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         """Move without casting, for PEFT's own would round the adapter to the base's dtype after a meta-device load."""
         if adapter_name in self.tt_lora_delta:
-            self.tt_lora_delta[adapter_name].to(device or self.base_layer.weight.device)
+            self.tt_lora_delta[adapter_name].to(device or self.device)

@@ -30,7 +30,8 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
     """
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftLinear)}
     changed = {path: layer for path, layer in layers.items() if _to_merge(layer, names)}
-    check_untied(model, ((path, layer.get_base_layer().weight) for path, layer in changed.items()))
+    weights = ((path, getattr(layer.get_base_layer(), "weight", None)) for path, layer in changed.items())
+    check_untied(model, weights)
     for path, layer in model.named_modules():
         if path in layers:
             _check_layer(path, layer, names, safe_merge, unload)
@@ -52,6 +53,21 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
         )
 
 
+def warn_of_rounding(model: nn.Module, names: Sequence[str] | None) -> None:
+    """Say in a warning that a merge of ``names`` rounds to the levels of quantised weights."""
+    rounded = [
+        layer.quantization_backend.backend_name
+        for layer in model.modules()
+        if isinstance(layer, TensorTrainPeftLinear) and layer.quantization_backend and _to_merge(layer, names)
+    ]
+    if rounded:
+        warnings.warn(
+            f"Deltas are rounded when they are merged into quantised weights; got {len(rounded)} of {rounded[0]}: "
+            "evaluate unmerged, or load the base without quantisation and merge there.",
+            stacklevel=3,
+        )
+
+
 def _to_merge(layer: TensorTrainPeftLinear, names: Sequence[str] | None) -> list[str]:
     """The adapters of a layer that a merge of ``names`` adds to its weight."""
     wanted = layer.active_adapters if names is None else names
@@ -63,6 +79,7 @@ def _check_layer(
 ) -> None:
     new = _to_merge(layer, names)
     for name in new:
+        layer.check_weight_can_change(f"{name!r} at {path}")
         check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
     shifted = [name for name in (*layer.merged_adapters, *new) if layer.adds_missing_bias(name)]
     if unload and shifted:

@@ -18,15 +18,16 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
 from adapters.base.architectures import T5
-from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.base.linear_layers import features, is_plain_linear
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
-from adapters.peft.mergeable import check_mergeable, warn_of_lost
+from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
 from adapters.peft.placement import replace_roles
+from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
@@ -114,6 +115,7 @@ class TensorTrainModel(BaseTuner):
         """
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge)
+        warn_of_rounding(self.model, adapter_names)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
@@ -131,6 +133,7 @@ class TensorTrainModel(BaseTuner):
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge, unload=True)
         warn_of_lost(self.model, adapter_names)
+        warn_of_rounding(self.model, adapter_names)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
@@ -180,12 +183,17 @@ class TensorTrainModel(BaseTuner):
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
+        keep_unpacked(model)
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
             replace_roles(peft_config, model, modules)
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
-            linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
+            linears = [
+                path
+                for path, m in modules.items()
+                if isinstance(m, TensorTrainPeftLinear) or is_plain_linear(m) or backend_of(m, model)
+            ]
             check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
@@ -195,10 +203,11 @@ class TensorTrainModel(BaseTuner):
                 is_adapted = isinstance(module, TensorTrainPeftLinear)
                 base = module.base_layer if is_adapted else module
                 check_is_called(model, path)
-                check_linear(base, path)
+                check_supported(base, model, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
-                weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+                if is_plain_linear(base):
+                    weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -207,7 +216,8 @@ class TensorTrainModel(BaseTuner):
             )
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
-        peft_config.note_base(weights)
+        if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
+            peft_config.note_base(weights)
 
     def _create_and_replace(
         self,
@@ -221,9 +231,17 @@ class TensorTrainModel(BaseTuner):
         if isinstance(target, TensorTrainPeftLinear):
             target.update_layer(adapter_name, peft_config, current_key)
         else:
-            check_linear(target, current_key)
-            layer = TensorTrainPeftLinear(target, adapter_name, peft_config, current_key).train(target.training)
-            self._replace_module(parent, target_name, layer, target)
+            backend = backend_of(target, self.model)
+            args = (target, adapter_name, peft_config, current_key)
+            layer = TensorTrainPeftQuantisedLinear(*args, backend) if backend else TensorTrainPeftLinear(*args)
+            self._replace_module(parent, target_name, layer.train(target.training), target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a base layer back as it is, where PEFT would look for a weight that it may have under another name."""
+        if new_module is getattr(child, "base_layer", None):
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -79,7 +79,7 @@ class SharedByDeltas(TensorTrainPeftLayer):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         if adapter_name in self.tt_lora_delta:
             (host,) = self.hosts[adapter_name]
-            self.tt_lora_delta[adapter_name].to(device or host.base_layer.weight.device)
+            self.tt_lora_delta[adapter_name].to(device or host.device)
 
 
 def plan(config: TensorTrainLoRAConfig, deltas: dict[str, nn.Module]) -> Sharing:
