@@ -7,11 +7,11 @@
                  s = alpha / sqrt(r)    rank-stabilised (Kalajdzievski 2023, arXiv:2312.03732)
 
 It is written with alpha = r and one r for all linears, the largest: the others have rows of A and columns of B that are
-zero. Only so does every reader compute T. Of the ranks r_p of single linears p, with keys rank_pattern and alpha_pattern,
+zero. With ranks r_p and alpha_p = r_p of single linears p, the keys rank_pattern and alpha_pattern, readers would differ:
 
-    PEFT             reads both patterns                                     s = alpha_p / r_p
-    vLLM             reads neither (``PEFTHelper``): r and lora_alpha        s = alpha / r
-    llama.cpp        reads lora_alpha alone (convert_lora_to_gguf.py)        s = alpha / (columns of B)
+    PEFT         reads both patterns                                        s = alpha_p / r_p
+    vLLM         reads neither in older versions (vllm/lora/peft_helper.py) s = alpha / r
+    llama.cpp    reads lora_alpha alone (convert_lora_to_gguf.py)           s = alpha / r_p
 """
 
 import re
