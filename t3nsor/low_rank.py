@@ -2,8 +2,8 @@
 
     B (out, r), A (r, in)     as a train: G_1 = A^T (1, 1, in, r), G_2 = B^T (r, out, 1, 1)
 
-A train is such a product at each of its bonds. For each index b = 1..r of the bond both sides are matrices, and W is the
-sum of their Kronecker products, L_b (M1, N1) and R_b (M2, N2):
+A train is such a product at each of its bonds. For each index b = 1..r of the bond both sides are matrices, L_b
+(M1, N1) and R_b (M2, N2), and W is the sum of their Kronecker products:
 
     W = sum_b L_b ⊗ R_b = B A,    inner index (c, b, d) of size q = min(M1, N1) r min(M2, N2)
 

@@ -6,8 +6,8 @@
     T = s B A    s = alpha / r          LoRA (Hu et al. 2021, arXiv:2106.09685)
                  s = alpha / sqrt(r)    rank-stabilised (Kalajdzievski 2023, arXiv:2312.03732)
 
-It is written with alpha = r and one r for all linears, the largest: the others have rows of A and columns of B that are
-zero. With ranks r_p and alpha_p = r_p of single linears p, the keys rank_pattern and alpha_pattern, readers would differ:
+It is written with alpha = r and one r for all linears, the largest, by zeros in rows of A and columns of B. With ranks
+r_p = alpha_p of single linears, in rank_pattern and alpha_pattern, readers would differ:
 
     PEFT         reads both patterns                                        s = alpha_p / r_p
     vLLM         reads neither in older versions (vllm/lora/peft_helper.py) s = alpha / r

@@ -21,7 +21,15 @@ from adapters.peft.model import TensorTrainModel
 from adapters.peft.older_peft import warn_of_older_peft
 from adapters.peft.registration import register
 
-__all__ = ["TensorTrainConfig", "TensorTrainModel", "TensorTrainPeftLinear", "export_lora", "from_peft", "register", "to_peft"]
+__all__ = [
+    "TensorTrainConfig",
+    "TensorTrainModel",
+    "TensorTrainPeftLinear",
+    "export_lora",
+    "from_peft",
+    "register",
+    "to_peft",
+]
 
 register()
 warn_of_older_peft()

@@ -61,8 +61,10 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether PEFT's ``convert_to_lora`` can convert the delta: a matrix alone, without an activation or a bias."""
-        delta = self.tt_lora_delta[adapter_name] if adapter_name in self.tt_lora_delta else None
-        return delta is not None and delta.is_linear and delta.delta_bias() is None
+        if adapter_name not in self.tt_lora_delta:
+            return False
+        delta = self.tt_lora_delta[adapter_name]
+        return delta.is_linear and delta.delta_bias() is None
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

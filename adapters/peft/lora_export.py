@@ -133,8 +133,8 @@ def _check_biases(deltas: Deltas, source: Path) -> None:
     trained = [path for path, bias in deltas.biases.items() if bias.any()]
     if trained:
         raise CheckpointError(
-            f"vLLM and llama.cpp read LoRA without biases; got a delta with a trained bias at {trained[0]} in {source}: "
-            "train without it, merge it into its base, or write a folder for PEFT alone by Deltas.read(...).write_lora."
+            f"vLLM and llama.cpp read LoRA without biases; got a delta with a trained bias at {trained[0]} in "
+            f"{source}: train without it, merge it into its base, or use Deltas.read(...).write_lora for PEFT alone."
         )
 
 
