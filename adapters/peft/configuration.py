@@ -149,11 +149,11 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is "auto", which stays so here for other models."""
-        return copy.copy(self) if self.scaling == AUTO else self
+        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
+        return copy.copy(self) if isinstance(self.scaling, str) else self
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
-        """Take over the numbers that "auto" stands for in a model."""
+        """Take over the numbers that the name of a scaling stands for in a model."""
         self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
         self.__dict__["_adapter_config"] = settled
 

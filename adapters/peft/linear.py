@@ -64,6 +64,13 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         """s T of one adapter in the shape of the base's weight; ValueError for one with a core activation."""
         return as_out_in(self.base_layer, self.tt_lora_delta[adapter_name].delta_weight())
 
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Whether PEFT's ``convert_to_lora`` can convert the delta: a matrix alone, without an activation or a bias."""
+        if adapter_name not in self.tt_lora_delta:
+            return False
+        delta = self.tt_lora_delta[adapter_name]
+        return delta.is_linear and delta.delta_bias() is None
+
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Write deltas into the base layer, summed in float32 at least and cast once to the base's dtype.

@@ -17,6 +17,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_a
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
+from adapters.algebra import ApproximationReport
+from adapters.algebra.combination import Shape
 from adapters.base.architectures import T5
 from adapters.base.linear_layers import features, is_plain_linear
 from adapters.base.weight_readers import check_is_called
@@ -31,6 +33,7 @@ from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, 
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
+from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -141,16 +144,41 @@ class TensorTrainModel(BaseTuner):
         self.unmerge_adapter()
         return super().unload()
 
-    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Not supported: PEFT has this for LoRA; saved tensor-train adapters are added by ``adapters.combine``.
+    def add_weighted_adapter(
+        self,
+        adapters: Sequence[str],
+        weights: Sequence[float],
+        adapter_name: str,
+        *,
+        shape: Shape | None = None,
+        max_rank: int | Sequence[int] | None = None,
+        rel_tol: float | None = None,
+    ) -> ApproximationReport:
+        """Add the adapter sum_i w_i x_i, neither active nor trainable, as PEFT's LoRA does; the others are unchanged.
+
+        Args:
+            adapters, weights: the names of the x_i, and the w_i, not normalised.
+            adapter_name: a new name.
+            shape, max_rank, rel_tol: see ``adapters.combine``; by default the sum is exact, and ranks add. Adapters of
+                different raw shapes need a ``shape``.
+
+        Returns:
+            The error of rounding.
 
         Raises:
-            NotImplementedError: always.
+            ConfigurationError: an adapter is unknown or not linear, or has modules_to_save; or the new name is taken
+                or not valid. The model is unchanged.
+            ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
-        raise NotImplementedError(
-            "Tensor-train deltas can be added only in saved folders; got a call of add_weighted_adapter: "
-            "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
-        )
+        total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
+        self.peft_config[adapter_name] = config_of_sum(self.peft_config[adapters[0]], total)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            del self.peft_config[adapter_name]
+            raise
+        fill(self.model, adapter_name, total)
+        return report
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         """Switch adapters on or off; what trains when they are on again is what trained before."""
