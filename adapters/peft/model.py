@@ -7,14 +7,17 @@ what deltas share               model.shared_by_deltas, see ``adapters.peft.shar
 torch.compile(model)            compiled in place, so that these names are the same
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.integrations import init_empty_weights
+from peft.utils.other import _get_submodules
 from torch import Tensor, nn
 
 from adapters.algebra import ApproximationReport
@@ -25,9 +28,11 @@ from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
+from adapters.peft.experts import TensorTrainPeftExperts, base_of, deltas_of_stack
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
+from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
@@ -60,13 +65,16 @@ class TensorTrainModel(BaseTuner):
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
-        passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
+        passed on, as a linear may have only shared tensors; ``target_modules`` decides then. Nor is it for one with
+        ``target_parameters``.
         """
         config = self.peft_config[adapter_name] = self.peft_config[adapter_name].before_settling()
         model, active = compiled_in_place(model), self.active_adapters
-        if config.to_adapter_config().shared_slots():
+        if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
@@ -236,6 +244,12 @@ class TensorTrainModel(BaseTuner):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
                 if is_plain_linear(base):
                     weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+        check_fields(peft_config, deltas)
+        for path, module in chosen_stacks(peft_config, model).items():
+            with torch.device("meta"):
+                deltas[path] = deltas_of_stack(peft_config, base_of(module), path)
+            stack = path.rpartition(".")[2]
+            weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -265,11 +279,24 @@ class TensorTrainModel(BaseTuner):
             self._replace_module(parent, target_name, layer.train(target.training), target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        """Put a base layer back as it is, where PEFT would look for a weight that it may have under another name."""
+        """Put a base layer back as it is, where PEFT would look for a weight, which it may have under other names."""
         if new_module is getattr(child, "base_layer", None):
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)
+
+    def _inject_parameters(
+        self, peft_config: TensorTrainConfig, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        """Add deltas to the stacks of expert weights; PEFT's own method is made for one layer per Parameter."""
+        paths = list(chosen_stacks(peft_config, model))
+        for path in paths:
+            parent, target, name = _get_submodules(model, path.rpartition(".")[0])
+            layer = TensorTrainPeftExperts(target, adapter_name) if base_of(target) is target else target
+            with init_empty_weights() if low_cpu_mem_usage else nullcontext():
+                layer.update_layer(adapter_name, peft_config, path)
+            setattr(parent, name, layer.train(target.training))
+        return paths
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
