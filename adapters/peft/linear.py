@@ -23,6 +23,7 @@ from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_fro
 from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
+from adapters.peft.row_adapters import add_deltas_by_row
 from t3nsor.module import TTModule
 
 
@@ -106,6 +107,9 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters:
             self.unmerge()
+        elif self.row_adapters is not None:
+            y = self.base_layer(x, *args, **kwargs)
+            return add_deltas_by_row(y, x, self.tt_lora_delta, self.row_adapters.of(x))
         acting = [] if self.disable_adapters else self.active_adapters
         beside = [name for name in acting if name in self.tt_lora_delta and name not in self.merged_adapters]
         deltas = [self.tt_lora_delta[name] for name in beside]

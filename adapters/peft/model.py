@@ -8,7 +8,7 @@ torch.compile(model)            compiled in place, so that these names are the s
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from adapters.peft.configuration import PREFIX, TensorTrainConfig
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost
+from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.placement import replace_roles
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
@@ -169,14 +170,15 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
-        for key in ("adapter_names", "alora_offsets"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a separate batch."
-                )
-        yield
+        """Act on the arguments that PEFT keeps from the forward; it opens this context around each one."""
+        if kwargs.get("alora_offsets") is not None:
+            raise ValueError(
+                f"Deltas act on all tokens; got alora_offsets={kwargs['alora_offsets']!r}, which PEFT has for LoRA: "
+                "leave it out."
+            )
+        names = kwargs.get("adapter_names")
+        with nullcontext() if names is None else adapters_by_row(self, names, kwargs):
+            yield
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
