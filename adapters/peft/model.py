@@ -32,6 +32,7 @@ from adapters.peft.experts import TensorTrainPeftExperts, base_of, deltas_of_sta
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
+from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
@@ -208,14 +209,15 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
-        for key in ("adapter_names", "alora_offsets"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a separate batch."
-                )
-        yield
+        """Act on the arguments that PEFT keeps from the forward; it opens this context around each one."""
+        if kwargs.get("alora_offsets") is not None:
+            raise ValueError(
+                f"Deltas act on all tokens; got alora_offsets={kwargs['alora_offsets']!r}, which PEFT has for LoRA: "
+                "leave it out."
+            )
+        names = kwargs.get("adapter_names")
+        with nullcontext() if names is None else adapters_by_row(self, names, kwargs):
+            yield
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
