@@ -19,6 +19,7 @@ from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
+from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
 from adapters.tensor_train.scaling import AUTO
 from adapters.validation import refuse
@@ -156,11 +157,11 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is "auto", which stays so here for other models."""
-        return copy.copy(self) if self.scaling == AUTO else self
+        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
+        return copy.copy(self) if isinstance(self.scaling, str) else self
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
-        """Take over the numbers that "auto" stands for in a model."""
+        """Take over the numbers that the name of a scaling stands for in a model."""
         self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
         self.__dict__["_adapter_config"] = settled
 
@@ -171,8 +172,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Write adapter_config.json, a sample of the base beside a saved adapter, and in README.md how to load it."""
         super().save_pretrained(save_directory, **kwargs)
-        self.write_base(Path(save_directory))
-        extend_card(Path(save_directory), self)
+        folder = Path(save_directory)
+        set_default_mode(*folder.glob("*.safetensors"))  # PEFT has written them
+        self.write_base(folder)
+        extend_card(folder, self)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, subfolder: str | None = None, **kwargs: Any) -> PeftConfig:

@@ -1,6 +1,7 @@
 """What the layers with deltas have in common: merging into weights that are kept, and the adapters that act."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 from peft.tuners.tuners_utils import check_adapters_to_merge
@@ -40,6 +41,9 @@ class TensorTrainPeftHost(KeptBase, TensorTrainPeftLayer):
         """The tensors, as the base stores them, that ``merge`` writes; raises as it does."""
         raise NotImplementedError
 
+    def check_weight_can_change(self, where: str) -> None:
+        """Raise MergeError if the base's weight cannot be replaced; ``where`` names the adapter and the place."""
+
     def adds_missing_bias(self, adapter_name: str) -> bool:
         """Whether the delta of this adapter has a bias c and the base has no b."""
         return False
@@ -75,7 +79,7 @@ class TensorTrainPeftHost(KeptBase, TensorTrainPeftLayer):
     @property
     def device(self) -> torch.device:
         """That of the base."""
-        return next(self.base_layer.parameters()).device
+        return next(chain(self.base_layer.parameters(), self.base_layer.buffers())).device
 
     def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
         """Keep frozen and disabled cores frozen; PEFT calls this wherever it makes whole adapters trainable."""

@@ -52,6 +52,21 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
         )
 
 
+def warn_of_rounding(model: nn.Module, names: Sequence[str] | None) -> None:
+    """Say in a warning that a merge of ``names`` rounds to the levels of quantised weights."""
+    rounded = [
+        layer.quantization_backend.backend_name
+        for layer in model.modules()
+        if isinstance(layer, TensorTrainPeftHost) and layer.quantization_backend and _to_merge(layer, names)
+    ]
+    if rounded:
+        warnings.warn(
+            f"Deltas are rounded when they are merged into quantised weights; got {len(rounded)} of {rounded[0]}: "
+            "evaluate unmerged, or load the base without quantisation and merge there.",
+            stacklevel=3,
+        )
+
+
 def _to_merge(layer: TensorTrainPeftHost, names: Sequence[str] | None) -> list[str]:
     """The adapters of a layer that a merge of ``names`` adds to its weight."""
     wanted = layer.active_adapters if names is None else names
@@ -63,6 +78,7 @@ def _check_layer(
 ) -> None:
     new = _to_merge(layer, names)
     for name in new:
+        layer.check_weight_can_change(f"{name!r} at {path}")
         for at, delta in layer.deltas_at(path, name).items():
             check_linear_adapter(delta, f"{name!r} at {at}")
     shifted = [name for name in (*layer.merged_adapters, *new) if layer.adds_missing_bias(name)]

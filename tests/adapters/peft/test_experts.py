@@ -236,6 +236,13 @@ def test_several_adapters_add_up_switch_and_merge_beside_each_other():
     assert torch.equal(logits(model.unload()), logits(plain))
 
 
+def test_a_mixed_batch_is_refused():
+    """Experts get the tokens of all rows together, so that a row's adapter would act on none of them."""
+    model = adapted(base())
+    with pytest.raises(ConfigurationError, match="deltas of experts"):
+        model(TOKENS, adapter_names=["default", "__base__"])
+
+
 @every_implementation
 def test_training_creates_no_dense_delta(implementation):
     seen = set()
