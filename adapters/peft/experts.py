@@ -36,7 +36,7 @@ class TensorTrainPeftExperts(TensorTrainPeftHost):
             deltas = deltas_of_stack(config, self.base_layer, path)
         if not next(deltas.parameters()).is_meta:
             for delta, one in zip(deltas.experts, as_out_in(self.base_layer, weight), strict=True):
-                start_from_weight(delta, one, path)
+                start_from_weight(delta, lambda one=one: one, path)
         if adapter_name not in self.tt_lora_delta:
             self.tt_lora_delta[adapter_name] = nn.ModuleDict()
         self.tt_lora_delta[adapter_name][stack] = deltas.train(self.training)

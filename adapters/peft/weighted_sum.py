@@ -46,6 +46,11 @@ def sum_of(
                 "Deltas of linears are added, not modules that train whole; got modules_to_save="
                 f"{sorted(tuner.peft_config[name].modules_to_save)} of {name!r}: train the adapters without them."
             )
+        if tuner.peft_config[name].target_parameters:
+            raise ConfigurationError(
+                "Deltas of linears are added, not those of experts; got target_parameters="
+                f"{tuner.peft_config[name].target_parameters} of {name!r}: train the adapters without them."
+            )
     total, report = weighted_sum([_deltas(tuner.model, name) for name in names], weights, shape, max_rank, rel_tol)
     return Deltas({path: with_useful_ranks(train) for path, train in total.items()}, total.biases), report
 
