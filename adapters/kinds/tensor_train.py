@@ -131,6 +131,7 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     position = "beside"
     prefers_cheapest_shape = True
     supports_loops = True
+    supports_experts = True
 
     target_modules: Targets | None = None
     exclude_modules: Targets | None = None
@@ -157,6 +158,10 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
             self._set(scaling=1.0 if self.scaling == AUTO else self.scaling)
 
     def build_at(self, place: Place, in_features: int, out_features: int) -> LinearDelta:
+        if "expert" in (self.modes or ()):
+            rule = "has a slice per expert in the PEFT tuner alone"
+            given = f"{list(self.modes)} at {place.path}"
+            self.refuse("modes", rule, given, "use target_parameters of adapters.peft.TensorTrainConfig")
         if self.loops is None:
             return super().build_at(place, in_features, out_features)
         loops = place.sublayer.loops

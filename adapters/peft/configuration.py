@@ -52,6 +52,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
+        target_parameters: ends of the paths of stacks of expert weights, such as "experts.gate_up_proj"; each expert
+            has its own delta, or with the mode "expert" a slice of one tensor. Then None for target_modules is none.
         exclude_modules: ends of paths, or a pattern, to leave out.
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
@@ -86,6 +88,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     scaling_pattern: dict[str, float] | None = None
     dropout: float = 0.0
     target_modules: str | list[str] | set[str] | None = None
+    target_parameters: list[str] | None = None
     exclude_modules: str | list[str] | set[str] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
@@ -107,6 +110,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
                 refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
         self._read_earlier_bias()
         check_values(self)
+        if self.target_parameters is not None and self.target_modules is None:
+            self.target_modules = []
+        if self.target_parameters is not None:
+            self.target_parameters = sorted(self.target_parameters)
         if self.modules_to_save is not None:
             self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())

@@ -104,6 +104,11 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     """
     directory = Path(directory)
     described, tensors = read_tuner(directory)
+    if described.target_parameters:
+        raise CheckpointError(
+            "Folders of adapters.save have deltas of linears; got target_parameters="
+            f"{described.target_parameters} in {directory}: load it with PeftModel.from_pretrained."
+        )
     base = base or described.base_model_name_or_path
     architecture, labels = base_architecture(base, described, tensors, directory)
     described.base_model_name_or_path = None
