@@ -42,11 +42,11 @@ def sum_of(
         )
     for name in names:
         config = tuner.peft_config[name]
-        if config.modules_to_save or config.bias != "none":
-            others = f"modules_to_save={sorted(config.modules_to_save or ())} and bias={config.bias!r}"
+        others = {key: getattr(config, key) for key in ("modules_to_save", "target_parameters", "bias")}
+        if others := {key: value for key, value in others.items() if value not in (None, "none")}:
             raise ConfigurationError(
-                f"Deltas of linears are added, and no part of the base that trains too; got {others} of {name!r}: "
-                "train the adapters without it."
+                f"Deltas of linears are added, and nothing else that trains; got {others} of {name!r}: train the "
+                "adapters without it."
             )
     total, report = weighted_sum([_deltas(tuner.model, name) for name in names], weights, shape, max_rank, rel_tol)
     return Deltas({path: with_useful_ranks(train) for path, train in total.items()}, total.biases), report
