@@ -175,8 +175,8 @@ class TensorTrainModel(BaseTuner):
             The error of rounding.
 
         Raises:
-            ConfigurationError: an adapter is unknown or not linear, or has modules_to_save; or the new name is taken
-                or not valid. The model is unchanged.
+            ConfigurationError: an adapter is unknown or not linear, or trains something else too (modules_to_save,
+                target_parameters, bias); or the new name is taken or not valid. The model is unchanged.
             ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
         total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
