@@ -99,6 +99,15 @@ class TensorTrainModel(BaseTuner):
         with as_when_enabled(self._switched()):
             super().set_requires_grad(adapter_names, requires_grad)
 
+    def widen_deltas(self) -> None:
+        """Cast deltas that someone has cast to a narrower dtype to float32 again, in place.
+
+        One process needs no call, as ``train()`` does it; several need one before they share the model.
+        """
+        for layer in self.model.modules():
+            if isinstance(layer, TensorTrainPeftLayer):
+                layer.widen()
+
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove one adapter, with the Parameters that its deltas share; what else is frozen stays frozen."""
         trainable = {parameter for parameter in self.parameters() if parameter.requires_grad}
