@@ -50,6 +50,9 @@ class TensorTrainPeftLinear(KeptBase, TensorTrainPeftLayer):
         weight = self.base_tensor("weight")
         with torch.device(weight.device):
             delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
+            if not config.init_weights:
+                delta.linear.zero_core = None
+                delta.reset_parameters()
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, as_out_in(self.base_layer, weight), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

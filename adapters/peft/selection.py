@@ -29,6 +29,7 @@ TYPES = {
     "layers_to_transform": int | list[int] | None,
     "layers_pattern": str | list[str] | None,
     "bias": Literal["none", "all", "tt_lora_only"],
+    "init_weights": bool,
 }
 WHOLE_PATHS = "as a string must be a regular expression for whole paths of modules"
 
