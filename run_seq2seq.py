@@ -24,11 +24,16 @@ import argparse
 import logging
 import sys
 
+AT_IMPORT = ("bitsandbytes", "torchao", "torch.utils._pytree")
+"""Loggers that warn, when transformers imports these packages, of extensions that no run uses."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = None if arguments[:1] == ["predict"] else read_options(arguments)
+    for name in AT_IMPORT:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     import torch
     import transformers

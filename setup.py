@@ -18,6 +18,9 @@ NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 SWIPE = ["wordfreq>=3.1"]
 WEB = ["starlette>=0.45", "uvicorn>=0.34"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.22"]
+SLURM = ["submitit>=1.5"]
+QUANTIZED = ["bitsandbytes>=0.50", "torchao>=0.18"]
+TRL = ["trl>=1.14"]
 DEVELOP = [
     "httpx>=0.28",  # of Starlette's test client
     "hypothesis>=6.100",
@@ -88,6 +91,10 @@ setup(
         "swipe": SWIPE,
         "web": [*SWIPE, *WEB],
         "onnx": ONNX,
-        "develop": [*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *SWIPE, *WEB, *ONNX, *DEVELOP],
+        "slurm": SLURM,
+        "develop": [
+            *(*WANDB, *TENSORBOARD, *PEFT, *NOTEBOOK, *DOCS, *SWIPE, *WEB, *ONNX, *SLURM),
+            *(*QUANTIZED, *TRL, *DEVELOP),
+        ],
     },
 )

@@ -8,6 +8,7 @@
 runs in ``__post_init__``, which is also the only place where fields are set to their resolved values.
 """
 
+import warnings
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal, get_type_hints
 
@@ -42,6 +43,8 @@ class AdapterConfig(CheckedFields):
     kinds: ClassVar[dict[str, type["AdapterConfig"]]] = {}
     reads_weights: ClassVar[bool] = False
     """Whether the shapes of the adapter's tensors can depend on the values of the base weights."""
+    earlier_names: ClassVar[dict[str, str]] = {}
+    """The present name of each field that earlier versions called otherwise."""
 
     stacks: tuple[Stack, ...] = ("encoder", "decoder")
     layers: tuple[int, ...] | None = None
@@ -121,7 +124,9 @@ class AdapterConfig(CheckedFields):
             fix = nearest_name("" if meant else name, AdapterConfig.kinds)
             fix = f"did you mean {meant}? {fix[0].upper()}{fix[1:]}" if meant else fix
             raise ConfigurationError(f"Key 'kind' of an adapter must name an adapter kind; got {kind!r}: {fix}")
-        return cls.from_fields(kind, values)
+        for earlier in cls.earlier_names.keys() & values.keys():
+            _warn_of_earlier_name(earlier, cls, values)
+        return cls.from_fields(kind, with_present_names(cls, values))
 
     @classmethod
     def from_fields(cls, kind: str, values: dict[str, Any]) -> "AdapterConfig":
@@ -136,6 +141,24 @@ class AdapterConfig(CheckedFields):
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, which ``from_dict`` reads back as an equal configuration."""
         return {"kind": self.kind, **{field.name: as_lists(getattr(self, field.name)) for field in fields(self)}}
+
+
+def with_present_names(cls: type[AdapterConfig], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON form of a configuration of ``cls`` with the present names of its fields."""
+    return {cls.earlier_names.get(key, key): value for key, value in values.items()}
+
+
+def _warn_of_earlier_name(earlier: str, cls: type[AdapterConfig], values: dict[str, Any]) -> None:
+    name, where = cls.earlier_names[earlier], f"adapter kind {cls.kind!r}"
+    if name in values:
+        given = f"{earlier}={values[earlier]!r} and {name}={values[name]!r}"
+        refuse(earlier, f"is the earlier name of {name!r}", given, "leave it out", where)
+    warnings.warn(
+        f"Key {earlier!r} of {where} is called {name!r} now; got {values[earlier]!r} under the earlier name, which is "
+        "read all the same: rename it, or save the adapter again.",
+        FutureWarning,
+        stacklevel=3,
+    )
 
 
 def as_lists(value: Any) -> Any:

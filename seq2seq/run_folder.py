@@ -24,7 +24,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from adapters import ConfigurationError
+from adapters import AdapterConfig, ConfigurationError
+from adapters.configuration import with_present_names
 from adapters.saved.files import replace_file
 from seq2seq.experiment import Experiment
 from seq2seq.workload import DEFAULT_WORKLOAD
@@ -85,7 +86,7 @@ class RunFolder:
         self._check_kinds_of_files()
         key = self._differing_key(experiment)
         if key is not None and self._has_progress() and not experiment.run.overwrite:
-            before, now = read_json(self.config).get(key), _plain(experiment).get(key)
+            before, now = read_config(self.config).get(key), _plain(experiment).get(key)
             raise ConfigurationError(
                 f"Key {key!r} must equal that of the run in {self.directory}, {before!r}; got {now!r}: "
                 "choose another experiment_name, or set overwrite to true."
@@ -183,7 +184,7 @@ class RunFolder:
 
     def _differing_key(self, experiment: Experiment) -> str | None:
         """The first key on which the result depends and that differs from the folder's configuration."""
-        before, now = {"workload": DEFAULT_WORKLOAD, **read_json(self.config)}, _plain(experiment)
+        before, now = {"workload": DEFAULT_WORKLOAD, **read_config(self.config)}, _plain(experiment)
         free = [f.name for extra in experiment.extras if not extra.changes_training for f in fields(extra)]
         keys = sorted({*before, *now} - {*EXTENDING_KEYS, *TRACKING_KEYS, *free})
         return next((key for key in keys if before.get(key) != now.get(key)), None)
@@ -203,6 +204,24 @@ def _plain(experiment: Experiment) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_config(path: Path) -> Any:
+    """A run's config.json; fields of adapters that earlier versions called otherwise have their present names.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be read.
+    """
+    config = read_json(path)
+    if isinstance(config, dict) and isinstance(entries := config.get("adapter"), list):
+        config["adapter"] = [_with_present_names(entry) for entry in entries]
+    return config
+
+
+def _with_present_names(entry: Any) -> Any:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    cls = AdapterConfig.kinds.get(kind) if isinstance(kind, str) else None
+    return entry if cls is None else with_present_names(cls, entry)
 
 
 def read_earlier(path: Path, kind: type) -> Any:

@@ -104,7 +104,7 @@ def fixed_ranks_reason(config: TensorTrainFields) -> str | None:
         return "its delta is the difference to its initial value, and rounding would act on the cores alone"
     if getattr(config, "loops", None) is not None:
         return "it has a delta for each loop, whose ranks would differ"
-    if config.bias == "tt":
+    if config.delta_bias == "tt":
         return "its bias is a train with the ranks of the cores"
     if config.d == 1:
         return "it has a single core, and so no rank"

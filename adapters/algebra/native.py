@@ -84,7 +84,7 @@ def write_native(
     dropout = next((c.dropout for _, c in checkpoint.adapters if isinstance(c, TensorTrainLoRAConfig)), 0.0)
     bias = "dense" if biases else "none"
     config = TensorTrainLoRAConfig(
-        target_modules=targets, **shape_and_rank(useful), scaling=1.0, bias=bias, dropout=dropout
+        target_modules=targets, **shape_and_rank(useful), scaling=1.0, delta_bias=bias, dropout=dropout
     )
     with torch.device("meta"):
         attach(model, config)
@@ -145,7 +145,7 @@ def _with_raw_shape_and_rank(
         modes=sites.modes,
         raw_shape=(tuple(m // count for m, count in zip(rows, sites.counts, strict=True)), columns),
         rank=train.ranks[1:-1],
-        bias="dense" if has_bias else "none",
+        delta_bias="dense" if has_bias else "none",
         scaling=1.0,
     )
 

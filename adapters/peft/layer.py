@@ -30,6 +30,8 @@ class TensorTrainPeftLayer(nn.Module, BaseTunerLayer):
     """A layer of this tuner; ``tt_lora_delta`` has one entry for each adapter."""
 
     adapter_layer_names = ("tt_lora_delta",)
+    row_adapters = None
+    """The ``RowAdapters`` of the call in progress, if it has ``adapter_names``."""
 
     def __init__(self) -> None:
         super().__init__()

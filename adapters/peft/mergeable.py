@@ -15,7 +15,7 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from adapters.base.kept_base import MergeError, check_linear_adapter, check_untied
-from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.host import TensorTrainPeftHost
 
 
 def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: bool, unload: bool = False) -> None:
@@ -28,10 +28,9 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
     Raises:
         MergeError: it cannot. The model is unchanged.
     """
-    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftLinear)}
-    changed = {path: layer for path, layer in layers.items() if _to_merge(layer, names)}
-    weights = ((path, getattr(layer.get_base_layer(), "weight", None)) for path, layer in changed.items())
-    check_untied(model, weights)
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftHost)}
+    changed = {path: layer.changed_parameters(_to_merge(layer, names)) for path, layer in layers.items()}
+    check_untied(model, ((path, parameter) for path, parameters in changed.items() for parameter in parameters))
     for path, layer in model.named_modules():
         if path in layers:
             _check_layer(path, layer, names, safe_merge, unload)
@@ -43,7 +42,7 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
     """Name the active adapters that are neither merged nor named, in a warning."""
     lost: set[str] = set()
     for layer in model.modules():
-        if names is not None and isinstance(layer, TensorTrainPeftLinear) and not layer.disable_adapters:
+        if names is not None and isinstance(layer, TensorTrainPeftHost) and not layer.disable_adapters:
             lost |= (set(layer.active_adapters) & set(layer.tt_lora_delta)) - {*layer.merged_adapters, *names}
     if lost:
         warnings.warn(
@@ -58,7 +57,7 @@ def warn_of_rounding(model: nn.Module, names: Sequence[str] | None) -> None:
     rounded = [
         layer.quantization_backend.backend_name
         for layer in model.modules()
-        if isinstance(layer, TensorTrainPeftLinear) and layer.quantization_backend and _to_merge(layer, names)
+        if isinstance(layer, TensorTrainPeftHost) and layer.quantization_backend and _to_merge(layer, names)
     ]
     if rounded:
         warnings.warn(
@@ -68,25 +67,26 @@ def warn_of_rounding(model: nn.Module, names: Sequence[str] | None) -> None:
         )
 
 
-def _to_merge(layer: TensorTrainPeftLinear, names: Sequence[str] | None) -> list[str]:
+def _to_merge(layer: TensorTrainPeftHost, names: Sequence[str] | None) -> list[str]:
     """The adapters of a layer that a merge of ``names`` adds to its weight."""
     wanted = layer.active_adapters if names is None else names
     return [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
 
 
 def _check_layer(
-    path: str, layer: TensorTrainPeftLinear, names: Sequence[str] | None, safe_merge: bool, unload: bool
+    path: str, layer: TensorTrainPeftHost, names: Sequence[str] | None, safe_merge: bool, unload: bool
 ) -> None:
     new = _to_merge(layer, names)
     for name in new:
         layer.check_weight_can_change(f"{name!r} at {path}")
-        check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
+        for at, delta in layer.deltas_at(path, name).items():
+            check_linear_adapter(delta, f"{name!r} at {at}")
     shifted = [name for name in (*layer.merged_adapters, *new) if layer.adds_missing_bias(name)]
     if unload and shifted:
         raise MergeError(
             "A linear without a bias cannot get one permanently, as the model's configuration has none and "
             f"it would be lost when the model is saved; got {shifted[0]!r}, which has a bias at {path}: "
-            "keep the adapter, or train it with bias='none'."
+            "keep the adapter, or train it with delta_bias='none'."
         )
     if safe_merge and new:
         layer.merged_tensors(new, safe_merge=True)

@@ -1,39 +1,45 @@
 """The tuner: PEFT's injection, saving and switching, for TT deltas.
 
-    model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
-    keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
-    keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
-    what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
-    torch.compile(model)            compiled in place, so that these names are the same
-
-PEFT understands a configuration's ``bias`` as the biases of the base that train; here it is the bias of the delta, so
-the three methods where PEFT acts on it are overridden.
+model.encoder.block.0...wi      nn.Linear  ->  TensorTrainPeftLinear
+keys in the model               ...wi.tt_lora_delta.<adapter name>.linear.cores.0
+keys in a checkpoint            ...wi.tt_lora_delta.linear.cores.0
+what deltas share               model.shared_by_deltas, see ``adapters.peft.shared``
+torch.compile(model)            compiled in place, so that these names are the same
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
-from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.integrations import init_empty_weights
+from peft.utils.other import _get_submodules
 from torch import Tensor, nn
 
+from adapters.algebra import ApproximationReport
+from adapters.algebra.combination import Shape
 from adapters.base.architectures import T5
 from adapters.base.linear_layers import features, is_plain_linear
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
+from adapters.peft.experts import TensorTrainPeftExperts, base_of, deltas_of_stack
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
+from adapters.peft.mixed_batch import adapters_by_row
+from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
+from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -60,13 +66,16 @@ class TensorTrainModel(BaseTuner):
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
-        passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
+        passed on, as a linear may have only shared tensors; ``target_modules`` decides then. Nor is it for one with
+        ``target_parameters``.
         """
         config = self.peft_config[adapter_name] = self.peft_config[adapter_name].before_settling()
         model, active = compiled_in_place(model), self.active_adapters
-        if config.to_adapter_config().shared_slots():
+        if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
@@ -153,20 +162,41 @@ class TensorTrainModel(BaseTuner):
         self.unmerge_adapter()
         return super().unload()
 
-    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Not supported: PEFT has this for LoRA; saved tensor-train adapters are added by ``adapters.combine``.
+    def add_weighted_adapter(
+        self,
+        adapters: Sequence[str],
+        weights: Sequence[float],
+        adapter_name: str,
+        *,
+        shape: Shape | None = None,
+        max_rank: int | Sequence[int] | None = None,
+        rel_tol: float | None = None,
+    ) -> ApproximationReport:
+        """Add the adapter sum_i w_i x_i, neither active nor trainable, as PEFT's LoRA does; the others are unchanged.
+
+        Args:
+            adapters, weights: the names of the x_i, and the w_i, not normalised.
+            adapter_name: a new name.
+            shape, max_rank, rel_tol: see ``adapters.combine``; by default the sum is exact, and ranks add. Adapters of
+                different raw shapes need a ``shape``.
+
+        Returns:
+            The error of rounding.
 
         Raises:
-            NotImplementedError: always.
+            ConfigurationError: an adapter is unknown or not linear, or trains something else too (modules_to_save,
+                target_parameters, bias); or the new name is taken or not valid. The model is unchanged.
+            ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
-        raise NotImplementedError(
-            "Tensor-train deltas can be added only in saved folders; got a call of add_weighted_adapter: "
-            "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
-        )
-
-    def disable_adapter_layers(self) -> None:
-        """Switch the deltas off, their biases included, so that the model computes what the base does."""
-        self._enable_adapter_layers(enabled=False)
+        total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
+        self.peft_config[adapter_name] = config_of_sum(self.peft_config[adapters[0]], total)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            del self.peft_config[adapter_name]
+            raise
+        fill(self.model, adapter_name, total)
+        return report
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         """Switch adapters on or off; what trains when they are on again is what trained before."""
@@ -188,14 +218,15 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
-        for key in ("adapter_names", "alora_offsets"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a separate batch."
-                )
-        yield
+        """Act on the arguments that PEFT keeps from the forward; it opens this context around each one."""
+        if kwargs.get("alora_offsets") is not None:
+            raise ValueError(
+                f"Deltas act on all tokens; got alora_offsets={kwargs['alora_offsets']!r}, which PEFT has for LoRA: "
+                "leave it out."
+            )
+        names = kwargs.get("adapter_names")
+        with nullcontext() if names is None else adapters_by_row(self, names, kwargs):
+            yield
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
@@ -224,6 +255,12 @@ class TensorTrainModel(BaseTuner):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
                 if is_plain_linear(base):
                     weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+        check_fields(peft_config, deltas)
+        for path, module in chosen_stacks(peft_config, model).items():
+            with torch.device("meta"):
+                deltas[path] = deltas_of_stack(peft_config, base_of(module), path)
+            stack = path.rpartition(".")[2]
+            weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -253,25 +290,24 @@ class TensorTrainModel(BaseTuner):
             self._replace_module(parent, target_name, layer.train(target.training), target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        """Put a base layer back as it is, where PEFT would look for a weight that it may have under another name."""
+        """Put a base layer back as it is, where PEFT would look for a weight, which it may have under other names."""
         if new_module is getattr(child, "base_layer", None):
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)
 
-    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
-        """Freeze the base; ``set_adapter`` decides which adapters train, and wrappers decide for whole modules."""
-        brought_in = set()
-        for module in model.modules():
-            if isinstance(module, AuxiliaryTrainingWrapper):
-                brought_in.update(module.parameters())
-            elif isinstance(module, TensorTrainPeftLayer):
-                brought_in.update(module.tt_lora_delta.parameters())
-        for parameter in set(model.parameters()) - brought_in:
-            parameter.requires_grad_(False)
-
-    def _check_new_adapter_config(self, config: PeftConfig) -> None:
-        """Accept any combination of adapters: the biases of several deltas add up, as their weights do."""
+    def _inject_parameters(
+        self, peft_config: TensorTrainConfig, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        """Add deltas to the stacks of expert weights; PEFT's own method is made for one layer per Parameter."""
+        paths = list(chosen_stacks(peft_config, model))
+        for path in paths:
+            parent, target, name = _get_submodules(model, path.rpartition(".")[0])
+            layer = TensorTrainPeftExperts(target, adapter_name) if base_of(target) is target else target
+            with init_empty_weights() if low_cpu_mem_usage else nullcontext():
+                layer.update_layer(adapter_name, peft_config, path)
+            setattr(parent, name, layer.train(target.training))
+        return paths
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from adapters.base.sharing import Sharing, plan_sharing
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.peft.host import TensorTrainPeftHost
 from adapters.peft.layer import TensorTrainPeftLayer
-from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.sites import places_of
 
 OWNER = "shared_by_deltas"
@@ -27,15 +27,18 @@ class SharedByDeltas(TensorTrainPeftLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hosts: dict[str, list[TensorTrainPeftLinear]] = {}
+        self.hosts: dict[str, list[TensorTrainPeftHost]] = {}
         """For each adapter one layer that borrows, in a list so that it is not a submodule."""
         self.frozen_keys: dict[str, list[str]] = {}
+
+    bias = None
+    """PEFT trains those of its layers' bases; there is no base here."""
 
     @property
     def merged_adapters(self) -> list[str]:
         return [name for name, (host,) in self.hosts.items() if name in host.merged_adapters]
 
-    def add_shared(self, adapter_name: str, planned: Sharing, host: TensorTrainPeftLinear, trains: bool) -> None:
+    def add_shared(self, adapter_name: str, planned: Sharing, host: TensorTrainPeftHost, trains: bool) -> None:
         """Take over the planned Parameters, and let their borrowers read them here."""
         owned = nn.ParameterDict({key: parameter for key, (parameter, _) in planned.items()})
         self.tt_lora_delta[adapter_name] = owned.train(self.training)
@@ -96,9 +99,10 @@ def share_in(
     hosts = {
         path: layer
         for path, layer in model.named_modules()
-        if isinstance(layer, TensorTrainPeftLinear) and adapter_name in layer.tt_lora_delta
+        if isinstance(layer, TensorTrainPeftHost) and adapter_name in layer.tt_lora_delta
     }
-    planned = plan(config, {path: layer.tt_lora_delta[adapter_name] for path, layer in hosts.items()})
+    deltas = {path: delta for at, layer in hosts.items() for path, delta in layer.deltas_at(at, adapter_name).items()}
+    planned = plan(config, deltas)
     if planned:
         if not hasattr(model, OWNER):
             setattr(model, OWNER, SharedByDeltas().train(model.training))

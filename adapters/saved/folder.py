@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapters.saved.files import replace_file
+from adapters.saved.files import replace_file, set_default_mode
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -87,6 +87,16 @@ def read_config(directory: Path, *kinds: FolderKind) -> dict[str, Any]:
         raise CheckpointError(
             f"A folder of {expected} is expected here; got one of {kind} in {directory}: {HINTS[kind]}."
         )
+    return with_delta_bias(config) if kind is FolderKind.TUNER else config
+
+
+def with_delta_bias(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration of our tuner with ``delta_bias``, which earlier versions called ``bias``, as PEFT's field.
+
+    PEFT's has none of the values of ours but "none", which says the same.
+    """
+    if config.get("bias") in ("dense", "tt") and config.get("delta_bias", "none") == "none":
+        return {**config, "delta_bias": config["bias"], "bias": "none"}
     return config
 
 
@@ -174,6 +184,7 @@ def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
         folder = Path(beside) / destination.name
         folder.mkdir()
         write(folder)
+        set_default_mode(*(path for path in folder.rglob("*") if path.is_file()))
         os.replace(folder, destination)
 
 

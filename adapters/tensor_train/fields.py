@@ -67,12 +67,14 @@ class TensorTrainFields(AdapterConfig):
             (self-attention, feed-forward, ...), "projections" (down and up of a bottleneck; wi and wo) or "tasks", see
             ``adapters.base.sharing``.
         core_activation: activation between the cores; the layer is then not linear and cannot be merged.
-        bias: "none", "dense" (one parameter per output) or "tt" (a TT vector).
+        delta_bias: the bias of the layer: "none", "dense" (one parameter per output) or "tt" (a TT vector).
     """
 
     supports_site_modes: ClassVar[bool] = True
     supports_loops: ClassVar[bool] = False
+    supports_experts: ClassVar[bool] = False
     prefers_cheapest_shape: ClassVar[bool] = False
+    earlier_names: ClassVar[dict[str, str]] = {"bias": "delta_bias"}
 
     format: str = "tensor_train"
     basis_size: int | None = None
@@ -90,7 +92,7 @@ class TensorTrainFields(AdapterConfig):
     shared_cores: tuple[int, ...] = ()
     share_across: tuple[Literal["layers", "sublayers", "projections", "tasks"], ...] = ("layers",)
     core_activation: Literal["relu", "gelu", "silu", "tanh"] | None = None
-    bias: Literal["none", "dense", "tt"] = "none"
+    delta_bias: Literal["none", "dense", "tt"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,7 +234,7 @@ class TensorTrainFields(AdapterConfig):
             return t3.TTLinear(
                 in_features,
                 out_features,
-                bias=self.bias,
+                bias=self.delta_bias,
                 tt_rank=rank,
                 raw_shape=raw_shape,
                 frozen_cores=self.frozen_cores,

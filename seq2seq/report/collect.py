@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters import ConfigurationError
-from seq2seq.run_folder import RunFolder, read_json
+from seq2seq.run_folder import RunFolder, read_config, read_json
 
 STATES = ("finished", "failed", "broken", "running")
 
@@ -133,7 +133,7 @@ def read_run(directory: Path, root: Path) -> Run:
     """Read the run in a folder, whatever the state of its files."""
     folder, name = RunFolder(directory), directory.relative_to(root).as_posix()
     try:
-        config = read_json(folder.config)
+        config = read_config(folder.config)
     except (OSError, ValueError, RecursionError) as error:
         return Run(name, "broken", {}, f"config.json cannot be read: {error}.")
     if folder.metrics.is_file():

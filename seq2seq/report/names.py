@@ -11,7 +11,7 @@ from seq2seq.tasks.data_names import SPLIT_WORD
 
 SETTING_NAMES = {
     "activation": "{}",
-    "bias": "{} bias",
+    "delta_bias": "{} bias",
     "core_activation": "{} between cores",
     "d": "{} cores",
     "dim": "dimension {}",

@@ -49,6 +49,8 @@ DEFAULT_WEIGHT = 0.2
 NOTHING = -1e4
 """Log-probabilities behind the end of a trace."""
 
+TOO_SHORT = "%d traces of %s have fewer points than their words need, which CTC cannot read: raise the model's rate."
+
 
 class Decoded(NamedTuple):
     """Candidates of each trace of a split, and milliseconds of decoding per trace, the encoder left out for CTC."""
@@ -82,6 +84,8 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
     def __init__(self, *args: Any, data: SwipeData, tries: dict[str, PackedTrie], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.data, self.tries = data, tries
+        self.unaligned: Tensor | int = 0
+        """How many traces of training were too short for CTC since the last warning; a tensor is not waited for."""
 
     @property
     def is_ctc(self) -> bool:
@@ -97,6 +101,8 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
         """The negative log-likelihood of the words, summed over rows; log-probabilities (batch, time, ...)."""
         output = model(**inputs)
         loss = output.loss * len(inputs["points"])
+        if self.is_ctc and model.training:
+            self.unaligned = self.unaligned + output.unaligned
         if self.data.keys.options.in_training:
             (trie,) = self.tries.values()
             labels = inputs["labels"]
@@ -118,6 +124,8 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
 
     def predicted(self, split: str) -> Predicted:
         """What the model says of a split; each layout by itself, as it may have adapters of its own."""
+        self.warn_of_short("training", int(self.unaligned))
+        self.unaligned = 0
         rows, loss = self.data.fixed[split], 0.0
         found: list[np.ndarray] = [np.empty(0)] * len(rows)
         for numbers in self.by_layout(split).values():
@@ -125,11 +133,15 @@ class SwipeTrainer(TaskAdaptersMixin, AdapterTrainerMixin, Trainer):
             loss += output.metrics["test_loss"] * len(numbers) / len(rows)
             for number, log_probs in zip(numbers, output.predictions, strict=True):
                 found[number] = log_probs[: len(rows.points[number])] if self.is_ctc else log_probs
-        short = sum(len(each) < frames_needed(word) for each, word in zip(found, rows.words, strict=True))
-        if self.is_ctc and short:
-            rule = "which CTC cannot read, and whose loss counts as 0: raise the model's rate."
-            logger.warning("%d traces of %s have fewer points than their words need, %s", short, split, rule)
+        if self.is_ctc:
+            needed = map(frames_needed, rows.words)
+            self.warn_of_short(split, sum(len(each) < most for each, most in zip(found, needed, strict=True)))
         return Predicted(found, loss)
+
+    def warn_of_short(self, traces: str, count: int) -> None:
+        """Warn of traces whose words need more points than they have, as their loss counts as 0."""
+        if count:
+            logger.warning(TOO_SHORT, count, traces)
 
     def by_layout(self, split: str, numbers: Sequence[int] | None = None) -> dict[str, list[int]]:
         """The numbers of some traces of a split, all by default, of each layout that has any."""

@@ -10,15 +10,15 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
 D_MODEL, D_FF = 24, 48
 LINEAR = {
-    "tt_lora": {"kind": "tt_lora", "rank": 2, "bias": "dense", "scaling": 0.5},
+    "tt_lora": {"kind": "tt_lora", "rank": 2, "delta_bias": "dense", "scaling": 0.5},
     "tt_lora_attention": {
         "kind": "tt_lora",
         "scaling": 1.5,
         "rank": [3, 2],
         "target_modules": ["q", "o", "wo"],
-        "bias": "tt",
+        "delta_bias": "tt",
     },
-    "tt_single": {"kind": "tt_single", "rank": 2, "bias": "dense", "scaling": 2.0},
+    "tt_single": {"kind": "tt_single", "rank": 2, "delta_bias": "dense", "scaling": 2.0},
     "scale_norm": {"kind": "scale_norm"},
     "tt_layer_norm": {"kind": "tt_layer_norm", "rank": 2},
     "layer_norm": {"kind": "layer_norm"},
@@ -26,10 +26,10 @@ LINEAR = {
     "intrinsic_said": {"kind": "intrinsic_said", "dim": 200},
     "lm_head": {"kind": "lm_head"},
     "shared": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "shared_cores": [0, 2]},
-    "tensor_ring": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_ring", "bias": "tt"},
+    "tensor_ring": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_ring", "delta_bias": "tt"},
     "tensor_basis": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
     "cp": {"kind": "tt_lora", "rank": 3, "format": "cp", "scaling": 0.5},
-    "tucker": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tucker", "bias": "tt"},
+    "tucker": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "format": "tucker", "delta_bias": "tt"},
     "one_tensor": {
         "kind": "tt_single",
         "scaling": 1.0,
@@ -64,7 +64,7 @@ NON_LINEAR = {
         "factorized_rules": True,
         "shared_weights": True,
     },
-    "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "bias": "dense"},
+    "tt_adapter": {"kind": "tt_adapter", "reduction_factor": 4, "rank": 2, "delta_bias": "dense"},
     "prompt": {"kind": "prompt", "num_tokens": 5},
     "core_activation": {"kind": "tt_lora", "scaling": 1.0, "rank": 2, "core_activation": "gelu"},
     "ring_activation": {

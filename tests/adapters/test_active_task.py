@@ -79,7 +79,7 @@ def test_gradients_reach_the_active_task_only(two_tasks, batch):
 
 
 def test_switching_the_task_of_a_merged_model_merges_it_again(two_tasks, logits):
-    model = two_tasks({**LORA, "bias": "dense"})
+    model = two_tasks({**LORA, "delta_bias": "dense"})
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     expected = {}
     for task in ("a", "b"):

@@ -66,7 +66,7 @@ def tensor_train_fields(draw, vector=False):
             "shape_pattern": draw(st.sampled_from([None, {"wo": [[4, 6], [3, 8]]}])),
             "init": draw(st.sampled_from(inits) | st.floats(1e-3, 2)),
             "core_activation": draw(st.sampled_from([None, "relu", "gelu", "silu", "tanh"])) if d > 1 else None,
-            "bias": draw(st.sampled_from(["none", "dense", "tt"])),
+            "delta_bias": draw(st.sampled_from(["none", "dense", "tt"])),
         }
     )
 
@@ -208,7 +208,7 @@ INVALID = [
     ({"kind": "tt_lora", "shared_cores": [1], "disabled_cores": [-2]}, ["'disabled_cores'", "1"]),
     ({"kind": "tt_lora", "frozen_cores": [0, 1], "disabled_cores": [2]}, ["'frozen_cores'", "[0, 1]"]),
     ({"kind": "tt_lora", "core_activation": "swish"}, ["'core_activation'", "'swish'", "'silu'"]),
-    ({"kind": "tt_lora", "bias": True}, ["'bias'", "True", "'dense'"]),
+    ({"kind": "tt_lora", "delta_bias": True}, ["'delta_bias'", "True", "'dense'"]),
     ({"kind": "tt_lora", "scaling": math.nan}, ["'scaling'", "nan"]),
     ({"kind": "tt_single", "scaling": math.inf}, ["'scaling'", "inf"]),
     ({"kind": "tt_lora", "dropout": 1.0}, ["'dropout'", "1.0"]),

@@ -66,7 +66,7 @@ def test_report_has_each_parameter_once_with_the_rule_that_decided(tiny_t5):
 
 
 def test_report_of_a_merged_model_equals_that_of_the_unmerged_one(tiny_t5):
-    model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "bias": "dense"})
+    model = adapters.attach(tiny_t5(), {"kind": "tt_lora", "delta_bias": "dense"})
     rows = adapters.freezing_report(model).rows
     adapters.merge(model)
     assert adapters.freezing_report(model).rows == rows

@@ -26,7 +26,7 @@ def rates(model, **options):
     ("fields", "zero", "smallest"),
     [
         ({"rank": 2, "raw_shape": SHAPE}, "cores.2", "cores.1"),
-        ({"rank": 2, "raw_shape": SHAPE, "zero_core": 0, "bias": "dense"}, "cores.0", "cores.1"),
+        ({"rank": 2, "raw_shape": SHAPE, "zero_core": 0, "delta_bias": "dense"}, "cores.0", "cores.1"),
         ({"rank": 2, "modes": ["in", "linear", "out"], "zero_core": 1}, "cores.1", "cores.1"),
         ({"rank": 2, "format": "tensor_basis"}, "coefficients.2", "coefficients.0"),
         ({"rank": 2, "format": "tucker"}, "cores.2", "core_tensor"),

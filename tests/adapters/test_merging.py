@@ -57,7 +57,7 @@ def test_merged_logits_of_the_gated_form_equal_the_unmerged_ones(adapted, logits
 
 
 def test_in_float64_merged_logits_agree_to_its_precision(adapted, logits):
-    model = adapted([{"kind": "tt_lora", "rank": 2, "bias": "tt"}, {"kind": "tt_single", "rank": 2}]).double()
+    model = adapted([{"kind": "tt_lora", "rank": 2, "delta_bias": "tt"}, {"kind": "tt_single", "rank": 2}]).double()
     unmerged = logits(model)
     adapters.merge(model)
     torch.testing.assert_close(logits(model), unmerged, rtol=1e-12, atol=1e-12)
@@ -98,7 +98,7 @@ def test_unmerging_restores_the_base_bit_for_bit_in_the_same_storage(adapted, li
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_thousand_cycles_change_no_bit(adapted, dtype):
-    place = {"stacks": ["encoder"], "layers": [0], "sublayers": ["feed_forward"], "bias": "dense", "rank": 2}
+    place = {"stacks": ["encoder"], "layers": [0], "sublayers": ["feed_forward"], "delta_bias": "dense", "rank": 2}
     description = [{"kind": "tt_lora", "target_modules": ["wo"], **place}, {"kind": "tt_single", **place}]
     layer = adapted(description, dtype).encoder.block[0].layer[1]
     before = bits(layer)

@@ -168,7 +168,7 @@ CLOSED_FORMS = [
         lambda s: 2 * s.L * (s.wis + 1) * train(s.factors[s.F], s.factors[s.D], 4),
     ),
     (
-        {"kind": "tt_lora", "rank": 8, "bias": "dense", "target_modules": ["wo"], "shape_mode": "ascending"},
+        {"kind": "tt_lora", "rank": 8, "delta_bias": "dense", "target_modules": ["wo"], "shape_mode": "ascending"},
         lambda s: 2 * s.L * (train(s.factors[s.D], s.factors[s.F], 8) + s.D),
     ),
     (
@@ -178,7 +178,7 @@ CLOSED_FORMS = [
     ({"kind": "tt_single", "rank": 2}, lambda s: s.sites * train(s.factors[s.D], s.factors[s.D], 2)),
     ({"kind": "tt_adapter", "rank": 2}, lambda s: 2 * s.sites * train(s.factors[s.k], s.factors[s.D], 2)),
     (
-        {"kind": "tt_adapter", "rank": 8, "bias": "dense"},
+        {"kind": "tt_adapter", "rank": 8, "delta_bias": "dense"},
         lambda s: projections(s, train(s.factors[s.k], s.factors[s.D], 8)),
     ),
     (

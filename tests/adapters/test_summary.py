@@ -34,7 +34,7 @@ def t5_base(tiny_t5):
         ({"kind": "tt_lora", "rank": 8, "format": "tensor_basis", "basis_size": 6}, 2 * (6 * WI_RANK_8 + 24 * 3 * 6)),
         ({"kind": "tt_lora", "shape_mode": "ascending", "frozen_cores": [0]}, 2 * 24 * (WI_RANK_8 - 12 * 8 * 8)),
         (
-            {"kind": "tt_lora", "rank": 4, "bias": "dense", "target_modules": ["wi"], "shape_mode": "ascending"},
+            {"kind": "tt_lora", "rank": 4, "delta_bias": "dense", "target_modules": ["wi"], "shape_mode": "ascending"},
             24 * (384 + 2048 + 768 + 3072),
         ),
         (
@@ -116,7 +116,7 @@ def test_summary_has_every_setting_of_a_core(tiny_t5):
             "target_modules": ["wi"],
             "shared_cores": [0],
             "frozen_cores": [0, 1],
-            "bias": "tt",
+            "delta_bias": "tt",
         },
         {"kind": "tt_lora", "rank": 2, "target_modules": ["wo"], "format": "tensor_basis", "basis_size": 3}
         | {"disabled_cores": [1], "core_activation": "gelu", "share_across": ["layers", "tasks"]},

@@ -18,7 +18,7 @@ PLACE = {"rank": 2, "target_modules": ["q", "v", "wi", "wo"]}
 PLAIN = {
     "tt_lora": {"kind": "tt_lora", "scaling": 0.5, **PLACE},
     "tt_single": {"kind": "tt_single", "rank": 2, "scaling": 2.0},
-    "zero_bias": {"kind": "tt_lora", "bias": "dense", **PLACE},
+    "zero_bias": {"kind": "tt_lora", "delta_bias": "dense", **PLACE},
     "peft lora": {"kind": "peft:LORA", "r": 2, "init_lora_weights": "gaussian"},
     "peft dora": {"kind": "peft:LORA", "r": 2, "use_dora": True},
     "peft ia3": {"kind": "peft:IA3"},
@@ -36,7 +36,7 @@ WITHOUT_BIAS = ["scale_norm", "tt_layer_norm", "layer_norm", "lm_head", "intrins
 WITHOUT_BIAS += ["principal", "composed", "tensor_basis", "cp", "one_tensor"]
 PLAIN |= {name: LINEAR[name] for name in WITHOUT_BIAS}
 WITH_BIAS = {name: LINEAR[name] for name in ("tt_lora", "tt_lora_attention", "bitfit", "tensor_ring")} | {
-    "after": {"kind": "tt_single", "rank": 2, "bias": "dense"},
+    "after": {"kind": "tt_single", "rank": 2, "delta_bias": "dense"},
     "norms alone": {"kind": "bitfit", "lm_head": False, "layers": [0], "stacks": ["decoder"]},
 }
 

@@ -8,7 +8,7 @@ LORA = {"kind": "tt_lora", "rank": 5, "scaling": 0.5, "shape_mode": "ascending"}
 ADAPTABLE = {
     "tt_lora": LORA,
     "attentions": {"kind": "tt_lora", "rank": [3, 4, 3], "d": 4, "target_modules": ["q", "o", "wo"], "scaling": 1.0},
-    "low-rank modes": {"kind": "tt_lora", "rank": 4, "modes": ["in", "in", "out", "out"], "bias": "dense"},
+    "low-rank modes": {"kind": "tt_lora", "rank": 4, "modes": ["in", "in", "out", "out"], "delta_bias": "dense"},
     "tt_single": {"kind": "tt_single", "rank": 4, "scaling": -2.0},
     "tt_adapter": {"kind": "tt_adapter", "rank": 4, "reduction_factor": 2},
     "two adapters": [LORA, {"kind": "tt_single", "rank": 3, "scaling": 1.0}],
@@ -24,7 +24,7 @@ FIXED_RANKS = {
     "frozen": ({**LORA, "frozen_cores": [0]}, "frozen"),
     "disabled": ({**LORA, "disabled_cores": [0]}, "disabled"),
     "activation": ({**LORA, "core_activation": "gelu"}, "activation"),
-    "tt bias": ({**LORA, "bias": "tt"}, "bias"),
+    "tt bias": ({**LORA, "delta_bias": "tt"}, "bias"),
     "one core": ({"kind": "tt_lora", "d": 1}, "single core"),
     "cheapest bottleneck": ({"kind": "tt_adapter", "shape_mode": "cheapest", "reduction_factor": 2}, "cheapest"),
     "another kind": ({"kind": "bottleneck", "reduction_factor": 2}, "bottleneck"),

@@ -19,7 +19,7 @@ CASES = {
     "bert with its pooler": ("bert", ALL),
     "roberta, whose head has linears of the same names": ("roberta", ALL),
     "deberta-v2 with linears outside of sublayers": ("deberta-v2", {**ALL, "exclude_modules": ["o", "in"]}),
-    "gpt2, whose weights are transposed": ("gpt2", {**ALL, "bias": "dense"}),
+    "gpt2, whose weights are transposed": ("gpt2", {**ALL, "delta_bias": "dense"}),
     "one tensor with excluded linears": ("llama", {**ONE_TENSOR, "exclude_modules": ["out"]}),
     "two stacks of one name": ("encoder-decoder", {**ALL, "layers": [1]}),
     "an unknown architecture": ("mixtral", ALL),
@@ -57,6 +57,6 @@ def test_a_written_sum_computes_the_dense_sum(case, tmp_path):
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False but the target module is `Conv1D`")
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_lora_of_peft_computes_what_the_adapter_does(name, tmp_path):
-    model = disturbed(adapters.attach(tiny(name), {**ALL, "bias": "dense"}))
+    model = disturbed(adapters.attach(tiny(name), {**ALL, "delta_bias": "dense"}))
     Deltas.of(model).write_lora(tmp_path)
     assert close(logits(PeftModel.from_pretrained(tiny(name), tmp_path).eval(), name), logits(model, name))

@@ -6,7 +6,7 @@ import torch
 import adapters
 from adapters import CheckpointError, Deltas
 
-LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "bias": "dense"}
+LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "delta_bias": "dense"}
 
 
 @pytest.fixture

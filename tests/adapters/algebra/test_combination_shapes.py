@@ -34,7 +34,7 @@ def saved(tmp_path):
 @pytest.fixture
 def two_ranks(saved):
     """Two folders of our tuner whose default raw shapes differ because their ranks do."""
-    folders = saved(TensorTrainConfig(rank=1, **TARGETS), TensorTrainConfig(rank=6, bias="dense", **TARGETS))
+    folders = saved(TensorTrainConfig(rank=1, **TARGETS), TensorTrainConfig(rank=6, delta_bias="dense", **TARGETS))
     shapes = [{train.raw_shape for train in Deltas.read(folder).values()} for folder in folders]
     assert shapes[0] != shapes[1]
     return folders

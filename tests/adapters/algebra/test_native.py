@@ -11,7 +11,7 @@ import adapters
 import t3nsor as t3
 from adapters import CheckpointError, ConfigurationError, Deltas
 
-LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "bias": "dense", "scaling": 0.5}
+LORA = {"kind": "tt_lora", "rank": 2, "d": 2, "delta_bias": "dense", "scaling": 0.5}
 LINEAR = {
     "a dense bias and a scale": LORA,
     "attention, a tt bias, listed ranks": {
@@ -19,14 +19,20 @@ LINEAR = {
         "rank": [3, 2],
         "shape_mode": "ascending",
         "target_modules": ["q", "o", "wo"],
-        "bias": "tt",
+        "delta_bias": "tt",
     },
     "shared cores": {"kind": "tt_lora", "rank": 2, "shared_cores": [0, 2]},
     "a tensor basis": {"kind": "tt_lora", "rank": 2, "format": "tensor_basis", "frozen_cores": [0]},
-    "a tensor ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "bias": "tt"},
-    "a canonical decomposition": {"kind": "tt_lora", "rank": 3, "format": "cp", "bias": "dense", "scaling": 2.0},
+    "a tensor ring": {"kind": "tt_lora", "rank": 2, "format": "tensor_ring", "delta_bias": "tt"},
+    "a canonical decomposition": {"kind": "tt_lora", "rank": 3, "format": "cp", "delta_bias": "dense", "scaling": 2.0},
     "a Tucker decomposition": {"kind": "tt_lora", "rank": 2, "format": "tucker", "target_modules": ["q", "wo"]},
-    "a start from the weight": {"kind": "tt_lora", "rank": 2, "init": "principal", "bias": "dense", "scaling": 0.5},
+    "a start from the weight": {
+        "kind": "tt_lora",
+        "rank": 2,
+        "init": "principal",
+        "delta_bias": "dense",
+        "scaling": 0.5,
+    },
     "a disabled core": {"kind": "tt_lora", "rank": 2, "disabled_cores": [1]},
     "factors": {"kind": "tt_lora", "rank": 3, "raw_shape": [[1, 24], [24, 1]], "target_modules": ["q", "v"]},
     "ranks by place": {"kind": "tt_lora", "rank": 2, "d": 2, "rank_pattern": {"wo": 3, "block.1.*wi": 4}},

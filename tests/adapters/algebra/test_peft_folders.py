@@ -69,8 +69,13 @@ def expected(with_dense, *summands):
 
 TUNED = {
     "the default": {"rank": 3},
-    "a scale and a dense bias": {"rank": 2, "scaling": 0.5, "bias": "dense", "target_modules": ["q_proj", "up_proj"]},
-    "a tt bias": {"rank": 2, "bias": "tt", "target_modules": r".*\.(down|o)_proj"},
+    "a scale and a dense bias": {
+        "rank": 2,
+        "scaling": 0.5,
+        "delta_bias": "dense",
+        "target_modules": ["q_proj", "up_proj"],
+    },
+    "a tt bias": {"rank": 2, "delta_bias": "tt", "target_modules": r".*\.(down|o)_proj"},
     "factors": {"rank": 3, "raw_shape": [[1, 16], [16, 1]], "target_modules": ["q_proj", "v_proj"]},
     "a canonical decomposition": {"rank": 3, "format": "cp"},
     "a Tucker decomposition": {"rank": 2, "format": "tucker", "target_modules": ["up_proj", "down_proj"]},
@@ -131,7 +136,7 @@ def test_an_adapter_written_as_lora_computes_the_same(saved, config, tmp_path):
 
 
 def test_the_live_model_has_the_deltas_of_its_folder(saved):
-    model, folder = saved(TensorTrainConfig(rank=2, scaling=0.5, bias="dense"))
+    model, folder = saved(TensorTrainConfig(rank=2, scaling=0.5, delta_bias="dense"))
     live, read = Deltas.of(model), Deltas.read(folder)
     assert list(live) == list(read)
     assert live.distance(read) < 1e-12 * read.norm()
@@ -141,7 +146,7 @@ def test_the_live_model_has_the_deltas_of_its_folder(saved):
     "fields",
     [
         {"modes": ["in", "layer", "matrix", "out"]},
-        {"shared_cores": [0], "d": 3, "bias": "dense"},
+        {"shared_cores": [0], "d": 3, "delta_bias": "dense"},
         {"format": "tensor_basis"},
     ],
     ids=str,
@@ -271,7 +276,7 @@ def test_truncated_factors_are_optimal(saved, tmp_path):
 
 
 def test_a_native_adapter_becomes_a_lora_of_the_same_t5(native, tiny_t5, tmp_path, batch):
-    model, folder = native({"kind": "tt_lora", "rank": 2, "bias": "dense"})
+    model, folder = native({"kind": "tt_lora", "rank": 2, "delta_bias": "dense"})
     Deltas.read(folder).write_lora(tmp_path / "lora")
     base = tiny_t5(ours=False)
     base.load_state_dict(tiny_t5().state_dict())

@@ -89,7 +89,7 @@ def test_the_norm_counts_every_combination_of_sites(native):
 
 
 def test_a_sum_keeps_cores_shared_and_computes_the_dense_sum(native, modes, tiny_t5, logits, with_dense, tmp_path):
-    folders = [native({**FIELDS, "modes": modes, "bias": "dense"}, seed)[1] for seed in (1, 2)]
+    folders = [native({**FIELDS, "modes": modes, "delta_bias": "dense"}, seed)[1] for seed in (1, 2)]
     x, y = map(Deltas.read, folders)
     adapters.combine(folders, [1, -0.5], output=tmp_path / "sum")
     apart = (x - 0.5 * y).per_linear()
@@ -123,7 +123,7 @@ def test_one_tensor_has_the_algebra_of_its_dense_matrix(native):
 
 def test_per_linear_it_is_added_to_and_compared_with_other_adapters(native, tiny_t5, logits, with_dense, tmp_path):
     _, a = native({**FIELDS, "modes": MODES["MetaTT-4D"]}, 1)
-    _, b = native({**FIELDS, "d": 2, "bias": "dense"}, 2)
+    _, b = native({**FIELDS, "d": 2, "delta_bias": "dense"}, 2)
     comparison = adapters.compare([a, b])
     x, y = (Deltas.read(folder).per_linear().to_low_rank() for folder in (a, b))
     assert comparison.norms == pytest.approx((x.norm(), y.norm()), rel=1e-9)

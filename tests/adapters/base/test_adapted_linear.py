@@ -22,7 +22,7 @@ def adapted(dense_of):
         W = linear.weight.detach().double()
         b = linear.bias.detach().double() if bias else torch.zeros(OUT, dtype=torch.float64)
         for number, kind in enumerate(kinds):
-            config = AdapterConfig.from_dict({"kind": kind, "rank": 2, "bias": "dense", "scaling": 0.5})
+            config = AdapterConfig.from_dict({"kind": kind, "rank": 2, "delta_bias": "dense", "scaling": 0.5})
             adapter = config.build(IN if kind == "tt_lora" else OUT, OUT).to(torch.promote_types(dtype, torch.float32))
             with torch.no_grad():
                 for parameter in adapter.parameters():
@@ -131,7 +131,7 @@ def weights_given(monkeypatch):
 @pytest.mark.parametrize("adapter_bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_fused_product_equals_base_plus_delta_with_all_gradients(bias, adapter_bias, scaling, format, weights_given):
-    adapter = tensor_train(bias=adapter_bias, scaling=scaling, format=format)
+    adapter = tensor_train(delta_bias=adapter_bias, scaling=scaling, format=format)
     linear = nn.Linear(IN, OUT, bias=bias, dtype=torch.float64)
     module = beside(linear, adapter)
     x = torch.randn(2, 5, IN, dtype=torch.float64)
@@ -150,7 +150,7 @@ def test_fused_product_equals_base_plus_delta_with_all_gradients(bias, adapter_b
 
 @pytest.mark.parametrize("plan", ["sequential", "halves@1", "fused", "fused, halves@2, materialised", "timed"])
 def test_fused_product_follows_the_plan_of_the_layer(plan):
-    adapter = tensor_train(bias="dense", scaling=0.5)
+    adapter = tensor_train(delta_bias="dense", scaling=0.5)
     module = beside(nn.Linear(IN, OUT, dtype=torch.float64), adapter)
     x = torch.randn(7, IN, dtype=torch.float64)
     expected = step(module, x, module)
@@ -161,7 +161,7 @@ def test_fused_product_follows_the_plan_of_the_layer(plan):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("plan", ["auto", "sequential", "halves@1", "fused"])
 def test_step_zero_equals_the_base_bit_for_bit(plan, dtype):
-    adapter = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 3, "bias": "tt", "scaling": 0.5}).build(IN, OUT)
+    adapter = AdapterConfig.from_dict({"kind": "tt_lora", "rank": 3, "delta_bias": "tt", "scaling": 0.5}).build(IN, OUT)
     adapter.linear.plan = plan
     linear = nn.Linear(IN, OUT, dtype=dtype)
     x = torch.randn(64, IN).to(dtype)
@@ -169,7 +169,7 @@ def test_step_zero_equals_the_base_bit_for_bit(plan, dtype):
 
 
 def test_one_of_two_deltas_is_fused_with_the_weight(weights_given):
-    pair = tensor_train(bias="dense"), tensor_train(scaling=0.5, bias="tt")
+    pair = tensor_train(delta_bias="dense"), tensor_train(scaling=0.5, delta_bias="tt")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, *pair)
     x = torch.randn(5, IN, dtype=torch.float64)
@@ -180,7 +180,7 @@ def test_one_of_two_deltas_is_fused_with_the_weight(weights_given):
 
 
 def test_active_dropout_prevents_fusing(weights_given):
-    adapter = tensor_train(dropout=0.5, bias="dense", scaling=0.5)
+    adapter = tensor_train(dropout=0.5, delta_bias="dense", scaling=0.5)
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter).train()
     assert not adapter.fuses
@@ -206,7 +206,7 @@ def test_inactive_dropout_does_not_prevent_fusing(dropout, training, fuses):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_nonlinear_delta_is_added(training, weights_given):
-    adapter = tensor_train(core_activation="gelu", bias="dense", scaling=0.5)
+    adapter = tensor_train(core_activation="gelu", delta_bias="dense", scaling=0.5)
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter).train(training)
     x = torch.randn(5, IN, dtype=torch.float64)
@@ -218,7 +218,7 @@ def test_nonlinear_delta_is_added(training, weights_given):
 
 
 def test_linear_delta_is_fused_beside_a_nonlinear_one(weights_given):
-    bent, straight = tensor_train(core_activation="tanh"), tensor_train(bias="dense")
+    bent, straight = tensor_train(core_activation="tanh"), tensor_train(delta_bias="dense")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, bent, straight)
     x = torch.randn(5, IN, dtype=torch.float64)
@@ -231,7 +231,7 @@ def test_linear_delta_is_fused_beside_a_nonlinear_one(weights_given):
 @pytest.mark.parametrize("plan", ["auto", "sequential", "halves@2"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_merged_output_equals_unmerged_output(bias, plan, weights_given):
-    adapter = tensor_train(bias="tt", scaling=0.5)
+    adapter = tensor_train(delta_bias="tt", scaling=0.5)
     adapter.linear.plan = plan
     module = beside(nn.Linear(IN, OUT, bias=bias, dtype=torch.float64), adapter)
     x = torch.randn(5, IN, dtype=torch.float64)
@@ -246,7 +246,7 @@ def test_merged_output_equals_unmerged_output(bias, plan, weights_given):
 @pytest.mark.parametrize("adapter_bias", ["dense", "tt", "none"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_float32_adapters_on_a_16_bit_base(bias, adapter_bias, trained):
-    adapter = tensor_train(torch.float32, bias=adapter_bias, scaling=0.5)
+    adapter = tensor_train(torch.float32, delta_bias=adapter_bias, scaling=0.5)
     linear = nn.Linear(IN, OUT, bias=bias, dtype=torch.bfloat16)
     module = beside(linear, adapter)
     linear.requires_grad_(trained)
@@ -261,7 +261,7 @@ def test_float32_adapters_on_a_16_bit_base(bias, adapter_bias, trained):
 
 
 def test_trainable_base_weight_has_its_gradient():
-    adapter = tensor_train(bias="dense")
+    adapter = tensor_train(delta_bias="dense")
     linear = nn.Linear(IN, OUT, dtype=torch.float64)
     module = beside(linear, adapter)
     linear.requires_grad_(True)
@@ -273,7 +273,7 @@ def test_trainable_base_weight_has_its_gradient():
 
 @pytest.mark.parametrize("backward_inside", [False, True])
 def test_autocast_gives_the_base_dtype_and_float32_gradients(backward_inside):
-    adapter = tensor_train(torch.float32, bias="dense")
+    adapter = tensor_train(torch.float32, delta_bias="dense")
     module = beside(nn.Linear(IN, OUT), adapter)
     x = torch.randn(64, IN)
     exact = step(module, x, module)

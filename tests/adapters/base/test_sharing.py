@@ -213,7 +213,7 @@ def test_saving_loading_and_copying_keep_the_sharing(
 
 TASK_MODE = {"kind": "tt_lora", "rank": 2, "modes": ["in", "layer", "task", "out"], "target_modules": ["q", "v"]}
 ACROSS_TASKS = [
-    {**SHARE, "share_across": ["layers", "tasks"], "bias": "tt"},
+    {**SHARE, "share_across": ["layers", "tasks"], "delta_bias": "tt"},
     {**SHARE, "shared_cores": [1, 2], "share_across": ["tasks"]},
     {**SHARE, "shared_cores": [2], "share_across": ["tasks"], "format": "tensor_ring"},
     {**BASIS, "share_across": ["layers", "tasks"]},
@@ -224,7 +224,7 @@ ACROSS_TASKS = [
         "rank": 2,
         "shared_cores": [0, 2],
         "share_across": ["tasks"],
-        "bias": "tt",
+        "delta_bias": "tt",
     },
 ]
 
@@ -275,7 +275,7 @@ def test_checkpoint_without_the_shared_parameters_raises(tiny_t5, trained, tmp_p
 def test_biases_are_not_shared(tiny_t5):
     model = adapters.attach(
         tiny_t5(),
-        {**SHARE, "bias": "tt", "share_across": ["layers", "projections", "sublayers"], "target_modules": ["q"]},
+        {**SHARE, "delta_bias": "tt", "share_across": ["layers", "projections", "sublayers"], "target_modules": ["q"]},
     )
     biases = [name for name, _ in model.named_parameters() if ".bias.cores." in name]
     assert len(biases) == 6 * 3

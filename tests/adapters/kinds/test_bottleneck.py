@@ -98,7 +98,7 @@ def test_a_projection_768_to_24_has_the_published_parameter_count(rank, paramete
 
 
 def test_core_fields_apply_to_both_projections():
-    module = build("tt_adapter", reduction_factor=4, frozen_cores=[0], bias="dense", core_activation="tanh")
+    module = build("tt_adapter", reduction_factor=4, frozen_cores=[0], delta_bias="dense", core_activation="tanh")
     for projection in (module.down, module.up):
         assert [core.requires_grad for core in projection.cores] == [False, True, True]
         assert projection.bias.shape == (projection.out_features,)

@@ -33,8 +33,8 @@ def dense_bias(module, dense_of):
 
 CASES = [
     {"rank": 3},
-    {"rank": [2, 5], "bias": "dense"},
-    {"rank": 2, "bias": "tt", "scaling": 0.5},
+    {"rank": [2, 5], "delta_bias": "dense"},
+    {"rank": 2, "delta_bias": "tt", "scaling": 0.5},
     {"d": 1},
     {"d": 2, "rank": 4, "shape_mode": "reversed_out", "scaling": -2.0},
     {"d": 4, "rank": 2, "shape_mode": "mixed"},
@@ -52,13 +52,15 @@ def test_tt_lora_is_the_scaled_map_of_the_dense_matrix(fields, dense_of):
     x = torch.randn(2, 3, IN, dtype=torch.float64)
     torch.testing.assert_close(module(x), s * (x @ T.T + c), rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(module.delta_weight(), s * T, rtol=1e-12, atol=1e-12)
-    if fields.get("bias", "none") == "none":
+    if fields.get("delta_bias", "none") == "none":
         assert module.delta_bias() is None
     else:
         torch.testing.assert_close(module.delta_bias(), s * c, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("fields", [{"rank": 2}, {"rank": 3, "bias": "dense", "scaling": 0.5}, {"bias": "tt"}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"rank": 2}, {"rank": 3, "delta_bias": "dense", "scaling": 0.5}, {"delta_bias": "tt"}], ids=str
+)
 def test_tt_single_adds_its_delta_to_its_input(fields, dense_of):
     module = filled(build(IN, IN, kind="tt_single", **fields))
     assert isinstance(module, TensorTrainSingle)
@@ -167,7 +169,7 @@ def test_core_activation_acts_between_the_cores(name, function):
     [("none", 0), ("dense", 48), ("tt", 1 * 3 * 2 + 2 * 4 * 2 + 2 * 4 * 1)],
 )
 def test_the_bias_has_its_closed_form_count_and_starts_at_zero(bias, parameters):
-    plain, module = build(rank=2), build(rank=2, bias=bias)
+    plain, module = build(rank=2), build(rank=2, delta_bias=bias)
     count = sum(p.numel() for p in module.parameters())
     assert count - sum(p.numel() for p in plain.parameters()) == parameters
     assert not module(torch.randn(3, IN)).any()
@@ -188,7 +190,7 @@ def test_dropout_drops_entries_of_x_in_training_only():
 
 
 def test_reset_parameters_redraws_in_place():
-    module = build(rank=2, bias="dense")
+    module = build(rank=2, delta_bias="dense")
     parameters = list(module.parameters())
     with torch.no_grad():
         for parameter in parameters:

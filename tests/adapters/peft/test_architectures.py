@@ -21,7 +21,7 @@ ALL = {"kind": "tt_lora", "rank": 2, "target_modules": "all-linear"}
 OUTPUTS = {"kind": "tt_lora", "rank": 3, "target_modules": ["o"]}
 KINDS = {
     "all linears": ALL,
-    "feed-forward": {"kind": "tt_lora", "rank": 2, "bias": "dense"},
+    "feed-forward": {"kind": "tt_lora", "rank": 2, "delta_bias": "dense"},
     "MetaTT": {**OUTPUTS, "modes": ["in", "layer", "matrix", "out"]},
     "LoTR": {**OUTPUTS, "modes": ["in", "layer", "out"]},
     "basis": {**OUTPUTS, "format": "tensor_basis"},

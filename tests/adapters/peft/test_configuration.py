@@ -22,7 +22,7 @@ class TestConfig:
         "frozen_cores": [-1],
         "disabled_cores": [0],
         "core_activation": "gelu",
-        "bias": "tt",
+        "delta_bias": "tt",
         "scaling": 2,
         "dropout": 0.1,
     }
@@ -37,7 +37,7 @@ class TestConfig:
         of_tuner = {field.name: field for field in fields(TensorTrainConfig)}
         of_peft = {field.name for field in fields(PeftConfig)}
         of_kind = {field.name: field for field in fields(TensorTrainLoRAConfig)}
-        only_in_tuner = {"exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"}
+        only_in_tuner = {"exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"}
         only_in_kind = {"stacks", "layers", "sublayers", "loops"}
         assert of_tuner.keys() - of_peft == (of_kind.keys() - only_in_kind) | only_in_tuner
         for name in of_kind.keys() - only_in_kind:
@@ -90,7 +90,8 @@ class TestConfig:
             ("frozen_cores", [3]),
             ("frozen_cores", [0, 1, 2]),
             ("core_activation", "swish"),
-            ("bias", "all"),
+            ("bias", "lora_only"),
+            ("delta_bias", "all"),
             ("scaling", "1"),
             ("dropout", 1.0),
             ("loops", "all"),

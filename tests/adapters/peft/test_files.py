@@ -37,7 +37,7 @@ def by_transformers(base: Path, folder: Path) -> nn.Module:
 
 class TestFiles:
     def test_folder_has_the_configuration_and_adapter_tensors_only(self, tmp_path):
-        model = adapted(target_modules={"wi", "wo", "q"}, bias="dense")
+        model = adapted(target_modules={"wi", "wo", "q"}, delta_bias="dense")
         model.save_pretrained(tmp_path)
         tensors = load_file(tmp_path / "adapter_model.safetensors")
         assert {key.replace(".tt_lora_delta.", ".tt_lora_delta.default.") for key in tensors} == trainable(model)
@@ -61,7 +61,7 @@ class TestFiles:
     def test_every_loader_gives_identical_logits(self, load, dtype, tmp_path):
         t5().to(dtype).save_pretrained(tmp_path / "base")
         base = T5ForConditionalGeneration.from_pretrained(tmp_path / "base")
-        model = adapted(base, task_type=TaskType.SEQ_2_SEQ_LM, bias="tt", frozen_cores=[0])
+        model = adapted(base, task_type=TaskType.SEQ_2_SEQ_LM, delta_bias="tt", frozen_cores=[0])
         model.save_pretrained(tmp_path / "adapter")
         loaded = load(tmp_path / "base", tmp_path / "adapter").eval()
         assert torch.equal(logits(loaded), logits(model))

@@ -31,7 +31,7 @@ class TestInjection:
     @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
     def test_delta_matches_dense_algebra(self, bias):
         model = adapted(
-            bert(), target_modules=["query", "dense"], exclude_modules=["pooler.dense"], scaling=0.5, bias=bias
+            bert(), target_modules=["query", "dense"], exclude_modules=["pooler.dense"], scaling=0.5, delta_bias=bias
         )
         dense = bert()
         for path, layer in layers(model).items():
@@ -86,7 +86,7 @@ class TestInjection:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_deltas_are_float32_on_a_half_precision_base(self, dtype):
-        model = adapted(llama().to(dtype), bias="dense")
+        model = adapted(llama().to(dtype), delta_bias="dense")
         assert {p.dtype for layer in layers(model).values() for p in layer.tt_lora_delta.parameters()} == {
             torch.float32
         }

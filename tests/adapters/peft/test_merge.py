@@ -44,7 +44,7 @@ class TestMerge:
         torch.manual_seed(seed)
         linear = nn.Linear(in_features, out_features, bias=base_bias, dtype=dtype)
         before = {name: tensor.clone() for name, tensor in linear.state_dict().items()}
-        config = TensorTrainConfig(rank=rank, scaling=scaling, bias=bias, target_modules=["0"])
+        config = TensorTrainConfig(rank=rank, scaling=scaling, delta_bias=bias, target_modules=["0"])
         model = scrambled(get_peft_model(nn.Sequential(linear), config), seed=seed)
         (layer,) = layers(model).values()
         total = before["weight"].double().numpy() + dense_delta(layer)
@@ -61,7 +61,7 @@ class TestMerge:
     @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
     @pytest.mark.parametrize("build", [t5, llama, bert])
     def test_merged_and_unmerged_logits_agree(self, build, bias):
-        model = adapted(build(), bias=bias)
+        model = adapted(build(), delta_bias=bias)
         unmerged = logits(model)
         model.merge_adapter()
         torch.testing.assert_close(logits(model), unmerged, rtol=1e-5, atol=1e-5)
@@ -72,7 +72,7 @@ class TestMerge:
         ("build", "bias"), [(t5, "none"), (llama, "none"), (bert, "none"), (bert, "dense"), (bert, "tt")]
     )
     def test_unloading_gives_a_plain_model(self, build, bias):
-        model = adapted(build(), bias=bias)
+        model = adapted(build(), delta_bias=bias)
         unmerged = logits(model)
         plain = model.merge_and_unload(safe_merge=True)
         assert type(plain) is type(build())
@@ -83,7 +83,7 @@ class TestMerge:
     @pytest.mark.parametrize("first_merged", [False, True])
     @pytest.mark.parametrize("bias", ["dense", "tt"])
     def test_unloading_a_bias_beside_a_linear_without_one_raises(self, bias, first_merged):
-        model = adapted(llama(), bias=bias)
+        model = adapted(llama(), delta_bias=bias)
         if first_merged:
             model.merge_adapter()
         before, keys = logits(model), model.state_dict().keys()
@@ -99,7 +99,7 @@ class TestMerge:
         assert torch.equal(logits(model.unload()), logits(t5()))
 
     def test_unloading_a_merged_model_gives_the_base(self):
-        model = adapted(llama(), bias="dense")
+        model = adapted(llama(), delta_bias="dense")
         model.merge_adapter()
         plain = model.unload()
         before = llama().state_dict()

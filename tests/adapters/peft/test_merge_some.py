@@ -79,7 +79,7 @@ class TestMerging:
 
 @pytest.mark.parametrize("bias", ["dense", "tt"])
 def test_biases_act_merged_and_beside(bias):
-    model = model_with([A, B], bias=bias)
+    model = model_with([A, B], delta_bias=bias)
     before = logits(model)
     model.merge_adapter([A])
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)

@@ -32,7 +32,7 @@ class TestSeveralAdapters:
     def test_active_adapter_acts_and_trains(self):
         model = two_adapters()
         model.set_adapter("second")
-        alone = get_peft_model(t5(), TensorTrainConfig(rank=2, target_modules=["wi", "wo"], bias="dense")).eval()
+        alone = get_peft_model(t5(), TensorTrainConfig(rank=2, target_modules=["wi", "wo"], delta_bias="dense")).eval()
         scrambled(alone, seed=2)
         assert torch.equal(logits(model), logits(alone))
         assert {name.replace(".second.", ".default.") for name in trainable(model)} == trainable(alone)
@@ -79,7 +79,7 @@ class TestDisabling:
     @pytest.mark.parametrize("merge", [False, True], ids=["unmerged", "merged"])
     @pytest.mark.parametrize("bias", ["none", "dense", "tt"])
     def test_disabled_adapter_leaves_the_base(self, bias, merge):
-        model = adapted(bias=bias)
+        model = adapted(delta_bias=bias)
         active = logits(model)
         if merge:
             model.merge_adapter()

@@ -132,7 +132,7 @@ def dense_delta(
 def two_adapters(base: PreTrainedModel | None = None) -> PeftModel:
     """The adapters "default" and "second", with different ranks and partly different targets."""
     model = adapted(base, target_modules=["wi", "q"])
-    model.add_adapter("second", TensorTrainConfig(rank=2, d=3, target_modules=["wi", "wo"], bias="dense"))
+    model.add_adapter("second", TensorTrainConfig(rank=2, d=3, target_modules=["wi", "wo"], delta_bias="dense"))
     return scrambled(model, "second", seed=2).eval()
 
 

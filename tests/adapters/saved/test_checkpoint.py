@@ -14,7 +14,7 @@ from adapters.saved.files import replace_file
 from tests.adapters.conftest import LINEAR, NON_LINEAR
 from tests.adapters.models import ENCODER
 
-LORA = {"kind": "tt_lora", "rank": 2, "bias": "dense"}
+LORA = {"kind": "tt_lora", "rank": 2, "delta_bias": "dense"}
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
 KINDS = ("tt_lora", "shared", "layer_norm", "intrinsic_said", "compacter_shared", "one_tensor", "composed")
 STORED = {name: (LINEAR | NON_LINEAR)[name] for name in KINDS}

@@ -266,7 +266,7 @@ def test_saved_adapters_models_and_copies_restore_it_with_each_tensor_once(tiny_
 
 
 def test_a_tt_bias_has_the_rank_of_the_whole_tensor(tiny_t5):
-    fields = {"modes": ["layer", "out_in"], "rank": 3, "bias": "tt"}
+    fields = {"modes": ["layer", "out_in"], "rank": 3, "delta_bias": "tt"}
     layer = layer_at(adapters.attach(tiny_t5(), {**QV, **fields}), linears()[0].path, None)
     assert (layer.ranks, layer.bias.ranks) == ((1, 3, 1), (1, 3, 1))
 

@@ -15,7 +15,7 @@ from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 PRINCIPAL = {"kind": "tt_lora", "init": "principal", "rank": 3}
 SETTINGS = {
     "train": PRINCIPAL,
-    "scaled, with a bias": {**PRINCIPAL, "scaling": -0.5, "bias": "dense", "target_modules": ["q", "wo"]},
+    "scaled, with a bias": {**PRINCIPAL, "scaling": -0.5, "delta_bias": "dense", "target_modules": ["q", "wo"]},
     "low rank": {**PRINCIPAL, "modes": ["in", "out"]},
     "ring": {**PRINCIPAL, "format": "tensor_ring", "rank": 2},
     "ranks by place": {**PRINCIPAL, "rank_pattern": {"wi": 2}},

@@ -361,7 +361,8 @@ def test_traces_too_short_for_their_words_are_warned_of(values, caplog):
     """CTC cannot align them, and the loss does not count them."""
     values["model"]["rate"] = 3.0
     run_experiment(read_experiment({**values, "max_steps": 2}))
-    assert "traces of test have fewer points than their words need" in caplog.text
+    for traces in ("training", "validation", "test"):
+        assert f"traces of {traces} have fewer points than their words need" in caplog.text
 
 
 @pytest.mark.parametrize(("word", "frames"), [("a", 1), ("hello", 6), ("aaa", 5), ("", 0)])
