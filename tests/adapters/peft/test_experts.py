@@ -236,7 +236,6 @@ def test_a_mixed_batch_is_refused():
         model(TOKENS, adapter_names=["default", "__base__"])
 
 
-
 @every_implementation
 def test_training_creates_no_dense_delta(implementation):
     class Shapes(TorchDispatchMode):
@@ -265,7 +264,10 @@ def test_batched_products_add_the_delta_of_each_row(experts, side):
     deltas = DeltaPerExpert(config.build_at_path("", 6, 10) for _ in range(3)).double()
     for parameter in deltas.parameters():
         torch.nn.init.normal_(parameter)
-    stack, ids = torch.randn(3, 10, 6, dtype=torch.float64), torch.arange(3) if experts is None else torch.tensor(experts)
+    stack, ids = (
+        torch.randn(3, 10, 6, dtype=torch.float64),
+        torch.arange(3) if experts is None else torch.tensor(experts),
+    )
     x = torch.randn(len(ids), 4, 6, dtype=torch.float64)
     full = stack + torch.stack([delta.delta_weight() for delta in deltas.experts])
     weights = ExpertWeights(stack, [deltas], is_transposed=False)

@@ -21,7 +21,13 @@ def three_adapters(base=llama, **fields):
     """Adapters of different formats; the second one is in some of the linears only, with a bias."""
     model, targets = adapted(base(), target_modules=TARGETS[base], **fields), TARGETS[base]
     others = {
-        "second": {"modes": ["in", "out"], "rank": 3, "dropout": 0.5, "delta_bias": "dense", "target_modules": targets[:1]},
+        "second": {
+            "modes": ["in", "out"],
+            "rank": 3,
+            "dropout": 0.5,
+            "delta_bias": "dense",
+            "target_modules": targets[:1],
+        },
         "third": {"format": "cp", "rank": 2, "target_modules": targets},
     }
     for seed, (name, values) in enumerate(others.items(), 2):
