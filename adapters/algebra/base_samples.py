@@ -1,7 +1,7 @@
-"""Samples of base weights in the folders that are combined: one base is expected, and the sum's folder keeps its sample.
+"""Samples of base weights in the folders that are combined: one base is expected, and the sum keeps its sample.
 
-    native    "base_weights" in adapter_config.json    of the frozen base
-    tuner     base_weights.json                        of the adapted weights: comparable for the same linears only
+native    "base_weights" in adapter_config.json    of the frozen base
+tuner     base_weights.json                        of the adapted weights: comparable for the same linears only
 """
 
 import contextlib

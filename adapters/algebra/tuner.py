@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 import t3nsor as t3
+from adapters.algebra.base_samples import tuner_sample, write_tuner_sample
 from adapters.algebra.description import shape_and_rank
 from adapters.algebra.live import delta_of
 from adapters.algebra.low_rank import with_useful_ranks
-from adapters.algebra.base_samples import tuner_sample, write_tuner_sample
 from adapters.algebra.peft_tensors import MARKS, TARGET_KEYS, read_by_path, target_keys, write_peft
 from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError, FolderKind, read_config
