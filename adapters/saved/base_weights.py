@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from adapters.freezing import adapter_parameters, model_parameters, weight_rules
 from adapters.injection import attachments
+from adapters.sharded import whole
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def _positions(tensor: Tensor, tensors: int) -> list[int]:
 
 def _sampled(tensors: list[Tensor]) -> list[Tensor]:
     return [
-        torch.take(tensor, torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
+        torch.take(whole(tensor), torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
         for tensor in _chosen(tensors)
     ]
 
