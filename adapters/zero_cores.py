@@ -1,7 +1,7 @@
 """The TT deltas of a model and the cores of them that start at zero, with ``attach`` or in PEFT.
 
 adapters.attach     controllers by adapter name, with an active module each
-our tuner in PEFT   ``tt_lora_delta`` of a layer, a module for each adapter name
+our tuner in PEFT   ``tt_lora_delta`` of a layer, a module for each adapter name, with a delta or several for experts
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,9 @@ def active_deltas(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
     for module in model.modules():
         if hasattr(module, "tt_lora_delta") and not module.disable_adapters:
             for name in module.active_adapters:
-                if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainDelta):
-                    yield name, module.tt_lora_delta[name]
+                for delta in module.tt_lora_delta[name].modules() if name in module.tt_lora_delta else ():
+                    if isinstance(delta, TensorTrainDelta):
+                        yield name, delta
 
 
 def zero_core(linear: TTLinear) -> nn.Parameter | None:

@@ -2,10 +2,18 @@
 
     B (out, r), A (r, in)     as a train: G_1 = A^T (1, 1, in, r), G_2 = B^T (r, out, 1, 1)
 
-A train that has all in factors on one side of a bond and all out factors on the other is already such a product, of the
-rank of the bond. If a core has factors of both, the matrix rank of W is not that of any bond, but up to min(out, in).
+A train is such a product at each of its bonds. For each index b = 1..r of the bond both sides are matrices, L_b
+(M1, N1) and R_b (M2, N2), and W is the sum of their Kronecker products:
+
+    W = sum_b L_b ⊗ R_b = B A,    inner index (c, b, d) of size q = min(M1, N1) r min(M2, N2)
+
+    N1 <= M1    c = n1: L_b in B, the identity in A            M1 < N1    c = m1: the identity in B, L_b in A
+
+and likewise R_b with d. So q is r if all in factors are on one side and all out factors on the other. The default
+768 -> 3072 of rank 8, cores (1, 96, 2, 8), (8, 32, 1, 8), (8, 1, 384, 1), has q = 2 · 8 = 16 at its second bond.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,8 +52,8 @@ def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
     For the zero matrix B is zero and A a row of norm 1, so that B has a gradient.
 
     The numerical rank counts the singular values larger than the largest one times machine precision times
-    max(out, in). They are computed from the cores, without building the dense matrix, if a bond has all in factors on
-    one side and all out factors on the other; otherwise from the dense matrix. Half precision is factored in float32.
+    max(out, in). They are computed from the factors of the bond of least q, above, without building the dense matrix if
+    q <= min(out, in). Half precision is factored in float32.
 
     Raises:
         ValueError: a core holds a NaN or an infinity, or is on the meta device.
@@ -53,8 +61,8 @@ def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
     for core in network.cores:
         check_finite(core, "Each core")
     train = network.to_train().to(factoring_dtype(network.dtype))
-    bond = _separating_bond(train)
-    if bond is None:
+    bond = min(range(1, len(train.cores)), key=lambda bond: _inner_size(train, bond), default=None)
+    if bond is None or _inner_size(train, bond) > min(train.shape):
         u, s, vh = torch.linalg.svd(train.full(), full_matrices=False)
     else:
         B, A = _factors_at(train.cores, bond)
@@ -68,20 +76,24 @@ def to_low_rank(network: TensorNetwork) -> tuple[Tensor, Tensor]:
     return (u[:, :rank] * root).to(network.dtype), (root[:, None] * vh[:rank]).to(network.dtype)
 
 
-def _separating_bond(train: TensorTrain) -> int | None:
-    """Return the interior bond of least rank between all in factors and all out factors, or None."""
+def _inner_size(train: TensorTrain, bond: int) -> int:
+    """Return q of a bond."""
     rows, columns = train.raw_shape
-    separating = [
-        bond
-        for bond in range(1, len(rows))
-        if {*rows[:bond], *columns[bond:]} == {1} or {*columns[:bond], *rows[bond:]} == {1}
-    ]
-    return min(separating, key=lambda bond: train.ranks[bond], default=None)
+    sides = slice(bond), slice(bond, None)
+    return train.ranks[bond] * math.prod(min(math.prod(rows[side]), math.prod(columns[side])) for side in sides)
 
 
 def _factors_at(cores: Sequence[Tensor], bond: int) -> tuple[Tensor, Tensor]:
-    """Return B (out, r) and A (r, in), the two sides of a bond that separates out and in."""
-    left, right = chain(cores[:bond]), chain(cores[bond:])  # (1, M1, N1, r), (r, M2, N2, 1)
-    if left.shape[1] == 1 and right.shape[2] == 1:
-        return right[:, :, 0, 0].mT, left[0, 0].mT  # (r, out) -> (out, r), (in, r) -> (r, in)
-    return left[0, :, 0], right[:, 0, :, 0]  # (out, r), (r, in)
+    """Return B (out, q) and A (q, in) of a bond."""
+    left, right = chain(cores[:bond])[0], chain(cores[bond:])[..., 0].permute(1, 2, 0)  # L, R (M, N, r)
+    (B1, A1), (B2, A2) = _split(left), _split(right)
+    B = torch.einsum("mcb,pdb->mpcbd", B1, B2)  # (M1, c, r) x (M2, d, r) -> (M1, M2, c, r, d)
+    A = torch.einsum("cnb,dqb->cbdnq", A1, A2)  # (c, N1, r) x (d, N2, r) -> (c, r, d, N1, N2)
+    return B.flatten(2).flatten(0, 1), A.flatten(3).flatten(0, 2)
+
+
+def _split(side: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (M, c, r) and (c, N, r), c = min(M, N), whose product for each b is (M, N, r)."""
+    rows, columns, rank = side.shape
+    identity = torch.eye(min(rows, columns), dtype=side.dtype, device=side.device)[..., None].expand(-1, -1, rank)
+    return (side, identity) if columns <= rows else (identity, side)

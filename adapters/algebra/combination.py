@@ -60,10 +60,31 @@ def combine(
         ValueError: weights or the shape are invalid, or deltas of one linear differ in size, or in raw shape without
             ``shape``. Nothing is written.
     """
-    shape = _checked(shape)
     adapters = [Deltas.read(directory, task) for directory in directories]
     check_one_task(directories)
     check_one_base(directories)
+    rounded, report = weighted_sum(adapters, weights, shape, max_rank, rel_tol)
+    rounded.write(output, like=directories[0])
+    return report
+
+
+def weighted_sum(
+    adapters: Sequence[Deltas],
+    weights: Sequence[float] | None = None,
+    shape: Shape | None = None,
+    max_rank: int | Sequence[int] | None = None,
+    rel_tol: float | None = None,
+) -> tuple[Deltas, ApproximationReport]:
+    """Return sum_i w_i x_i in a form of the table above, and the error of rounding.
+
+    Args:
+        weights, shape, max_rank, rel_tol: see ``combine``.
+
+    Raises:
+        ValueError: weights or the shape are invalid, or deltas of one linear differ in size, or in raw shape without
+            ``shape``.
+    """
+    shape = _checked(shape)
     if shape is not None:
         adapters = [deltas.per_linear() for deltas in adapters]
     raw_shape = {path: train.raw_shape for deltas in reversed(adapters) for path, train in deltas.items()}
@@ -71,12 +92,9 @@ def combine(
         adapters = [deltas.to_low_rank() for deltas in adapters]
     total = Deltas.mean(adapters) if weights is None else linear_combination(adapters, weights)
     if shape in (None, LOW_RANK):
-        rounded, report = total.round(max_rank, rel_tol)
-    else:
-        rel_tol = EXACT if max_rank is None and rel_tol is None else rel_tol
-        rounded, report = total.reshaped(raw_shape if shape == FIRST else shape, max_rank=max_rank, rel_tol=rel_tol)
-    rounded.write(output, like=directories[0])
-    return report
+        return total.round(max_rank, rel_tol)
+    rel_tol = EXACT if max_rank is None and rel_tol is None else rel_tol
+    return total.reshaped(raw_shape if shape == FIRST else shape, max_rank=max_rank, rel_tol=rel_tol)
 
 
 def _checked(shape: Shape | None) -> Shape | None:

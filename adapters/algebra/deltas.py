@@ -69,7 +69,9 @@ class Deltas(DeltaVector):
         write_deltas(directory, like, self._trains, self.biases, self.sites)
 
     def write_lora(self, directory: Directory, like: Directory | None = None) -> None:
-        """Write a folder of PEFT's LoRA: exact, at the matrix rank of each delta, with alpha = r.
+        """Write a folder of PEFT's LoRA: exact, at the largest matrix rank of a delta, with alpha = r.
+
+        For a folder that vLLM and llama.cpp read too, see ``adapters.peft.to_lora``.
 
         Args:
             directory: created if missing.

@@ -130,5 +130,10 @@ def acting(model: nn.Module) -> Iterator[tuple[str, TensorTrainDelta]]:
                     yield path, controller.active
         elif hasattr(module, "tt_lora_delta") and not module.disable_adapters:
             for name in dict.fromkeys([*module.merged_adapters, *module.active_adapters]):
+                if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], nn.ModuleDict):
+                    raise ConfigurationError(
+                        f"Algebra supports one delta for each linear; got {name!r} with deltas for each expert at "
+                        f"{path.removeprefix(PEFT_PREFIX)}: train an adapter without target_parameters."
+                    )
                 if name in module.tt_lora_delta and isinstance(module.tt_lora_delta[name], TensorTrainDelta):
                     yield path.removeprefix(PEFT_PREFIX), module.tt_lora_delta[name]

@@ -6,7 +6,12 @@
     T = s B A    s = alpha / r          LoRA (Hu et al. 2021, arXiv:2106.09685)
                  s = alpha / sqrt(r)    rank-stabilised (Kalajdzievski 2023, arXiv:2312.03732)
 
-It is written with alpha = r.
+It is written with alpha = r and one r for all linears, the largest, by zeros in rows of A and columns of B. With ranks
+r_p = alpha_p of single linears, in rank_pattern and alpha_pattern, readers would differ:
+
+    PEFT         reads both patterns                                        s = alpha_p / r_p
+    vLLM         reads neither in older versions (vllm/lora/peft_helper.py) s = alpha / r
+    llama.cpp    reads lora_alpha alone (convert_lora_to_gguf.py)           s = alpha / r_p
 """
 
 import re
@@ -16,11 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 import t3nsor as t3
 from adapters.algebra.peft_tensors import MARKS, read_by_path, target_keys, write_peft
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError, FolderKind, read_config
-from adapters.tensor_train.patterns import common_value
 
 BASE_KEYS = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "revision", "task_type")
 """Keys of PEFT's configurations that describe the base model, not the method."""
@@ -65,24 +70,31 @@ def read_lora_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str,
 
 
 def write_lora(
-    directory: Path, like: Path | None, trains: Mapping[str, t3.TensorTrain], biases: Mapping[str, Tensor]
+    directory: Path,
+    like: Path | None,
+    trains: Mapping[str, t3.TensorTrain],
+    biases: Mapping[str, Tensor],
+    described: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save these deltas as LoRA with alpha = r, for the base of ``like`` if that names one."""
+    """Save these deltas as LoRA with alpha = r, for the base of ``like`` if that names one.
+
+    Args:
+        described: further keys of the configuration, which take precedence over those of ``like``.
+    """
     config = {} if like is None else read_config(like)
-    tensors, ranks = {}, {}
-    for path, train in trains.items():
-        B, A = t3.to_low_rank(train)
-        ranks[path] = A.shape[0]
+    factors = {path: t3.to_low_rank(train) for path, train in trains.items()}
+    rank = max(A.shape[0] for _, A in factors.values())
+    tensors = {}
+    for path, (B, A) in factors.items():
+        zeros = rank - A.shape[0]
         prefix = f"{PEFT_PREFIX}{path}{MARKS[FolderKind.LORA]}"
-        tensors[f"{prefix}A.weight"] = A
-        tensors[f"{prefix}B.weight"] = B
+        tensors[f"{prefix}A.weight"] = pad(A, (0, 0, 0, zeros))  # (r_p, in) -> (r, in)
+        tensors[f"{prefix}B.weight"] = pad(B, (0, zeros))  # (out, r_p) -> (out, r)
         if biases:
-            tensors[f"{prefix}B.bias"] = biases.get(path, torch.zeros(train.shape[0]))
-    rank, pattern = common_value(ranks, sorted(ranks.values(), reverse=True), lambda candidate, _: candidate)
-    described = {key: config[key] for key in BASE_KEYS if key in config}
-    described |= {"peft_type": FolderKind.LORA.value, "bias": "none", "lora_bias": bool(biases)}
-    described |= {"r": rank, "lora_alpha": rank, "rank_pattern": pattern, "alpha_pattern": pattern}
-    write_peft(directory, described | target_keys(config, like, trains), tensors)
+            tensors[f"{prefix}B.bias"] = biases.get(path, torch.zeros(len(B)))
+    keys = {key: config[key] for key in BASE_KEYS if key in config} | target_keys(config, like, trains)
+    keys |= {"peft_type": FolderKind.LORA.value, "bias": "none", "lora_bias": bool(biases)}
+    write_peft(directory, {**keys, "r": rank, "lora_alpha": rank, **(described or {})}, tensors)
 
 
 def _scaling(config: dict[str, Any], path: str, rank: int) -> float:

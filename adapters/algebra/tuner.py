@@ -34,6 +34,11 @@ def read_tuner_deltas(config: dict[str, Any], directory: Path) -> tuple[dict[str
     Raises:
         CheckpointError: the tensors do not fit the configuration, cores are shared, or the folder holds something else.
     """
+    if config.get("target_parameters"):
+        raise CheckpointError(
+            f"Algebra supports one delta for each linear; got target_parameters={config['target_parameters']} in "
+            f"{directory}, with deltas for each expert: train an adapter without them."
+        )
     by_path = read_by_path(directory, FolderKind.TUNER)
     if SHARED in by_path:
         raise CheckpointError(

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapters.base.kept_base import MergeError
 from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
-from adapters.base.linear_layers import LINEAR_CLASSES, as_out_in, features, how_to_fix
+from adapters.base.linear_layers import as_out_in, describe, features, how_to_fix, is_dense, is_plain_linear
 from adapters.base.mergeable import Mergeable
 from adapters.base.places import Place
 from adapters.base.weight_readers import weight_reader
@@ -60,9 +61,9 @@ class AdaptedMap(Mergeable):
         if (reader := weight_reader(model, path)) is not None:
             reads, fix = reader
             config.refuse("kind", "adapts linears that their parents call", f"{path}, whose weight {reads}", fix)
-        if type(base) not in LINEAR_CLASSES and not isinstance(base, cls):
-            given = f"a {type(base).__name__} at {path}"
-            config.refuse("kind", "adapts modules of the class nn.Linear or Conv1D", given, how_to_fix(base))
+        if not isinstance(base, cls) and not is_plain_linear(base):
+            rule, given = "adapts dense modules of the class nn.Linear or Conv1D", f"{describe(base)} at {path}"
+            config.refuse("kind", rule, given, how_to_fix(base, "use the PEFT tuner, adapters.peft"))
         return base
 
     @classmethod
@@ -71,7 +72,7 @@ class AdaptedMap(Mergeable):
         if place.slot == "after":
             return config.build_at(place, out_features, out_features)
         delta = config.build_at(place, in_features, out_features)
-        start_from_weight(delta, as_out_in(base, weight), place.path)
+        start_from_weight(delta, lambda: as_out_in(base, weight), place.path)
         return delta
 
     def initialize_adapter(self, adapter: nn.Module) -> None:
@@ -104,7 +105,15 @@ class AdaptedMap(Mergeable):
 
         The weight is stored as the base stores it. A tensor that no adapter changes is left out, as it may be tied to
         another one, like T5's lm_head.
+
+        Raises:
+            MergeError: the weight has been quantised since.
         """
+        if not is_dense(self.weight):
+            raise MergeError(
+                f"A merged weight is dense; got a {type(self.weight).__name__}, quantised after the adapters had been "
+                "attached: merge first."
+            )
         weight, bias = self.base_tensor("weight"), self.base_tensor("bias")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         total = as_out_in(self, weight).to(dtype)  # (out, in)

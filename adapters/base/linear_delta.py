@@ -2,14 +2,16 @@
 
     y = W x + b + sum of delta(x)          x (..., in) -> y (..., out)
 
-One delta may be computed together with W, in one contraction that adds to what W x has written; the others are added.
+One delta may be computed together with a dense W, in one contraction that adds to what W x has written; the others are
+added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapters.base.linear_layers import is_dense
 from adapters.validation import ConfigurationError
 
 
@@ -39,8 +41,8 @@ class LinearDelta(nn.Module):
 
 
 def linear_with_deltas(x: Tensor, weight: Tensor, bias: Tensor | None, deltas: Sequence[LinearDelta]) -> Tensor:
-    """W x + b plus all deltas, the first one that fuses computed together with W (out, in) and b (out,)."""
-    fused = next((delta for delta in deltas if delta.fuses), None)
+    """W x + b plus all deltas, the first one that fuses computed together with a dense W (out, in) and b (out,)."""
+    fused = next((delta for delta in deltas if delta.fuses), None) if is_dense(weight) else None
     if fused is None:
         return add_deltas(F.linear(x, weight, bias), x, deltas)  # (..., in) -> (..., out)
     return add_deltas(fused.onto(x, weight, bias), x, [delta for delta in deltas if delta is not fused])
@@ -53,16 +55,17 @@ def add_deltas(y: Tensor, x: Tensor, deltas: Sequence[LinearDelta]) -> Tensor:
     return y
 
 
-def start_from_weight(delta: nn.Module, weight: Tensor, path: str) -> None:
-    """Start a delta from the weight (out, in) of its linear, if its kind requires it.
+def start_from_weight(delta: nn.Module, read: Callable[[], Tensor], path: str) -> None:
+    """Start a delta from the weight of its linear, (out, in), which is read if its kind requires it.
 
     Raises:
-        ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity.
+        ConfigurationError: the weight of the linear at ``path`` has no principal part: it holds a NaN or an infinity,
+            or is quantised and cannot be read.
     """
     if not hasattr(delta, "start_from"):
         return
     try:
-        delta.start_from(weight)
+        delta.start_from(read())
     except ValueError as error:
         raise ConfigurationError(
             f"Key 'init' of adapter kind 'tt_lora' needs weights that can be decomposed; got 'principal' "

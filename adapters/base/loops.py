@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapters.base.experts import DeltaPerExpert
 from adapters.base.hooks import is_hooked
 from adapters.base.linear_delta import LinearDelta
 
@@ -86,8 +87,10 @@ class DeltaPerLoop(LinearDelta):
 
 
 def deltas_of(delta: nn.Module) -> list[nn.Module]:
-    """The deltas of all loops, or the one for all of them."""
-    return list(delta.loops) if isinstance(delta, DeltaPerLoop) else [delta]
+    """The deltas of all loops or experts, or the one for all of them."""
+    if isinstance(delta, DeltaPerLoop):
+        return list(delta.loops)
+    return list(delta.experts) if isinstance(delta, DeltaPerExpert) else [delta]
 
 
 def loops_of(model: nn.Module) -> dict[str, LoopCounter]:
@@ -98,8 +101,13 @@ def loops_of(model: nn.Module) -> dict[str, LoopCounter]:
 
 def split_loop(path: str) -> tuple[str, str]:
     """The loop and the rest of the path of a layer below an adapter's module: loops.3.linear is ("3", "linear")."""
+    return split_entry(ATTRIBUTE, path)
+
+
+def split_entry(attribute: str, path: str) -> tuple[str, str]:
+    """The entry of the list ``attribute`` that a path begins with and the rest of it; "" and the path for another."""
     first, _, rest = path.partition(".")
-    if first != ATTRIBUTE:
+    if first != attribute:
         return "", path
-    loop, _, rest = rest.partition(".")
-    return loop, rest
+    entry, _, rest = rest.partition(".")
+    return entry, rest

@@ -13,6 +13,7 @@ Two layers share a slot if they differ only in the scopes of that slot:
     projections    down and up of a bottleneck; the linears wi and wo, or q, k, v and o
     tasks          the adapters of the same configuration for other tasks
     loops          the deltas for other loops of a looped model, see ``adapters.base.loops``
+    experts        the deltas for other experts of a stack, see ``adapters.base.experts``
 """
 
 from collections.abc import Iterator
@@ -20,10 +21,11 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from adapters.base.loops import split_loop
+from adapters.base import experts
+from adapters.base.loops import split_entry, split_loop
 from adapters.base.places import Place
 
-Scope = Literal["layers", "sublayers", "projections", "tasks", "loops"]
+Scope = Literal["layers", "sublayers", "projections", "tasks", "loops", "experts"]
 Sharing = dict[str, tuple[nn.Parameter, list[tuple[nn.Module, Any]]]]
 """For each key of ``shared_parameters``: the Parameter, and the (layer, slot) pairs that borrow it."""
 
@@ -116,7 +118,8 @@ def _fix(config: Any, slot: Any, layer: nn.Module, scopes: frozenset[Scope], mod
     names = [name for group in groups for name in group]
     if len(groups) < 2 or len(set(names)) < len(names):
         return "choose places of equal sizes"
-    return f"attach one adapter for each size, with target_modules {' and '.join(map(str, groups))}"
+    key = "target_parameters" if any(isinstance(m, experts.DeltaPerExpert) for _, m in modules) else "target_modules"
+    return f"attach one adapter for each size, with {key} {' and '.join(map(str, groups))}"
 
 
 def _names_by_size(modules: list[tuple[Place, nn.Module]]) -> list[list[str]]:
@@ -147,10 +150,13 @@ def _key(name: str, task: str, place: Place, inner_path: str, slot: Any, scopes:
     """A name without dots, made of what the borrowers have in common."""
     parts = [name]
     loop, inner_path = split_loop(inner_path)
+    expert, inner_path = split_entry(experts.ATTRIBUTE, inner_path)
     if "tasks" not in scopes:
         parts.append(task)
     if loop and "loops" not in scopes:
         parts.append(f"loop-{loop}")
+    if expert and "experts" not in scopes:
+        parts.append(f"expert-{expert}")
     if "layers" not in scopes:
         parts.append(f"{place.sublayer.tower or place.sublayer.stack}-{place.sublayer.layer}")
     if "sublayers" not in scopes:

@@ -10,10 +10,10 @@ need no inputs are made here, or in ``adapters.factorized.shapes``.
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from adapters.base.kept_base import KeptBase
-from adapters.base.linear_layers import LINEAR_CLASSES, how_to_fix
+from adapters.base.linear_layers import describe, how_to_fix, is_plain_linear
 from adapters.base.sites import unique_sites
 from adapters.base.sublayers import Sublayer, find_sublayers
 from adapters.base.targets import candidates, ends_with, matching
@@ -138,14 +138,10 @@ def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module
     if isinstance(linear, KeptBase):
         rule, fix = "names linears without adapters", "call adapters.merge_and_unload first, or leave it out"
         config.refuse("target_modules", rule, f"{path}, which has some", fix)
-    weight = getattr(linear, "weight", None)
-    is_plain = isinstance(weight, nn.Parameter) and type(weight.data) is Tensor and weight.is_floating_point()
-    if type(linear) not in LINEAR_CLASSES or not is_plain:
-        given = f"a {type(linear).__name__} at {path}"
-        if type(linear) in LINEAR_CLASSES:
-            given += " with a quantised weight"
-        rule = "names modules of the class nn.Linear or Conv1D with floating-point weights"
-        config.refuse("target_modules", rule, given, how_to_fix(linear))
+    if not is_plain_linear(linear):
+        rule = "names modules of the class nn.Linear or Conv1D with dense weights"
+        config.refuse("target_modules", rule, f"{describe(linear)} at {path}", how_to_fix(linear))
+    weight = linear.weight
     names = [name for name, other in model.named_parameters(remove_duplicate=False) if other is weight]
     if len(names) > 1:
         other = next(name for name in names if name != f"{path}.weight")

@@ -24,7 +24,7 @@ from adapters.tensor_train.delta import TensorTrainDelta, TensorTrainSingle
 from adapters.tensor_train.fields import TensorTrainFields
 from adapters.tensor_train.patterns import common_value, pattern_value
 from adapters.tensor_train.principal import PRINCIPAL, check_principal, principal_delta
-from adapters.tensor_train.scaling import AUTO, auto_scaling, mean_sites
+from adapters.tensor_train.scaling import AUTO, RANK_STABILIZED, mean_sites, named_scaling
 
 ALL_LOOPS = "all"
 """The value of ``loops`` for a delta in each loop of the model."""
@@ -35,15 +35,16 @@ class TensorTrainDeltaFields(TensorTrainFields):
     """Fields of both kinds.
 
     Args:
-        scaling: s above; "auto" for as large a first step as that of LoRA, see ``adapters.tensor_train.scaling``. The
-            numbers that it stands for are those of ``attachments(model)``, and are saved.
+        scaling: s above; "auto" for as large a first step of Adam as that of LoRA, "rank_stabilized" for that of
+            gradient descent, see ``adapters.tensor_train.scaling``. The numbers that they stand for are those of
+            ``attachments(model)``, and are saved.
         scaling_pattern: s of single places, see ``adapters.tensor_train.patterns``.
         dropout: the probability of dropping an entry of T's input in training.
     """
 
     delta: ClassVar[type[TensorTrainDelta]] = TensorTrainDelta
 
-    scaling: float | Literal["auto"] = AUTO
+    scaling: float | Literal["auto", "rank_stabilized"] = AUTO
     scaling_pattern: dict[str, float] | None = field(default=None, hash=False)
     dropout: float = 0.0
 
@@ -54,7 +55,7 @@ class TensorTrainDeltaFields(TensorTrainFields):
             "scaling_pattern": (self.scaling_pattern or {}).values(),
         }.items():
             for value in values:
-                if value != AUTO and not math.isfinite(value):
+                if not isinstance(value, str) and not math.isfinite(value):
                     self.refuse(key, "must be a finite number", value, f'leave it out for "{AUTO}"')
         if self.scaling_pattern and self.has_sites:
             rule = "is not supported with site modes, whose deltas are one tensor"
@@ -67,7 +68,8 @@ class TensorTrainDeltaFields(TensorTrainFields):
     ) -> TensorTrainDelta:
         """Build one delta; ``shape_rank`` is the rank that a "cheapest" shape is chosen for, by default ``rank``."""
         linear = self.tt_linear(in_features, out_features, zero=True, shape_rank=shape_rank)
-        return self.delta(linear, auto_scaling(linear) if self.scaling == AUTO else self.scaling, self.dropout)
+        is_named = isinstance(self.scaling, str)
+        return self.delta(linear, named_scaling(self.scaling, linear) if is_named else self.scaling, self.dropout)
 
     def at(self, path: str) -> "TensorTrainDeltaFields":
         fields = super().at(path)
@@ -78,9 +80,9 @@ class TensorTrainDeltaFields(TensorTrainFields):
         """Give the built deltas the scaling of places that share their zero core, and name the numbers.
 
         Returns:
-            The configuration with numbers in place of "auto".
+            The configuration with numbers in place of a name.
         """
-        if self.scaling != AUTO or not modules:
+        if not isinstance(self.scaling, str) or not modules:
             return self
         deltas = [(place, delta) for place, module in modules for delta in deltas_of(module)]
         places = {
@@ -91,9 +93,12 @@ class TensorTrainDeltaFields(TensorTrainFields):
         sites = {layer: len(layers) for layers in groups for layer in layers}
         if self.has_sites:
             sites = dict.fromkeys(sites, mean_sites([len(layers) for layers in groups if layers] or [1]))
-        for _, delta in deltas:
-            if delta.linear in places:
-                delta.scaling = auto_scaling(delta.linear, sites.get(delta.linear, 1))
+        for _, module in modules:
+            first, *others = deltas_of(module)
+            if first.linear in places:
+                first.scaling = named_scaling(self.scaling, first.linear, sites.get(first.linear, 1))
+                for delta in others:  # of the same shape, for other loops or experts
+                    delta.scaling = first.scaling
         values = {place.path: delta.scaling for place, delta in deltas}
         most_common = [value for value, _ in Counter(values.values()).most_common()]
         scaling, others = common_value(values, most_common, lambda candidate, _: candidate)
@@ -129,6 +134,7 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
     position = "beside"
     prefers_cheapest_shape = True
     supports_loops = True
+    supports_experts = True
 
     target_modules: Targets | None = None
     exclude_modules: Targets | None = None
@@ -148,10 +154,17 @@ class TensorTrainLoRAConfig(TensorTrainDeltaFields, kind="tt_lora"):
             if self.loops is not None:
                 given = f"{self.loops!r} with init={PRINCIPAL!r}"
                 self.refuse("loops", "needs deltas that start at zero", given, "leave one of the two out")
+            if self.scaling == RANK_STABILIZED:
+                given = f"{self.scaling!r} with init={PRINCIPAL!r}"
+                self.refuse("scaling", "needs a core that starts at zero", given, "write a number")
             check_principal(self)
             self._set(scaling=1.0 if self.scaling == AUTO else self.scaling)
 
     def build_at(self, place: Place, in_features: int, out_features: int) -> LinearDelta:
+        if "expert" in (self.modes or ()):
+            rule = "has a slice per expert in the PEFT tuner alone"
+            given = f"{list(self.modes)} at {place.path}"
+            self.refuse("modes", rule, given, "use target_parameters of adapters.peft.TensorTrainConfig")
         if self.loops is None:
             return super().build_at(place, in_features, out_features)
         loops = place.sublayer.loops

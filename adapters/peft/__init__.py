@@ -6,7 +6,8 @@
     model.save_pretrained("out")                           adapter tensors only
     model = model.merge_and_unload()                       export: a plain model without adapters
 
-``to_peft`` converts a folder of ``adapters.save`` to one of PEFT, and ``from_peft`` converts it back.
+``to_peft`` converts a folder of ``adapters.save`` to one of PEFT, and ``from_peft`` converts it back. ``export_lora``
+writes either as LoRA, for vLLM and llama.cpp.
 
 Import this package before loading such an adapter by PeftModel, AutoPeftModel or transformers' ``load_adapter``. PEFT
 is an optional dependency, so ``import adapters`` does not import it.
@@ -15,11 +16,20 @@ is an optional dependency, so ``import adapters`` does not import it.
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.conversion import from_peft, to_peft
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.lora_export import export_lora
 from adapters.peft.model import TensorTrainModel
 from adapters.peft.older_peft import warn_of_older_peft
 from adapters.peft.registration import register
 
-__all__ = ["TensorTrainConfig", "TensorTrainModel", "TensorTrainPeftLinear", "from_peft", "register", "to_peft"]
+__all__ = [
+    "TensorTrainConfig",
+    "TensorTrainModel",
+    "TensorTrainPeftLinear",
+    "export_lora",
+    "from_peft",
+    "register",
+    "to_peft",
+]
 
 register()
 warn_of_older_peft()

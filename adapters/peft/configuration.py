@@ -19,6 +19,7 @@ from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
+from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
 from adapters.tensor_train.scaling import AUTO
 from adapters.validation import refuse
@@ -52,6 +53,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
+        target_parameters: ends of the paths of stacks of expert weights, such as "experts.gate_up_proj"; each expert
+            has its own delta, or with the mode "expert" a slice of one tensor. Then None for target_modules is none.
         exclude_modules: ends of paths, or a pattern, to leave out.
         layers_to_transform: numbers of the layers with deltas; None for all.
         layers_pattern: name of the list that these numbers count in; by default the first numbered one.
@@ -86,6 +89,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     scaling_pattern: dict[str, float] | None = None
     dropout: float = 0.0
     target_modules: str | list[str] | set[str] | None = None
+    target_parameters: list[str] | None = None
     exclude_modules: str | list[str] | set[str] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
@@ -107,6 +111,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
                 refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
         self._read_earlier_bias()
         check_values(self)
+        if self.target_parameters is not None and self.target_modules is None:
+            self.target_modules = []
+        if self.target_parameters is not None:
+            self.target_parameters = sorted(self.target_parameters)
         if self.modules_to_save is not None:
             self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())
@@ -149,11 +157,11 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is "auto", which stays so here for other models."""
-        return copy.copy(self) if self.scaling == AUTO else self
+        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
+        return copy.copy(self) if isinstance(self.scaling, str) else self
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
-        """Take over the numbers that "auto" stands for in a model."""
+        """Take over the numbers that the name of a scaling stands for in a model."""
         self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
         self.__dict__["_adapter_config"] = settled
 
@@ -164,8 +172,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Write adapter_config.json, a sample of the base beside a saved adapter, and in README.md how to load it."""
         super().save_pretrained(save_directory, **kwargs)
-        self.write_base(Path(save_directory))
-        extend_card(Path(save_directory), self)
+        folder = Path(save_directory)
+        set_default_mode(*folder.glob("*.safetensors"))  # PEFT has written them
+        self.write_base(folder)
+        extend_card(folder, self)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, subfolder: str | None = None, **kwargs: Any) -> PeftConfig:

@@ -82,7 +82,7 @@ def to_peft(directory: str | os.PathLike, destination: str | os.PathLike, base: 
     whole = whole_modules(model, NAME)
     if has_head:
         check_whole_head(plain, whole, directory)
-    _assign(model, {_name_in_model(theirs, whole): checkpoint.tensors[ours] for ours, theirs in _names(native, model)})
+    assign(model, {name_in_model(theirs, whole): checkpoint.tensors[ours] for ours, theirs in _names(native, model)})
     used = model.peft_config[NAME]
     used.base_model_name_or_path = base
     used.modules_to_save = sorted(set(used.modules_to_save or ())) or None  # PEFT adds the names of heads
@@ -104,6 +104,11 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
     """
     directory = Path(directory)
     described, tensors = read_tuner(directory)
+    if described.target_parameters:
+        raise CheckpointError(
+            "Folders of adapters.save have deltas of linears; got target_parameters="
+            f"{described.target_parameters} in {directory}: load it with PeftModel.from_pretrained."
+        )
     base = base or described.base_model_name_or_path
     architecture, labels = base_architecture(base, described, tensors, directory)
     described.base_model_name_or_path = None
@@ -125,9 +130,9 @@ def from_peft(directory: str | os.PathLike, destination: str | os.PathLike, base
         raise _does_not_fit(directory, "the kind tt_lora", "load it with PeftModel.from_pretrained", error) from None
     names = dict(_names(native, model))
     parameters = dict(model.named_parameters())
-    expected = {name: parameters[_name_in_model(name, whole)].shape for name in names.values()}
+    expected = {name: parameters[name_in_model(name, whole)].shape for name in names.values()}
     check_tensors(expected, tensors, str(directory))
-    _assign(native, {ours: tensors[theirs] for ours, theirs in names.items()})
+    assign(native, {ours: tensors[theirs] for ours, theirs in names.items()})
     set_labels(native, labels)
     create_folder(Path(destination), lambda folder: save(native, folder))
 
@@ -204,12 +209,12 @@ def _parameters(delta: nn.Module) -> Iterator[nn.Parameter]:
     yield from delta.parameters()
 
 
-def _name_in_model(name: str, whole: dict[str, str]) -> str:
+def name_in_model(name: str, whole: dict[str, str]) -> str:
     """Return the name in a PeftModel of a tensor in PEFT's file; ``whole`` has those of modules that train whole."""
     default = name.replace(".tt_lora_delta.", f".tt_lora_delta.{NAME}.", 1)
     return whole.get(name.removeprefix(PEFT_PREFIX), default)
 
 
-def _assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put tensors in the place of those on the meta device."""
     model.load_state_dict(tensors, strict=False, assign=True)

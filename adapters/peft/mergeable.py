@@ -15,7 +15,7 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from adapters.base.kept_base import MergeError, check_linear_adapter, check_untied
-from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.host import TensorTrainPeftHost
 from adapters.sharded import check_whole
 
 
@@ -30,9 +30,9 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
         MergeError: it cannot. The model is unchanged.
     """
     check_whole(model)
-    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftLinear)}
-    changed = {path: layer for path, layer in layers.items() if _to_merge(layer, names)}
-    check_untied(model, ((path, layer.get_base_layer().weight) for path, layer in changed.items()))
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftHost)}
+    changed = {path: layer.changed_parameters(_to_merge(layer, names)) for path, layer in layers.items()}
+    check_untied(model, ((path, parameter) for path, parameters in changed.items() for parameter in parameters))
     for path, layer in model.named_modules():
         if path in layers:
             _check_layer(path, layer, names, safe_merge, unload)
@@ -44,7 +44,7 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
     """Name the active adapters that are neither merged nor named, in a warning."""
     lost: set[str] = set()
     for layer in model.modules():
-        if names is not None and isinstance(layer, TensorTrainPeftLinear) and not layer.disable_adapters:
+        if names is not None and isinstance(layer, TensorTrainPeftHost) and not layer.disable_adapters:
             lost |= (set(layer.active_adapters) & set(layer.tt_lora_delta)) - {*layer.merged_adapters, *names}
     if lost:
         warnings.warn(
@@ -54,18 +54,35 @@ def warn_of_lost(model: nn.Module, names: Sequence[str] | None) -> None:
         )
 
 
-def _to_merge(layer: TensorTrainPeftLinear, names: Sequence[str] | None) -> list[str]:
+def warn_of_rounding(model: nn.Module, names: Sequence[str] | None) -> None:
+    """Say in a warning that a merge of ``names`` rounds to the levels of quantised weights."""
+    rounded = [
+        layer.quantization_backend.backend_name
+        for layer in model.modules()
+        if isinstance(layer, TensorTrainPeftHost) and layer.quantization_backend and _to_merge(layer, names)
+    ]
+    if rounded:
+        warnings.warn(
+            f"Deltas are rounded when they are merged into quantised weights; got {len(rounded)} of {rounded[0]}: "
+            "evaluate unmerged, or load the base without quantisation and merge there.",
+            stacklevel=3,
+        )
+
+
+def _to_merge(layer: TensorTrainPeftHost, names: Sequence[str] | None) -> list[str]:
     """The adapters of a layer that a merge of ``names`` adds to its weight."""
     wanted = layer.active_adapters if names is None else names
     return [name for name in wanted if name in layer.tt_lora_delta and name not in layer.merged_adapters]
 
 
 def _check_layer(
-    path: str, layer: TensorTrainPeftLinear, names: Sequence[str] | None, safe_merge: bool, unload: bool
+    path: str, layer: TensorTrainPeftHost, names: Sequence[str] | None, safe_merge: bool, unload: bool
 ) -> None:
     new = _to_merge(layer, names)
     for name in new:
-        check_linear_adapter(layer.tt_lora_delta[name], f"{name!r} at {path}")
+        layer.check_weight_can_change(f"{name!r} at {path}")
+        for at, delta in layer.deltas_at(path, name).items():
+            check_linear_adapter(delta, f"{name!r} at {at}")
     shifted = [name for name in (*layer.merged_adapters, *new) if layer.adds_missing_bias(name)]
     if unload and shifted:
         raise MergeError(

@@ -7,29 +7,39 @@ what deltas share               model.shared_by_deltas, see ``adapters.peft.shar
 torch.compile(model)            compiled in place, so that these names are the same
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.integrations import init_empty_weights
+from peft.utils.other import _get_submodules
 from torch import Tensor, nn
 
+from adapters.algebra import ApproximationReport
+from adapters.algebra.combination import Shape
 from adapters.base.architectures import T5
-from adapters.base.linear_layers import LINEAR_CLASSES, check_linear, features
+from adapters.base.linear_layers import features, is_plain_linear
 from adapters.base.weight_readers import check_is_called
 from adapters.compiled import compiled_in_place, original_path
 from adapters.peft.adapter_names import check_list_of_names, check_names, check_new_name
 from adapters.peft.configuration import PREFIX, TensorTrainConfig
+from adapters.peft.experts import TensorTrainPeftExperts, base_of, deltas_of_stack
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
-from adapters.peft.mergeable import check_mergeable, warn_of_lost
+from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
+from adapters.peft.mixed_batch import adapters_by_row
+from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
+from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
+from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -56,13 +66,16 @@ class TensorTrainModel(BaseTuner):
         """Add one adapter as PEFT does, then let its deltas share Parameters.
 
         The keys of a ``state_dict`` tell PEFT which linears have a delta. For an adapter that shares cores it is not
-        passed on, as a linear may have only shared tensors; ``target_modules`` decides then.
+        passed on, as a linear may have only shared tensors; ``target_modules`` decides then. Nor is it for one with
+        ``target_parameters``.
         """
         config = self.peft_config[adapter_name] = self.peft_config[adapter_name].before_settling()
         model, active = compiled_in_place(model), self.active_adapters
-        if config.to_adapter_config().shared_slots():
+        if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 
@@ -114,6 +127,7 @@ class TensorTrainModel(BaseTuner):
         """
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge)
+        warn_of_rounding(self.model, adapter_names)
         super().merge_adapter(adapter_names, safe_merge)
 
     def merge_and_unload(
@@ -131,6 +145,7 @@ class TensorTrainModel(BaseTuner):
         check_list_of_names(adapter_names, self.peft_config)
         check_mergeable(self.model, adapter_names, safe_merge, unload=True)
         warn_of_lost(self.model, adapter_names)
+        warn_of_rounding(self.model, adapter_names)
         return super().merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
@@ -138,16 +153,41 @@ class TensorTrainModel(BaseTuner):
         self.unmerge_adapter()
         return super().unload()
 
-    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Not supported: PEFT has this for LoRA; saved tensor-train adapters are added by ``adapters.combine``.
+    def add_weighted_adapter(
+        self,
+        adapters: Sequence[str],
+        weights: Sequence[float],
+        adapter_name: str,
+        *,
+        shape: Shape | None = None,
+        max_rank: int | Sequence[int] | None = None,
+        rel_tol: float | None = None,
+    ) -> ApproximationReport:
+        """Add the adapter sum_i w_i x_i, neither active nor trainable, as PEFT's LoRA does; the others are unchanged.
+
+        Args:
+            adapters, weights: the names of the x_i, and the w_i, not normalised.
+            adapter_name: a new name.
+            shape, max_rank, rel_tol: see ``adapters.combine``; by default the sum is exact, and ranks add. Adapters of
+                different raw shapes need a ``shape``.
+
+        Returns:
+            The error of rounding.
 
         Raises:
-            NotImplementedError: always.
+            ConfigurationError: an adapter is unknown or not linear, or has modules_to_save; or the new name is taken
+                or not valid. The model is unchanged.
+            ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
-        raise NotImplementedError(
-            "Tensor-train deltas can be added only in saved folders; got a call of add_weighted_adapter: "
-            "save the adapters, call adapters.combine(folders, weights, output=...) and load the sum."
-        )
+        total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
+        self.peft_config[adapter_name] = config_of_sum(self.peft_config[adapters[0]], total)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            del self.peft_config[adapter_name]
+            raise
+        fill(self.model, adapter_name, total)
+        return report
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         """Switch adapters on or off; what trains when they are on again is what trained before."""
@@ -169,23 +209,29 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
-        for key in ("adapter_names", "alora_offsets"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a separate batch."
-                )
-        yield
+        """Act on the arguments that PEFT keeps from the forward; it opens this context around each one."""
+        if kwargs.get("alora_offsets") is not None:
+            raise ValueError(
+                f"Deltas act on all tokens; got alora_offsets={kwargs['alora_offsets']!r}, which PEFT has for LoRA: "
+                "leave it out."
+            )
+        names = kwargs.get("adapter_names")
+        with nullcontext() if names is None else adapters_by_row(self, names, kwargs):
+            yield
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
+        keep_unpacked(model)
         adapted = tuple(f"{path}." for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer))
         modules = {path: m for path, m in model.named_modules() if path and not path.startswith(adapted)}
         if not peft_config.inference_mode:  # a loaded adapter has its tensors, whatever its configuration names
             replace_roles(peft_config, model, modules)
             default = self.target_module_mapping.get(self.get_model_config(model).get("model_type"))
-            linears = [path for path, m in modules.items() if type(m) in (*LINEAR_CLASSES, TensorTrainPeftLinear)]
+            linears = [
+                path
+                for path, m in modules.items()
+                if isinstance(m, TensorTrainPeftLinear) or is_plain_linear(m) or backend_of(m, model)
+            ]
             check_selection(peft_config, modules.keys(), linears, default)
         _maybe_include_all_linear_layers(peft_config, model)
         adapter_config = peft_config.to_adapter_config()
@@ -195,10 +241,17 @@ class TensorTrainModel(BaseTuner):
                 is_adapted = isinstance(module, TensorTrainPeftLinear)
                 base = module.base_layer if is_adapted else module
                 check_is_called(model, path)
-                check_linear(base, path)
+                check_supported(base, model, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
-                weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+                if is_plain_linear(base):
+                    weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
+        check_fields(peft_config, deltas)
+        for path, module in chosen_stacks(peft_config, model).items():
+            with torch.device("meta"):
+                deltas[path] = deltas_of_stack(peft_config, base_of(module), path)
+            stack = path.rpartition(".")[2]
+            weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
@@ -207,7 +260,8 @@ class TensorTrainModel(BaseTuner):
             )
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
-        peft_config.note_base(weights)
+        if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
+            peft_config.note_base(weights)
 
     def _create_and_replace(
         self,
@@ -221,9 +275,30 @@ class TensorTrainModel(BaseTuner):
         if isinstance(target, TensorTrainPeftLinear):
             target.update_layer(adapter_name, peft_config, current_key)
         else:
-            check_linear(target, current_key)
-            layer = TensorTrainPeftLinear(target, adapter_name, peft_config, current_key).train(target.training)
-            self._replace_module(parent, target_name, layer, target)
+            backend = backend_of(target, self.model)
+            args = (target, adapter_name, peft_config, current_key)
+            layer = TensorTrainPeftQuantisedLinear(*args, backend) if backend else TensorTrainPeftLinear(*args)
+            self._replace_module(parent, target_name, layer.train(target.training), target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a base layer back as it is, where PEFT would look for a weight, which it may have under other names."""
+        if new_module is getattr(child, "base_layer", None):
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
+
+    def _inject_parameters(
+        self, peft_config: TensorTrainConfig, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        """Add deltas to the stacks of expert weights; PEFT's own method is made for one layer per Parameter."""
+        paths = list(chosen_stacks(peft_config, model))
+        for path in paths:
+            parent, target, name = _get_submodules(model, path.rpartition(".")[0])
+            layer = TensorTrainPeftExperts(target, adapter_name) if base_of(target) is target else target
+            with init_empty_weights() if low_cpu_mem_usage else nullcontext():
+                layer.update_layer(adapter_name, peft_config, path)
+            setattr(parent, name, layer.train(target.training))
+        return paths
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -1,6 +1,7 @@
 """Check that what a configuration names is in the model, as a misspelt name would leave modules out without a word.
 
     target_modules         each end of a path, or the pattern for whole paths, matches a module
+    target_parameters      each end of a path is a stack of expert weights, see ``adapters.peft.parameters``
     exclude_modules        likewise
     modules_to_save        each is the end of a path
     layers_to_transform    each number is that of a layer with target modules
@@ -24,12 +25,14 @@ from adapters.validation import check_type, nearest_name, refuse
 WHERE = "TensorTrainConfig"
 TYPES = {
     "target_modules": str | list[str] | None,
+    "target_parameters": list[str] | None,
     "exclude_modules": str | list[str] | None,
     "modules_to_save": list[str] | None,
     "layers_to_transform": int | list[int] | None,
     "layers_pattern": str | list[str] | None,
     "bias": Literal["none", "all", "tt_lora_only"],
 }
+NOT_EMPTY = ("target_modules", "target_parameters", "layers_to_transform")
 WHOLE_PATHS = "as a string must be a regular expression for whole paths of modules"
 
 
@@ -43,7 +46,7 @@ def check_values(config: Any) -> None:
         value = getattr(config, key)
         listed = sorted(value, key=str) if isinstance(value, set | frozenset | tuple) else value
         check_type(key, listed, annotation, WHERE)
-        if listed == [] and key in ("target_modules", "layers_to_transform"):
+        if listed == [] and key in NOT_EMPTY and not (key == "target_modules" and config.target_parameters):
             refuse(key, "must not be an empty list", "[]", "name one at least, or leave it out for the default", WHERE)
         for expression in listed if key == "layers_pattern" and isinstance(listed, list) else [value]:
             _check_expression(key, expression)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from adapters.base.sharing import Sharing, plan_sharing
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.peft.host import TensorTrainPeftHost
 from adapters.peft.layer import TensorTrainPeftLayer
-from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.sites import places_of
 
 OWNER = "shared_by_deltas"
@@ -27,7 +27,7 @@ class SharedByDeltas(TensorTrainPeftLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hosts: dict[str, list[TensorTrainPeftLinear]] = {}
+        self.hosts: dict[str, list[TensorTrainPeftHost]] = {}
         """For each adapter one layer that borrows, in a list so that it is not a submodule."""
         self.frozen_keys: dict[str, list[str]] = {}
 
@@ -38,7 +38,7 @@ class SharedByDeltas(TensorTrainPeftLayer):
     def merged_adapters(self) -> list[str]:
         return [name for name, (host,) in self.hosts.items() if name in host.merged_adapters]
 
-    def add_shared(self, adapter_name: str, planned: Sharing, host: TensorTrainPeftLinear, trains: bool) -> None:
+    def add_shared(self, adapter_name: str, planned: Sharing, host: TensorTrainPeftHost, trains: bool) -> None:
         """Take over the planned Parameters, and let their borrowers read them here."""
         owned = nn.ParameterDict({key: parameter for key, (parameter, _) in planned.items()})
         self.tt_lora_delta[adapter_name] = owned.train(self.training)
@@ -79,7 +79,7 @@ class SharedByDeltas(TensorTrainPeftLayer):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         if adapter_name in self.tt_lora_delta:
             (host,) = self.hosts[adapter_name]
-            self.tt_lora_delta[adapter_name].to(device or host.base_layer.weight.device)
+            self.tt_lora_delta[adapter_name].to(device or host.device)
 
 
 def plan(config: TensorTrainLoRAConfig, deltas: dict[str, nn.Module]) -> Sharing:
@@ -99,9 +99,10 @@ def share_in(
     hosts = {
         path: layer
         for path, layer in model.named_modules()
-        if isinstance(layer, TensorTrainPeftLinear) and adapter_name in layer.tt_lora_delta
+        if isinstance(layer, TensorTrainPeftHost) and adapter_name in layer.tt_lora_delta
     }
-    planned = plan(config, {path: layer.tt_lora_delta[adapter_name] for path, layer in hosts.items()})
+    deltas = {path: delta for at, layer in hosts.items() for path, delta in layer.deltas_at(at, adapter_name).items()}
+    planned = plan(config, deltas)
     if planned:
         if not hasattr(model, OWNER):
             setattr(model, OWNER, SharedByDeltas().train(model.training))

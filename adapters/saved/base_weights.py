@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapters.base.linear_layers import is_dense
 from adapters.freezing import adapter_parameters, model_parameters, weight_rules
 from adapters.injection import attachments
 from adapters.sharded import whole
@@ -74,7 +75,7 @@ def _frozen_base(model: nn.Module) -> list[Tensor]:
     trained = {name for name, (trains, _) in rules.items() if trains} | adapter_parameters(model).keys()
     state = model.state_dict()
     frozen = [state[name] for name in model_parameters(model) if name not in trained]
-    return [tensor for tensor in frozen if tensor.is_floating_point() and tensor.numel()]
+    return [tensor for tensor in frozen if is_dense(tensor) and tensor.numel()]
 
 
 def _chosen(tensors: list[Tensor]) -> list[Tensor]:

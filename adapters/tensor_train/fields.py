@@ -72,6 +72,7 @@ class TensorTrainFields(AdapterConfig):
 
     supports_site_modes: ClassVar[bool] = True
     supports_loops: ClassVar[bool] = False
+    supports_experts: ClassVar[bool] = False
     prefers_cheapest_shape: ClassVar[bool] = False
     earlier_names: ClassVar[dict[str, str]] = {"bias": "delta_bias"}
 

@@ -11,8 +11,9 @@
     linear    (r, 1, 1, s)                                                  one slice per linear
     task      (r, 1, 1, s)                                                  one slice per task
     loop      (r, 1, 1, s)                                                  one slice per loop of a looped model
+    expert    (r, 1, 1, s)                                                  one slice per expert of a layer
 
-The last five are site modes. With one of them the adapter is a single tensor for the whole model, and the delta of a
+The last six are site modes. With one of them the adapter is a single tensor for the whole model, and the delta of a
 matrix is an entry of it in the site modes: every core, and every slice, is shared across all sites that it is not
 indexed by. For example (in, layer, matrix, out) is delta W[l, m] = G_1 G_2[l] G_3[m] G_4, where G_2 (r, L, s) is stored
 as L slices.
@@ -25,7 +26,7 @@ import t3nsor as t3
 from adapters.base.sharing import Scope
 from t3nsor.shapes import RawShape
 
-Mode = Literal["out_in", "in", "out", "layer", "matrix", "linear", "task", "loop"]
+Mode = Literal["out_in", "in", "out", "layer", "matrix", "linear", "task", "loop", "expert"]
 Side = Literal["out", "in"]
 
 INDEXED_BY: dict[str, frozenset[Scope]] = {
@@ -34,6 +35,7 @@ INDEXED_BY: dict[str, frozenset[Scope]] = {
     "linear": frozenset({"layers", "sublayers", "projections"}),
     "task": frozenset({"tasks"}),
     "loop": frozenset({"loops"}),
+    "expert": frozenset({"experts"}),
 }
 """The site modes, each with the scopes in which two places must differ to have different slices."""
 
@@ -64,7 +66,7 @@ def has_sites(modes: Sequence[Mode] | None) -> bool:
 
 def scopes_of_modes(modes: Sequence[Mode]) -> list[frozenset[Scope]]:
     """Return, for each core of a chain with site modes, the scopes across which it, or each slice, is shared."""
-    everything = INDEXED_BY["linear"].union(*(INDEXED_BY[mode] for mode in ("task", "loop") if mode in modes))
+    everything = INDEXED_BY["linear"].union(*(INDEXED_BY[mode] for mode in ("task", "loop", "expert") if mode in modes))
     return [everything - INDEXED_BY.get(mode, frozenset()) for mode in modes]
 
 
@@ -133,6 +135,9 @@ def _check_sites(config: Any) -> None:
         config.refuse("modes", rule, sites, 'use "in", "out" and "out_in" here, or the kind tt_lora')
     if "loop" in sites and not config.supports_loops:
         config.refuse("modes", "with a slice per loop belong to the kind tt_lora", sites, 'leave "loop" out')
+    if "expert" in sites and not config.supports_experts:
+        rule = "has a slice per expert in the PEFT tuner alone"
+        config.refuse("modes", rule, sites, "use target_parameters of adapters.peft.TensorTrainConfig")
     given = f"together with the site mode {sites[0]!r}"
     for key in ("shared_cores", "rank_pattern", "shape_pattern"):
         if value := getattr(config, key):

@@ -16,6 +16,14 @@ ONE_SIDED = {
     "in, site, out, out": ((1, 1, 3, 4), (8, 1, 1, 1)),
     "a column": ((1, 2, 3), (1, 1, 1)),
 }
+KRONECKER = {
+    "out x in, out, in": ((6, 4, 1), (2, 1, 7)),
+    "in x out, out, in": ((2, 9, 1), (5, 1, 4)),
+    "out, out x in, in": ((5, 4, 1), (1, 2, 6)),
+    "in, out, in x out": ((1, 9, 3), (8, 1, 2)),
+    "tall and wide": ((8, 2), (2, 9)),
+}
+"""Shapes whose least q at rank 1 and 2 is below min(out, in), though a core has factors of both."""
 TWO_SIDED = {"one core": ((6,), (4,)), "interleaved": ((2, 3), (4, 2)), "in, out, in": ((1, 6, 1), (4, 1, 3))}
 
 
@@ -52,6 +60,16 @@ def test_a_train_of_one_sided_cores_is_factored_without_the_dense_matrix(name, r
     B, A = t3.to_low_rank(train)
     q = np.linalg.matrix_rank(dense.numpy())
     assert (B.shape, A.shape) == ((dense.shape[0], q), (q, dense.shape[1]))
+    torch.testing.assert_close(B @ A, dense, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("name", KRONECKER)
+def test_a_train_of_low_matrix_rank_is_factored_without_the_dense_matrix(name, rank, dense_of, no_dense):
+    train = t3.random_matrix(KRONECKER[name], rank, dtype=torch.float64)
+    dense = dense_of(train.cores)
+    B, A = t3.to_low_rank(train)
+    assert B.shape[1] == A.shape[0] == np.linalg.matrix_rank(dense.numpy()) < min(dense.shape)
     torch.testing.assert_close(B @ A, dense, rtol=1e-11, atol=1e-11)
 
 

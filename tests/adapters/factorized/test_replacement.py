@@ -173,7 +173,7 @@ REFUSALS = {
     "pruned factors": (as_is, {"first_shape": [48, 24], "factors": 2, "start": "pruned"}, ["'start'", "2 factors"]),
     "twice": (as_is, [LOW_RANK, LOW_RANK | {"layers": [0]}], ["'target_modules'", "h.0.mlp.c_fc", "two"]),
     "NaN": (broken, LOW_RANK, ["NaN", "h.1.mlp.c_fc"]),
-    "a tensor subclass": (with_subclass, LOW_RANK, ["quantised weight", "h.0.mlp.c_fc"]),
+    "a tensor subclass": (with_subclass, LOW_RANK, ["a weight of class", "h.0.mlp.c_fc"]),
     "a quantised class": (other_class, LOW_RANK, ["Linear4bit", "h.0.mlp.c_fc"]),
     "a quantised model": (quantised, LOW_RANK, ["'gptq'"]),
     "a tied weight": (tied, LOW_RANK, ["tied", "h.0.mlp.c_fc"]),

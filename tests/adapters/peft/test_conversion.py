@@ -214,4 +214,4 @@ def test_the_command_runs_without_a_warning(tmp_path):
         check=False,
     )
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.startswith("A saved adapter must have a file adapter_config.json; got no ")
+    assert run.stderr.splitlines()[-1].startswith("A saved adapter must have a file adapter_config.json; got no ")

@@ -1,4 +1,4 @@
-"""The scaling "auto": the first step of LoRA r = 8, alpha = 16, by direct simulation, in the table and in folders."""
+"""Scalings by name: the first step of LoRA, alpha = 16, by direct simulation, in the table and in folders."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from torch import nn
 
 import adapters
 from adapters import AdapterConfig, ConfigurationError
-from adapters.tensor_train.scaling import auto_scaling, mean_sites
+from adapters.tensor_train.scaling import mean_sites, named_scaling
 
 SIZE = 96
 
@@ -116,6 +116,62 @@ def test_gradients_of_places_that_share_the_zero_core_add_up(tiny_t5, descriptio
     assert sum(ratios) / len(ratios) == pytest.approx(1, rel=0.1)
 
 
+def squared_gradient(delta, gradients):
+    """Sum of (dL/dG)^2 over the zero core, which is the decrease of the loss by gradient descent."""
+    layer = delta.linear
+    parameter = layer.cores.zero_parameter(layer.zero_core)
+    (sum(gradients) * delta.delta_weight()).sum().backward()
+    size, parameter.grad = parameter.grad.square().sum().item(), None
+    return size
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_rank_stabilized_lora_in_peft_has_one_step_of_gradient_descent_at_any_rank(rank):
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(SIZE, 2 * SIZE, bias=False))
+    config = peft.LoraConfig(r=rank, lora_alpha=16, use_rslora=True, target_modules=["0"])
+    layer = peft.get_peft_model(base, config).base_model.model[0]
+    total = 0.0
+    for _ in range(100):
+        layer.reset_lora_parameters("default", init_lora_weights=True)
+        B, A = layer.lora_B["default"].weight, layer.lora_A["default"].weight
+        B.grad = None
+        (torch.randn(2 * SIZE, SIZE) * (layer.scaling["default"] * (B @ A))).sum().backward()
+        total += B.grad.square().sum().item()
+    assert total / 100 == pytest.approx(16**2 * 2 * SIZE / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS.keys())
+def test_rank_stabilized_has_the_same_step_of_gradient_descent(fields):
+    torch.manual_seed(0)
+    delta = AdapterConfig.from_dict({"kind": "tt_lora", **fields, "scaling": "rank_stabilized"}).build(SIZE, 2 * SIZE)
+    total = 0.0
+    for _ in range(32):
+        delta.linear.reset_parameters()
+        total += squared_gradient(delta, [torch.randn(2 * SIZE, SIZE)])
+    assert total / 32 == pytest.approx(16**2 * 2 * SIZE / 3, rel=0.25)
+
+
+@pytest.mark.parametrize("rank", [2, 8, 32])
+def test_named_scalings_of_the_factors_of_lora_are_its_own(rank):
+    """A (r, in) of standard deviation a has u^2 = in a^2 = 1 / 3 at PEFT's start a = 1 / sqrt(3 in)."""
+    start = {"init": math.sqrt(rank / (3 * SIZE)), "modes": ["in", "out"], "rank": rank}  # of the matrix: sqrt(r) a
+    built = {
+        name: AdapterConfig.from_dict({"kind": "tt_lora", **start, "scaling": name}).build(SIZE, 2 * SIZE)
+        for name in ("auto", "rank_stabilized")
+    }
+    factor = built["auto"].linear.live_cores()[0].std().item() * math.sqrt(3 * SIZE)
+    assert factor * built["auto"].scaling == pytest.approx(16 / rank, rel=0.1)
+    assert factor * built["rank_stabilized"].scaling == pytest.approx(16 / math.sqrt(rank), rel=0.1)
+
+
+def test_a_shared_zero_core_does_not_change_the_rank_stabilized_scaling(tiny_t5):
+    fields = {"kind": "tt_lora", "rank": 4, "target_modules": ["wi"], "scaling": "rank_stabilized"}
+    shared, own = (adapters.attach(tiny_t5(), fields | more) for more in ({"shared_cores": [2]}, {}))
+    assert [delta.scaling for delta in deltas_of(shared)] == [delta.scaling for delta in deltas_of(own)]
+    assert adapters.attachments(shared)[0].config.scaling == next(deltas_of(own)).scaling
+
+
 def test_sites_in_unequal_groups_have_one_scaling():
     q = mean_sites([4, 4, 9])  # s u (2 + 2 + 3) = 17 steps of LoRA
     assert math.sqrt(q) * 7 == pytest.approx(17)
@@ -173,7 +229,7 @@ def test_a_pattern_takes_precedence(tiny_t5):
     }
     model = adapters.attach(tiny_t5(), config)
     scalings = {path: host.beside.tt_lora.active.scaling for path, host in adapters.adapted_modules(model)}
-    automatic = auto_scaling(next(deltas_of(model)).linear)
+    automatic = named_scaling("auto", next(deltas_of(model)).linear)
     assert scalings.pop("encoder.block.0.layer.1.DenseReluDense.wi") == 2
     assert set(scalings.values()) == {3.0, automatic}
 
@@ -194,6 +250,10 @@ def test_published_methods_name_their_scaling():
     ("fields", "given"),
     [
         ({"scaling": "automatic"}, "automatic"),
+        (
+            {"scaling": "rank_stabilized", "init": "principal"},
+            "needs a core that starts at zero; got 'rank_stabilized'",
+        ),
         ({"scaling": math.inf}, "inf"),
         ({"scaling_pattern": {"wi": math.nan}}, "nan"),
         ({"scaling_pattern": {"wi": 1.0}, "modes": ["in", "layer", "out"]}, "wi"),

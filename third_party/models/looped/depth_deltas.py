@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 import t3nsor as t3
-from adapters.base.linear_layers import LINEAR_CLASSES, features, keep_children
+from adapters.base.linear_layers import describe, features, is_plain_linear, keep_children
 from adapters.base.sublayers import find_sublayers
 from adapters.validation import check_type, from_json, refuse
 from third_party.models.looped.shared_linear import SharedLinear
@@ -87,8 +87,8 @@ def groups_of(model: nn.Module, n_layer: int) -> list[list[str]]:
             groups.setdefault((sublayer.layer % n_layer, sublayer.kind, name), []).append(path)
     for (_, _, name), paths in groups.items():
         linears = [model.get_submodule(path) for path in paths]
-        if wrong := [linear for linear in linears if type(linear) not in LINEAR_CLASSES]:
-            given = f"a {type(wrong[0]).__name__} at {paths[linears.index(wrong[0])]}"
+        if wrong := [linear for linear in linears if not is_plain_linear(linear)]:
+            given = f"{describe(wrong[0])} at {paths[linears.index(wrong[0])]}"
             refuse("model", "has plain linears", given, "loop it before it is adapted or factorized", WHERE)
         if len(paths) != layers // n_layer or len({features(linear) for linear in linears}) != 1:
             refuse("model", "has equal layers", f"others at {name}", "choose another model or n_layer", WHERE)
