@@ -23,7 +23,7 @@ def check_sharding(trainer: Trainer) -> None:
     """Check what shards the model of a new trainer.
 
     Raises:
-        ValueError: DeepSpeed or FSDP1; or FSDP was asked for where accelerate does not shard.
+        ValueError: DeepSpeed or FSDP1; FSDP was asked for where accelerate does not shard, or by the launcher alone.
     """
     if trainer.is_deepspeed_enabled:
         raise ValueError(
@@ -34,6 +34,11 @@ def check_sharding(trainer: Trainer) -> None:
         raise ValueError(
             "accelerate shards a model over accelerators; got fsdp on a CPU, where it would train with DDP without a "
             "word: leave fsdp out."
+        )
+    if trainer.is_fsdp_enabled and not trainer.args.fsdp:
+        raise ValueError(
+            "The training argument fsdp shards a model; got a launcher, or an earlier run of this process, that asks for "
+            "it alone: set fsdp to true."
         )
     if trainer.is_fsdp_enabled and trainer.accelerator.state.fsdp_plugin.fsdp_version != 2:
         raise ValueError(
