@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapters.base.linear_layers import is_dense
 from adapters.freezing import adapter_parameters, model_parameters, weight_rules
 from adapters.injection import attachments
-from adapters.sharded import whole
+from adapters.sharded import local, whole
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _frozen_base(model: nn.Module) -> list[Tensor]:
     trained = {name for name, (trains, _) in rules.items() if trains} | adapter_parameters(model).keys()
     state = model.state_dict()
     frozen = [state[name] for name in model_parameters(model) if name not in trained]
-    return [tensor for tensor in frozen if is_dense(tensor) and tensor.numel()]
+    return [tensor for tensor in frozen if is_dense(local(tensor)) and tensor.numel()]
 
 
 def _chosen(tensors: list[Tensor]) -> list[Tensor]:
