@@ -109,6 +109,16 @@ class TensorTrainModel(BaseTuner):
             if isinstance(layer, TensorTrainPeftLayer):
                 layer.widen()
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Give one adapter the dtype of its configuration; PEFT calls this for each new one."""
+        if self.peft_config[adapter_name].delta_dtype != "base":
+            super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+            return
+        dtype = next(parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
+        for layer in self.model.modules():
+            if isinstance(layer, TensorTrainPeftLayer) and adapter_name in layer.tt_lora_delta:
+                layer.tt_lora_delta[adapter_name].to(dtype)
+
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove one adapter, with the Parameters that its deltas share; what else is frozen stays frozen."""
         trainable = {parameter for parameter in self.parameters() if parameter.requires_grad}

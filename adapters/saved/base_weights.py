@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from adapters.base.linear_layers import is_dense
 from adapters.freezing import adapter_parameters, model_parameters, weight_rules
 from adapters.injection import attachments
+from adapters.sharded import local, whole
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _frozen_base(model: nn.Module) -> list[Tensor]:
     trained = {name for name, (trains, _) in rules.items() if trains} | adapter_parameters(model).keys()
     state = model.state_dict()
     frozen = [state[name] for name in model_parameters(model) if name not in trained]
-    return [tensor for tensor in frozen if is_dense(tensor) and tensor.numel()]
+    return [tensor for tensor in frozen if is_dense(local(tensor)) and tensor.numel()]
 
 
 def _chosen(tensors: list[Tensor]) -> list[Tensor]:
@@ -104,7 +105,7 @@ def _positions(tensor: Tensor, tensors: int) -> list[int]:
 
 def _sampled(tensors: list[Tensor]) -> list[Tensor]:
     return [
-        torch.take(tensor, torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
+        torch.take(whole(tensor), torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
         for tensor in _chosen(tensors)
     ]
 

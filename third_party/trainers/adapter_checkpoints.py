@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import adapters
 from adapters.saved.folder import CONFIG_NAME, read_config, read_tensors
+from adapters.sharded import is_sharded
 from third_party.trainers.rank_schedule import RankScheduleCallback
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class AdapterCheckpointsMixin:
     """
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self.args.should_save:
+        if self.args.should_save or is_sharded(self.model):
             adapters.save(self.model, output_dir or self.args.output_dir, model_card=False)
 
     def _save_rng_state(self, output_dir: str) -> None:
