@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
@@ -186,6 +186,10 @@ def test_a_saved_adapter_is_only_its_tensors_and_loads_to_the_same_bits(name, te
         again = PeftModel.from_pretrained(base(name), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage).eval()
         assert torch.equal(logits(again), logits(model))
     assert not again.peft_config["default"].target_modules
+    inject_adapter_in_model(
+        again.peft_config["default"], injected := base(name), state_dict=saved
+    )  # only keys are read
+    assert stacks(injected).keys() == stacks(model).keys()
 
 
 def test_linears_and_experts_have_deltas_of_one_adapter(tmp_path):
@@ -421,3 +425,11 @@ def test_an_activation_between_cores_acts_but_cannot_be_merged():
     assert not torch.allclose(logits(model), logits(base()), atol=0.1)
     with pytest.raises(RuntimeError, match=r"experts\.down_proj"):
         check_mergeable(model, None, False)
+
+
+def test_without_init_weights_every_expert_is_random():
+    model = adapted(base(), init_weights=False)
+    (layer, *_) = (module for module in model.modules() if isinstance(module, TensorTrainPeftExperts))
+    deltas = [delta.delta_weight() for delta in layer.tt_lora_delta["default"]["down_proj"].experts]
+    assert all(delta.abs().max() > 1e-3 for delta in deltas)
+    assert not torch.allclose(deltas[0], deltas[1])

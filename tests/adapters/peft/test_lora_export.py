@@ -106,7 +106,7 @@ def test_peft_converts_a_live_model(base, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"core_activation": "gelu"}, {"bias": "dense"}, {"shared_cores": [0], "d": 3}], ids=str
+    "fields", [{"core_activation": "gelu"}, {"delta_bias": "dense"}, {"shared_cores": [0], "d": 3}], ids=str
 )
 def test_peft_refuses_what_is_no_matrix_of_its_linear(fields):
     with pytest.raises(TypeError, match="do not support LoRA conversion"):
@@ -185,7 +185,7 @@ def test_the_deltas_of_one_task_are_exported(modes, tiny_t5, logits, tmp_path):
 
 
 REFUSED = {
-    "a trained bias": ({"bias": "dense"}, {}, CheckpointError, "read LoRA without biases; got .*trained bias at"),
+    "a trained bias": ({"delta_bias": "dense"}, {}, CheckpointError, "read LoRA without biases; got .*trained bias at"),
     "an activation": ({"core_activation": "gelu"}, {}, CheckpointError, "linear adapters; got core_activation"),
     "a whole module": ({"modules_to_save": ["lm_head"]}, {}, CheckpointError, "deltas of linears only; got .*lm_head"),
     "a rank of zero": ({}, {"rank": 0}, ConfigurationError, "must be a positive integer; got 0"),
@@ -205,7 +205,7 @@ def test_a_refused_export_writes_nothing(case, saved, tmp_path):
 
 
 def test_a_bias_of_zeros_is_left_out(saved, tmp_path):
-    get_peft_model(llama(), TensorTrainConfig(rank=2, bias="dense", **QV)).save_pretrained(tmp_path / "untrained")
+    get_peft_model(llama(), TensorTrainConfig(rank=2, delta_bias="dense", **QV)).save_pretrained(tmp_path / "untrained")
     export_lora(tmp_path / "untrained", tmp_path / "lora")
     assert_served(tmp_path / "lora")
 
