@@ -27,11 +27,13 @@ def widen(model: nn.Module, adapter_names: Collection[str]) -> None:
 
 
 def widen_alone(model: nn.Module, adapter_names: Collection[str]) -> None:
-    """Widen, unless other processes may have been told the narrower dtype.
+    """Widen deltas of a model with quantised linears, unless other processes may have been told the narrower dtype.
 
     Raises:
         ConfigurationError: they may.
     """
+    if not any(layer.quantization_backend for layer in _layers(model)):
+        return
     narrow = _narrow(model, adapter_names)
     if narrow and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise ConfigurationError(
@@ -42,7 +44,11 @@ def widen_alone(model: nn.Module, adapter_names: Collection[str]) -> None:
     widen(model, adapter_names)
 
 
+def _layers(model: nn.Module) -> list[TensorTrainPeftLayer]:
+    return [layer for layer in model.modules() if isinstance(layer, TensorTrainPeftLayer)]
+
+
 def _narrow(model: nn.Module, adapter_names: Collection[str]) -> list[nn.Parameter]:
-    layers = [layer for layer in model.modules() if isinstance(layer, TensorTrainPeftLayer)]
-    deltas = [layer.tt_lora_delta[name] for layer in layers for name in adapter_names if name in layer.tt_lora_delta]
+    held = [layer.tt_lora_delta for layer in _layers(model)]
+    deltas = [deltas[name] for deltas in held for name in adapter_names if name in deltas]
     return [parameter for delta in deltas for parameter in delta.parameters() if parameter.dtype in NARROW]
