@@ -15,17 +15,19 @@ from typing import Any
 
 from peft import PeftConfig, PeftType
 
-from adapters.kinds.tensor_train import TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
 from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
 from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
+from adapters.tensor_train.principal import PRINCIPAL
 from adapters.tensor_train.scaling import AUTO
-from adapters.validation import refuse
+from adapters.validation import nearest_name, refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
+DELTA_DTYPES = ("float32", "base")
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
@@ -47,9 +49,12 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, scaling_pattern, dropout: as
             there; the numbers that "auto" stands for are in ``peft_config`` of the adapted model.
         delta_bias: as there.
+        init_weights: PEFT's, whether the deltas start at zero; with False all cores are random, as tests need them.
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
+        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs where a block's weights
+            are one flat parameter. Small updates are rounded away then.
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
@@ -84,10 +89,12 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     share_across: Sequence[str] = ("layers",)
     core_activation: str | None = None
     delta_bias: str = "none"
+    init_weights: bool = True
     bias: str = "none"
     scaling: float | str = AUTO
     scaling_pattern: dict[str, float] | None = None
     dropout: float = 0.0
+    delta_dtype: str = "float32"
     target_modules: str | list[str] | set[str] | None = None
     target_parameters: list[str] | None = None
     exclude_modules: str | list[str] | set[str] | None = None
@@ -109,12 +116,19 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         for key, value in {"stacks": stacks, "layers": layers, "sublayers": sublayers, "loops": loops}.items():
             if value is not None:
                 refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
+        if self.delta_dtype not in DELTA_DTYPES:
+            fix = nearest_name(str(self.delta_dtype), DELTA_DTYPES)
+            refuse("delta_dtype", f"must be one of {list(DELTA_DTYPES)}", repr(self.delta_dtype), fix, WHERE)
         self._read_earlier_bias()
         check_values(self)
         if self.target_parameters is not None and self.target_modules is None:
             self.target_modules = []
         if self.target_parameters is not None:
             self.target_parameters = sorted(self.target_parameters)
+        for key, value in {"zero_core": self.zero_core, "init": self.init}.items():
+            if not self.init_weights and value is not None and (key == "zero_core" or value == PRINCIPAL):
+                rule, given = "must be true for deltas that start at zero", f"false with {key}={value!r}"
+                refuse("init_weights", rule, given, "leave one of the two out", WHERE)
         if self.modules_to_save is not None:
             self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())
@@ -155,6 +169,14 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
                 stacklevel=4,
             )
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
+
+    def build_delta(self, path: str, in_features: int, out_features: int) -> TensorTrainDelta:
+        """The delta (out, in) of the linear, or of an expert of the stack, at ``path``; random without init_weights."""
+        delta = self.to_adapter_config().build_at_path(path, in_features, out_features)
+        if not self.init_weights:
+            delta.linear.zero_core = None
+            delta.reset_parameters()
+        return delta
 
     def before_settling(self) -> "TensorTrainConfig":
         """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""

@@ -41,7 +41,7 @@ class TensorTrainPeftLinear(TensorTrainPeftHost):
     def update_layer(self, adapter_name: str, config: TensorTrainConfig, path: str = "") -> None:
         """Add the delta of one adapter, on the base's device."""
         with torch.device(self.device):
-            delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
+            delta = config.build_delta(path, *features(self.base_layer))
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, lambda: as_out_in(self.base_layer, self.base_tensor("weight")), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

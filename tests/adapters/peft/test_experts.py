@@ -411,3 +411,11 @@ def test_an_activation_between_cores_acts_but_cannot_be_merged():
     assert not torch.allclose(logits(model), logits(base()), atol=0.1)
     with pytest.raises(RuntimeError, match=r"experts\.down_proj"):
         check_mergeable(model, None, False)
+
+
+def test_without_init_weights_every_expert_is_random():
+    model = adapted(base(), init_weights=False)
+    (layer, *_) = (module for module in model.modules() if isinstance(module, TensorTrainPeftExperts))
+    deltas = [delta.delta_weight() for delta in layer.tt_lora_delta["default"]["down_proj"].experts]
+    assert all(delta.abs().max() > 1e-3 for delta in deltas)
+    assert not torch.allclose(deltas[0], deltas[1])
