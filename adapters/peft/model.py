@@ -35,6 +35,7 @@ from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_round
 from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
+from adapters.peft.precision import widen, widen_alone
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
@@ -101,13 +102,17 @@ class TensorTrainModel(BaseTuner):
             super().set_requires_grad(adapter_names, requires_grad)
 
     def widen_deltas(self) -> None:
-        """Cast deltas that someone has cast to a narrower dtype to float32 again, in place.
+        """Cast deltas that someone has cast to a narrower dtype to float32 again; see ``adapters.peft.precision``."""
+        widen(self.model, self.peft_config)
 
-        One process needs no call, as ``train()`` does it; several need one before they share the model.
-        """
-        for layer in self.model.modules():
-            if isinstance(layer, TensorTrainPeftLayer):
-                layer.widen()
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode:
+            widen_alone(self.model, self.peft_config)
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        widen_alone(self.model, self.peft_config)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """Give one adapter the dtype of its configuration; PEFT calls this for each new one."""
