@@ -135,7 +135,7 @@ PRODUCTS: dict[str, Callable[..., Tensor]] = {
     "_grouped_mm": _grouped_mm,
     "transformers.grouped_mm_fallback": _grouped_mm,
 }
-"""The products that add deltas, by the name of the function; the last is transformers' own, for older versions of torch."""
+"""The products that add deltas, by the name of the function; the last is transformers' own, for older torch."""
 
 
 def _check_axes(weights: Any, transposed: bool, one: bool = False) -> None:

@@ -93,9 +93,12 @@ class TensorTrainDeltaFields(TensorTrainFields):
         sites = {layer: len(layers) for layers in groups for layer in layers}
         if self.has_sites:
             sites = dict.fromkeys(sites, mean_sites([len(layers) for layers in groups if layers] or [1]))
-        for _, delta in deltas:
-            if delta.linear in places:
-                delta.scaling = named_scaling(self.scaling, delta.linear, sites.get(delta.linear, 1))
+        for _, module in modules:
+            first, *others = deltas_of(module)
+            if first.linear in places:
+                first.scaling = named_scaling(self.scaling, first.linear, sites.get(first.linear, 1))
+                for delta in others:  # of the same shape, for other loops or experts
+                    delta.scaling = first.scaling
         values = {place.path: delta.scaling for place, delta in deltas}
         most_common = [value for value, _ in Counter(values.values()).most_common()]
         scaling, others = common_value(values, most_common, lambda candidate, _: candidate)

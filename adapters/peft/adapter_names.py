@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from adapters.peft.row_adapters import BASE
 from adapters.peft.shared import OWNER
 from adapters.validation import ConfigurationError, nearest_name
 
-RESERVED = {"base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
-"""Parts that PEFT and this tuner add to the paths of a base model."""
+RESERVED = {BASE, "base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "original_module", OWNER}
+"""Parts that PEFT and this tuner add to the paths of a base model, and PEFT's name for no adapter."""
 
 
 def check_new_name(name: str, paths: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_fro
 from adapters.base.linear_layers import as_out_in, features, is_plain_linear
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.host import TensorTrainPeftHost
+from adapters.peft.row_adapters import add_deltas_by_row
 
 
 class TensorTrainPeftLinear(TensorTrainPeftHost):
@@ -40,7 +41,7 @@ class TensorTrainPeftLinear(TensorTrainPeftHost):
     def update_layer(self, adapter_name: str, config: TensorTrainConfig, path: str = "") -> None:
         """Add the delta of one adapter, on the base's device."""
         with torch.device(self.device):
-            delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
+            delta = config.build_delta(path, *features(self.base_layer))
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, lambda: as_out_in(self.base_layer, self.base_tensor("weight")), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
@@ -88,6 +89,9 @@ class TensorTrainPeftLinear(TensorTrainPeftHost):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters:
             self.unmerge()
+        elif self.row_adapters is not None:
+            y = self.base_output(x, *args, **kwargs)
+            return add_deltas_by_row(y, x, self.tt_lora_delta, self.row_adapters.of(x))
         deltas = [self.tt_lora_delta[name] for name in self.acting]
         base = self.base_layer
         if args or kwargs or not self._is_plain() or not any(delta.fuses for delta in deltas):

@@ -32,6 +32,7 @@ from adapters.peft.experts import TensorTrainPeftExperts, base_of, deltas_of_sta
 from adapters.peft.layer import Switched, TensorTrainPeftLayer, as_when_enabled, freeze_when_disabled
 from adapters.peft.linear import TensorTrainPeftLinear
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
+from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
@@ -39,6 +40,7 @@ from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
 from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
+from adapters.peft.wrapped_again import remove_earlier, without_wrapper
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -58,8 +60,8 @@ class TensorTrainModel(BaseTuner):
     }
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Hold the model itself if it is a compiled one, which stays compiled; see ``compiled_in_place``."""
-        super().__setattr__(name, compiled_in_place(value) if name == "model" else value)
+        """Hold the model itself if it is compiled, see ``compiled_in_place``, or has been wrapped by this tuner."""
+        super().__setattr__(name, without_wrapper(compiled_in_place(value)) if name == "model" else value)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add one adapter as PEFT does, then let its deltas share Parameters.
@@ -97,6 +99,15 @@ class TensorTrainModel(BaseTuner):
         check_names(adapter_names, self.peft_config)
         with as_when_enabled(self._switched()):
             super().set_requires_grad(adapter_names, requires_grad)
+
+    def widen_deltas(self) -> None:
+        """Cast deltas that someone has cast to a narrower dtype to float32 again, in place.
+
+        One process needs no call, as ``train()`` does it; several need one before they share the model.
+        """
+        for layer in self.model.modules():
+            if isinstance(layer, TensorTrainPeftLayer):
+                layer.widen()
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove one adapter, with the Parameters that its deltas share; what else is frozen stays frozen."""
@@ -208,14 +219,15 @@ class TensorTrainModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Check the arguments that PEFT keeps from the forward; it opens this context around each one."""
-        for key in ("adapter_names", "alora_offsets"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"A batch goes through the active adapters as a whole; got {key}={kwargs[key]!r}: "
-                    "call set_adapter and run the examples of each adapter as a separate batch."
-                )
-        yield
+        """Act on the arguments that PEFT keeps from the forward; it opens this context around each one."""
+        if kwargs.get("alora_offsets") is not None:
+            raise ValueError(
+                f"Deltas act on all tokens; got alora_offsets={kwargs['alora_offsets']!r}, which PEFT has for LoRA: "
+                "leave it out."
+            )
+        names = kwargs.get("adapter_names")
+        with nullcontext() if names is None else adapters_by_row(self, names, kwargs):
+            yield
 
     def _prepare_model(self, peft_config: TensorTrainConfig, model: nn.Module) -> None:
         """Check that the configuration fits the model before the first of its targets is replaced."""
@@ -247,19 +259,21 @@ class TensorTrainModel(BaseTuner):
         check_fields(peft_config, deltas)
         for path, module in chosen_stacks(peft_config, model).items():
             with torch.device("meta"):
-                deltas[path] = deltas_of_stack(peft_config, base_of(module), path)
+                deltas[path] = deltas_of_stack(adapter_config.build_at_path, base_of(module), path)
             stack = path.rpartition(".")[2]
             weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
-            check_new_name(
-                name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
-            )
+            own = (f"{DELTA}{name}.", f".modules_to_save.{name}.")  # of an earlier adapter that this one replaces
+            keys = [key for key in model.state_dict() if not any(part in key for part in own)]
+            check_new_name(name, [*keys, *deltas, *(key for d in deltas.values() for key in d.state_dict())])
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
         if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
             peft_config.note_base(weights)
+        if deltas:
+            remove_earlier(model, name)
 
     def _create_and_replace(
         self,

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapters.saved.files import replace_file
+from adapters.saved.files import replace_file, set_default_mode
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -184,6 +184,7 @@ def create_folder(destination: Path, write: Callable[[Path], object]) -> None:
         folder = Path(beside) / destination.name
         folder.mkdir()
         write(folder)
+        set_default_mode(*(path for path in folder.rglob("*") if path.is_file()))
         os.replace(folder, destination)
 
 

@@ -28,6 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from adapters.saved.files import set_default_mode
 from seq2seq import PROJECT, SPLITS
 
 DECODER = PROJECT / "assets" / "small_decoder"
@@ -200,6 +201,7 @@ def pretrain(out: Path, seed: int) -> None:
         log.write(json.dumps(setting) + "\n")
         train(model, stream, as_stream(tokenizer, texts["validation"]), seed + 1, log)
     model.to(torch.bfloat16).save_pretrained(out)
+    set_default_mode(*out.glob("*.safetensors"))
 
 
 if __name__ == "__main__":

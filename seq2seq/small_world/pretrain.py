@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration, T5Tokenizer
 
+from adapters.saved.files import set_default_mode
 from seq2seq import PROJECT
 from seq2seq.small_world.datasets import DATA_SETS, rows
 from seq2seq.small_world.events import World
@@ -214,6 +215,7 @@ def pretrain(out: Path, seed: int) -> None:
         for number, lesson in enumerate(LESSONS, start=1):
             train(model, tokenizer, lesson, seed + number, log)
             model.save_pretrained(out)
+            set_default_mode(*out.glob("*.safetensors"))
     write_report(out, skill_accuracy(model, tokenizer, 500))
 
 

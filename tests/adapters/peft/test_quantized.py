@@ -295,6 +295,53 @@ class TestBitsandbytes:
         torch.testing.assert_close(*start)
 
 
+class TestNarrowDeltas:
+    """What TRL's SFTTrainer does after get_peft_model with a base in 4 or 8 bits."""
+
+    @staticmethod
+    def cast(model: nn.Module) -> nn.Module:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        return model
+
+    @staticmethod
+    def dtypes(model: nn.Module) -> set[torch.dtype]:
+        return {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+
+    @pytest.mark.parametrize("shared_cores", [(), (1,)])
+    def test_train_makes_them_float32_again(self, shared_cores):
+        model = nn.Sequential(*(quantised(nn.Linear(64, 64), "4-bit") for _ in range(2)))
+        config = TensorTrainConfig(rank=3, target_modules=["0", "1"], shared_cores=shared_cores)
+        model = self.cast(get_peft_model(model, config))
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+        x = torch.randn(5, 64)
+        assert model.eval()(x).dtype == torch.float32
+        assert self.dtypes(model) == {torch.bfloat16}
+        assert self.dtypes(model.train()) == {torch.float32}
+        model(x).square().sum().backward()
+        optimizer.step()
+        assert self.dtypes(model) == {torch.float32}
+        assert {state["exp_avg"].dtype for state in optimizer.state.values()} == {torch.float32}
+
+    def test_saved_ones_are_loaded_without_rounding(self, tmp_path):
+        model, layer = one_linear("4-bit")
+        model.save_pretrained(tmp_path)
+        before = layer.get_delta_weight("default").clone()
+        self.cast(model).load_adapter(tmp_path, "default")  # as a trainer that resumes
+        assert torch.equal(layer.get_delta_weight("default"), before)
+
+    def test_several_processes_are_told_to_widen_them_first(self, monkeypatch):
+        model, _ = one_linear("4-bit")
+        self.cast(model)
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+        monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+        with pytest.raises(ConfigurationError, match=r"got torch.bfloat16, .*trainer\.model\.base_model\.widen_deltas"):
+            model.train()
+        model.base_model.widen_deltas()
+        assert self.dtypes(model.train()) == {torch.float32}
+
+
 @pytest.mark.parametrize("method", METHODS)
 class TestModel:
     def test_life_cycle(self, folder, tmp_path, method, caplog):

@@ -29,10 +29,18 @@ def test_safe_merge_that_fails_at_one_linear_leaves_all_of_them_unchanged(merge,
 
 
 PARTS_OF_PATHS = ["linear", "cores", "q_proj", "0", "v_proj", "gate_proj", "weight", "lm_head"]
-PARTS_OF_PEFT = ["base_model", "model", "base_layer", "tt_lora_delta", "modules_to_save", "shared_by_deltas"]
+PARTS_OF_PEFT = [
+    "base_model",
+    "model",
+    "base_layer",
+    "tt_lora_delta",
+    "modules_to_save",
+    "shared_by_deltas",
+    "__base__",
+]
 
 
-@pytest.mark.parametrize("name", [*PARTS_OF_PATHS, *PARTS_OF_PEFT, "third.v2"])
+@pytest.mark.parametrize("name", [*PARTS_OF_PATHS, *PARTS_OF_PEFT, "third.v2", "__base__"])
 def test_adapter_name_that_is_part_of_a_path_raises(name):
     model = adapted(llama(), target_modules=["q_proj"])
     model.add_adapter("second", TensorTrainConfig(rank=2, target_modules=["v_proj"]))

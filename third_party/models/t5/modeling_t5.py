@@ -15,6 +15,7 @@ their tensors are read after that.
 
 import os
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from transformers import T5ForConditionalGeneration as TransformersT5
 import adapters
 from adapters import attach, attachments, freeze
 from adapters.freezing import adapter_parameters
+from adapters.saved.files import set_default_mode
 from third_party.models.t5.configuration_t5 import T5Config
 from third_party.models.t5.late_adapters import ADAPTER_TENSORS, attach_and_read, state_dict_without_repetition
 
@@ -73,7 +75,7 @@ class T5ForConditionalGeneration(TransformersT5):
             attach(model, adapters)
         return (model, info) if with_info else model
 
-    def save_pretrained(self, directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(self, directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in transformers, unmerged, with the attached adapters in config.json; only this class loads them.
 
         Raises:
@@ -88,7 +90,8 @@ class T5ForConditionalGeneration(TransformersT5):
         self.config.adapters = [attachment.to_dict() for attachment in adapters.attachments(self)] or None
         if any(attachment.config.reads_weights for attachment in adapters.attachments(self)):
             kwargs.setdefault("state_dict", state_dict_without_repetition(self))
-        return super().save_pretrained(directory, *args, **kwargs)
+        super().save_pretrained(directory, *args, **kwargs)
+        set_default_mode(*Path(directory).glob("*.safetensors"))
 
     def set_active_task(self, task: str | None) -> None:
         """See ``adapters.set_active_task``."""
