@@ -1,10 +1,9 @@
 """Sharding over two processes on a CPU, where accelerate ignores it, and gathered tensors stay asynchronous.
 
-    on_cpu      lets accelerate 1.15 treat gloo's processes as it treats those of accelerators
-    together    functions, one after the other, in two processes; what each returned in each of them
+on_cpu      lets accelerate 1.15 treat gloo's processes as it treats those of accelerators
+together    functions, one after the other, in two processes; what each returned in each of them
 """
 
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
@@ -22,7 +21,11 @@ def on_cpu() -> None:
     def make_sharding(self, *args, fsdp_plugin=None, **kwargs):
         make(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
         if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type, self.fsdp_plugin, self.device = DistributedType.FSDP, fsdp_plugin, torch.device("cpu")
+            self.distributed_type, self.fsdp_plugin, self.device = (
+                DistributedType.FSDP,
+                fsdp_plugin,
+                torch.device("cpu"),
+            )
             if self.mixed_precision != "no":
                 fsdp_plugin.set_mixed_precision(self.mixed_precision)
 
@@ -35,15 +38,12 @@ def on_cpu() -> None:
 
 
 def together(functions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """In one of two processes: what each function returned, or the last lines of its traceback."""
+    """In one of two processes: what each function returned."""
     on_cpu()
     said = []
     for function in functions:
         AcceleratorState._reset_state()  # as a new process has it
-        try:
-            said.append(function())
-        except Exception:
-            said.append(traceback.format_exc()[-1500:])
+        said.append(function())
     torch.distributed.destroy_process_group()
     PartialState._reset_state()
     return said

@@ -53,8 +53,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
-        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs where a block's weights
-            are one flat parameter. Small updates are rounded away then.
+        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs, where weights of
+            a block are one flat parameter. Small updates are rounded away then.
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
