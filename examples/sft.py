@@ -5,8 +5,8 @@
     clara expected this lesson to be dismal but it was far from dull .    ->  but
     although the trip was amusing , the movie was not exciting .          ->  although
 
-Base, tokenizer and sentences come with the project (assets/). SFTTrainer takes the configuration as ``peft_config``, adds
-the deltas itself and trains on the completions alone; a delta stays float32 on a base of any dtype.
+Base, tokenizer and sentences come with the project (assets/). SFTTrainer takes the configuration as ``peft_config``,
+adds the deltas itself and trains on the completions alone; a delta stays float32 on a base of any dtype.
 """
 
 import csv
@@ -67,17 +67,17 @@ def main() -> dict[str, Any]:
             base(),
             args=SFTConfig(
                 folder,
-                max_steps=40,
+                max_steps=24,
                 per_device_train_batch_size=16,
                 learning_rate=1e-2,
                 bf16=False,
                 use_cpu=True,
                 save_strategy="no",
                 report_to="none",
-                logging_steps=10,
+                logging_steps=6,
                 disable_tqdm=True,
             ),
-            train_dataset=Dataset.from_list(rows("train", 640)),
+            train_dataset=Dataset.from_list(rows("train", 384)),
             processing_class=TOKENIZER,
             peft_config=TensorTrainConfig(**SETTING),
         )
