@@ -21,6 +21,7 @@ from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
 from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
+from adapters.tensor_train.principal import PRINCIPAL
 from adapters.tensor_train.scaling import AUTO
 from adapters.validation import refuse
 
@@ -47,6 +48,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, scaling_pattern, dropout: as
             there; the numbers that "auto" stands for are in ``peft_config`` of the adapted model.
         delta_bias: as there.
+        init_weights: PEFT's, whether the deltas start at zero; with False all cores are random, as tests need them.
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
@@ -84,6 +86,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     share_across: Sequence[str] = ("layers",)
     core_activation: str | None = None
     delta_bias: str = "none"
+    init_weights: bool = True
     bias: str = "none"
     scaling: float | str = AUTO
     scaling_pattern: dict[str, float] | None = None
@@ -115,6 +118,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.target_modules = []
         if self.target_parameters is not None:
             self.target_parameters = sorted(self.target_parameters)
+        for key, value in {"zero_core": self.zero_core, "init": self.init}.items():
+            if not self.init_weights and value is not None and (key == "zero_core" or value == PRINCIPAL):
+                rule, given = "must be true for deltas that start at zero", f"false with {key}={value!r}"
+                refuse("init_weights", rule, given, "leave one of the two out", WHERE)
         if self.modules_to_save is not None:
             self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())

@@ -42,6 +42,9 @@ class TensorTrainPeftLinear(TensorTrainPeftHost):
         """Add the delta of one adapter, on the base's device."""
         with torch.device(self.device):
             delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
+            if not config.init_weights:
+                delta.linear.zero_core = None
+                delta.reset_parameters()
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, lambda: as_out_in(self.base_layer, self.base_tensor("weight")), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)

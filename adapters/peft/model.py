@@ -40,6 +40,7 @@ from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
 from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
+from adapters.peft.wrapped_again import remove_earlier, without_wrapper
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -59,8 +60,8 @@ class TensorTrainModel(BaseTuner):
     }
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Hold the model itself if it is a compiled one, which stays compiled; see ``compiled_in_place``."""
-        super().__setattr__(name, compiled_in_place(value) if name == "model" else value)
+        """Hold the model itself if it is compiled, see ``compiled_in_place``, or has been wrapped by this tuner."""
+        super().__setattr__(name, without_wrapper(compiled_in_place(value)) if name == "model" else value)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add one adapter as PEFT does, then let its deltas share Parameters.
@@ -264,13 +265,15 @@ class TensorTrainModel(BaseTuner):
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
-            check_new_name(
-                name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
-            )
+            own = (f"{DELTA}{name}.", f".modules_to_save.{name}.")  # of an earlier adapter that this one replaces
+            keys = [key for key in model.state_dict() if not any(part in key for part in own)]
+            check_new_name(name, [*keys, *deltas, *(key for d in deltas.values() for key in d.state_dict())])
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
         if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
             peft_config.note_base(weights)
+        if deltas:
+            remove_earlier(model, name)
 
     def _create_and_replace(
         self,
