@@ -17,6 +17,8 @@ from peft.utils import infer_device
 
 from adapters.peft import TensorTrainConfig
 
+SHAPES = {"lin0": [[2, 10], [2, 5]], "lin1": [[2, 1], [2, 10]]}
+"""Of the linears 10 -> 20 and 20 -> 2 of an MLP, whose first core can be shared."""
 CUSTOM = (
     ("MLP", {"target_modules": "lin0"}),
     ("MLP", {"target_modules": ["lin0"]}),
@@ -25,7 +27,7 @@ CUSTOM = (
     ("MLP", {"target_modules": ["lin0"], "modules_to_save": ["lin1"]}),
     ("MLP", {"target_modules": ["lin0", "lin1"], "delta_bias": "dense", "dropout": 0.1}),
     ("MLP", {"target_modules": ["lin0", "lin1"], "format": "tensor_ring", "delta_bias": "tt"}),
-    ("DeepMLP", {"target_modules": "all-linear", "shared_cores": [0], "raw_shape": [[2, 5], [5, 2]]}),
+    ("MLP", {"target_modules": ["lin0", "lin1"], "shared_cores": [0], "shape_pattern": SHAPES, "d": 2}),
     ("EmbConv1D", {"target_modules": ["conv1d"]}),
 )
 """Models of test_custom_models.py with fields: PEFT's rows for other methods first, then what is special here."""
@@ -103,7 +105,7 @@ def values_of(test: str, names: str, given: Any) -> Any:
     lin0 = {"target_modules": ["lin0"], "init_weights": False, "rank": 2}
     match "".join(names.split()).split(","):
         case ["test_name", "model_id", "config_cls", "config_kwargs"]:
-            return [(f"TT {k}", model, TensorTrainConfig, {"rank": 2, **f}) for k, (model, f) in enumerate(CUSTOM)]
+            return [(f"TT{k}", model, TensorTrainConfig, {"rank": 2, **f}) for k, (model, f) in enumerate(CUSTOM)]
         case ["test_name", "tuner_method", "config_cls", "config_kwargs_1", "config_kwargs_2"]:
             other = {"Same": lin0, "Different": {**lin0, "target_modules": ["lin1"]}}
             return [(f"TT {name}", "tt_lora", TensorTrainConfig, lin0, fields) for name, fields in other.items()]
