@@ -71,8 +71,18 @@ def run(folder: Path, files: Sequence[str]) -> int:
     path = os.pathsep.join(map(str, (PROJECT, folder.parent / "site", folder)))
     plain = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "no:xdist")  # not our own options
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *plain, "-p", "benchmarks.peft_suite_cases", "-q", "--tb=short"]
-        + [f"--junitxml={RESULT}", *(f"tests/{file}.py" for file in files)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *plain,
+            "-p",
+            "benchmarks.peft_suite_cases",
+            "-q",
+            "--tb=short",
+            f"--junitxml={RESULT}",
+            *(f"tests/{file}.py" for file in files),
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
     ).returncode

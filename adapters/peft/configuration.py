@@ -27,6 +27,8 @@ from adapters.validation import refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
+SETTLED = "_given_scaling"
+"""Attribute with the scaling and its pattern as they were given, of a configuration that has numbers instead."""
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
@@ -132,6 +134,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         self.__dict__.pop("_adapter_config", None)  # checked again by its next use
+        if name.startswith("scaling"):
+            self.__dict__.pop(SETTLED, None)
 
     def to_adapter_config(self) -> TensorTrainLoRAConfig:
         """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules.
@@ -164,13 +168,24 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
-        return copy.copy(self) if isinstance(self.scaling, str) else self
+        """Return this configuration; or, if a name of its scaling is the numbers of a model here, a copy with the name.
+
+        PEFT goes on changing the configuration that it was given, so that its first model needs this one.
+        """
+        if SETTLED not in vars(self):
+            return self
+        anew = copy.copy(self)
+        anew.scaling, anew.scaling_pattern = vars(self)[SETTLED]
+        vars(anew).pop("_noted_bases", None)
+        return anew
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
         """Take over the numbers that the name of a scaling stands for in a model."""
+        given = self.scaling, self.scaling_pattern
         self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
         self.__dict__["_adapter_config"] = settled
+        if isinstance(given[0], str):
+            self.__dict__[SETTLED] = given
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with sets as sorted lists, so that equal configurations give equal files."""

@@ -14,8 +14,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import delete_adapter
 from torch import nn
 
-from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.configuration import PREFIX
+from adapters.peft.layer import TensorTrainPeftLayer
 from adapters.peft.shared import drop_owner
 
 
