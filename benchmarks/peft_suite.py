@@ -69,20 +69,10 @@ def download(folder: Path, *what: str) -> None:
 def run(folder: Path, files: Sequence[str]) -> int:
     """Run pytest in ``folder``, offline, and return its exit status."""
     path = os.pathsep.join(map(str, (PROJECT, folder.parent / "site", folder)))
-    plain = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "no:xdist")  # not our own options
+    own_options = ("-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "-p", "no:xdist")  # not the project's
+    options = ("-p", "benchmarks.peft_suite_cases", "-q", "--tb=short", f"--junitxml={RESULT}")
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            *plain,
-            "-p",
-            "benchmarks.peft_suite_cases",
-            "-q",
-            "--tb=short",
-            f"--junitxml={RESULT}",
-            *(f"tests/{file}.py" for file in files),
-        ],
+        [sys.executable, "-m", "pytest", *own_options, *options, *(f"tests/{file}.py" for file in files)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
     ).returncode

@@ -7,7 +7,8 @@ chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules``
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +28,10 @@ from adapters.validation import refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
-SETTLED = "_given_scaling"
-"""Attribute with the scaling and its pattern as they were given, of a configuration that has numbers instead."""
+OF_A_MODEL = ("scaling", "scaling_pattern", "target_modules")
+"""Fields whose names, such as "auto" and "all-linear", become those of a model."""
+SETTLED = "_before_and_after_settling"
+"""Attribute with the values of these fields before and after a model was adapted."""
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
@@ -134,8 +137,6 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         self.__dict__.pop("_adapter_config", None)  # checked again by its next use
-        if name.startswith("scaling"):
-            self.__dict__.pop(SETTLED, None)
 
     def to_adapter_config(self) -> TensorTrainLoRAConfig:
         """The same deltas as a configuration of the kind tt_lora, which checks the values and builds the modules.
@@ -168,24 +169,34 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration; or, if a name of its scaling is the numbers of a model here, a copy with the name.
+        """Return this configuration; or, if it has the numbers that a scaling's name stands for in a model, a copy.
 
-        PEFT goes on changing the configuration that it was given, so that its first model needs this one.
+        The copy is as this one was before that model, but for fields set since. The first model needs this one itself,
+        as PEFT goes on changing the configuration that it was given.
         """
-        if SETTLED not in vars(self):
+        before, after = vars(self).get(SETTLED, ({}, {}))
+        if not before:
             return self
         anew = copy.copy(self)
-        anew.scaling, anew.scaling_pattern = vars(self)[SETTLED]
+        for name, value in before.items():
+            if getattr(self, name) == after[name]:
+                setattr(anew, name, value)
+        del vars(anew)[SETTLED]
         vars(anew).pop("_noted_bases", None)
         return anew
 
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Note which fields change inside, where a model is adapted, if the scaling is a name."""
+        before = {name: getattr(self, name) for name in OF_A_MODEL} if isinstance(self.scaling, str) else {}
+        yield
+        if before:
+            self.__dict__[SETTLED] = before, {name: getattr(self, name) for name in OF_A_MODEL}
+
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
         """Take over the numbers that the name of a scaling stands for in a model."""
-        given = self.scaling, self.scaling_pattern
         self.scaling, self.scaling_pattern = settled.scaling, settled.scaling_pattern
         self.__dict__["_adapter_config"] = settled
-        if isinstance(given[0], str):
-            self.__dict__[SETTLED] = given
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with sets as sorted lists, so that equal configurations give equal files."""

@@ -74,7 +74,7 @@ class TensorTrainModel(BaseTuner):
         model, active = compiled_in_place(model), self.active_adapters
         if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        with warnings.catch_warnings():
+        with config.settling(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
