@@ -71,6 +71,7 @@ class TensorTrainModel(BaseTuner):
         passed on, as a linear may have only shared tensors; ``target_modules`` decides then. Nor is it for one with
         ``target_parameters``.
         """
+        self._name_to_add = adapter_name  # for _prepare_model: several names may have one configuration
         config = self.peft_config[adapter_name] = self.peft_config[adapter_name].before_settling()
         model, active = compiled_in_place(model), self.active_adapters
         if config.to_adapter_config().shared_slots() or config.target_parameters:
@@ -279,7 +280,7 @@ class TensorTrainModel(BaseTuner):
             weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:
             check_patterns(adapter_config, deltas)
-            name = next(name for name, config in self.peft_config.items() if config is peft_config)
+            name = self._name_to_add
             own = (f"{DELTA}{name}.", f".modules_to_save.{name}.")  # of an earlier adapter that this one replaces
             keys = [key for key in model.state_dict() if not any(part in key for part in own)]
             check_new_name(name, [*keys, *deltas, *(key for d in deltas.values() for key in d.state_dict())])

@@ -56,6 +56,14 @@ def test_one_configuration_has_the_numbers_of_its_first_model_and_is_copied_for_
     assert scalings[0] == scalings[1]
 
 
+@pytest.mark.parametrize("scaling", ["auto", 2.0])
+def test_one_configuration_for_two_adapters_of_a_model(scaling):
+    config = TensorTrainConfig(rank=2, scaling=scaling, target_modules=["0", "2"])
+    model = get_peft_model(primes(), config)
+    model.add_adapter("other", config)
+    assert all(set(layer.tt_lora_delta) == {"default", "other"} for layer in layers(model).values())
+
+
 def test_a_scaling_that_is_set_after_the_first_model_is_kept():
     config = TensorTrainConfig(rank=2, target_modules="all-linear")
     get_peft_model(llama(), config)
