@@ -1,7 +1,7 @@
 """Sharding over two processes on a CPU, where accelerate ignores it, and gathered tensors stay asynchronous.
 
-    on_cpu      lets accelerate 1.15 treat gloo's processes as it treats those of accelerators
-    together    functions, one after the other, in two processes; what each returned in each of them
+on_cpu      lets accelerate 1.15 treat gloo's processes as it treats those of accelerators
+together    functions, one after the other, in two processes; what each returned in each of them
 """
 
 import traceback
@@ -22,7 +22,11 @@ def on_cpu() -> None:
     def make_sharding(self, *args, fsdp_plugin=None, **kwargs):
         make(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
         if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type, self.fsdp_plugin, self.device = DistributedType.FSDP, fsdp_plugin, torch.device("cpu")
+            self.distributed_type, self.fsdp_plugin, self.device = (
+                DistributedType.FSDP,
+                fsdp_plugin,
+                torch.device("cpu"),
+            )
             if self.mixed_precision != "no":
                 fsdp_plugin.set_mixed_precision(self.mixed_precision)
 

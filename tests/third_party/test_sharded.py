@@ -51,9 +51,7 @@ def trained(base, folder, **values):
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     adapters.save(trainer.model, folder / "adapter")
     history = trainer.state.log_history
-    said = {
-        key: [entry[key] for entry in history if key in entry] for key in ("loss", "grad_norm", "eval_loss")
-    }
+    said = {key: [entry[key] for entry in history if key in entry] for key in ("loss", "grad_norm", "eval_loss")}
     said["parameters"] = adapters.summary(trainer.model).total
     said["layers"] = trainer.measurement.memory_by_layer()
     try:
@@ -85,7 +83,9 @@ def tuned(which, folder, rows=8, dtype="float32", delta_dtype="float32", **value
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     torch.manual_seed(1)
-    model = get_peft_model(base.to(getattr(torch, dtype)), TensorTrainConfig(rank=2, shared_cores=[0], delta_dtype=delta_dtype))
+    model = get_peft_model(
+        base.to(getattr(torch, dtype)), TensorTrainConfig(rank=2, shared_cores=[0], delta_dtype=delta_dtype)
+    )
     tokens = torch.randint(1, 20, (16, 6), generator=torch.Generator().manual_seed(0))
     arguments = TrainingArguments(
         str(folder),
