@@ -17,8 +17,8 @@ last line has the key, what was given and how to fix it, and nothing was written
 resumes when the same command is given again.
 
 Several files, or a file with a sweep, make one list of runs. All are checked before the first one starts. Each runs in
-its own process, --jobs of them at once, or as a job of Slurm (see seq2seq/running/slurm.py); finished runs are kept. A run that fails does not stop the others; the exit
-status is then 1.
+its own process, --jobs of them at once, or as a job of Slurm, see seq2seq/running/slurm.py; finished runs are kept. A
+run that fails does not stop the others; the exit status is then 1.
 """
 
 import argparse

@@ -7,7 +7,8 @@ chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules``
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from peft import PeftConfig, PeftType
 
-from adapters.kinds.tensor_train import TensorTrainDelta, TensorTrainLoRAConfig
+from adapters.kinds.tensor_train import TensorTrainLoRAConfig
 from adapters.peft.base_weights import BaseWeightsMixin
 from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
@@ -28,6 +29,10 @@ from adapters.validation import nearest_name, refuse
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
 DELTA_DTYPES = ("float32", "base")
+OF_A_MODEL = ("scaling", "scaling_pattern", "target_modules")
+"""Fields whose names, such as "auto" and "all-linear", become those of a model."""
+SETTLED = "_before_and_after_settling"
+"""Attribute with the values of these fields before and after a model was adapted."""
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
@@ -53,8 +58,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
-        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs where a block's weights
-            are one flat parameter. Small updates are rounded away then.
+        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs, where weights of
+            a block are one flat parameter. Small updates are rounded away then.
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
@@ -170,17 +175,30 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             )
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
-    def build_delta(self, path: str, in_features: int, out_features: int) -> TensorTrainDelta:
-        """The delta (out, in) of the linear, or of an expert of the stack, at ``path``; random without init_weights."""
-        delta = self.to_adapter_config().build_at_path(path, in_features, out_features)
-        if not self.init_weights:
-            delta.linear.zero_core = None
-            delta.reset_parameters()
-        return delta
-
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
-        return copy.copy(self) if isinstance(self.scaling, str) else self
+        """Return this configuration; or, if it has the numbers that a scaling's name stands for in a model, a copy.
+
+        The copy is as this one was before that model, but for fields set since. The first model needs this one itself,
+        as PEFT goes on changing the configuration that it was given.
+        """
+        before, after = vars(self).get(SETTLED, ({}, {}))
+        if not before:
+            return self
+        anew = copy.copy(self)
+        for name, value in before.items():
+            if getattr(self, name) == after[name]:
+                setattr(anew, name, value)
+        del vars(anew)[SETTLED]
+        vars(anew).pop("_noted_bases", None)
+        return anew
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Note which fields change inside, where a model is adapted, if the scaling is a name."""
+        before = {name: getattr(self, name) for name in OF_A_MODEL} if isinstance(self.scaling, str) else {}
+        yield
+        if before:
+            self.__dict__[SETTLED] = before, {name: getattr(self, name) for name in OF_A_MODEL}
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
         """Take over the numbers that the name of a scaling stands for in a model."""

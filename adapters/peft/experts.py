@@ -10,7 +10,7 @@ those of linears.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,9 +21,8 @@ from adapters.base.expert_weights import IMPLEMENTATIONS, ExpertWeights, refuse_
 from adapters.base.experts import DeltaPerExpert, as_out_in, stack_sizes
 from adapters.base.kept_base import check_finite
 from adapters.base.linear_delta import start_from_weight
-from adapters.kinds.tensor_train import TensorTrainDelta
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.host import TensorTrainPeftHost
+from adapters.peft.host import TensorTrainPeftHost, start_as_configured
 
 
 class TensorTrainPeftExperts(TensorTrainPeftHost):
@@ -34,7 +33,8 @@ class TensorTrainPeftExperts(TensorTrainPeftHost):
         stack = path.rpartition(".")[2]
         weight = self.base_tensor(stack)
         with torch.device(weight.device):
-            deltas = deltas_of_stack(config.build_delta, self.base_layer, path)
+            deltas = deltas_of_stack(config, self.base_layer, path)
+            start_as_configured(deltas, config)
         if not next(deltas.parameters()).is_meta:
             for delta, one in zip(deltas.experts, as_out_in(self.base_layer, weight), strict=True):
                 start_from_weight(delta, lambda weight=one: weight, path)
@@ -111,14 +111,10 @@ def base_of(module: nn.Module) -> nn.Module:
     return module.base_layer if isinstance(module, TensorTrainPeftExperts) else module
 
 
-def deltas_of_stack(build: Callable[[str, int, int], TensorTrainDelta], module: nn.Module, path: str) -> DeltaPerExpert:
-    """Build the deltas of the stack at ``path``, which a ``module`` of the base holds.
-
-    Args:
-        build: makes one from the path, the in and the out features.
-    """
+def deltas_of_stack(config: TensorTrainConfig, module: nn.Module, path: str) -> DeltaPerExpert:
+    """Build the deltas of the stack at ``path``, which a ``module`` of the base holds."""
     experts, in_features, out_features = stack_sizes(module, path.rpartition(".")[2])
-    first = build(path, in_features, out_features)
+    first = config.to_adapter_config().build_at_path(path, in_features, out_features)
     others = [copy.deepcopy(first) for _ in range(experts - 1)]  # faster: the shape is not chosen again
     for delta in others:
         delta.reset_parameters()

@@ -75,7 +75,7 @@ class TensorTrainModel(BaseTuner):
         model, active = compiled_in_place(model), self.active_adapters
         if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        with warnings.catch_warnings():
+        with config.settling(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
@@ -277,7 +277,7 @@ class TensorTrainModel(BaseTuner):
         check_fields(peft_config, deltas)
         for path, module in chosen_stacks(peft_config, model).items():
             with torch.device("meta"):
-                deltas[path] = deltas_of_stack(adapter_config.build_at_path, base_of(module), path)
+                deltas[path] = deltas_of_stack(peft_config, base_of(module), path)
             stack = path.rpartition(".")[2]
             weights.append(module.base_tensor(stack) if base_of(module) is not module else getattr(module, stack).data)
         if deltas:

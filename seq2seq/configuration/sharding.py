@@ -53,7 +53,7 @@ def check_config(config: Mapping[str, Any] | Any) -> None:
     """Refuse what transformers would not read, and FSDP1."""
     if not isinstance(config, dict):
         raise ConfigurationError(
-            f'Key \'fsdp_config\' must be an object; got {config!r}: write for example {{"cpu_offload": true}}.'
+            f"Key 'fsdp_config' must be an object; got {config!r}: write for example {{\"cpu_offload\": true}}."
         )
     check_keys(config, KEYS, "the object fsdp_config")
     if config.get("version", 2) != 2:

@@ -1,7 +1,7 @@
 """The runs of a sweep as jobs of Slurm, each on a machine of its own, by submitit.
 
     python run_seq2seq.py sweep.json --launcher slurm --jobs 8 \\
-        --launcher-options '{"slurm_partition": "gpu", "timeout_min": 240, "gpus_per_node": 1, "cpus_per_task": 8}'
+        --launcher-options '{"slurm_partition": "gpu", "timeout_min": 60, "gpus_per_node": 1}'
 
 One job array, ``--jobs`` of it at once; the options are those of submitit's ``AutoExecutor``. The folders of runs, their
 locks and logs are those of ``seq2seq.running.jobs``, on a disk that all machines see. What submitit writes, such as the

@@ -59,7 +59,8 @@ class MergedEvaluationMixin:
     def merged_for_evaluation(self) -> Iterator[None]:
         """Merge for the body, also if it raises; adapters that are not linear are evaluated unmerged.
 
-        A model that is sharded over processes is evaluated unmerged too. When the batches in the body belong to several tasks, each switch merges the next task's adapters.
+        A model that is sharded over processes is evaluated unmerged too. When the batches in the body belong to several
+        tasks, each switch merges the next task's adapters.
         """
         reasons = ["shards"] if is_sharded(self.model) else non_linear_adapters(self.model)
         if reasons:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 from transformers import Trainer
 
 from adapters.sharded import as_sharded, is_sharded, whole
@@ -37,8 +37,8 @@ def check_sharding(trainer: Trainer) -> None:
         )
     if trainer.is_fsdp_enabled and not trainer.args.fsdp:
         raise ValueError(
-            "The training argument fsdp shards a model; got a launcher, or an earlier run of this process, that asks for "
-            "it alone: set fsdp to true."
+            "The training argument fsdp shards a model; got a launcher, or an earlier run of this process, that asks "
+            "for it alone: set fsdp to true."
         )
     if trainer.is_fsdp_enabled and trainer.accelerator.state.fsdp_plugin.fsdp_version != 2:
         raise ValueError(
@@ -68,7 +68,7 @@ class ShardedTrainingMixin:
         if not is_sharded(self.model):
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = tree_map(lambda value: whole(value) if isinstance(value, Tensor) else value, self.optimizer.state_dict())
+        state = tree_map_only(Tensor, whole, self.optimizer.state_dict())
         if self.args.should_save:
             torch.save(state, Path(output_dir, "optimizer.pt"))
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, "scheduler.pt"))
@@ -90,8 +90,8 @@ class ShardedTrainingMixin:
 def join_tied_embeddings(model: nn.Module) -> None:
     """Let embeddings that are tied to the model's input embedding be that module, as those of T5's two stacks.
 
-    accelerate 1.15 shards the module of the input embedding with the head, and torch 2.13 refuses a Parameter that is in
-    a second group of modules.
+    accelerate 1.15 shards the module of the input embedding with the head, and torch 2.13 refuses a Parameter that is
+    in a second group of modules.
     """
     first = model.get_input_embeddings()
     for parent in list(model.modules()):

@@ -47,5 +47,5 @@ def test_the_random_delta_has_the_variance_of_its_initialization():
 
 @pytest.mark.parametrize("fields", [{"zero_core": 0}, {"init": "principal"}], ids=str)
 def test_a_start_at_zero_that_is_asked_for_is_not_random(fields):
-    with pytest.raises(ConfigurationError, match="Key 'init_weights' of TensorTrainConfig must be true .* got false"):
+    with pytest.raises(ConfigurationError, match=r"Key 'init_weights' of TensorTrainConfig must be true .* got false"):
         TensorTrainConfig(init_weights=False, **fields)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora.conversion import convert_to_lora, save_as_lora
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, Deltas
@@ -202,6 +202,16 @@ def test_a_refused_export_writes_nothing(case, saved, tmp_path):
     with pytest.raises(error, match=sentence):
         export_lora(folder, tmp_path / "lora", **arguments)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_value_that_is_not_finite_is_refused(saved, tmp_path):
+    _, folder = saved(**QV)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values())).fill_(torch.nan)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"finite values; got an infinity or NaN .* \(in .*tuner\)"):
+        export_lora(folder, tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
 
 
 def test_a_bias_of_zeros_is_left_out(saved, tmp_path):
