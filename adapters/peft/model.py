@@ -104,16 +104,19 @@ class TensorTrainModel(BaseTuner):
 
     def widen_deltas(self) -> None:
         """Cast deltas that someone has cast to a narrower dtype to float32 again; see ``adapters.peft.precision``."""
-        widen(self.model, self.peft_config)
+        widen(self.model, self._float32_adapters())
 
     def train(self, mode: bool = True) -> nn.Module:
         if mode:
-            widen_alone(self.model, self.peft_config)
+            widen_alone(self.model, self._float32_adapters())
         return super().train(mode)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        widen_alone(self.model, self.peft_config)
+        widen_alone(self.model, self._float32_adapters())
         super()._load_from_state_dict(*args, **kwargs)
+
+    def _float32_adapters(self) -> list[str]:
+        return [name for name, config in self.peft_config.items() if config.delta_dtype != "base"]
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """Give one adapter the dtype of its configuration; PEFT calls this for each new one."""

@@ -324,6 +324,11 @@ class TestNarrowDeltas:
         assert self.dtypes(model) == {torch.float32}
         assert {state["exp_avg"].dtype for state in optimizer.state.values()} == {torch.float32}
 
+    def test_those_that_have_the_dtype_of_the_base_stay_so(self):
+        base = nn.Sequential(nn.Embedding(9, 64), quantised(nn.Linear(64, 64), "4-bit")).bfloat16()
+        config = TensorTrainConfig(rank=3, target_modules=["1"], delta_dtype="base")
+        assert self.dtypes(get_peft_model(base, config).train()) == {torch.bfloat16}
+
     def test_saved_ones_are_loaded_without_rounding(self, tmp_path):
         model, layer = one_linear("4-bit")
         model.save_pretrained(tmp_path)
