@@ -1,8 +1,6 @@
 """Folders exported as LoRA: the same logits in PEFT, the rules of vLLM and llama.cpp, the reported error."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -226,7 +224,5 @@ def test_the_command_prints_the_report_or_why_it_refuses(saved, tmp_path, capsys
     table = capsys.readouterr().out
     assert all(word in table for word in ("Approximation of deltas", "norm", "total"))
     assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["r"] == 1
-    run = [sys.executable, "-m", "adapters.peft.to_lora", str(folder), str(tmp_path / "lora")]
-    refused = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "Refused: The destination must be a new or empty folder" in refused.stderr
+    assert main([str(folder), str(tmp_path / "lora")]) == 2
+    assert "Refused: The destination must be a new or empty folder" in capsys.readouterr().err
