@@ -22,8 +22,7 @@ def test_sharded_run_gives_the_result_of_one_process(values, tmp_path):
     for keys in (one, two):
         (tmp_path / f"{keys['experiment_name']}.json").write_text(json.dumps(keys))
     assert main([str(tmp_path / "one.json")]) == 0
-    runs = [partial(main, [str(tmp_path / "two.json")])] * 2
-    assert torchrun(together, runs) == [[0, 0], [0, 0]]
+    assert torchrun(together, [partial(main, [str(tmp_path / "two.json")])]) == [[0], [0]]
 
     folders = [tmp_path / "outputs" / name for name in ("one", "two")]
     histories = [json.loads((folder / "history.json").read_text()) for folder in folders]
