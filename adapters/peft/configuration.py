@@ -7,7 +7,8 @@ chosen by PEFT's own fields, as PEFT adapts any architecture: ``target_modules``
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,17 @@ from adapters.peft.card import extend_card
 from adapters.peft.selection import WHERE, check_values
 from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
+from adapters.tensor_train.principal import PRINCIPAL
 from adapters.tensor_train.scaling import AUTO
 from adapters.validation import nearest_name, refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
 DELTA_DTYPES = ("float32", "base")
+OF_A_MODEL = ("scaling", "scaling_pattern", "target_modules")
+"""Fields whose names, such as "auto" and "all-linear", become those of a model."""
+SETTLED = "_before_and_after_settling"
+"""Attribute with the values of these fields before and after a model was adapted."""
 INSTEAD = {
     "stacks": r"write target_modules as a pattern for whole paths, such as 'encoder\..*\.wi'",
     "layers": "use layers_to_transform",
@@ -48,6 +54,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         frozen_cores, disabled_cores, shared_cores, share_across, core_activation, scaling, scaling_pattern, dropout: as
             there; the numbers that "auto" stands for are in ``peft_config`` of the adapted model.
         delta_bias: as there.
+        init_weights: PEFT's, whether the deltas start at zero; with False all cores are random, as tests need them.
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
@@ -87,6 +94,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     share_across: Sequence[str] = ("layers",)
     core_activation: str | None = None
     delta_bias: str = "none"
+    init_weights: bool = True
     bias: str = "none"
     scaling: float | str = AUTO
     scaling_pattern: dict[str, float] | None = None
@@ -122,6 +130,10 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.target_modules = []
         if self.target_parameters is not None:
             self.target_parameters = sorted(self.target_parameters)
+        for key, value in {"zero_core": self.zero_core, "init": self.init}.items():
+            if not self.init_weights and value is not None and (key == "zero_core" or value == PRINCIPAL):
+                rule, given = "must be true for deltas that start at zero", f"false with {key}={value!r}"
+                refuse("init_weights", rule, given, "leave one of the two out", WHERE)
         if self.modules_to_save is not None:
             self.modules_to_save = list(self.modules_to_save)  # PEFT extends it
         self.peft_type = PeftType(METHOD.upper())
@@ -164,8 +176,29 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
             self.bias, self.delta_bias = current["bias"], current["delta_bias"]
 
     def before_settling(self) -> "TensorTrainConfig":
-        """Return this configuration, or a copy if its scaling is a name, which stays so here for other models."""
-        return copy.copy(self) if isinstance(self.scaling, str) else self
+        """Return this configuration; or, if it has the numbers that a scaling's name stands for in a model, a copy.
+
+        The copy is as this one was before that model, but for fields set since. The first model needs this one itself,
+        as PEFT goes on changing the configuration that it was given.
+        """
+        before, after = vars(self).get(SETTLED, ({}, {}))
+        if not before:
+            return self
+        anew = copy.copy(self)
+        for name, value in before.items():
+            if getattr(self, name) == after[name]:
+                setattr(anew, name, value)
+        del vars(anew)[SETTLED]
+        vars(anew).pop("_noted_bases", None)
+        return anew
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Note which fields change inside, where a model is adapted, if the scaling is a name."""
+        before = {name: getattr(self, name) for name in OF_A_MODEL} if isinstance(self.scaling, str) else {}
+        yield
+        if before:
+            self.__dict__[SETTLED] = before, {name: getattr(self, name) for name in OF_A_MODEL}
 
     def settle(self, settled: TensorTrainLoRAConfig) -> None:
         """Take over the numbers that the name of a scaling stands for in a model."""

@@ -22,7 +22,7 @@ from adapters.base.experts import DeltaPerExpert, as_out_in, stack_sizes
 from adapters.base.kept_base import check_finite
 from adapters.base.linear_delta import start_from_weight
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.host import TensorTrainPeftHost
+from adapters.peft.host import TensorTrainPeftHost, start_as_configured
 
 
 class TensorTrainPeftExperts(TensorTrainPeftHost):
@@ -34,9 +34,10 @@ class TensorTrainPeftExperts(TensorTrainPeftHost):
         weight = self.base_tensor(stack)
         with torch.device(weight.device):
             deltas = deltas_of_stack(config, self.base_layer, path)
+            start_as_configured(deltas, config)
         if not next(deltas.parameters()).is_meta:
             for delta, one in zip(deltas.experts, as_out_in(self.base_layer, weight), strict=True):
-                start_from_weight(delta, one, path)
+                start_from_weight(delta, lambda weight=one: weight, path)
         if adapter_name not in self.tt_lora_delta:
             self.tt_lora_delta[adapter_name] = nn.ModuleDict()
         self.tt_lora_delta[adapter_name][stack] = deltas.train(self.training)

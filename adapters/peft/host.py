@@ -8,7 +8,9 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 
 from adapters.base.kept_base import KeptBase
+from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.layer import TensorTrainPeftLayer
+from t3nsor import TTLinear
 from t3nsor.module import TTModule
 
 
@@ -91,3 +93,11 @@ class TensorTrainPeftHost(KeptBase, TensorTrainPeftLayer):
         """Move without casting, for PEFT's own would round the adapter to the base's dtype after a meta-device load."""
         if adapter_name in self.tt_lora_delta:
             self.tt_lora_delta[adapter_name].to(device or self.device)
+
+
+def start_as_configured(deltas: nn.Module, config: TensorTrainConfig) -> None:
+    """Draw all cores of new deltas at random unless ``init_weights``, with which they start at zero."""
+    for linear in () if config.init_weights else deltas.modules():
+        if isinstance(linear, TTLinear):
+            linear.zero_core = None
+            linear.reset_parameters()

@@ -2,16 +2,12 @@
 
 enabled     the Parameters that train are those that ``set_adapter`` and ``set_requires_grad`` chose
 disabled    none trains; which ones will train again is remembered, and the same two methods change it
-
-The Parameters are float32 at least: ``train()``, which a trainer calls before the first step, widens narrower ones, as
-TRL's SFTTrainer casts what trains beside a quantised base to bfloat16.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
-import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
@@ -31,17 +27,6 @@ class TensorTrainPeftLayer(nn.Module, BaseTunerLayer):
     def __init__(self) -> None:
         super().__init__()
         self.tt_lora_delta = nn.ModuleDict()
-
-    def train(self, mode: bool = True) -> nn.Module:
-        if mode:
-            self._widen()
-        return super().train(mode)
-
-    def _widen(self) -> None:
-        """Cast what is narrower than float32 to float32, in place."""
-        for parameter in self.tt_lora_delta.parameters():
-            if parameter.dtype in (torch.bfloat16, torch.float16):
-                parameter.data = parameter.data.float()
 
     def enable_adapters(self, enabled: bool) -> None:
         """Switch the adapters on or off; when they are on again, the Parameters train that did before."""

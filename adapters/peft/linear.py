@@ -21,7 +21,7 @@ from adapters.base.kept_base import check_finite
 from adapters.base.linear_delta import add_deltas, linear_with_deltas, start_from_weight
 from adapters.base.linear_layers import as_out_in, features, is_plain_linear
 from adapters.peft.configuration import TensorTrainConfig
-from adapters.peft.host import TensorTrainPeftHost
+from adapters.peft.host import TensorTrainPeftHost, start_as_configured
 from adapters.peft.row_adapters import add_deltas_by_row
 
 
@@ -42,10 +42,19 @@ class TensorTrainPeftLinear(TensorTrainPeftHost):
         """Add the delta of one adapter, on the base's device."""
         with torch.device(self.device):
             delta = config.to_adapter_config().build_at_path(path, *features(self.base_layer))
+            start_as_configured(delta, config)
         if not next(delta.parameters()).is_meta:
             start_from_weight(delta, lambda: as_out_in(self.base_layer, self.base_tensor("weight")), path)
         self.tt_lora_delta[adapter_name] = delta.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    @property
+    def in_features(self) -> int:
+        return features(self.base_layer)[0]
+
+    @property
+    def out_features(self) -> int:
+        return features(self.base_layer)[1]
 
     def deltas_at(self, path: str, adapter_name: str) -> dict[str, nn.Module]:
         return {path: self.tt_lora_delta[adapter_name]}

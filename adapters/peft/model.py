@@ -35,11 +35,13 @@ from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_round
 from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.parameters import check_fields, chosen_stacks
 from adapters.peft.placement import replace_roles
+from adapters.peft.precision import widen, widen_alone
 from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, check_supported, keep_unpacked
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import drop_owner, plan, share_in
 from adapters.peft.sites import places_of
 from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
+from adapters.peft.wrapped_again import remove_earlier, without_wrapper
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
 from adapters.tensor_train.patterns import check_patterns
 
@@ -59,8 +61,8 @@ class TensorTrainModel(BaseTuner):
     }
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Hold the model itself if it is a compiled one, which stays compiled; see ``compiled_in_place``."""
-        super().__setattr__(name, compiled_in_place(value) if name == "model" else value)
+        """Hold the model itself if it is compiled, see ``compiled_in_place``, or has been wrapped by this tuner."""
+        super().__setattr__(name, without_wrapper(compiled_in_place(value)) if name == "model" else value)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add one adapter as PEFT does, then let its deltas share Parameters.
@@ -73,7 +75,7 @@ class TensorTrainModel(BaseTuner):
         model, active = compiled_in_place(model), self.active_adapters
         if config.to_adapter_config().shared_slots() or config.target_parameters:
             args, kwargs = args[:2], {key: value for key, value in kwargs.items() if key != "state_dict"}
-        with warnings.catch_warnings():
+        with config.settling(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         trains = adapter_name in active and not config.inference_mode
@@ -98,6 +100,19 @@ class TensorTrainModel(BaseTuner):
         check_names(adapter_names, self.peft_config)
         with as_when_enabled(self._switched()):
             super().set_requires_grad(adapter_names, requires_grad)
+
+    def widen_deltas(self) -> None:
+        """Cast deltas that someone has cast to a narrower dtype to float32 again; see ``adapters.peft.precision``."""
+        widen(self.model, self.peft_config)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode:
+            widen_alone(self.model, self.peft_config)
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        widen_alone(self.model, self.peft_config)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """Give one adapter the dtype of its configuration; PEFT calls this for each new one."""
@@ -185,8 +200,8 @@ class TensorTrainModel(BaseTuner):
             The error of rounding.
 
         Raises:
-            ConfigurationError: an adapter is unknown or not linear, or has modules_to_save; or the new name is taken
-                or not valid. The model is unchanged.
+            ConfigurationError: an adapter is unknown or not linear, or trains something else too (modules_to_save,
+                target_parameters, bias); or the new name is taken or not valid. The model is unchanged.
             ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
         total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
@@ -265,13 +280,15 @@ class TensorTrainModel(BaseTuner):
         if deltas:
             check_patterns(adapter_config, deltas)
             name = next(name for name, config in self.peft_config.items() if config is peft_config)
-            check_new_name(
-                name, [*model.state_dict(), *deltas, *(key for d in deltas.values() for key in d.state_dict())]
-            )
+            own = (f"{DELTA}{name}.", f".modules_to_save.{name}.")  # of an earlier adapter that this one replaces
+            keys = [key for key in model.state_dict() if not any(part in key for part in own)]
+            check_new_name(name, [*keys, *deltas, *(key for d in deltas.values() for key in d.state_dict())])
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
         if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
             peft_config.note_base(weights)
+        if deltas:
+            remove_earlier(model, name)
 
     def _create_and_replace(
         self,

@@ -31,6 +31,7 @@ TYPES = {
     "layers_to_transform": int | list[int] | None,
     "layers_pattern": str | list[str] | None,
     "bias": Literal["none", "all", "tt_lora_only"],
+    "init_weights": bool,
 }
 NOT_EMPTY = ("target_modules", "target_parameters", "layers_to_transform")
 WHOLE_PATHS = "as a string must be a regular expression for whole paths of modules"

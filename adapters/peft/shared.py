@@ -31,8 +31,8 @@ class SharedByDeltas(TensorTrainPeftLayer):
         """For each adapter one layer that borrows, in a list so that it is not a submodule."""
         self.frozen_keys: dict[str, list[str]] = {}
 
-    bias = None
-    """PEFT trains those of its layers' bases; there is no base here."""
+    weight = bias = None
+    """PEFT reads those of its layers' bases; there is no base here."""
 
     @property
     def merged_adapters(self) -> list[str]:

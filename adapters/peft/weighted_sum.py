@@ -41,10 +41,12 @@ def sum_of(
             f"The sum of adapters is a new adapter; got adapter_name={new_name!r}, which exists: choose another name."
         )
     for name in names:
-        if tuner.peft_config[name].modules_to_save:
+        config = tuner.peft_config[name]
+        others = {key: getattr(config, key) for key in ("modules_to_save", "target_parameters", "bias")}
+        if others := {key: value for key, value in others.items() if value not in (None, "none")}:
             raise ConfigurationError(
-                "Deltas of linears are added, not modules that train whole; got modules_to_save="
-                f"{sorted(tuner.peft_config[name].modules_to_save)} of {name!r}: train the adapters without them."
+                f"Deltas of linears are added, and nothing else that trains; got {others} of {name!r}: train the "
+                "adapters without it."
             )
     total, report = weighted_sum([_deltas(tuner.model, name) for name in names], weights, shape, max_rank, rel_tol)
     return Deltas({path: with_useful_ranks(train) for path, train in total.items()}, total.biases), report
@@ -57,7 +59,7 @@ def config_of_sum(like: TensorTrainConfig, total: Deltas) -> TensorTrainConfig:
         **{key: getattr(like, key) for key in ("task_type", "base_model_name_or_path", "revision", "dropout")},
         target_modules=sorted(total),
         scaling=1.0,
-        bias="dense" if total.biases else "none",
+        delta_bias="dense" if total.biases else "none",
     )
 
 

@@ -25,6 +25,9 @@ from adapters.sharded import local, whole
 logger = logging.getLogger(__name__)
 
 KEY = "base_weights"
+"""The entry of adapter_config.json."""
+FILE = "base_weights.json"
+"""The file of the sample in folders of the tuner, which PEFT writes and reads."""
 SIZE = 256
 """The largest number of sampled values."""
 ROUNDING = 2.0**-7
@@ -67,6 +70,17 @@ def warn_of_other_tensors(tensors: list[Tensor], saved: Any, directory: Path) ->
             differing,
             len(now),
         )
+
+
+def differing_values(then: Any, now: Any) -> int:
+    """How many values of two samples differ by more than casts; 0 if they are not samples of equally many tensors."""
+    if not (isinstance(then, dict) and isinstance(now, dict)) or then.get("tensors") != now.get("tensors"):
+        return 0
+    first, second = _values(then), _values(now)
+    if then == now or len(first) != len(second):
+        return 0
+    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    return sum(not any(_is_same(a, b, dtype) for dtype in dtypes) for a, b in zip(first, second, strict=True))
 
 
 def _frozen_base(model: nn.Module) -> list[Tensor]:

@@ -67,7 +67,7 @@ class Checkpoint:
     labels: Any = None
 
 
-def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
+def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True, base_weights: Any = None) -> None:
     """Write the adapters of ``model`` into ``directory`` (created if missing), each file completely or not at all.
 
     Processes that share a sharded model call this together; the first of them writes, the adapters are whole.
@@ -76,6 +76,7 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
         model: a model with adapters; a merged or compiled one is saved as the original.
         directory: the folder.
         model_card: whether to write a README.md; checkpoints of a run in progress have none.
+        base_weights: the sample of the base of a model on the meta device, which has none to take it from.
     """
     model, directory = uncompiled(model), Path(directory)
     config = {
@@ -83,7 +84,7 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
         "architecture": architecture_of_model(model),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
-    if (sample := base_sample(model)) is not None:
+    if (sample := base_sample(model) or base_weights) is not None:
         config[KEY] = sample
     if (labels := labels_of(model)) is not None:
         config[LABELS] = labels

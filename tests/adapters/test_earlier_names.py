@@ -24,7 +24,7 @@ def test_json_with_the_earlier_name_is_read_with_a_word(kind, form):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_names_at_once_are_refused(kind):
-    with pytest.raises(ConfigurationError, match="'bias' .* is the earlier name of 'delta_bias'; got bias='tt' and"):
+    with pytest.raises(ConfigurationError, match=r"'bias' .* is the earlier name of 'delta_bias'; got bias='tt' and"):
         AdapterConfig.from_dict({"kind": kind, "bias": "tt", "delta_bias": "dense"})
 
 

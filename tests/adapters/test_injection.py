@@ -120,7 +120,7 @@ def test_step_zero_equals_the_base_bit_for_bit(tiny_t5, logits, ours, feed_forwa
     if kind in ("tt_adapter", "bottleneck"):
         description["reduction_factor"] = 4
     if kind != "bottleneck":
-        description["bias"] = "tt"
+        description["delta_bias"] = "tt"
     model = adapters.attach(copy.deepcopy(base), description)
     assert torch.equal(logits(model), logits(base))
 

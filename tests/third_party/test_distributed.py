@@ -63,11 +63,13 @@ def test_only_the_first_process_writes_the_adapter(two_processes):
         "adapter_config.json",
         "adapter_model.safetensors",
         "optimizer.pt",
+        "processes.txt",
         "rng_state_0.pth",
         "rng_state_1.pth",
         "scheduler.pt",
         "trainer_state.json",
     }
+    assert (folder / "checkpoint-4" / "processes.txt").read_text() == "2"
 
 
 def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(bases, tmp_path, two_processes):

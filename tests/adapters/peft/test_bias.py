@@ -75,7 +75,7 @@ def test_folders_with_the_earlier_name_are_read_exactly_and_with_a_word(form, tm
     config = json.loads(path.read_text())
     config["bias"] = config.pop("delta_bias")
     path.write_text(json.dumps(config))
-    with pytest.warns(FutureWarning, match=f"'delta_bias'; got '{form}' .* write delta_bias='{form}'"):
+    with pytest.warns(FutureWarning, match=rf"'delta_bias'; got '{form}' .* write delta_bias='{form}'"):
         again = PeftModel.from_pretrained(bert(), tmp_path).eval()
     assert torch.equal(logits(again), before)
     assert again.peft_config["default"].bias == "none"
@@ -89,7 +89,7 @@ def test_code_with_the_earlier_name_is_read_too_unless_it_contradicts_itself():
         config = TensorTrainConfig(bias="dense")
     assert (config.bias, config.delta_bias) == ("none", "dense")
     assert caught[0].filename == __file__
-    with pytest.raises(ConfigurationError, match="Key 'bias' .* got 'dense'"):
+    with pytest.raises(ConfigurationError, match=r"Key 'bias' .* got 'dense'"):
         TensorTrainConfig(bias="dense", delta_bias="tt")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora.conversion import convert_to_lora, save_as_lora
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, Deltas
@@ -106,7 +106,7 @@ def test_peft_converts_a_live_model(base, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"core_activation": "gelu"}, {"bias": "dense"}, {"shared_cores": [0], "d": 3}], ids=str
+    "fields", [{"core_activation": "gelu"}, {"delta_bias": "dense"}, {"shared_cores": [0], "d": 3}], ids=str
 )
 def test_peft_refuses_what_is_no_matrix_of_its_linear(fields):
     with pytest.raises(TypeError, match="do not support LoRA conversion"):
@@ -185,7 +185,7 @@ def test_the_deltas_of_one_task_are_exported(modes, tiny_t5, logits, tmp_path):
 
 
 REFUSED = {
-    "a trained bias": ({"bias": "dense"}, {}, CheckpointError, "read LoRA without biases; got .*trained bias at"),
+    "a trained bias": ({"delta_bias": "dense"}, {}, CheckpointError, "read LoRA without biases; got .*trained bias at"),
     "an activation": ({"core_activation": "gelu"}, {}, CheckpointError, "linear adapters; got core_activation"),
     "a whole module": ({"modules_to_save": ["lm_head"]}, {}, CheckpointError, "deltas of linears only; got .*lm_head"),
     "a rank of zero": ({}, {"rank": 0}, ConfigurationError, "must be a positive integer; got 0"),
@@ -204,8 +204,18 @@ def test_a_refused_export_writes_nothing(case, saved, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_value_that_is_not_finite_is_refused(saved, tmp_path):
+    _, folder = saved(**QV)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values())).fill_(torch.nan)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"finite values; got an infinity or NaN .* \(in .*tuner\)"):
+        export_lora(folder, tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
 def test_a_bias_of_zeros_is_left_out(saved, tmp_path):
-    get_peft_model(llama(), TensorTrainConfig(rank=2, bias="dense", **QV)).save_pretrained(tmp_path / "untrained")
+    get_peft_model(llama(), TensorTrainConfig(rank=2, delta_bias="dense", **QV)).save_pretrained(tmp_path / "untrained")
     export_lora(tmp_path / "untrained", tmp_path / "lora")
     assert_served(tmp_path / "lora")
 

@@ -117,7 +117,7 @@ def llama(folder, method: str | None) -> LlamaForCausalLM:
 @pytest.mark.parametrize("method", METHODS)
 class TestOneLinear:
     def test_forward_and_gradients_are_those_of_the_dense_sum(self, method):
-        _, layer = one_linear(method, bias="dense")
+        _, layer = one_linear(method, delta_bias="dense")
         x, toward = torch.randn(5, 64, requires_grad=True), torch.randn(5, 128)
         wide = x.detach().double().requires_grad_()
         cores = [core.detach().double().requires_grad_() for core in layer.tt_lora_delta["default"].linear.cores]
@@ -134,9 +134,9 @@ class TestOneLinear:
         alone = y.detach() - layer.base_layer(x.detach())
         assert close(alone, x.detach().double() @ (scaling * change).T + shift.double(), 1e-5)
 
-    @pytest.mark.parametrize("bias", ["none", "dense"])
-    def test_merged_weight_is_the_sum_quantised_and_unmerging_is_bit_exact(self, method, bias):
-        model, layer = one_linear(method, bias=bias)
+    @pytest.mark.parametrize("delta_bias", ["none", "dense"])
+    def test_merged_weight_is_the_sum_quantised_and_unmerging_is_bit_exact(self, method, delta_bias):
+        model, layer = one_linear(method, delta_bias=delta_bias)
         x, before, base = torch.randn(5, 64), bits(layer.base_layer), layer.base_layer
         y, total = model(x), dense(layer) + delta(layer)
         plain = nn.Linear(64, 128)
@@ -293,6 +293,53 @@ class TestBitsandbytes:
         (expected,) = layers(get_peft_model(nn.Sequential(plain), config)).values()
         start = layer.tt_lora_delta["principal"].delta_weight(), expected.tt_lora_delta["default"].delta_weight()
         torch.testing.assert_close(*start)
+
+
+class TestNarrowDeltas:
+    """What TRL's SFTTrainer does after get_peft_model with a base in 4 or 8 bits."""
+
+    @staticmethod
+    def cast(model: nn.Module) -> nn.Module:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        return model
+
+    @staticmethod
+    def dtypes(model: nn.Module) -> set[torch.dtype]:
+        return {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+
+    @pytest.mark.parametrize("shared_cores", [(), (1,)])
+    def test_train_makes_them_float32_again(self, shared_cores):
+        model = nn.Sequential(*(quantised(nn.Linear(64, 64), "4-bit") for _ in range(2)))
+        config = TensorTrainConfig(rank=3, target_modules=["0", "1"], shared_cores=shared_cores)
+        model = self.cast(get_peft_model(model, config))
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+        x = torch.randn(5, 64)
+        assert model.eval()(x).dtype == torch.float32
+        assert self.dtypes(model) == {torch.bfloat16}
+        assert self.dtypes(model.train()) == {torch.float32}
+        model(x).square().sum().backward()
+        optimizer.step()
+        assert self.dtypes(model) == {torch.float32}
+        assert {state["exp_avg"].dtype for state in optimizer.state.values()} == {torch.float32}
+
+    def test_saved_ones_are_loaded_without_rounding(self, tmp_path):
+        model, layer = one_linear("4-bit")
+        model.save_pretrained(tmp_path)
+        before = layer.get_delta_weight("default").clone()
+        self.cast(model).load_adapter(tmp_path, "default")  # as a trainer that resumes
+        assert torch.equal(layer.get_delta_weight("default"), before)
+
+    def test_several_processes_are_told_to_widen_them_first(self, monkeypatch):
+        model, _ = one_linear("4-bit")
+        self.cast(model)
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+        monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+        with pytest.raises(ConfigurationError, match=r"got torch.bfloat16, .*trainer\.model\.base_model\.widen_deltas"):
+            model.train()
+        model.base_model.widen_deltas()
+        assert self.dtypes(model.train()) == {torch.float32}
 
 
 @pytest.mark.parametrize("method", METHODS)

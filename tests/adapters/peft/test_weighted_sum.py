@@ -55,7 +55,7 @@ PAIRS = {
         {"rank": 3, "target_modules": ["wi"]},
         None,
     ),
-    "a bias": (llama, {"rank": 2, "d": 2}, {"rank": 2, "d": 2, "bias": "dense"}, None),
+    "a bias": (llama, {"rank": 2, "d": 2}, {"rank": 2, "d": 2, "delta_bias": "dense"}, None),
     "formats, scales": (
         llama,
         {"rank": 2, "raw_shape": RAW_SHAPE, "target_modules": QV, "format": "cp"},
@@ -150,9 +150,8 @@ def test_a_refused_sum_changes_nothing(case):
     assert trainable(model) == trains
 
 
-def test_modules_that_train_whole_are_refused():
-    model = adapted(llama(), rank=2, modules_to_save=["lm_head"])
-    with pytest.raises(
-        ConfigurationError, match=r"modules that train whole; got modules_to_save=\['lm_head'\] of 'default'"
-    ):
+@pytest.mark.parametrize("fields", [{"modules_to_save": ["lm_head"]}, {"bias": "all"}], ids=str)
+def test_what_else_trains_is_refused(fields):
+    model = adapted(llama(), rank=2, **fields)
+    with pytest.raises(ConfigurationError, match=r"nothing else that trains; got .* of 'default'"):
         model.add_weighted_adapter(["default"], [1], "sum")

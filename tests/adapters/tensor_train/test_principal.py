@@ -66,7 +66,7 @@ def test_the_trained_model_has_the_dense_delta_t_minus_t_0(tiny_t5, trained, log
             delta = module.beside["tt_lora"].active
             change = delta.scaling * (dense_of(delta.linear.cores) - dense_of(delta.origin.cores))
             changed[f"{path}.weight"] = base.get_parameter(f"{path}.weight").detach() + change
-    if SETTINGS[name].get("bias") is None:
+    if SETTINGS[name].get("delta_bias") is None:
         with torch.no_grad():
             expected = torch.func.functional_call(base, changed, kwargs=batch).logits
         torch.testing.assert_close(logits(model), expected, rtol=1e-9, atol=1e-9)
