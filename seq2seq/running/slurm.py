@@ -3,9 +3,9 @@
     python run_seq2seq.py sweep.json --launcher slurm --jobs 8 \\
         --launcher-options '{"slurm_partition": "gpu", "timeout_min": 60, "gpus_per_node": 1}'
 
-One job array, ``--jobs`` of it at once; the options are those of submitit's ``AutoExecutor``. The folders of runs, their
-locks and logs are those of ``seq2seq.running.jobs``, on a disk that all machines see. What submitit writes, such as the
-output of a job that died before its run began, is in ``.slurm`` beside the run folders.
+One job array, ``--jobs`` of it at once; options are those of submitit's ``AutoExecutor``. The folders of runs, their
+locks and logs are those of ``seq2seq.running.jobs``, on a disk that all machines see. What submitit writes, such as
+the output of a job that died before its run began, is in ``.slurm`` beside the run folders.
 
 Ctrl-C cancels the jobs. A job that reaches its time limit or is preempted is requeued, and its run resumes.
 """

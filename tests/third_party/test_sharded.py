@@ -34,12 +34,17 @@ SETTINGS = {
     "save_steps": 2,
     "eval_strategy": "steps",
     "eval_steps": 2,
-    "per_device_eval_batch_size": 3,
     "predict_with_generate": True,
     "load_best_model_at_end": True,
 }
 ONE = {**SETTINGS, "per_device_train_batch_size": 8}
-TWO = {**SETTINGS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "fsdp": True}
+TWO = {
+    **SETTINGS,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "per_device_eval_batch_size": 3,  # two batches without padding rows
+    "fsdp": True,
+}
 FSDP1 = {"version": 1, "sync_module_states": False}
 TUNED = ("gpt2", "llama")
 

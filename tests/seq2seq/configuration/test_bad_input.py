@@ -93,7 +93,7 @@ CASES = {
         ["baselines", "test_file"],
     ),
     "root below a file": ({"output_root": "/dev/null/x"}, ["output_root", "/dev/null/x"]),
-    "fsdp of the past": ({"fsdp": "full_shard"}, ["fsdp", "full_shard", "true or false"]),
+    "fsdp of the past": ({"fsdp": "full_shard"}, ["fsdp", "full_shard"]),
     "fsdp in one process": ({"fsdp": True}, ["fsdp", "distributed training"]),
     "fsdp_config without fsdp": ({"fsdp_config": {}}, ["fsdp_config", "{}", "set fsdp to true"]),
     "fsdp1": ({"fsdp": True, "fsdp_config": {"version": 1}}, ["version", "1", "FSDP1"]),

@@ -1,6 +1,7 @@
 """A run whose model is sharded over two processes, from its JSON file to its result, against one process."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -16,14 +17,18 @@ CONFIG = {"reshard_after_forward": True}
 
 
 def test_sharded_run_gives_the_result_of_one_process(values, tmp_path):
-    values |= {"logging_steps": 1, "use_cpu": True, "num_train_epochs": 1}
-    one = {**values, "experiment_name": "one"}
-    two = {**values, "experiment_name": "two", "per_device_train_batch_size": 8, "fsdp": True, "fsdp_config": CONFIG}
+    base = shutil.copytree(values["model_name_or_path"], tmp_path / "base")
+    (base / "config.json").write_text(
+        (base / "config.json").read_text().replace('"dropout_rate": 0.1', '"dropout_rate": 0')
+    )
+    values |= {"model_name_or_path": str(base), "logging_steps": 1, "use_cpu": True, "num_train_epochs": 1}
+    one = {**values, "experiment_name": "one", "per_device_eval_batch_size": 24}
+    sizes = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 12}
+    two = {**values, **sizes, "experiment_name": "two", "fsdp": True, "fsdp_config": CONFIG}
     for keys in (one, two):
         (tmp_path / f"{keys['experiment_name']}.json").write_text(json.dumps(keys))
     assert main([str(tmp_path / "one.json")]) == 0
-    runs = [partial(main, [str(tmp_path / "two.json")])] * 2
-    assert torchrun(together, runs) == [[0, 0], [0, 0]]
+    assert torchrun(together, [partial(main, [str(tmp_path / "two.json")])]) == [[0], [0]]
 
     folders = [tmp_path / "outputs" / name for name in ("one", "two")]
     histories = [json.loads((folder / "history.json").read_text()) for folder in folders]
