@@ -32,9 +32,9 @@ AT_IMPORT = ("bitsandbytes", "torchao", "torch.utils._pytree")
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = None if arguments[:1] == ["predict"] else read_options(arguments)
     for name in AT_IMPORT:
         logging.getLogger(name).setLevel(logging.ERROR)
+    options = None if arguments[:1] == ["predict"] else read_options(arguments)  # --list imports them
 
     import torch
     import transformers

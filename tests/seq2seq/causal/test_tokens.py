@@ -8,6 +8,7 @@ import pytest
 
 from adapters import ConfigurationError
 from seq2seq.causal import tokens
+from seq2seq.causal.corpus import file_texts
 from seq2seq.causal.tokens import kept_stream, stream_of
 from tests.seq2seq.causal_models import byte_tokenizer
 
@@ -93,3 +94,9 @@ def test_an_array_that_was_changed_is_refused():
 def test_a_text_of_one_token_is_refused():
     with pytest.raises(ConfigurationError, match=r"'corpus.test'.*at least 2 tokens together; got 1"):
         stream_of(["a"], byte_tokenizer(), None, "corpus.test")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfred")
+    assert list(file_texts(path, "text")) == ["red"]
