@@ -12,7 +12,8 @@ RESULT = """<testsuites><testsuite>
 <testcase classname="tests.test_config.TestPeftConfig" name="a"/>
 <testcase classname="tests.test_config.TestPeftConfig" name="b"><failure message="no"/></testcase>
 <testcase classname="tests.test_custom_models.TestPeftCustomModel" name="c"><error message="no"/></testcase>
-<testcase classname="tests.test_custom_models.TestPeftCustomModel" name="d"><skipped message="cannot apply: x"/></testcase>
+<testcase classname="tests.test_custom_models.TestPeftCustomModel" name="d">
+  <skipped message="cannot apply: x"/></testcase>
 </testsuite></testsuites>"""
 
 
@@ -27,7 +28,7 @@ def test_the_report_counts_each_outcome_by_file_and_names_the_reasons(tmp_path):
 
 @pytest.mark.slow
 def test_a_file_of_the_suite_passes(capsys):
-    """Where PEFT_SUITE is the folder of an earlier ``python -m benchmarks.peft_suite --work``; nothing is downloaded."""
+    """Where PEFT_SUITE is the --work of an earlier ``python -m benchmarks.peft_suite``: nothing is downloaded."""
     work = os.environ.get("PEFT_SUITE")
     if work is None:
         pytest.skip("PEFT_SUITE names no folder in which benchmarks.peft_suite has unpacked PEFT's sdist")
