@@ -4,6 +4,7 @@
     python run_seq2seq.py configs/quickstart.json experiment_name=rank4 adapter.rank=4 learning_rate=0.003
     python run_seq2seq.py configs/quickstart.json "sweep.adapter.rank=[2,4,8]" "sweep.seed=[0,1,2]" --jobs 2
     python run_seq2seq.py configs/demo/*.json --jobs 4
+    python run_seq2seq.py configs/demo/*.json --launcher slurm --launcher-options '{"timeout_min": 60}'
     torchrun --nproc_per_node 2 run_seq2seq.py configs/quickstart.json
     python run_seq2seq.py predict outputs/quickstart rows.tsv
     python run_seq2seq.py --list        what a configuration can name: kinds, formats, tasks, metrics, baselines
@@ -16,8 +17,8 @@ last line has the key, what was given and how to fix it, and nothing was written
 resumes when the same command is given again.
 
 Several files, or a file with a sweep, make one list of runs. All are checked before the first one starts. Each runs in
-its own process, --jobs of them at once; finished runs are kept. A run that fails does not stop the others; the exit
-status is then 1.
+its own process, --jobs of them at once, or as a job of Slurm, see seq2seq/running/slurm.py; finished runs are kept. A
+run that fails does not stop the others; the exit status is then 1.
 """
 
 import argparse
@@ -31,9 +32,9 @@ AT_IMPORT = ("bitsandbytes", "torchao", "torch.utils._pytree")
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = None if arguments[:1] == ["predict"] else read_options(arguments)
     for name in AT_IMPORT:
         logging.getLogger(name).setLevel(logging.ERROR)
+    options = None if arguments[:1] == ["predict"] else read_options(arguments)  # --list imports them
 
     import torch
     import transformers
@@ -87,7 +88,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("config", help="a JSON file")
     more = "more files; keys to set, by dotted name"
     parser.add_argument("more", nargs="*", default=(), metavar="config | key=value", help=more)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
+    parser.add_argument("--jobs", type=int, metavar="N", help="number of runs at once: 1, or with slurm all of them")
+    parser.add_argument("--launcher", choices=("slurm",), help="start each run as a job instead of a process")
+    parser.add_argument("--launcher-options", metavar="JSON", help="its options: partition, time limit, GPUs, ...")
     parser.add_argument("--list", nargs=0, action=ListNames, help="print what a configuration can name")
     parser.add_argument("--version", nargs=0, action=PrintVersion, help="print the version")
     return parser.parse_intermixed_args(arguments)
@@ -101,14 +104,17 @@ def run(options: argparse.Namespace) -> int:
     from seq2seq.running.jobs import check_cells, check_jobs, run_cells
     from seq2seq.running.outcomes import cells_table, report_sweeps
     from seq2seq.running.runner import run_experiment
+    from seq2seq.running.slurm import read_launcher
 
     more_configs = [text for text in options.more if "=" not in text and text.endswith(".json")]
     overrides = [text for text in options.more if text not in more_configs]
-    check_jobs(options.jobs)
+    jobs = 1 if options.jobs is None else options.jobs
+    check_jobs(jobs)
+    launcher = read_launcher(options.launcher, options.launcher_options, options.jobs)
     cells = load_cells([options.config, *more_configs], overrides)
-    if len(cells) > 1:
+    if len(cells) > 1 or launcher is not None:
         check_cells(cells)
-        outcomes = run_cells(cells, options.jobs)
+        outcomes = run_cells(cells, jobs, launcher=launcher)
         if is_main_process():
             print("\n\n".join([cells_table(outcomes), *report_sweeps(outcomes)]))
         return int(any(outcome.state == "failed" for outcome in outcomes))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adapters.base.kept_base import check_finite, check_linear_adapter, check_untied
 from adapters.base.mergeable import Mergeable
+from adapters.sharded import check_whole
 
 
 def adapted_modules(model: nn.Module) -> list[tuple[str, Mergeable]]:
@@ -53,8 +54,8 @@ def merge(model: nn.Module) -> None:
     """Write the active adapters into the dense weights. Merging a merged model changes nothing.
 
     Raises:
-        MergeError: an active adapter is not linear, a merged weight would not be finite, or it is tied to another one.
-            The model is unchanged.
+        MergeError: an active adapter is not linear, a merged weight would not be finite, or it is tied to another one;
+            or the model is sharded. The model is unchanged.
     """
     for _, module, weights in merged_tensors(model):
         module.replace_base(weights)
@@ -62,6 +63,7 @@ def merge(model: nn.Module) -> None:
 
 def merged_tensors(model: nn.Module) -> list[tuple[str, Mergeable, dict[str, Tensor]]]:
     """The hosts with their paths, and the tensors that ``merge`` puts into each; raises as it does."""
+    check_whole(model)
     for path, adapter in _active_and_not_linear(model):
         check_linear_adapter(adapter, path)
     planned = []

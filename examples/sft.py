@@ -1,11 +1,12 @@
-"""Teach the small decoder to say whether a sentence is good or bad, with TRL's SFTTrainer.
+"""Teach the small decoder to name the conjunction of a sentence, with TRL's SFTTrainer.
 
     python -m examples.sft
 
-    clara expected this lesson to be dismal but it was far from dull .  ->  good
+    clara expected this lesson to be dismal but it was far from dull .    ->  but
+    although the trip was amusing , the movie was not exciting .          ->  although
 
-Base, tokenizer and sentences come with the project (assets/). SFTTrainer takes the configuration as ``peft_config``, adds
-the deltas itself and trains on the completions alone; a delta stays float32 on a base of any dtype.
+Base, tokenizer and sentences come with the project (assets/). SFTTrainer takes the configuration as ``peft_config``,
+adds the deltas itself and trains on the completions alone; a delta stays float32 on a base of any dtype.
 """
 
 import csv
@@ -26,7 +27,7 @@ from examples._loop import Batch, measure, report, trainable_parameters
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DECODER, SENTENCES = ASSETS / "small_decoder", ASSETS / "small_world" / "tasks" / "sentiment"
 TOKENIZER = AutoTokenizer.from_pretrained(DECODER)
-ANSWERS = [" bad", " good"]
+CONJUNCTIONS = ("but", "although")
 SETTING = {"rank": 8, "target_modules": "all-linear"}
 
 
@@ -36,22 +37,24 @@ def base() -> LlamaForCausalLM:
 
 
 def rows(split: str, count: int) -> list[dict[str, str]]:
-    """Read the first sentences of a split, as prompts and completions."""
+    """Read the first sentences of a split with one of the conjunctions, as prompts and completions."""
     with (SENTENCES / f"{split}.tsv").open() as file:
-        found = [next_row for _, next_row in zip(range(count), csv.DictReader(file, delimiter="\t"), strict=False)]
-    return [{"prompt": row["sentence"], "completion": ANSWERS[int(row["label"])]} for row in found]
+        sentences = [row["sentence"] for row in csv.DictReader(file, delimiter="\t")]
+    found = [(sentence, [word for word in CONJUNCTIONS if word in sentence.split()]) for sentence in sentences]
+    pairs = [{"prompt": sentence, "completion": f" {words[0]}"} for sentence, words in found if len(words) == 1]
+    return pairs[:count]
 
 
 def held_out(count: int = 128) -> Batch:
-    """Sentences of the test split; the loss is that of the first token of the answer."""
+    """Sentences of the test split; the loss is that of the first token of the completion."""
     found = rows("test", count)
     ids = [TOKENIZER(row["prompt"] + row["completion"]).input_ids for row in found]
-    answers = [len(TOKENIZER(row["prompt"]).input_ids) for row in found]
+    starts = [len(TOKENIZER(row["prompt"]).input_ids) for row in found]
     width = max(map(len, ids))
     tokens = torch.tensor([row + [TOKENIZER.pad_token_id] * (width - len(row)) for row in ids])  # (count, width)
     labels = torch.full_like(tokens, -100)
-    for row, answer in enumerate(answers):
-        labels[row, answer] = tokens[row, answer]
+    for row, start in enumerate(starts):
+        labels[row, start] = tokens[row, start]
     return {"input_ids": tokens, "labels": labels}
 
 
@@ -64,18 +67,17 @@ def main() -> dict[str, Any]:
             base(),
             args=SFTConfig(
                 folder,
-                max_steps=60,
+                max_steps=24,
                 per_device_train_batch_size=16,
                 learning_rate=1e-2,
                 bf16=False,
                 use_cpu=True,
-                gradient_checkpointing=False,
                 save_strategy="no",
                 report_to="none",
-                logging_steps=15,
+                logging_steps=6,
                 disable_tqdm=True,
             ),
-            train_dataset=Dataset.from_list(rows("train", 960)),
+            train_dataset=Dataset.from_list(rows("train", 384)),
             processing_class=TOKENIZER,
             peft_config=TensorTrainConfig(**SETTING),
         )

@@ -3,6 +3,7 @@
 An extra is something that a run may add to its result, such as baselines: one object with the few hooks that it needs.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -151,7 +152,7 @@ class Experiment:
         untrained = {} if self.training["do_train"] else {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {
             **smaller,
-            **self.training,
+            **copy.deepcopy(self.training),  # transformers writes defaults into fsdp_config
             **untrained,
             "output_dir": str(self.run.directory / "checkpoints"),
             "data_seed": self.training["seed"],  # the seed of the order of rows

@@ -239,6 +239,12 @@ def read_earlier(path: Path, kind: type) -> Any:
     return value
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The records of a jsonl file, one a line; a text in them may have any separator but a line feed."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write the file completely or not at all; values that are not finite are an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

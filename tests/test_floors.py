@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["t3nsor", "adapters", "third_party", "seq2seq"]
 OPTIONAL_OR_HEAVY = (
     *("wandb", "peft", "matplotlib", "torch.utils.tensorboard", "sklearn"),
-    *("wordfreq", "starlette", "uvicorn", "onnx", "onnxruntime"),
+    *("wordfreq", "starlette", "uvicorn", "onnx", "onnxruntime", "submitit"),
 )
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 BUILT_IN = {name: path.split(".")[1] for name, path in WORKLOADS.items() if isinstance(path, str)}

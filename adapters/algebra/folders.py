@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 import t3nsor as t3
+from adapters.algebra.base_samples import warn_of_other_bases
 from adapters.algebra.live import ONE_TENSOR, Parts
 from adapters.algebra.lora import read_lora_deltas, write_lora
 from adapters.algebra.native import read_native, write_native, write_one_tensor
@@ -54,12 +55,13 @@ def write_deltas(
 
 
 def check_one_base(directories: Iterable[Directory]) -> None:
-    """Check that folders name one base model; a folder that names none is not checked.
+    """Check that folders name one base model; a folder that names none is not checked. Other weights are a warning.
 
     Raises:
         CheckpointError: two names differ, or a folder cannot be read.
     """
-    bases = {directory: read_config(Path(directory)).get("base_model_name_or_path") for directory in directories}
+    directories = [Path(directory) for directory in directories]
+    bases = {directory: read_config(directory).get("base_model_name_or_path") for directory in directories}
     first, *others = dict.fromkeys(base for base in bases.values() if base) or [None]
     for directory, base in bases.items():
         if base in others:
@@ -67,6 +69,7 @@ def check_one_base(directories: Iterable[Directory]) -> None:
                 f"Only adapters of the same base (base_model_name_or_path) are added and compared; got {first!r} and "
                 f"{base!r} in {directory}: leave one out, or write one name into both if it is the same model."
             )
+    warn_of_other_bases(directories)
 
 
 def check_one_task(directories: Iterable[Directory]) -> None:

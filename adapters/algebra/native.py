@@ -95,7 +95,7 @@ def write_native(
             state[f"{module}.cores.{k}"] = core.float().contiguous()
         if biases:
             state[f"{module}.bias"] = biases.get(path, torch.zeros(sizes[path][0])).float()
-    _save(model, state, directory)
+    _save(model, state, directory, checkpoint.base_weights)
 
 
 def write_one_tensor(
@@ -125,7 +125,7 @@ def write_one_tensor(
             state[names[id(adapter.linear.cores.read(k))]] = core.float().contiguous()
         if biases:
             state[names[id(adapter.linear.bias)]] = biases.get(path, torch.zeros(adapter.linear.out_features)).float()
-    _save(model, state, directory)
+    _save(model, state, directory, checkpoint.base_weights)
 
 
 def _config_with(sites: Sites, adapters: Iterable[tuple[str | None, Any]]) -> TensorTrainLoRAConfig:
@@ -150,12 +150,13 @@ def _with_raw_shape_and_rank(
     )
 
 
-def _save(model: nn.Module, state: dict[str, Tensor], directory: Path) -> None:
+def _save(model: nn.Module, state: dict[str, Tensor], directory: Path, base_weights: Any) -> None:
     """Give the adapters of a model without weights these tensors, and save them."""
     check_tensors({name: tensor.shape for name, tensor in adapter_state_dict(model).items()}, state, "the result")
     model.load_state_dict(state, strict=False, assign=True)
     remove_model_card(directory)
-    save(model, directory, model_card=False)  # without a card: the vocabulary, and so the base's size, is not known
+    # without a card: the vocabulary, and so the base's size, is not known
+    save(model, directory, model_card=False, base_weights=base_weights)
 
 
 def _targets(sublayers: list[Sublayer], paths: Collection[str], like: Path) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import t3nsor as t3
+from adapters.algebra.base_samples import tuner_sample, write_tuner_sample
 from adapters.algebra.description import shape_and_rank
 from adapters.algebra.live import delta_of
 from adapters.algebra.low_rank import with_useful_ranks
@@ -83,7 +84,9 @@ def write_tuner(
         tensors |= {f"{module}.cores.{k}": core for k, core in enumerate(train.cores)}
         if biases:
             tensors[f"{module}.bias"] = biases.get(path, torch.zeros(train.shape[0]))
+    sample = tuner_sample(like, trains)  # before like is overwritten, if it is
     write_peft(directory, described, tensors)
+    write_tuner_sample(directory, sample)
 
 
 def _module(config: TensorTrainLoRAConfig, path: str, state: dict[str, Tensor]) -> TensorTrainDelta:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from adapters.base.linear_delta import LinearDelta
 
@@ -39,6 +40,8 @@ class DeltaPerExpert(nn.Module):
 
 def reason_against(module: nn.Module, name: str) -> str | None:
     """Why the Parameter ``name`` of a module cannot have a delta per expert; None if it can."""
+    if is_parametrized(module, name):
+        return "which is computed from another Parameter, as quantised weights are"
     parameter = module.get_parameter(name)
     if parameter.dim() != 3:
         return f"of shape {tuple(parameter.shape)}"

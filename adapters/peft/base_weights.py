@@ -12,10 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from adapters.saved.base_weights import sample_of, warn_of_other_tensors
+from adapters.saved.base_weights import FILE, sample_of, warn_of_other_tensors
 from adapters.saved.files import replace_file
-
-FILE = "base_weights.json"
 
 
 class BaseWeightsMixin:

@@ -24,10 +24,11 @@ from adapters.saved.files import set_default_mode
 from adapters.saved.folder import with_delta_bias
 from adapters.tensor_train.principal import PRINCIPAL
 from adapters.tensor_train.scaling import AUTO
-from adapters.validation import refuse
+from adapters.validation import nearest_name, refuse
 
 METHOD = "tt_lora"
 PREFIX = f"{METHOD}_"
+DELTA_DTYPES = ("float32", "base")
 OF_A_MODEL = ("scaling", "scaling_pattern", "target_modules")
 """Fields whose names, such as "auto" and "all-linear", become those of a model."""
 SETTLED = "_before_and_after_settling"
@@ -57,6 +58,8 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         bias: PEFT's, the biases of the base that train too: "none", "all", or "tt_lora_only", those of the target
             modules. Disabling the adapter does not bring their earlier values back. Folders of earlier versions, where
             it was the delta's bias ("dense", "tt"), are read with a warning.
+        delta_dtype: "float32", whatever the base's dtype; or "base" for that dtype, as FSDP1 needs, where weights of
+            a block are one flat parameter. Small updates are rounded away then.
         target_modules: ends of the linears' paths, their roles in known architectures (q, k, v, o, in, gate, out, see
             ``adapters.base.layout``), a pattern for whole paths, or "all-linear"; None for the feed-forward linears of
             a T5 and, in other architectures, for the targets of LoRA.
@@ -96,6 +99,7 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
     scaling: float | str = AUTO
     scaling_pattern: dict[str, float] | None = None
     dropout: float = 0.0
+    delta_dtype: str = "float32"
     target_modules: str | list[str] | set[str] | None = None
     target_parameters: list[str] | None = None
     exclude_modules: str | list[str] | set[str] | None = None
@@ -117,6 +121,9 @@ class TensorTrainConfig(BaseWeightsMixin, PeftConfig):
         for key, value in {"stacks": stacks, "layers": layers, "sublayers": sublayers, "loops": loops}.items():
             if value is not None:
                 refuse(key, "is not supported by the PEFT tuner", value, INSTEAD[key], WHERE)
+        if self.delta_dtype not in DELTA_DTYPES:
+            fix = nearest_name(str(self.delta_dtype), DELTA_DTYPES)
+            refuse("delta_dtype", f"must be one of {list(DELTA_DTYPES)}", repr(self.delta_dtype), fix, WHERE)
         self._read_earlier_bias()
         check_values(self)
         if self.target_parameters is not None and self.target_modules is None:

@@ -37,7 +37,7 @@ class TensorTrainPeftExperts(TensorTrainPeftHost):
             start_as_configured(deltas, config)
         if not next(deltas.parameters()).is_meta:
             for delta, one in zip(deltas.experts, as_out_in(self.base_layer, weight), strict=True):
-                start_from_weight(delta, one, path)
+                start_from_weight(delta, lambda weight=one: weight, path)
         if adapter_name not in self.tt_lora_delta:
             self.tt_lora_delta[adapter_name] = nn.ModuleDict()
         self.tt_lora_delta[adapter_name][stack] = deltas.train(self.training)

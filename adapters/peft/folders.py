@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from adapters.base.heads import head_parameters
 from adapters.compiled import original_path
 from adapters.peft.configuration import TensorTrainConfig
+from adapters.peft.task_types import AUTO_OF_TASK, WITH_HEAD
 from adapters.saved.architecture import (
     NUM_LABELS,
     architecture_of_config,
@@ -18,20 +19,6 @@ from adapters.saved.architecture import (
     class_by_auto,
 )
 from adapters.saved.folder import CONFIG_NAME, PEFT_PREFIX, CheckpointError, FolderKind, read_config, read_tensors
-
-WITH_HEAD = {
-    TaskType.SEQ_CLS: "AutoModelForSequenceClassification",
-    TaskType.TOKEN_CLS: "AutoModelForTokenClassification",
-    TaskType.QUESTION_ANS: "AutoModelForQuestionAnswering",
-}
-"""The Auto class of each task type for which PEFT always trains and saves the head."""
-AUTO_OF_TASK = {
-    TaskType.SEQ_2_SEQ_LM: "AutoModelForSeq2SeqLM",
-    TaskType.CAUSAL_LM: "AutoModelForCausalLM",
-    TaskType.FEATURE_EXTRACTION: "AutoModel",
-    **WITH_HEAD,
-}
-"""The Auto class of transformers of each task type."""
 
 
 def read_tuner(directory: Path) -> tuple[TensorTrainConfig, dict[str, Tensor]]:

@@ -2,27 +2,18 @@
 
 enabled     the Parameters that train are those that ``set_adapter`` and ``set_requires_grad`` chose
 disabled    none trains; which ones will train again is remembered, and the same two methods change it
-
-The Parameters are float32 at least: TRL's SFTTrainer casts what trains beside a quantised base to bfloat16, so narrower
-ones are widened by ``train()``, which a trainer calls before the first step, and before saved ones are loaded.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any
 
-import torch
-import torch.distributed as dist
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 
-from adapters.validation import ConfigurationError
-
 Switched = BaseTunerLayer | AuxiliaryTrainingWrapper
 """What PEFT enables and disables: layers with adapters, and whole modules that train."""
-NARROW = (torch.bfloat16, torch.float16)
 REMEMBERED = "_trainable_when_enabled"
 
 
@@ -36,36 +27,6 @@ class TensorTrainPeftLayer(nn.Module, BaseTunerLayer):
     def __init__(self) -> None:
         super().__init__()
         self.tt_lora_delta = nn.ModuleDict()
-
-    def train(self, mode: bool = True) -> nn.Module:
-        if mode:
-            self._widen_alone()
-        return super().train(mode)
-
-    def widen(self) -> None:
-        """Cast Parameters that are narrower than float32 to float32, in place."""
-        for parameter in self.tt_lora_delta.parameters():
-            if parameter.dtype in NARROW:
-                parameter.data = parameter.data.float()
-
-    def _widen_alone(self) -> None:
-        """Widen, unless other processes may have been told the narrower dtype.
-
-        Raises:
-            ConfigurationError: they may.
-        """
-        narrow = {parameter.dtype for parameter in self.tt_lora_delta.parameters()}.intersection(NARROW)
-        if narrow and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            raise ConfigurationError(
-                "Deltas are float32 before several processes add their gradients, which they do in the dtype that they "
-                f"find at first; got {narrow.pop()}, to which TRL's SFTTrainer casts beside a quantised base: call "
-                "trainer.model.base_model.widen_deltas() before trainer.train()."
-            )
-        self.widen()
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._widen_alone()
-        super()._load_from_state_dict(*args, **kwargs)
 
     def enable_adapters(self, enabled: bool) -> None:
         """Switch the adapters on or off; when they are on again, the Parameters train that did before."""

@@ -25,8 +25,8 @@ from adapters.algebra.peft_tensors import TARGET_KEYS, target_keys
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.conversion import assign, name_in_model
 from adapters.peft.folders import base_architecture, read_tuner, task_type
+from adapters.peft.injection import DELTA
 from adapters.peft.lora_card import write_lora_card
-from adapters.peft.model import DELTA
 from adapters.peft.placement import peft_targets
 from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint
@@ -58,8 +58,8 @@ def export_lora(
         relative error of about 1e-7.
 
     Raises:
-        CheckpointError: the source cannot be read, holds something else than matrices added to linears, or a trained
-            bias; the base is needed and cannot be found; or the destination is not new. Nothing is written.
+        CheckpointError: the source cannot be read, holds something else than finite matrices added to linears, or a
+            trained bias; the base is needed and cannot be found; or the destination is not new. Nothing is written.
         ConfigurationError: the rank is not a positive integer.
     """
     source, destination = Path(source), Path(destination)
@@ -69,7 +69,10 @@ def export_lora(
     config = read_config(source)
     kind = folder_kind(config, source)
     skeleton = _skeleton(source, kind, base)
-    deltas = _read(source, kind, task, skeleton).per_linear()
+    try:
+        deltas = _read(source, kind, task, skeleton).per_linear()
+    except ValueError as error:
+        raise CheckpointError(f"{str(error).removesuffix('.')} (in {source}).") from None
     _check_biases(deltas, source)
     factors, report = Deltas(deltas.to_low_rank()).round(rank)  # without biases, which are zero
     described = _targets(config, source, factors, skeleton)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adapters.base.kept_base import MergeError, check_linear_adapter, check_untied
 from adapters.peft.host import TensorTrainPeftHost
+from adapters.sharded import check_whole
 
 
 def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: bool, unload: bool = False) -> None:
@@ -28,6 +29,7 @@ def check_mergeable(model: nn.Module, names: Sequence[str] | None, safe_merge: b
     Raises:
         MergeError: it cannot. The model is unchanged.
     """
+    check_whole(model)
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TensorTrainPeftHost)}
     changed = {path: layer.changed_parameters(_to_merge(layer, names)) for path, layer in layers.items()}
     check_untied(model, ((path, parameter) for path, parameters in changed.items() for parameter in parameters))

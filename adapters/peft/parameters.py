@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from adapters.base.experts import reason_against
 from adapters.peft.experts import base_of
@@ -68,6 +69,12 @@ def _holders(model: nn.Module) -> dict[str, nn.Module]:
     return {
         f"{path}.{name}": module
         for path, module in model.named_modules()
-        if path and not {"base_layer", "tt_lora_delta"}.intersection(path.split("."))
-        for name, _ in base_of(module).named_parameters(recurse=False)
+        if path and not {"base_layer", "tt_lora_delta", "parametrizations"}.intersection(path.split("."))
+        for name in _own_names(base_of(module))
     }
+
+
+def _own_names(module: nn.Module) -> list[str]:
+    """Names of the Parameters of a module itself, also of parametrised ones."""
+    parametrised = module.parametrizations if is_parametrized(module) else ()
+    return [*parametrised, *(name for name, _ in module.named_parameters(recurse=False))]

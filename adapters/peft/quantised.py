@@ -93,6 +93,9 @@ class TensorTrainPeftQuantisedLinear(TensorTrainPeftLinear):
         backend: QuantizationBackend,
     ) -> None:
         self.quantization_backend = backend  # PEFT's name, for get_layer_status
+        bias = getattr(base_layer, "bias", None)
+        if bias is not None and not bias.is_leaf:  # HQQ's may be a clone of a Parameter, which cannot be copied
+            base_layer.bias = bias.detach()
         super().__init__(base_layer, adapter_name, config, path)
 
     @property
@@ -107,7 +110,7 @@ class TensorTrainPeftQuantisedLinear(TensorTrainPeftLinear):
         """
         base = (*self._kept_layer, self.base_layer)[0]
         if name != "weight":
-            return getattr(base, name)
+            return getattr(base, name, None)
         try:
             return self.quantization_backend.get_base_weight(base).detach()
         except (TypeError, NotImplementedError) as error:  # of PEFT's backends

@@ -3,12 +3,16 @@
 ``PeftType`` is a closed enum, and ``register_peft_method`` takes only names that are members of it.
 """
 
-from peft import PeftType
+import functools
+from collections.abc import Callable
+
+from peft import PeftConfig, PeftType, mixed_model
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import register_peft_method
 
 from adapters.peft.configuration import METHOD, PREFIX, TensorTrainConfig
 from adapters.peft.model import TensorTrainModel
+from adapters.validation import ConfigurationError
 
 
 def register() -> None:
@@ -25,6 +29,22 @@ def register() -> None:
     if METHOD.upper() not in PeftType.__members__:
         _add_member(METHOD.upper())
     register_peft_method(name=METHOD, config_cls=TensorTrainConfig, model_cls=TensorTrainModel, prefix=PREFIX)
+    mixed_model._check_config_compatible = _refuse_in_mixed_model(mixed_model._check_config_compatible)
+
+
+def _refuse_in_mixed_model(check: Callable[[PeftConfig], None]) -> Callable[[PeftConfig], None]:
+    """PEFT's check of a configuration for its PeftMixedModel, with the reason and the remedy for ours."""
+
+    @functools.wraps(check)
+    def checked(peft_config: PeftConfig) -> None:
+        if isinstance(peft_config, TensorTrainConfig):
+            raise ConfigurationError(
+                "PeftMixedModel mixes the methods of a closed list, whose layers PEFT builds itself; got TT_LORA: "
+                "convert a LoRA to a tensor train, which it is (docs/peft.md), and make both adapters active."
+            )
+        check(peft_config)
+
+    return checked
 
 
 def _add_member(name: str) -> None:

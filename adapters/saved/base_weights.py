@@ -20,10 +20,14 @@ from torch import Tensor, nn
 from adapters.base.linear_layers import is_dense
 from adapters.freezing import adapter_parameters, model_parameters, weight_rules
 from adapters.injection import attachments
+from adapters.sharded import local, whole
 
 logger = logging.getLogger(__name__)
 
 KEY = "base_weights"
+"""The entry of adapter_config.json."""
+FILE = "base_weights.json"
+"""The file of the sample in folders of the tuner, which PEFT writes and reads."""
 SIZE = 256
 """The largest number of sampled values."""
 ROUNDING = 2.0**-7
@@ -68,13 +72,24 @@ def warn_of_other_tensors(tensors: list[Tensor], saved: Any, directory: Path) ->
         )
 
 
+def differing_values(then: Any, now: Any) -> int:
+    """How many values of two samples differ by more than casts; 0 if they are not samples of equally many tensors."""
+    if not (isinstance(then, dict) and isinstance(now, dict)) or then.get("tensors") != now.get("tensors"):
+        return 0
+    first, second = _values(then), _values(now)
+    if then == now or len(first) != len(second):
+        return 0
+    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    return sum(not any(_is_same(a, b, dtype) for dtype in dtypes) for a, b in zip(first, second, strict=True))
+
+
 def _frozen_base(model: nn.Module) -> list[Tensor]:
     """The base's parameters that no kind trains, unmerged, in the order of the model."""
     rules = weight_rules(model, [attachment.config for attachment in attachments(model)])
     trained = {name for name, (trains, _) in rules.items() if trains} | adapter_parameters(model).keys()
     state = model.state_dict()
     frozen = [state[name] for name in model_parameters(model) if name not in trained]
-    return [tensor for tensor in frozen if is_dense(tensor) and tensor.numel()]
+    return [tensor for tensor in frozen if is_dense(local(tensor)) and tensor.numel()]
 
 
 def _chosen(tensors: list[Tensor]) -> list[Tensor]:
@@ -90,7 +105,7 @@ def _positions(tensor: Tensor, tensors: int) -> list[int]:
 
 def _sampled(tensors: list[Tensor]) -> list[Tensor]:
     return [
-        torch.take(tensor, torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
+        torch.take(whole(tensor), torch.tensor(_positions(tensor, len(tensors)), device=tensor.device)).float()
         for tensor in _chosen(tensors)
     ]
 

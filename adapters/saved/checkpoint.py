@@ -40,6 +40,7 @@ from adapters.saved.labels import check_labels, labels_of, set_labels
 from adapters.saved.model_card import write_model_card
 from adapters.saved.skeleton import model_with_adapters
 from adapters.saved.state import adapter_state_dict, check_tensors, load_tensors
+from adapters.sharded import writes
 from adapters.validation import ConfigurationError
 
 METADATA_KEY = "adapter"
@@ -66,13 +67,16 @@ class Checkpoint:
     labels: Any = None
 
 
-def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True) -> None:
+def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True, base_weights: Any = None) -> None:
     """Write the adapters of ``model`` into ``directory`` (created if missing), each file completely or not at all.
+
+    Processes that share a sharded model call this together; the first of them writes, the adapters are whole.
 
     Args:
         model: a model with adapters; a merged or compiled one is saved as the original.
         directory: the folder.
         model_card: whether to write a README.md; checkpoints of a run in progress have none.
+        base_weights: the sample of the base of a model on the meta device, which has none to take it from.
     """
     model, directory = uncompiled(model), Path(directory)
     config = {
@@ -80,11 +84,13 @@ def save(model: nn.Module, directory: str | os.PathLike, model_card: bool = True
         "architecture": architecture_of_model(model),
         "adapters": [attachment.to_dict() for attachment in attachments(model)],
     }
-    if (sample := base_sample(model)) is not None:
+    if (sample := base_sample(model) or base_weights) is not None:
         config[KEY] = sample
     if (labels := labels_of(model)) is not None:
         config[LABELS] = labels
     tensors = adapter_state_dict(model)
+    if not writes(model):
+        return
     write_files(directory, config, tensors, {METADATA_KEY: fingerprint(config)})
     if model_card:
         write_model_card(model, directory, sum(tensor.numel() for tensor in tensors.values()))

@@ -8,18 +8,23 @@ from adapters.compiled import uncompiled
 from adapters.freezing import adapter_parameters
 from adapters.merging import is_merged, merge, unmerge
 from adapters.saved.folder import CheckpointError
+from adapters.sharded import as_sharded, whole
 from adapters.validation import nearest_name
 
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, detached: those of all adapters and the trainable ones of the base."""
+    """Return the tensors of a checkpoint, detached: those of all adapters and the trainable ones of the base.
+
+    They are whole: processes that share a sharded model call this together.
+    """
     model = uncompiled(model)
     own = adapter_parameters(model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             own[name] = parameter
     state = model.state_dict()
-    return {name: state[name].detach() for name in sorted({*own, *(adapter_buffers(model).keys() & state.keys())})}
+    names = sorted({*own, *(adapter_buffers(model).keys() & state.keys())})
+    return {name: whole(state[name].detach()) for name in names}
 
 
 def adapter_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -62,8 +67,8 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Copy checked tensors into the parameters and buffers of the same names, and merge again if it was merged."""
     was_merged = is_merged(model)
     unmerge(model)
-    targets = {**dict(model.named_parameters()), **adapter_buffers(model)}
+    targets = model.state_dict(keep_vars=True)
     for name, tensor in tensors.items():
-        targets[name].copy_(tensor)
+        targets[name].copy_(as_sharded(tensor, targets[name]))
     if was_merged:
         merge(model)

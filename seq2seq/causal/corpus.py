@@ -171,7 +171,7 @@ def file_texts(path: Path, column: str) -> Iterator[str]:
     """
     found = False
     if path.suffix == ".txt":
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         found = bool(text.strip())
         yield from [text] if found else []
     else:

@@ -8,7 +8,6 @@ pretrain       how assets/small_decoder was made       perplexity        a text 
 """
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from seq2seq.causal.decoder import load_decoder, why_not_dense
 from seq2seq.causal.keys import SHOWN_METRICS, CausalKeys
 from seq2seq.causal.rules import check_causal
 from seq2seq.causal.trainer import CorpusTrainer, TasksTrainer, make_trainer
+from seq2seq.run_folder import read_json_lines
 from seq2seq.tasks.baselines import task_baselines
 from seq2seq.tasks.positions import check_positions
 from seq2seq.workload import Baseline, Evaluation, Prepared
@@ -131,6 +131,5 @@ class CausalWorkload(CausalKeys):
         path = next((p for p in map(directory.joinpath, SAMPLE_FILES) if p.is_file()), None)
         if path is None or self.corpus is None:
             return ""
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        blocks = [f"```\n{row['prompt']} ⟶{row['prediction']}\n```\n" for row in rows]
+        blocks = [f"```\n{row['prompt']} ⟶{row['prediction']}\n```\n" for row in read_json_lines(path)]
         return "\nContinuations of texts that the model was not trained on, decoded greedily:\n\n" + "\n".join(blocks)

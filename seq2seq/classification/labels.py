@@ -15,6 +15,7 @@ from functools import lru_cache
 from adapters import ConfigurationError
 from seq2seq.errors import refusing
 from seq2seq.tasks.files import read_rows
+from seq2seq.tasks.rows import is_missing
 from seq2seq.tasks.task_spec import TaskSpec, cell_text, number_of
 
 MOST_LABELS = 1000
@@ -45,7 +46,7 @@ def train_labels(path: str | None) -> tuple[str, ...]:
 def _read_labels(path: str, changed: int) -> tuple[str, ...]:
     """The labels of a file as it was when it was last changed."""
     cells = [row.get("label") for row in read_rows(path)]
-    found = {cell_text(cell) for cell in cells if cell is not None} - {"", "nan"}
+    found = {cell_text(cell) for cell in cells if not is_missing(cell)} - {""}
     numbers = {label: number_of(label) for label in found}
     fraction = next((label for label, number in sorted(numbers.items()) if number is not None and number % 1), None)
     if fraction is not None:

@@ -164,7 +164,7 @@ def read_keys(values: dict[str, Any]) -> Experiment:
         )
     values = {key: value for key, value in values.items() if key != "sweep"}
     workload = workload_class(values.pop("workload", DEFAULT_WORKLOAD))
-    arguments = get_type_hints(workload.arguments_class)
+    arguments = {**get_type_hints(workload.arguments_class), "fsdp": bool}  # transformers' hint is that of its past
     parts = (RunArguments, workload, *EXTRAS)
     own = {f.name for part in parts for f in fields(part)}
     arguments = {f.name: arguments[f.name] for f in fields(workload.arguments_class) if f.init and f.name not in own}

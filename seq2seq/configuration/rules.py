@@ -11,6 +11,7 @@ from typing import Any
 from adapters import ConfigurationError
 from adapters.saved.folder import CONFIG_NAME
 from adapters.validation import nearest_name, refuse
+from seq2seq.configuration.sharding import check_sharding
 from seq2seq.experiment import Experiment, RunArguments
 from seq2seq.workload import Workload
 
@@ -19,10 +20,8 @@ _RESERVED = {
     "experiment_name names the run": ("run_name",),
     "an unfinished run resumes by itself": ("resume_from_checkpoint",),
     "a run stays in its folder": ("push_to_hub", "hub_token"),
-    "several processes train a run with DDP, started with torchrun": (
+    "several processes train a run with DDP, or with fsdp, started with torchrun": (
         "deepspeed",
-        "fsdp",
-        "fsdp_config",
         "accelerator_config",
         "parallelism_config",
     ),
@@ -102,6 +101,7 @@ def check_experiment(experiment: Experiment) -> None:
     check_run(experiment.run)
     check_ranges(experiment)
     check_training(experiment)
+    check_sharding(experiment)
     check_metric(experiment)
     experiment.workload.check(experiment.adapters, experiment.training)
     check_adapters(experiment)

@@ -1,6 +1,5 @@
 """Scores by position and by loop, and R^2 by loop, as a run's folder has them: predictions_<split>_<name>.jsonl."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.in_context.errors import bootstrap_band
+from seq2seq.run_folder import read_json_lines
 
 ROWS = ("by_position", "by_loop", "probe")
 
@@ -22,4 +22,4 @@ def with_band(scores: np.ndarray, key: str) -> Iterator[dict[str, float]]:
 def read_rows(directory: Path, split: str | None, name: str) -> list[dict[str, Any]]:
     """The rows of a split, of one of ``ROWS``; none if the run has not written them."""
     path = directory / f"predictions_{split}_{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return read_json_lines(path) if path.is_file() else []

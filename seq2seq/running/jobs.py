@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from multiprocessing import connection
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import torch
@@ -49,6 +49,15 @@ IN_USE = 3
 """Exit status of a worker whose run folder another process uses."""
 
 Run = Callable[[Experiment], dict[str, Any]]
+
+
+class Launcher(Protocol):
+    """Starts runs elsewhere than in worker processes of this machine."""
+
+    def outcomes(
+        self, cells: Sequence[Experiment], run: Run, show: Callable[[Sequence[Experiment]], None]
+    ) -> Generator[Outcome]:
+        """Start the runs and yield their outcomes as they end; ``show`` gets those that have not ended."""
 
 
 def check_jobs(jobs: int) -> None:
@@ -101,8 +110,16 @@ def hide_dataset_bars() -> Generator[None]:
             datasets.enable_progress_bars()
 
 
-def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experiment) -> list[Outcome]:
-    """Run what is not finished, ``jobs`` at once, and return the outcomes in the order of ``cells``.
+def run_cells(
+    cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experiment, launcher: Launcher | None = None
+) -> list[Outcome]:
+    """Run what is not finished and return the outcomes in the order of ``cells``.
+
+    Args:
+        cells: the runs.
+        jobs: the number of worker processes at once.
+        run: what a worker does.
+        launcher: starts the runs elsewhere instead of in worker processes, see ``seq2seq.running.slurm``.
 
     Raises:
         KeyboardInterrupt: the command was interrupted; the workers are stopped, and their runs resume next time.
@@ -125,7 +142,10 @@ def run_cells(cells: Sequence[Experiment], jobs: int = 1, run: Run = run_experim
         if losses != (bar.postfix or ""):
             bar.set_postfix_str(losses)
 
-    finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run, show)
+    if launcher is not None:
+        finished = launcher.outcomes(waiting, run, show)
+    else:
+        finished = run_here(waiting, run) if several_processes else run_in_workers(waiting, jobs, run, show)
     with contextlib.closing(finished), bar:
         for outcome in finished:
             outcomes[outcome.experiment.run.directory] = outcome
@@ -201,10 +221,19 @@ def stop(workers: Sequence[multiprocessing.Process]) -> None:
 
 
 def work(cell: Experiment, threads: int, run: Run) -> None:
-    """Execute one run in a worker: output goes to its log, a failure to failure.json; exits with 0, 1 or ``IN_USE``."""
+    """Execute one run in a worker, and exit with its status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     signal.signal(signal.SIGTERM, interrupted)
     threading.Thread(target=end_with_parent, daemon=True).start()
+    sys.exit(execute(cell, threads, run))
+
+
+def execute(cell: Experiment, threads: int, run: Run) -> int:
+    """Execute one run in a process of its own: output goes to its log, a failure to failure.json.
+
+    Returns:
+        The exit status: 0, 1 or ``IN_USE``, or 130 if it was interrupted.
+    """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     transformers.utils.logging.disable_progress_bar()
@@ -214,14 +243,15 @@ def work(cell: Experiment, threads: int, run: Run) -> None:
             output_to_log(cell)
             run(replace(cell, training={**cell.training, "disable_tqdm": True}))
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except FolderInUseError:
-        sys.exit(IN_USE)
+        return IN_USE
     except Exception as error:
         if not isinstance(error, EXPECTED_ERRORS):
             traceback.print_exc()
         write_failure(cell, sentence_of(error))
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def interrupted(signal_number: int, frame: Any) -> None:
@@ -245,8 +275,15 @@ def output_to_log(cell: Experiment) -> None:
             os.dup2(log.fileno(), stream.fileno())
 
 
-def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
-    """The outcome of a worker with this exit status (negative: the signal that killed it)."""
+def outcome_of(cell: Experiment, status: int, seconds: float, sentence: str | None = None) -> Outcome:
+    """The outcome of a worker.
+
+    Args:
+        cell: the run.
+        status: the exit status; negative for the signal that killed it.
+        seconds: its wall-clock time.
+        sentence: what is known of a worker that ended without a status; then ``status`` does not count.
+    """
     folder = RunFolder(cell.run.directory)
     if status == 0:
         return Outcome(cell, "finished", folder.read_result(), "", seconds)
@@ -254,9 +291,9 @@ def outcome_of(cell: Experiment, status: int, seconds: float) -> Outcome:
         return Outcome(cell, "failed", None, sentence_of_use(folder.directory), seconds)
     if refusal := refusal_of(cell):
         return Outcome(cell, "failed", None, refusal, seconds)
-    if folder.failure.is_file():
+    if sentence is None and folder.failure.is_file():
         sentence = read_earlier(folder.failure, dict).get("sentence", sentence_of_status(status))
     else:
-        sentence = sentence_of_status(status)
+        sentence = sentence or sentence_of_status(status)
         write_failure(cell, sentence)
     return Outcome(cell, "failed", None, sentence, seconds)

@@ -14,6 +14,7 @@ import logging
 from typing import Any
 
 import adapters
+from adapters.sharded import is_sharded
 from seq2seq.errors import refusing
 from seq2seq.experiment import Experiment
 from seq2seq.report import write_report
@@ -99,7 +100,7 @@ def train(prepared: Prepared, folder: RunFolder, trainer: AdapterTrainerMixin) -
     if trainer.eval_dataset is None:
         logger.warning("No checkpoint is chosen, as there are no validation rows: the last step's adapter is kept.")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if prepared.is_main_process:
+    if prepared.is_main_process or is_sharded(prepared.model):
         adapters.save(prepared.model, folder.adapter)
 
 

@@ -22,6 +22,8 @@ from seq2seq.experiment import Experiment
 from seq2seq.workload import Prepared
 
 TRAINER = (
+    "fsdp",
+    "fsdp_config",
     "torch_compile_backend",
     "torch_compile_mode",
     "neftune_noise_alpha",

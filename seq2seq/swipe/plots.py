@@ -3,7 +3,6 @@
 Half of the traces are those that the model got wrong, if there are enough.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.drawing import COLOURS, legend_below, legend_height, new_figure, save
+from seq2seq.run_folder import read_json_lines
 from seq2seq.swipe.keyboards.layout import Layout
 from seq2seq.swipe.keys import SwipeKeys
 from seq2seq.swipe.rows import Rows
@@ -39,7 +39,7 @@ def draw_traces(directory: Path, keys: SwipeKeys, splits: Mapping[str, Rows]) ->
     for split in ("test", "validation"):
         path = directory / f"predictions_{split}.jsonl"
         if path.is_file():
-            predictions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            predictions = read_json_lines(path)
             chosen = examples(predictions)
             figure = new_figure(2.1 * LINES)
             for axes, number in zip(figure.subplots(LINES, COLUMNS).flat, chosen, strict=False):

@@ -134,8 +134,8 @@ def _read(file: Path) -> Predictions:
         if not isinstance(configuration, dict):
             raise ValueError("it is not an object of keys")
     rows: list[Row] = []
-    with refusing("predictions", file):
-        lines = file.read_text(encoding="utf-8").splitlines()
+    with refusing("predictions", file), file.open(encoding="utf-8", newline="\n") as text:
+        lines = list(text)
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_LINE.validate_json(line, strict=True))

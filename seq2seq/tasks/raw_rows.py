@@ -32,12 +32,16 @@ def mark_spans(row: Row) -> Iterable[Row]:
 
     If the words at a position are not those of the span, as in one row of the official validation set, the nearest
     occurrence of the span is marked; if there is none, a warning says so and the position stands.
+
+    Raises:
+        TypeError: a span has no text, or a position is no number.
+        IndexError: a span is neither in the text nor at its position.
     """
     flat = {**row, **row.get("target", {})}
     words = flat["text"].split(" ")
     marked = list(words)
     for span, mark in (("span1", "#"), ("span2", "*")):
-        first, last = _find(words, flat[f"{span}_text"].split(), int(flat[f"{span}_index"]))
+        first, last = _find(words, flat[f"{span}_text"].split(), _position(flat[f"{span}_index"]))
         marked[first] = mark + marked[first]
         marked[last] = marked[last] + mark
     return [{**flat, "text": " ".join(marked)}]
@@ -45,11 +49,22 @@ def mark_spans(row: Row) -> Iterable[Row]:
 
 def _find(words: list[str], span: list[str], index: int) -> tuple[int, int]:
     """Return the positions of the first and the last word of the occurrence of ``span`` nearest to ``index``."""
+    if not span:
+        raise TypeError("a span has no text")
     found = [k for k in range(len(words)) if _bare(words[k : k + len(span)]) == _bare(span)]
     if not found:
+        if not 0 <= index <= len(words) - len(span):
+            raise IndexError(f"the span {' '.join(span)!r} is neither in the text nor at the position {index}")
         logger.warning("The span %r of WSC is not in the text %r.", " ".join(span), " ".join(words))
     first = min(found, key=lambda k: abs(k - index), default=index)
     return first, first + len(span) - 1
+
+
+def _position(cell: str | int) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise TypeError(f"the position of a span is a number, got {cell!r}") from None
 
 
 def _bare(words: list[str]) -> list[str]:

@@ -49,9 +49,11 @@ def to_dataset(spec: TaskSpec, rows: Iterable[Row], origin: str) -> Rows:
                         f"Rows need the columns {', '.join(sorted(needed))}; got {_names(row)} in {where}, without "
                         f"{', '.join(sorted(missing))}: rename or add the columns."
                     )
-                if any(_is_missing(row[column]) for column in needed):
+                if any(is_missing(row[column]) for column in needed):
                     incomplete.append(number)
                     continue
+                if spec.labels is not None and spec.target_column is not None:
+                    _cell(row[spec.target_column], may_be_list=False)  # a label is compared as it is
                 cells = {column: _cell(row[column], column == spec.list_column) for column in spec.text_columns}
                 examples.append({**spec.example({**row, **cells}, where), "row": number})
         except _CellError as error:
@@ -86,7 +88,8 @@ class _CellError(Exception):
     """A cell that is no text."""
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell has nothing in it."""
     return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
 
 
@@ -94,7 +97,7 @@ def _cell(value: Any, may_be_list: bool) -> Any:
     """Return a cell as text or number, or a list of them."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int | float) and not _is_missing(value) and value not in (math.inf, -math.inf):
+    if isinstance(value, str | int | float) and not is_missing(value) and value not in (math.inf, -math.inf):
         return value
     if may_be_list and isinstance(value, list):
         return [_cell(item, may_be_list=False) for item in value]

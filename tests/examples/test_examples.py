@@ -9,7 +9,10 @@ import torch
 
 from examples._loop import Measured, held_out, measure, report, train
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning"),  # TRL sets it
+]
 
 EXAMPLES = sorted(path.stem for path in Path("examples").glob("[!_]*.py"))
 

@@ -1,11 +1,12 @@
 """``--list`` prints every name that a configuration can have, from the registries themselves."""
 
+import logging
 import re
 
 import pytest
 
 from adapters import AdapterConfig
-from run_seq2seq import main
+from run_seq2seq import AT_IMPORT, main
 from seq2seq.extras.baselines import OF_EVERY_WORKLOAD
 from seq2seq.listing import answers_of, baselines, list_names, rows_of, summary_of, tables
 from seq2seq.tasks.metric_classes import METRICS
@@ -13,6 +14,19 @@ from seq2seq.tasks.registry import TASKS
 from seq2seq.tasks.task_spec import TaskSpec
 from seq2seq.workload import WORKLOADS, workload_class
 from t3nsor import FORMATS, __version__
+
+
+def test_what_optional_packages_say_at_import_is_silenced_before_the_options_are_read(monkeypatch):
+    """--list imports transformers, and prints its tables only."""
+    for name in AT_IMPORT:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    levels = []
+    monkeypatch.setattr(
+        "run_seq2seq.read_options", lambda _: levels.extend(logging.getLogger(name).level for name in AT_IMPORT)
+    )
+    monkeypatch.setattr("run_seq2seq.predict", lambda _: 0)
+    assert main(["--list"]) == 0
+    assert levels == [logging.ERROR] * len(AT_IMPORT)
 
 
 def test_the_option_needs_no_configuration(capsys):

@@ -162,6 +162,19 @@ class TestLastCompleteCheckpoint:
         assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
         assert name in caplog.text
 
+    @pytest.mark.parametrize("lost", range(3))
+    def test_the_random_state_of_each_process_is_needed(self, tmp_path, caplog, lost):
+        for step in (2, 4):
+            write_checkpoint(tmp_path / f"checkpoint-{step}", self.STATE)
+            (tmp_path / f"checkpoint-{step}" / "rng_state.pth").unlink()
+            (tmp_path / f"checkpoint-{step}" / "processes.txt").write_text("3")
+            for process in range(3):
+                torch.save({"cpu": torch.zeros(2)}, tmp_path / f"checkpoint-{step}" / f"rng_state_{process}.pth")
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+        (tmp_path / "checkpoint-4" / f"rng_state_{lost}.pth").unlink()
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+        assert f"rng_state_{lost}.pth cannot be read" in caplog.text
+
     def test_if_none_is_left_of_those_that_were_whole_the_folder_to_delete_is_named(self, tmp_path):
         write_checkpoint(tmp_path / "checkpoint-2", None)
         write_checkpoint(tmp_path / "checkpoint-4", self.STATE)

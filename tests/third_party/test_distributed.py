@@ -63,11 +63,13 @@ def test_only_the_first_process_writes_the_adapter(two_processes):
         "adapter_config.json",
         "adapter_model.safetensors",
         "optimizer.pt",
+        "processes.txt",
         "rng_state_0.pth",
         "rng_state_1.pth",
         "scheduler.pt",
         "trainer_state.json",
     }
+    assert (folder / "checkpoint-4" / "processes.txt").read_text() == "2"
 
 
 def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(bases, tmp_path, two_processes):
@@ -84,8 +86,9 @@ def test_run_of_which_one_process_was_killed_goes_on_as_if_nothing_had_been(base
         assert after["tensors"] == before["tensors"]
 
 
-def test_sharding_is_refused_before_training_starts(all_said):
+def test_sharding_on_a_cpu_is_refused_before_training_starts(all_said):
+    """accelerate would train with DDP instead; ``tests.sharding`` makes it shard."""
     said, _, folder = all_said
     for _, result in said:
-        assert "got FSDP or DeepSpeed: leave it out and start the run with `torchrun" in result["refused"]
+        assert "got fsdp on a CPU" in result["refused"]
     assert list(folder.iterdir()) == []

@@ -6,7 +6,8 @@ Built of mixins, each in a module:
     merged_evaluation     evaluation at the dense model's cost
     acting_check          the first batches call every adapter
     adapter_checkpoints   adapter tensors only; the newest complete checkpoint
-    adapter_trainer       these four, with measured costs and a progress bar
+    sharded_training      the model sharded over processes by FSDP2
+    adapter_trainer       these five, with measured costs and a progress bar
     task_adapters         batches of several tasks, each with its own adapters
     seq2seq_trainer       all of it over transformers' Seq2SeqTrainer, for encoder-decoder models
     classification_trainer, causal_trainer    all of it over transformers' Trainer, for models with a head and decoders

@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 import adapters
 from adapters.saved.folder import CONFIG_NAME, read_config, read_tensors
+from adapters.sharded import is_sharded
 from third_party.trainers.rank_schedule import RankScheduleCallback
 
 logger = logging.getLogger(__name__)
+
+
+PROCESSES_NAME = "processes.txt"
+"""The file of a checkpoint that has the number of its processes, if there are several: each has a random state."""
 
 
 class AdapterCheckpointsMixin:
@@ -24,11 +29,13 @@ class AdapterCheckpointsMixin:
     """
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self.args.should_save:
+        if self.args.should_save or is_sharded(self.model):
             adapters.save(self.model, output_dir or self.args.output_dir, model_card=False)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Wait until every process has written its own: trainer_state.json, written next, is then the last file."""
+        if self.args.should_save and self.args.world_size > 1:
+            (Path(output_dir) / PROCESSES_NAME).write_text(str(self.args.world_size))
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
 
@@ -78,7 +85,6 @@ def unreadable_file(checkpoint: Path) -> str | None:
 
     Adapter tensors, the state of optimizer and scheduler, the random state of each process, trainer_state.json.
     """
-    random_states = sorted(checkpoint.glob("rng_state*.pth")) or [checkpoint / "rng_state.pth"]
     if not _is_state(checkpoint / "trainer_state.json"):
         return "trainer_state.json"
     try:
@@ -89,7 +95,16 @@ def unreadable_file(checkpoint: Path) -> str | None:
     for name, keys in (("optimizer.pt", {"state", "param_groups"}), ("scheduler.pt", {"last_epoch"})):
         if not (_is_archive(checkpoint / name) and _has_keys(checkpoint / name, keys)):
             return name
-    return next((path.name for path in random_states if not _is_archive(path)), None)
+    return next((name for name in _random_states(checkpoint) if not _is_archive(checkpoint / name)), None)
+
+
+def _random_states(checkpoint: Path) -> list[str]:
+    """The names of the files with the random state of each process, as transformers has them."""
+    try:
+        count = int((checkpoint / PROCESSES_NAME).read_text())
+    except (OSError, ValueError):  # of one process, or of an earlier version
+        return sorted(path.name for path in checkpoint.glob("rng_state*.pth")) or ["rng_state.pth"]
+    return [f"rng_state_{process}.pth" for process in range(count)]
 
 
 def _step(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What every trainer of adapters has: the four mixins, costs that are measured, and a progress bar that shows them.
+"""What every trainer of adapters has: the five mixins, costs that are measured, and a progress bar that shows them.
 
 class MyTrainer(AdapterTrainerMixin, transformers.Trainer):
     def summed_loss(self, model, inputs): ...
@@ -18,13 +18,16 @@ from third_party.trainers.adapter_checkpoints import AdapterCheckpointsMixin
 from third_party.trainers.exact_loss import ExactLossMixin
 from third_party.trainers.measurement import MeasurementCallback, ProgressLineCallback
 from third_party.trainers.merged_evaluation import MergedEvaluationMixin
+from third_party.trainers.sharded_training import ShardedTrainingMixin, check_sharding
 
 
-class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixin, AdapterCheckpointsMixin):
+class AdapterTrainerMixin(
+    ActingCheckMixin, ExactLossMixin, MergedEvaluationMixin, ShardedTrainingMixin, AdapterCheckpointsMixin
+):
     """Mixin before transformers' ``Trainer`` or a subclass of it; takes the same arguments.
 
     Raises:
-        ValueError: several GPUs in one process, FSDP or DeepSpeed, or a ``compute_loss_func`` was given.
+        ValueError: several GPUs in one process, sharding other than by FSDP2, or a ``compute_loss_func`` was given.
     """
 
     unit = "rows"
@@ -43,11 +46,7 @@ class AdapterTrainerMixin(ActingCheckMixin, ExactLossMixin, MergedEvaluationMixi
                 f"One process drives one GPU; got {self.args.n_gpu} visible GPUs: start the run with "
                 "`torchrun --nproc_per_node N`, or choose one GPU by CUDA_VISIBLE_DEVICES."
             )
-        if self.is_fsdp_enabled or self.args.fsdp or self.is_deepspeed_enabled:
-            raise ValueError(
-                "Several processes train by DDP, because frozen weights have no gradients and no optimizer state to "
-                "shard; got FSDP or DeepSpeed: leave it out and start the run with `torchrun --nproc_per_node N`."
-            )
+        check_sharding(self)
         if self.compute_loss_func is not None:
             raise ValueError(
                 "The loss is exact under gradient accumulation; got a compute_loss_func, which would never be called: "

@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState
 
 from adapters.base.sublayers import layer_of
+from adapters.sharded import is_sharded, local
 from third_party.trainers.activations import saved_activations
 
 
 def tensor_bytes(tensor: Any) -> int:
-    """Bytes of a tensor's elements; 0 for anything else."""
-    return tensor.numel() * tensor.element_size() if isinstance(tensor, Tensor) else 0
+    """Bytes of a tensor's elements in this process; 0 for anything else."""
+    return local(tensor).numel() * tensor.element_size() if isinstance(tensor, Tensor) else 0
 
 
 def memory_by_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, int]]:
@@ -66,6 +67,7 @@ class MeasurementCallback(TrainerCallback):
         self.micro_batches = 0
         self.layers: dict[str, dict[str, int]] = {}
         self.activations: dict[str, int] | None = None
+        self.sharded = False
         self._started = 0.0
         self._step_counted = 0
 
@@ -77,7 +79,9 @@ class MeasurementCallback(TrainerCallback):
     @contextlib.contextmanager
     def forward_pass(self, model: nn.Module) -> Iterator[None]:
         """A context around each forward pass and its loss; measures the activations of the second micro-batch."""
-        if self.micro_batches != 2 or self.activations is not None or self.compiled or not torch.is_grad_enabled():
+        self.sharded = is_sharded(model)
+        unmeasurable = self.compiled or self.sharded or not torch.is_grad_enabled()
+        if self.micro_batches != 2 or self.activations is not None or unmeasurable:
             yield
             return
         with saved_activations(model) as layers:
@@ -122,6 +126,8 @@ class MeasurementCallback(TrainerCallback):
         """Why activations were not measured; None if they were."""
         if self.activations is not None:
             return None
+        if self.sharded:
+            return "blocks of a sharded model save what they gather"
         return "torch.compile decides what is saved" if self.compiled else "there was no second micro-batch"
 
     def memory_by_layer(self) -> dict[str, dict[str, int | None]]:

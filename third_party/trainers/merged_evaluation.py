@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import adapters
 from adapters.merging import non_linear_adapters
+from adapters.sharded import is_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +59,12 @@ class MergedEvaluationMixin:
     def merged_for_evaluation(self) -> Iterator[None]:
         """Merge for the body, also if it raises; adapters that are not linear are evaluated unmerged.
 
-        When the batches in the body belong to several tasks, each switch merges the next task's adapters.
+        A model that is sharded over processes is evaluated unmerged too. When the batches in the body belong to several
+        tasks, each switch merges the next task's adapters.
         """
-        not_linear = non_linear_adapters(self.model)
-        if not_linear:
-            logger.info("Evaluating unmerged because of %s.", ", ".join(not_linear))
+        reasons = ["shards"] if is_sharded(self.model) else non_linear_adapters(self.model)
+        if reasons:
+            logger.info("Evaluating unmerged because of %s.", ", ".join(reasons))
             yield
             return
         with adapters.merged(self.model):
@@ -88,9 +90,10 @@ class MergedEvaluationMixin:
             samples: rows, each dataset one batch; the largest difference of all batches counts.
 
         Returns:
-            None if an adapter is not linear and so cannot be merged, or if there is nothing to compare.
+            None if an adapter is not linear and so cannot be merged, if the model is sharded, or if there is nothing to
+            compare.
         """
-        if non_linear_adapters(self.model):
+        if is_sharded(self.model) or non_linear_adapters(self.model):
             return None
         differences = []
         for rows in samples:

@@ -151,7 +151,8 @@ def first_typed(counts: Iterable[tuple[str, float]], count: int, layout: Layout)
 def counts_of_file(path: Path) -> Iterator[tuple[str, float]]:
     """The words and counts of a text file; see ``Lexicon.from_file``."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            lines = [line.rstrip("\r\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"A lexicon is a readable text file in UTF-8; got {str(path)!r}: {error}.") from error
     for number, line in enumerate(lines, 1):

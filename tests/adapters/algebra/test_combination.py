@@ -1,5 +1,7 @@
 """combine and compare: folders in, a folder or a table out, with the values of the deltas in them."""
 
+import json
+
 import pytest
 import torch
 
@@ -23,6 +25,31 @@ def test_a_combination_is_that_of_the_deltas(folders, tmp_path, weights):
     assert Deltas.read(tmp_path / "out").distance(expected) < 1e-6 * expected.norm()
     assert report.relative_error < 1e-14
     assert {linear.ranks for linear in report.linears.values()} == {(1, 6, 1)}
+
+
+def test_a_combination_keeps_the_sample_of_its_base(folders, tiny_t5, tmp_path, caplog):
+    adapters.combine(folders, output=tmp_path / "out")
+    configs = [json.loads((folder / "adapter_config.json").read_text()) for folder in (folders[0], tmp_path / "out")]
+    assert configs[0]["base_weights"] == configs[1]["base_weights"]
+    adapters.load(tiny_t5(), tmp_path / "out")
+    assert caplog.text == ""
+    base = tiny_t5()
+    base.load_state_dict({name: 2 * tensor for name, tensor in base.state_dict().items()})
+    adapters.load(base, tmp_path / "out")
+    assert f"other weights than that of {tmp_path / 'out'}" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("act", [adapters.compare, lambda folders: adapters.combine(folders, output=folders[0])])
+def test_adapters_of_bases_with_other_weights_are_a_warning(act, dtype, folders, tiny_t5, tmp_path, caplog):
+    adapters.save(adapters.attach(tiny_t5().to(dtype), LORA), tmp_path / "same")
+    act([*folders, tmp_path / "same"])
+    assert caplog.text == ""
+    base = tiny_t5()
+    base.decoder.final_layer_norm.weight.data += 0.1
+    adapters.save(adapters.attach(base.to(dtype), LORA), tmp_path / "other")
+    act([*folders, tmp_path / "other"])
+    assert f"got {tmp_path / 'other'}, which was trained on a base with other weights than {folders[0]}" in caplog.text
 
 
 def test_a_rounded_combination_has_the_reported_error(folders, tmp_path):

@@ -170,6 +170,29 @@ def test_adapters_of_different_linears_are_combined(saved, tmp_path, with_dense)
     assert close(logits(loaded(tmp_path / "out")), expected(with_dense, (Deltas.read(a), 1), (Deltas.read(b), 1)))
 
 
+def test_a_combination_has_the_sample_of_its_base_if_it_has_the_same_linears(saved, tmp_path, caplog):
+    """A sample of other linears would call the same base another one."""
+    (_, a), (_, b) = (saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]), seed) for seed in (1, 2))
+    _, c = saved(TensorTrainConfig(rank=2, target_modules=["q_proj", "v_proj"]), 3)
+    text = (a / "base_weights.json").read_text()
+    for folders, output, kept in (([a, b], tmp_path / "out", text), ([a, b], a, text), ([b, c], b, None)):
+        adapters.combine(folders, output=output)
+        sample = output / "base_weights.json"
+        assert (sample.read_text() if sample.exists() else None) == kept
+        loaded(output)
+    assert caplog.text == ""
+
+    _, d = saved(TensorTrainConfig(rank=2, target_modules=["q_proj"]), 4, base=lambda: llama().apply(negate))
+    adapters.combine([a, d], output=tmp_path / "mixed")
+    assert f"got {d}, which was trained on a base with other weights than {a}" in caplog.text
+
+
+@torch.no_grad()
+def negate(module):
+    for parameter in module.parameters(recurse=False):
+        parameter.neg_()
+
+
 @pytest.mark.parametrize("act", [adapters.compare, lambda folders: adapters.combine(folders, output=folders[0])])
 def test_adapters_of_two_bases_are_not_combined(saved, act):
     folders = [saved(LoraConfig(r=2, target_modules=["q_proj"]), seed)[1] for seed in (1, 2, 3)]

@@ -38,7 +38,7 @@ class TestConfig:
         of_peft = {field.name for field in fields(PeftConfig)}
         of_kind = {field.name: field for field in fields(TensorTrainLoRAConfig)}
         only_in_tuner = {"exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"}
-        only_in_tuner |= {"bias", "init_weights", "target_parameters"}
+        only_in_tuner |= {"bias", "init_weights", "target_parameters", "delta_dtype"}
         only_in_kind = {"stacks", "layers", "sublayers", "loops"}
         assert of_tuner.keys() - of_peft == (of_kind.keys() - only_in_kind) | only_in_tuner
         for name in of_kind.keys() - only_in_kind:

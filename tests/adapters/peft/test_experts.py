@@ -4,8 +4,10 @@ import contextlib
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
@@ -22,7 +24,7 @@ from adapters.algebra import Deltas
 from adapters.base.expert_weights import ExpertWeights
 from adapters.base.experts import DeltaPerExpert
 from adapters.kinds.tensor_train import TensorTrainLoRAConfig
-from adapters.peft import TensorTrainConfig, from_peft
+from adapters.peft import TensorTrainConfig, export_lora, from_peft
 from adapters.peft.experts import TensorTrainPeftExperts
 from adapters.peft.mergeable import check_mergeable
 from adapters.saved.folder import CheckpointError
@@ -184,6 +186,20 @@ def test_a_saved_adapter_is_only_its_tensors_and_loads_to_the_same_bits(name, te
         again = PeftModel.from_pretrained(base(name), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage).eval()
         assert torch.equal(logits(again), logits(model))
     assert not again.peft_config["default"].target_modules
+    inject_adapter_in_model(
+        again.peft_config["default"], injected := base(name), state_dict=saved
+    )  # only keys are read
+    assert stacks(injected).keys() == stacks(model).keys()
+
+
+def test_linears_and_experts_have_deltas_of_one_adapter(tmp_path):
+    model = adapted(base(), target_modules=["q_proj"])
+    assert torch.equal(logits(model), logits(base()))
+    before = logits(scrambled(model))
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(base(), tmp_path).eval()
+    assert torch.equal(logits(again), before)
+    torch.testing.assert_close(logits(again.merge_and_unload()), before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
@@ -270,7 +286,7 @@ def test_batched_products_add_the_delta_of_each_row(experts, side):
     config = TensorTrainLoRAConfig(rank=2, scaling=1.0)
     deltas = DeltaPerExpert(config.build_at_path("", 6, 10) for _ in range(3)).double()
     for parameter in deltas.parameters():
-        torch.nn.init.normal_(parameter)
+        nn.init.normal_(parameter)
     stack = torch.randn(3, 10, 6, dtype=torch.float64)
     ids = torch.arange(3) if experts is None else torch.tensor(experts)
     x = torch.randn(len(ids), 4, 6, dtype=torch.float64)
@@ -331,29 +347,18 @@ def test_the_mode_expert_belongs_to_the_tuner():
         adapters.TensorTrainSingleConfig(modes=EXPERT)
 
 
-class Unknown(torch.nn.Module):
-    """Experts that do not use transformers' interface."""
-
-    def __init__(self):
-        super().__init__()
-        self.gate_up_proj = torch.nn.Parameter(torch.zeros(2, 4, 4))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda experts: experts.gate_up_proj.data.to(torch.float8_e4m3fn), "float8_e4m3fn, stored as a Tensor"),
+        (lambda experts: experts.to(torch.float8_e4m3fn), "float8_e4m3fn, stored as a Tensor"),
         (lambda experts: setattr(experts, "_is_expert_parallel", True), "distributed over processes"),
-        (lambda experts: Unknown(), "of a Unknown, which does not use transformers' experts interface"),
+        (lambda experts: register_parametrization(experts, "gate_up_proj", nn.Identity()), "from another Parameter"),
+        (lambda experts: setattr(experts, "gate_up_proj", nn.Parameter(torch.zeros(4, 4))), r"of shape \(4, 4\)"),
     ],
 )
 def test_stacks_that_cannot_have_deltas_are_refused(change, message):
     model = base()
-    changed = change(model.model.layers[0].mlp.experts)
-    if isinstance(changed, torch.Tensor):
-        model.model.layers[0].mlp.experts.gate_up_proj.data = changed
-    elif changed is not None:
-        model.model.layers[0].mlp.experts = changed
+    change(model.model.layers[0].mlp.experts)
     with pytest.raises(ConfigurationError, match=message):
         get_peft_model(model, TensorTrainConfig(target_parameters=["experts.gate_up_proj"]))
 
@@ -366,7 +371,7 @@ def test_stacks_that_cannot_have_deltas_are_refused(change, message):
         (lambda weights: weights.mT, "reads 'mT'"),
         (lambda weights: weights.transpose(0, 1), "moves the axis of the experts"),
         (lambda weights: torch.ones(3, 6) @ weights[torch.tensor(0)], "from the other side"),
-        (lambda weights: torch.nn.functional.linear(torch.ones(3, 6), weights), "another number of them"),
+        (lambda weights: nn.functional.linear(torch.ones(3, 6), weights), "another number of them"),
     ],
 )
 def test_computations_that_would_miss_a_delta_are_refused(compute, message):
@@ -390,20 +395,29 @@ def test_an_error_inside_the_experts_leaves_the_parameters_in_place():
     before = logits(model)
     with contextlib.suppress(TypeError), torch.no_grad():
         model.base_model.model.model.layers[0].mlp.experts(None)
-    assert isinstance(experts.gate_up_proj, torch.nn.Parameter)
+    assert isinstance(experts.gate_up_proj, nn.Parameter)
     assert torch.equal(logits(model), before)
 
 
-def test_algebra_and_conversion_refuse_experts_by_name(tmp_path):
+def test_algebra_conversion_and_export_refuse_experts_by_name(tmp_path):
     model = scrambled(adapted(base()))
     model.save_pretrained(tmp_path)
     for call, error in (
         (lambda: Deltas.of(model), ConfigurationError),
         (lambda: Deltas.read(tmp_path), CheckpointError),
         (lambda: from_peft(tmp_path, tmp_path / "out"), CheckpointError),
+        (lambda: export_lora(tmp_path, tmp_path / "out"), CheckpointError),
+        (lambda: model.add_weighted_adapter(["default"], [2.0], "sum"), ConfigurationError),
     ):
-        with pytest.raises(error, match=r"for each expert|target_parameters="):
+        with pytest.raises(error, match=r"for each expert|target_parameters"):
             call()
+
+
+def test_stacks_of_another_module_are_refused():
+    """A module of a kind that transformers' experts interface does not know may compute anything with its stacks."""
+    model = nn.ModuleDict({"experts": nn.ParameterDict({"down_proj": torch.zeros(2, 4, 4)})})
+    with pytest.raises(ConfigurationError, match="of a ParameterDict, which does not use transformers' experts"):
+        get_peft_model(model, TensorTrainConfig(target_parameters=["experts.down_proj"]))
 
 
 def test_an_activation_between_cores_acts_but_cannot_be_merged():
@@ -411,3 +425,11 @@ def test_an_activation_between_cores_acts_but_cannot_be_merged():
     assert not torch.allclose(logits(model), logits(base()), atol=0.1)
     with pytest.raises(RuntimeError, match=r"experts\.down_proj"):
         check_mergeable(model, None, False)
+
+
+def test_without_init_weights_every_expert_is_random():
+    model = adapted(base(), init_weights=False)
+    (layer, *_) = (module for module in model.modules() if isinstance(module, TensorTrainPeftExperts))
+    deltas = [delta.delta_weight() for delta in layer.tt_lora_delta["default"]["down_proj"].experts]
+    assert all(delta.abs().max() > 1e-3 for delta in deltas)
+    assert not torch.allclose(deltas[0], deltas[1])

@@ -1,15 +1,13 @@
 """Folders exported as LoRA: the same logits in PEFT, the rules of vLLM and llama.cpp, the reported error."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora.conversion import convert_to_lora, save_as_lora
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, Deltas
@@ -204,6 +202,16 @@ def test_a_refused_export_writes_nothing(case, saved, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_value_that_is_not_finite_is_refused(saved, tmp_path):
+    _, folder = saved(**QV)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values())).fill_(torch.nan)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"finite values; got an infinity or NaN .* \(in .*tuner\)"):
+        export_lora(folder, tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
 def test_a_bias_of_zeros_is_left_out(saved, tmp_path):
     get_peft_model(llama(), TensorTrainConfig(rank=2, delta_bias="dense", **QV)).save_pretrained(tmp_path / "untrained")
     export_lora(tmp_path / "untrained", tmp_path / "lora")
@@ -216,7 +224,5 @@ def test_the_command_prints_the_report_or_why_it_refuses(saved, tmp_path, capsys
     table = capsys.readouterr().out
     assert all(word in table for word in ("Approximation of deltas", "norm", "total"))
     assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["r"] == 1
-    run = [sys.executable, "-m", "adapters.peft.to_lora", str(folder), str(tmp_path / "lora")]
-    refused = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "Refused: The destination must be a new or empty folder" in refused.stderr
+    assert main([str(folder), str(tmp_path / "lora")]) == 2
+    assert "Refused: The destination must be a new or empty folder" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def llama(folder, method: str | None) -> LlamaForCausalLM:
 @pytest.mark.parametrize("method", METHODS)
 class TestOneLinear:
     def test_forward_and_gradients_are_those_of_the_dense_sum(self, method):
-        _, layer = one_linear(method, bias="dense")
+        _, layer = one_linear(method, delta_bias="dense")
         x, toward = torch.randn(5, 64, requires_grad=True), torch.randn(5, 128)
         wide = x.detach().double().requires_grad_()
         cores = [core.detach().double().requires_grad_() for core in layer.tt_lora_delta["default"].linear.cores]
@@ -134,9 +134,9 @@ class TestOneLinear:
         alone = y.detach() - layer.base_layer(x.detach())
         assert close(alone, x.detach().double() @ (scaling * change).T + shift.double(), 1e-5)
 
-    @pytest.mark.parametrize("bias", ["none", "dense"])
-    def test_merged_weight_is_the_sum_quantised_and_unmerging_is_bit_exact(self, method, bias):
-        model, layer = one_linear(method, bias=bias)
+    @pytest.mark.parametrize("delta_bias", ["none", "dense"])
+    def test_merged_weight_is_the_sum_quantised_and_unmerging_is_bit_exact(self, method, delta_bias):
+        model, layer = one_linear(method, delta_bias=delta_bias)
         x, before, base = torch.randn(5, 64), bits(layer.base_layer), layer.base_layer
         y, total = model(x), dense(layer) + delta(layer)
         plain = nn.Linear(64, 128)
@@ -323,6 +323,11 @@ class TestNarrowDeltas:
         optimizer.step()
         assert self.dtypes(model) == {torch.float32}
         assert {state["exp_avg"].dtype for state in optimizer.state.values()} == {torch.float32}
+
+    def test_those_that_have_the_dtype_of_the_base_stay_so(self):
+        base = nn.Sequential(nn.Embedding(9, 64), quantised(nn.Linear(64, 64), "4-bit")).bfloat16()
+        config = TensorTrainConfig(rank=3, target_modules=["1"], delta_dtype="base")
+        assert self.dtypes(get_peft_model(base, config).train()) == {torch.bfloat16}
 
     def test_saved_ones_are_loaded_without_rounding(self, tmp_path):
         model, layer = one_linear("4-bit")

@@ -2,15 +2,18 @@
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+import adapters
+from adapters import ConfigurationError
 from adapters.peft import TensorTrainConfig
 from tests.adapters.peft.tiny import (
     NEEDS_NEWER_PEFT,
     adapted,
     dense_delta,
     layers,
+    llama,
     logits,
     scrambled,
     t5,
@@ -73,6 +76,36 @@ class TestSeveralAdapters:
             model.set_adapter(name)
             loaded.set_adapter(name)
             assert torch.equal(logits(loaded.eval()), logits(model))
+
+
+class TestBesideLora:
+    """A TT beside a trained LoRA: the LoRA as a TT, and both active."""
+
+    def test_a_lora_written_as_a_tensor_train_acts_beside_another(self, tmp_path):
+        fields = {"target_modules": ["q_proj", "up_proj"]}
+        lora = get_peft_model(llama(), LoraConfig(r=3, lora_alpha=6, init_lora_weights=False, **fields)).eval()
+        lora.save_pretrained(tmp_path / "lora")
+        alone = logits(lora)
+        like = get_peft_model(llama(), TensorTrainConfig(rank=3, modes=["in", "out"], **fields))
+        like.save_pretrained(tmp_path / "like")
+        adapters.Deltas.read(tmp_path / "lora").write(tmp_path / "lora_as_tt", like=tmp_path / "like")
+        model = adapted(llama(), **fields)
+        model.load_adapter(tmp_path / "lora_as_tt", "other")
+        model.eval().set_adapter("other")
+        torch.testing.assert_close(logits(model), alone, rtol=1e-5, atol=1e-5)
+        model.base_model.set_adapter(["default", "other"])
+        both = adapted(lora.merge_and_unload(), **fields)
+        torch.testing.assert_close(logits(model), logits(both), rtol=1e-5, atol=1e-5)
+
+    def test_mixed_model_is_refused_with_the_reason_and_the_model_is_unchanged(self):
+        model = llama()
+        before = logits(model)
+        with pytest.raises(ConfigurationError, match=r"the methods of a closed list.*got TT_LORA: convert a"):
+            get_peft_model(model, TensorTrainConfig(), mixed=True)
+        mixed = get_peft_model(model, LoraConfig(target_modules=["q_proj"]), mixed=True)
+        with pytest.raises(ConfigurationError, match="got TT_LORA"):
+            mixed.add_adapter("second", TensorTrainConfig())
+        assert torch.equal(logits(mixed.unload()), before)
 
 
 class TestDisabling:

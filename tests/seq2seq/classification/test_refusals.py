@@ -1,5 +1,6 @@
 """What a classification run refuses: one sentence, and nothing is written."""
 
+import json
 import shutil
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_column_that_is_no_label_is_refused(labels, parts, values, tmp_path):
     with pytest.raises(ConfigurationError) as refusal:
         run_experiment(read_experiment({**values, "train_file": str(tmp_path / "train.tsv")}))
     assert all(part in str(refusal.value) for part in parts), refusal.value
+
+
+@pytest.mark.parametrize("cells", [(["a"], ["b"]), ({"x": 1}, {"x": 2}), ([None], [1]), (float("inf"), "a")], ids=str)
+def test_a_label_that_is_no_text_is_refused_by_row(cells, values, tmp_path):
+    rows = [{"text": "the cat", "label": cell} for cell in cells]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {key: str(tmp_path / "train.jsonl") for key in ("train_file", "validation_file", "test_file")}
+    with pytest.raises(ConfigurationError, match=r"A cell holds text.*got (\[|\{|inf).* in row 1 of "):
+        run_experiment(read_experiment({**values, **files}))
 
 
 def test_a_label_that_the_train_file_lacks_is_refused_by_row(values, tmp_path):

@@ -51,6 +51,13 @@ def test_your_own_labels_are_sorted_as_numbers_or_as_texts(tmp_path):
         assert ClassificationWorkload(train_file=str(path)).with_labels().labels == expected
 
 
+def test_a_missing_label_is_none_and_the_text_nan_is_one(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    cells = ['"eng"', '"nan"', "NaN", "null", "[]", '""', "true"]
+    path.write_text("".join(f'{{"text": "x", "label": {cell}}}\n' for cell in cells))
+    assert ClassificationWorkload(train_file=str(path)).with_labels().labels == ("eng", "nan", "true")
+
+
 @pytest.fixture
 def several(values):
     for key in ("train_file", "validation_file", "test_file"):

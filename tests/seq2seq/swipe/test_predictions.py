@@ -24,6 +24,14 @@ def test_what_is_written_is_read(tmp_path):
     assert read_predictions([file, tmp_path / "a"]) == [found]
 
 
+@pytest.mark.parametrize("separator", list("\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), ids=ascii)
+def test_only_a_line_feed_ends_a_row(tmp_path, separator):
+    rows = [{**ROWS[0], "word": f"a{separator}b", "candidates": [(f"a{separator}c", -0.5)]}]
+    write_predictions(tmp_path / "a", "test", CONFIGURATION, rows)
+    (found,) = read_predictions([tmp_path / "a"])
+    assert found.rows == rows
+
+
 def test_a_file_of_the_predict_command_belongs_to_its_run(tmp_path):
     file = write_predictions(tmp_path / "a", "test", CONFIGURATION, ROWS)
     moved = tmp_path / "a" / "predictions" / "new_rows.jsonl"

@@ -139,7 +139,7 @@ def test_free_text_may_be_a_list_of_answers_or_made_of_several_columns(tmp_path)
         (
             [{"a": "x", "b": ["no"]}],
             {"labels": ["no", "yes"], "metrics": ["accuracy"]},
-            r"has the labels no, yes, .*got \['no'\] in row 1 of",
+            r"A cell holds text, .*got \['no'\] in row 1 of",
         ),
         ([{"a": "x", "b": "1"}, {"a": "x", "b": "nan"}], {"metrics": ["pearson"]}, r"numbers; got 'nan' in row 2 of"),
         ([{"a": "x", "b": [1, 2]}], {"metrics": ["pearson"]}, r"A cell holds text.*got \[1, 2\] in row 1 of"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adapters import ConfigurationError
 from seq2seq.tasks.files import read_rows
 from seq2seq.tasks.metric_classes import METRICS
+from seq2seq.tasks.raw_rows import mark_spans
 from seq2seq.tasks.registry import CUSTOM_FILES, TASKS, get_task
 from seq2seq.tasks.splits import SPLIT_POLICIES
 from seq2seq.tasks.task_spec import SIMILARITY_LABELS, TaskSpec, similarity_label
@@ -244,6 +245,23 @@ def test_an_unknown_task_suggests_the_nearest_name(name, nearest):
     sentence = f"'task_name' names a task.* got '{name}': did you mean '{nearest}'.* cola, .* sst2"
     with pytest.raises(ConfigurationError, match=sentence):
         get_task(name)
+
+
+@pytest.mark.parametrize(
+    ("span", "index", "message"),
+    [
+        ("Zed", 4, "'Zed' is neither in the text nor at the position 4"),
+        ("Zed", -1, "nor at the position -1"),
+        ("Zed or", 3, "nor at the position 3"),
+        ("", 0, "a span has no text"),
+        ("Zed", "x", "the position of a span is a number, got 'x'"),
+    ],
+)
+def test_a_span_of_wsc_that_is_nowhere_is_refused(span, index, message):
+    """Python would mark a word counted from the end, or one word before the other."""
+    row = {"text": "Mark told Pete lies", "span1_text": span, "span1_index": index, "span2_text": "Pete"}
+    with pytest.raises((IndexError, TypeError), match=message):
+        list(mark_spans({**row, "span2_index": 2}))
 
 
 @needs_real_data

@@ -52,6 +52,14 @@ def test_counts_of_words_that_are_typed_alike_add_up_and_the_most_frequent_is_di
     assert len(lexicon) == 3
 
 
+@pytest.mark.parametrize("separator", list("\r\v\f\x1c\x85\u2028"), ids=ascii)
+def test_only_a_line_feed_ends_a_word(tmp_path, separator):
+    path = tmp_path / "words.txt"
+    path.write_bytes(f"he{separator}llo\t3\nthere\t4\r\n".encode())
+    lexicon = Lexicon.from_file(path, QWERTY)
+    assert (lexicon.words, lexicon.untypable) == (["there"], (f"he{separator}llo",))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
