@@ -21,6 +21,7 @@ from adapters.peft.layer import Switched, as_when_enabled, freeze_when_disabled
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
 from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.precision import widen, widen_alone
+from adapters.peft.saved_base import at_present_layers, put_unmerged
 from adapters.peft.shared import drop_owner
 from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
@@ -186,6 +187,19 @@ class TensorTrainModel(TensorTrainInjection):
             yield
 
     @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        """The tensors for a file, unmerged; also in ``state_dict``, from which PEFT takes output layers later."""
+        put_unmerged(model, state_dict)
+        return super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+
+    @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         """The name in a file; that of the original module if a part of the model has been compiled since."""
         head, found, tail = original_path(key).partition(f".tt_lora_delta.{adapter_name}.")
@@ -203,11 +217,13 @@ class TensorTrainModel(TensorTrainInjection):
         named = {original_path(key) if DELTA in key else key: tensor for key, tensor in state_dict.items()}
         found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, named)
         known = {key for key, _ in model.named_parameters(remove_duplicate=False)}
-        for key in found:
-            if DELTA in key and key not in known:
+        deltas = {key: tensor for key, tensor in found.items() if DELTA in key}
+        for key in deltas:
+            if key not in known:
                 raise CheckpointError(
                     "An adapter loads into the linears that it was trained on; got a delta at "
                     f"{key.partition(DELTA)[0].removeprefix(PEFT_PREFIX)}, which the model does not have: load it into "
                     "its own base model."
                 )
-        return found
+        others = {key: tensor for key, tensor in found.items() if DELTA not in key}
+        return deltas | at_present_layers(others, known)
