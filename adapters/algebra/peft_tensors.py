@@ -19,17 +19,19 @@ def read_by_path(directory: Path, kind: FolderKind) -> dict[str, dict[str, Tenso
     """Read the tensors of a folder as {path of the linear: {name in its delta: tensor}}.
 
     Raises:
-        CheckpointError: the file cannot be read, or a tensor does not belong to a delta.
+        CheckpointError: the file cannot be read or is empty, or a tensor does not belong to a delta.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in read_tensors(directory)[0].items():
         path, is_delta, rest = original_path(name).removeprefix(PEFT_PREFIX).partition(MARKS[kind])
         if not is_delta:
-            raise CheckpointError(
-                f"Algebra supports deltas of linears only; got {name!r} in {directory}: save the adapter without the "
-                "other modules that were trained."
-            )
+            fix = "save the adapter without the other modules that were trained"
+            if ".base_layer." in name:  # PEFT saves them beside deltas of an output projection
+                fix = "save it by save_pretrained(folder, save_embedding_layers=False)"
+            raise CheckpointError(f"Algebra supports deltas of linears only; got {name!r} in {directory}: {fix}.")
         found.setdefault(path, {})[rest] = tensor
+    if not found:
+        raise CheckpointError(f"A saved adapter has at least one delta; got none in {directory}: save it again.")
     return found
 
 

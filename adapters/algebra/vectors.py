@@ -182,6 +182,8 @@ def linear_combination(deltas: Sequence[Self], weights: Iterable[float]) -> Self
             f"A combination needs at least one adapter, and one weight for each; got {len(deltas)} adapters and "
             f"{len(weights)} weights: give one weight for each."
         )
+    if others := [weight for weight in weights if not isinstance(weight, Real)]:
+        raise ValueError(f"A weight must be a number; got {others[0]!r} in {weights}: give a list of numbers.")
     total = deltas[0] * weights[0]
     for summand, weight in zip(deltas[1:], weights[1:], strict=True):
         total = total + summand * weight

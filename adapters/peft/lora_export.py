@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from adapters.algebra import ApproximationReport, Deltas
 from adapters.algebra.lora import write_lora
 from adapters.algebra.peft_tensors import TARGET_KEYS, target_keys
+from adapters.base.linear_layers import LINEAR_CLASSES, features
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.conversion import assign, name_in_model
 from adapters.peft.folders import base_architecture, read_tuner, task_type
@@ -74,6 +75,8 @@ def export_lora(
     except ValueError as error:
         raise CheckpointError(f"{str(error).removesuffix('.')} (in {source}).") from None
     _check_biases(deltas, source)
+    if skeleton is not None:
+        _check_base(skeleton, deltas, source)
     factors, report = Deltas(deltas.to_low_rank()).round(rank)  # without biases, which are zero
     described = _targets(config, source, factors, skeleton)
     if kind is FolderKind.NATIVE:
@@ -139,6 +142,22 @@ def _check_biases(deltas: Deltas, source: Path) -> None:
             f"vLLM and llama.cpp read LoRA without biases; got a delta with a trained bias at {trained[0]} in "
             f"{source}: train without it, merge it into its base, or use Deltas.read(...).write_lora for PEFT alone."
         )
+
+
+def _check_base(skeleton: nn.Module, deltas: Deltas, source: Path) -> None:
+    """Check that the base has a linear of the size of each delta."""
+    modules, head = dict(skeleton.named_modules()), skeleton.get_output_embeddings()
+    for path, train in deltas.items():
+        module = modules.get(path)
+        size = features(module)[::-1] if isinstance(module, LINEAR_CLASSES) else None
+        if module is head and size is not None:
+            size = (train.shape[0], size[1])  # an architecture has no vocabulary
+        if train.shape != size:
+            found = "no linear there" if size is None else f"a linear of {size}"
+            raise CheckpointError(
+                f"A delta has the size (out, in) of a linear of the base; got {train.shape} at {path} in {source}, and "
+                f"{found} in the base: pass the base that it was trained on as base."
+            )
 
 
 def _targets(config: dict[str, Any], source: Path, deltas: Deltas, skeleton: nn.Module | None) -> dict[str, Any]:

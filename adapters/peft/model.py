@@ -147,7 +147,7 @@ class TensorTrainModel(TensorTrainInjection):
             ValueError: weights or the shape are invalid, or raw shapes differ without ``shape``. Likewise.
         """
         total, report = sum_of(self, adapters, weights, adapter_name, shape, max_rank, rel_tol)
-        self.peft_config[adapter_name] = config_of_sum(self.peft_config[adapters[0]], total)
+        self.peft_config[adapter_name] = config_of_sum(self.peft_config[adapters[0]], total, self.model)
         try:
             self.inject_adapter(self.model, adapter_name)
         except Exception:

@@ -21,6 +21,7 @@ from adapters.compiled import original_path
 from adapters.peft.adapter_names import check_names
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.linear import TensorTrainPeftLinear
+from adapters.peft.placement import peft_targets
 from adapters.validation import ConfigurationError
 
 
@@ -52,12 +53,12 @@ def sum_of(
     return Deltas({path: with_useful_ranks(train) for path, train in total.items()}, total.biases), report
 
 
-def config_of_sum(like: TensorTrainConfig, total: Deltas) -> TensorTrainConfig:
-    """Return the configuration of an adapter with these deltas, for the base of ``like``."""
+def config_of_sum(like: TensorTrainConfig, total: Deltas, model: nn.Module) -> TensorTrainConfig:
+    """Return the configuration of an adapter with these deltas, for the base of ``like`` in ``model``."""
     return TensorTrainConfig(
         **shape_and_rank(total),
         **{key: getattr(like, key) for key in ("task_type", "base_model_name_or_path", "revision", "dropout")},
-        target_modules=sorted(total),
+        target_modules=peft_targets(model, set(total)),
         scaling=1.0,
         delta_bias="dense" if total.biases else "none",
     )

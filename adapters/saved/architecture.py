@@ -118,9 +118,11 @@ def base_without_weights(architecture: dict[str, Any], directory: Path) -> nn.Mo
         values.pop(MODEL_CLASS, None)
         if "model_type" not in values:
             raise ValueError("it is not one of transformers")
-        config = AutoConfig.for_model(**values)
+        config, of_class = AutoConfig.for_model(**values), model_class(architecture)
+        if not isinstance(config, of_class.config_class):
+            raise ValueError(f"{of_class.__name__} is no class of the model type {config.model_type!r}")
         with torch.device("meta"):
-            return model_class(architecture)(config)
+            return of_class(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"A folder can be read without its model only for a model of transformers; got the base {architecture!r} "

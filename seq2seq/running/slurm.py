@@ -10,9 +10,12 @@ the output of a job that died before its run began, is in ``.slurm`` beside the 
 Ctrl-C cancels the jobs. A job that reaches its time limit or is preempted is requeued, and its run resumes.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +28,9 @@ from seq2seq.running.jobs import Run, execute, outcome_of
 from seq2seq.running.outcomes import Outcome
 
 OPTION = "Option --launcher-options"
+ONE_PROCESS = "each run is one process: see docs/running.md for a run on several machines"
 RESERVED = {
-    "nodes": "each run is one process: see docs/running.md for a run on several machines",
-    "tasks_per_node": "each run is one process: see docs/running.md for a run on several machines",
+    **dict.fromkeys(("nodes", "tasks_per_node", "slurm_nodes", "slurm_ntasks_per_node"), ONE_PROCESS),
     "slurm_array_parallelism": "write --jobs N",
 }
 """Parameters of submitit that the launcher sets, each with what to do instead."""
@@ -85,7 +88,7 @@ class SlurmLauncher:
                 raise ConfigurationError(f"{OPTION} has {key!r}, which the launcher sets: {RESERVED[key]}.")
         parallel = {} if self.jobs is None else {"slurm_array_parallelism": self.jobs}
         try:
-            executor = submitit.AutoExecutor(folder / ".slurm", cluster=self.cluster)
+            executor = submitit.AutoExecutor(folder / ".slurm" / uuid.uuid4().hex[:8], cluster=self.cluster)
             executor.update_parameters(**{"name": "seq2seq", **self.options, **parallel})
         except RuntimeError as error:
             raise ConfigurationError(
@@ -112,8 +115,8 @@ class SlurmLauncher:
             return
         executor = self.executor(cells[0].run.directory.parent)
         started = time.perf_counter()
-        job = SlurmJob(int(self.options.get("cpus_per_task", 1)), run)
-        submitted = dict(enumerate(zip(cells, executor.map_array(job, cells), strict=True)))
+        job = SlurmJob(executor.parameters.get("cpus_per_task") or 1, run)
+        submitted = dict(enumerate(zip(cells, submit(executor, job, cells), strict=True)))
         try:
             while submitted:
                 ended = [number for number, (_, job) in submitted.items() if job.done()]
@@ -126,6 +129,27 @@ class SlurmLauncher:
         finally:
             for _, job in submitted.values():
                 job.cancel(check=False)
+
+
+def submit(executor: Any, job: SlurmJob, cells: Sequence[Experiment]) -> list[Any]:
+    """Submit one job for each run.
+
+    Raises:
+        ConfigurationError: Slurm refuses them, as for a partition that it does not have. Nothing is left behind.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        return executor.map_array(job, cells)
+    except (FailedJobError, FailedSubmissionError) as error:
+        shutil.rmtree(executor.folder, ignore_errors=True)
+        for above in list(executor.folder.parents)[:3]:  # .slurm, the sweep's folder, output_root
+            with contextlib.suppress(OSError):  # it was there before
+                above.rmdir()
+        raise ConfigurationError(
+            f"{OPTION} must describe a job that Slurm accepts; got an error from sbatch "
+            f"({' '.join(str(error).split())}): correct them."
+        ) from None
 
 
 def outcome_of_job(cell: Experiment, job: Any, seconds: float) -> Outcome:

@@ -22,7 +22,7 @@ from third_party.trainers.sharded_training import ShardedTrainingMixin, check_sh
 
 
 class AdapterTrainerMixin(
-    ActingCheckMixin, ExactLossMixin, MergedEvaluationMixin, ShardedTrainingMixin, AdapterCheckpointsMixin
+    ActingCheckMixin, ExactLossMixin, ShardedTrainingMixin, MergedEvaluationMixin, AdapterCheckpointsMixin
 ):
     """Mixin before transformers' ``Trainer`` or a subclass of it; takes the same arguments.
 

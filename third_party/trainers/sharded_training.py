@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from transformers import Trainer
@@ -55,8 +56,27 @@ class ShardedTrainingMixin:
             join_tied_embeddings(self.model)
         prepared = super()._prepare_for_training(*args, **kwargs)
         if is_sharded(self.model):
-            self.model._is_fsdp_managed_module = True  # transformers then generates in step
+            self._generate_in_step()
         return prepared
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self._shard_untrained()
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        self._shard_untrained()
+        return super().predict(*args, **kwargs)
+
+    def _shard_untrained(self) -> None:
+        """Shard a model that is evaluated before it trains, as a baseline's; accelerate does so with an optimizer only."""
+        if self.is_fsdp_enabled and not is_sharded(self.model):
+            join_tied_embeddings(self.model)
+            self.accelerator._models.append(fsdp2_prepare_model(self.accelerator, self.model))
+            self.model._get_fsdp_state()._lazy_init()  # else the first module that generate calls would be the root
+            self._generate_in_step()
+
+    def _generate_in_step(self) -> None:
+        self.model._is_fsdp_managed_module = True  # so transformers does
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if is_sharded(self.model):

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora.conversion import convert_to_lora, save_as_lora
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import adapters
 from adapters import CheckpointError, ConfigurationError, Deltas
@@ -226,3 +227,43 @@ def test_the_command_prints_the_report_or_why_it_refuses(saved, tmp_path, capsys
     assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["r"] == 1
     assert main([str(folder), str(tmp_path / "lora")]) == 2
     assert "Refused: The destination must be a new or empty folder" in capsys.readouterr().err
+
+
+def other_llama(**fields):
+    return LlamaForCausalLM(LlamaConfig(**{**llama().config.to_dict(), **fields}))
+
+
+OTHER_BASES = {
+    "of another class": (gpt2, "LlamaForCausalLM is no class of the model type 'gpt2'"),
+    "with fewer layers": (lambda: other_llama(num_hidden_layers=1), r"at model\.layers\.1\..*, and no linear there"),
+    "of other sizes": (lambda: other_llama(hidden_size=32), r"got \(16, 16\) at .*, and a linear of \(16, 32\)"),
+}
+
+
+@pytest.mark.parametrize("setting", [QV, SETTINGS["MetaTT"]], ids=["a train for each", "one train"])
+@pytest.mark.parametrize("case", OTHER_BASES)
+def test_a_base_that_the_deltas_do_not_fit_is_refused(case, setting, saved, tmp_path):
+    base, sentence = OTHER_BASES[case]
+    _, folder = saved(**setting)
+    base().save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=sentence if setting is QV else "base"):
+        export_lora(folder, tmp_path / "lora", base=str(tmp_path / "other"))
+    assert not (tmp_path / "lora").exists()
+
+
+def test_a_folder_without_deltas_is_refused(saved, tmp_path):
+    _, folder = saved(**QV)
+    save_file({}, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="at least one delta; got none"):
+        export_lora(folder, tmp_path / "lora")
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+def test_the_weights_that_peft_saves_beside_a_head_are_refused_with_what_leaves_them_out(saved, tmp_path):
+    model, folder = saved(target_modules=["q_proj", "lm_head"])
+    with pytest.raises(CheckpointError, match=r"save_pretrained\(folder, save_embedding_layers=False\)"):
+        export_lora(folder, tmp_path / "lora")
+    model.save_pretrained(folder, save_embedding_layers=False)
+    export_lora(folder, tmp_path / "lora")
+    assert_served(tmp_path / "lora")
+    assert_same(tmp_path / "lora", llama, logits(model))

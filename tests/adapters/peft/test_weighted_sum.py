@@ -123,7 +123,11 @@ REFUSED = {
         "chosen by its name; got 'other'",
     ),
     "a name that exists": ((["default"], [1], "second"), ConfigurationError, "'second', which exists: choose another"),
-    "a name with a dot": ((["default"], [1], "a.b"), ConfigurationError, "must have no dot"),
+    "an empty name": ((["default"], [1], ""), ConfigurationError, "must be a text without a dot"),
+    "a number as name": ((["default"], [1], 3), ConfigurationError, "must be a text without a dot"),
+    "a weight as text": ((["default"], ["1"], "sum"), ValueError, "A weight must be a number; got '1'"),
+    "a tensor of weights": ((["default"], torch.ones(1), "sum"), ValueError, r"A weight must be a number; got tensor\(1"),
+    "a name with a dot": ((["default"], [1], "a.b"), ConfigurationError, "must be a text without a dot"),
     "a weight too few": ((["default", "second"], [1], "sum"), ValueError, "one weight for each; got 2 adapters and 1"),
     "no adapter": (([], [], "sum"), ValueError, "needs at least one adapter"),
     "other raw shapes": ((["default", "third"], [1, 1], "sum"), ValueError, 'the same raw shape .* shape="low_rank"'),
@@ -155,3 +159,18 @@ def test_what_else_trains_is_refused(fields):
     model = adapted(llama(), rank=2, **fields)
     with pytest.raises(ConfigurationError, match=r"nothing else that trains; got .* of 'default'"):
         model.add_weighted_adapter(["default"], [1], "sum")
+
+
+class Nested(nn.Module):
+    """A linear whose path is the end of that of another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.block = nn.ModuleDict({"linear": nn.Linear(8, 8)})
+
+
+def test_the_sum_has_deltas_of_its_linears_only():
+    model = adapted(Nested(), rank=2, target_modules="linear")
+    model.add_weighted_adapter(["default"], [2.0], "sum")
+    assert dense(model, "sum").keys() == dense(model, "default").keys() == {"linear"}

@@ -77,7 +77,7 @@ class Jobs:
     """In place of the executor: jobs that never end, and which of them are cancelled."""
 
     def __init__(self):
-        self.cancelled = []
+        self.cancelled, self.parameters = [], {}
 
     def map_array(self, function, cells):
         return [self for _ in cells]
@@ -115,6 +115,8 @@ def test_job_at_its_time_limit_is_submitted_again_as_it_is(cells):
         ("[1]", ["JSON", "[1]", "timeout_min"]),
         ("{", ["JSON", "timeout_min"]),
         ('{"nodes": 2}', ["nodes", "docs/running.md"]),
+        ('{"slurm_nodes": 2}', ["slurm_nodes", "docs/running.md"]),
+        ('{"slurm_ntasks_per_node": 2}', ["slurm_ntasks_per_node", "docs/running.md"]),
         ('{"slurm_array_parallelism": 2}', ["slurm_array_parallelism", "--jobs"]),
         ('{"timeout": 2}', ["timeout", "timeout_min"]),
         ('{"timeout_min": "long"}', ["timeout_min", "long"]),
@@ -143,3 +145,40 @@ def test_command_is_refused_before_anything_is_written(values, tmp_path, capsys)
     assert "srun" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} >= {"config.json"}
     assert not Path(values["output_root"]).exists()
+
+
+SBATCH = """#!/bin/sh
+echo 'sbatch: error: invalid partition specified: gup' >&2
+exit 1
+"""
+
+
+def test_a_job_that_slurm_refuses_is_a_sentence_and_leaves_nothing(values, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bin").mkdir()
+    for name, script in {"srun": "#!/bin/sh\n", "sbatch": SBATCH}.items():
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(values))
+    options = ["--launcher", "slurm", "--launcher-options", '{"slurm_partition": "gup"}']
+    assert main([str(file), "sweep.seed=[0,1]", *options]) == 2
+    said = capsys.readouterr().err
+    assert "--launcher-options" in said
+    assert "invalid partition specified: gup" in said
+    assert not Path(values["output_root"]).exists()
+
+
+def test_cpus_of_a_job_are_its_threads(cells, monkeypatch):
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+    given = []
+
+    def submit(executor, job, cells):
+        given.append(job.threads)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "submit", submit)
+    for options in ({"cpus_per_task": 3}, {"slurm_cpus_per_task": 4}, {}):
+        with pytest.raises(KeyboardInterrupt):
+            run_cells(cells, launcher=SlurmLauncher(options))
+    assert given == [3, 4, 1]

@@ -22,6 +22,7 @@ def test_sharded_run_gives_the_result_of_one_process(values, tmp_path):
         (base / "config.json").read_text().replace('"dropout_rate": 0.1', '"dropout_rate": 0')
     )
     values |= {"model_name_or_path": str(base), "logging_steps": 1, "use_cpu": True, "num_train_epochs": 1}
+    values |= {"baselines": ["frozen_backbone"]}  # evaluated without a training
     one = {**values, "experiment_name": "one", "per_device_eval_batch_size": 24}
     sizes = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 12}
     two = {**values, **sizes, "experiment_name": "two", "fsdp": True, "fsdp_config": CONFIG}
@@ -38,6 +39,7 @@ def test_sharded_run_gives_the_result_of_one_process(values, tmp_path):
         assert found == pytest.approx(expected, rel=1e-5)
     expected, found = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
     assert found["metrics"]["test"] == pytest.approx(expected["metrics"]["test"])
+    assert found["baselines"]["frozen_backbone"] == pytest.approx(expected["baselines"]["frozen_backbone"])
     assert (found["parameters"], found["merge_difference"]) == (expected["parameters"], None)
     expected, found = (load_file(folder / "adapter" / adapters.WEIGHTS_NAME) for folder in folders)
     assert {name: tensor.shape for name, tensor in found.items()} == {n: tensor.shape for n, tensor in expected.items()}
