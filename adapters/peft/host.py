@@ -73,6 +73,11 @@ class TensorTrainPeftHost(KeptBase, TensorTrainPeftLayer):
         self.restore_base()
         self.merged_adapters.clear()
 
+    def unmerged_state(self) -> dict[str, Tensor]:
+        """The ``state_dict`` of the base layer without merged adapters."""
+        state = {**self.base_layer.state_dict(), **(self._kept or {})}
+        return {name: tensor for name, tensor in state.items() if tensor is not None}
+
     @property
     def acting(self) -> list[str]:
         names = [] if self.disable_adapters else self.active_adapters

@@ -26,8 +26,8 @@ from adapters.base.linear_layers import LINEAR_CLASSES, features
 from adapters.peft.configuration import TensorTrainConfig
 from adapters.peft.conversion import assign, name_in_model
 from adapters.peft.folders import base_architecture, read_tuner, task_type
+from adapters.peft.injection import DELTA
 from adapters.peft.lora_card import write_lora_card
-from adapters.peft.model import DELTA
 from adapters.peft.placement import peft_targets
 from adapters.saved.architecture import base_without_weights
 from adapters.saved.checkpoint import read_checkpoint

@@ -167,6 +167,9 @@ class TensorTrainPeftQuantisedLinear(TensorTrainPeftLinear):
             (self.base_layer,) = self._kept_layer
             self._kept_layer = ()
 
+    def unmerged_state(self) -> dict[str, Tensor]:
+        return (*self._kept_layer, self.base_layer)[0].state_dict()
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         for layer in self._kept_layer:
             layer._apply(fn)

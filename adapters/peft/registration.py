@@ -39,8 +39,8 @@ def _refuse_in_mixed_model(check: Callable[[PeftConfig], None]) -> Callable[[Pef
     def checked(peft_config: PeftConfig) -> None:
         if isinstance(peft_config, TensorTrainConfig):
             raise ConfigurationError(
-                "PeftMixedModel mixes the methods of a closed list, whose layers PEFT builds itself; got TT_LORA: convert a "
-                "LoRA to a tensor train, which it is (docs/peft.md, In other tools), and make both adapters active."
+                "PeftMixedModel mixes the methods of a closed list, whose layers PEFT builds itself; got TT_LORA: "
+                "convert a LoRA to a tensor train, which it is (docs/peft.md), and make both adapters active."
             )
         check(peft_config)
 

@@ -9,6 +9,7 @@ end-of-sequence token and encoded in batches of pieces of at most BLOCK characte
 one batch. An interrupted command goes on after the last complete batch.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -75,11 +76,15 @@ def kept_stream(
     with FileLock(directory / "lock"):  # another process may be writing it
         if not meta.is_file():
             write_tokens(directory, texts, tokenizer, limit)
-        told = json.loads(meta.read_text())
-        if sha256_of(tokens) != told["sha256"]:
+        try:
+            told = json.loads(meta.read_text())
+            problem = None if sha256_of(tokens) == told["sha256"] else "whose checksum differs"
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            problem = f"which or whose {meta.name} cannot be read"
+        if problem is not None:
             raise ConfigurationError(
-                f"The token ids of {key!r} are as they were written; got {tokens}, whose checksum differs: delete "
-                f"{directory}, and they are made again."
+                f"The token ids of {key!r} are as they were written; got {tokens}, {problem}: delete {directory}, and "
+                "they are made again."
             )
     size = tokens.stat().st_size
     logger.info("%s: %s tokens, %s MB in %s.", key, f"{told['tokens']:,}", f"{size / 1e6:,.1f}", tokens)
@@ -99,7 +104,7 @@ def checked(stream: TokenStream, key: str) -> TokenStream:
 def write_tokens(directory: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
     """Write the array of texts, from where an earlier command was interrupted."""
     tokens, progress = directory / "tokens.bin", directory / "progress.json"
-    done = json.loads(progress.read_text()) if progress.is_file() else {"pieces": 0, "tokens": 0, "bytes": 0}
+    done = earlier_progress(progress, tokens, dtype_of(tokenizer)().itemsize)
     left = None if limit is None else limit - done["tokens"]
     with tokens.open("ab") as file:
         file.truncate(done["tokens"] * dtype_of(tokenizer)().itemsize)
@@ -113,6 +118,15 @@ def write_tokens(directory: Path, texts: Iterable[str], tokenizer: PreTrainedTok
             write_json(progress, done)
     write_json(directory / "meta.json", {**done, "sha256": sha256_of(tokens)})
     progress.unlink(missing_ok=True)
+
+
+def earlier_progress(progress: Path, tokens: Path, itemsize: int) -> dict[str, int]:
+    """How far an interrupted command came; from the start if what it wrote is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        done = {name: int(json.loads(progress.read_text())[name]) for name in ("pieces", "tokens", "bytes")}
+        if tokens.stat().st_size >= done["tokens"] * itemsize:
+            return done
+    return {"pieces": 0, "tokens": 0, "bytes": 0}
 
 
 def pieces_of(texts: Iterable[str]) -> Iterator[str | None]:

@@ -27,8 +27,8 @@ def test_the_cheap_columns_are_what_the_probes_find():
 
 
 def test_a_wrong_result_raises_and_an_error_of_the_library_is_a_no(monkeypatch, capsys):
-    with pytest.raises(AssertionError, match="merge of .* gives a wrong result"):
-        monkeypatch.setattr(peft_table, "logits", lambda model: torch.rand(2))
+    monkeypatch.setattr(peft_table, "logits", lambda model: torch.rand(2))
+    with pytest.raises(AssertionError, match=r"merge of .* gives a wrong result"):
         entry(peft_table.merge, {})
     monkeypatch.undo()
     assert entry(peft_table.merge, {"core_activation": "gelu"}) == "no"

@@ -54,6 +54,14 @@ def test_the_biases_of_linears_with_a_fused_delta_get_the_gradients_of_the_plain
     assert torch.equal(layer.base_layer.bias.grad, 3 * torch.arange(16.0))  # d sum_rows(g y) / d b
 
 
+def test_an_adapter_beside_one_with_shared_cores_and_biases():
+    model = get_peft_model(bert(), TensorTrainConfig(rank=2, bias="tt_lora_only", **TARGETS, **SHARED))
+    biases = {name for name in trainable(model) if name.endswith("base_layer.bias")}
+    model.add_adapter("second", TensorTrainConfig(rank=2, **TARGETS))
+    assert biases == {name for name in trainable(model) if name.endswith("base_layer.bias")}
+    assert len(biases) == 4
+
+
 def test_a_second_adapter_with_biases_is_refused_by_peft():
     model = get_peft_model(bert(), TensorTrainConfig(rank=2, bias="all", **TARGETS))
     with pytest.raises(ValueError, match="supports only 1 adapter with bias"):

@@ -52,3 +52,9 @@ def test_adapter_that_is_added_has_its_own_dtype():
 def test_other_dtypes_are_refused():
     with pytest.raises(ConfigurationError, match=r"'delta_dtype'.*got 'bfloat16'"):
         TensorTrainConfig(delta_dtype="bfloat16")
+
+
+def test_the_dtype_is_that_of_the_base_where_the_first_module_has_a_delta():
+    base = torch.nn.Sequential(torch.nn.Linear(6, 4)).to(torch.bfloat16)
+    model = get_peft_model(base, TensorTrainConfig(rank=2, target_modules=["0"], delta_dtype="base"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""Tasks whose heads PEFT adds to ``modules_to_save`` after it has made the model; one configuration for two models."""
+"""Heads that PEFT adds to ``modules_to_save`` after it has made the model; and one configuration for two models."""
 
 import json
 

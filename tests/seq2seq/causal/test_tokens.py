@@ -83,6 +83,32 @@ def test_an_interrupted_command_goes_on_where_it_was(read, limit, monkeypatch):
     assert not (folder() / "progress.json").exists()
 
 
+@pytest.mark.parametrize("name", ["meta.json", "tokens.bin"])
+@pytest.mark.parametrize("damage", [None, b"", b'{"tok', b"[]"], ids=str)
+def test_an_array_of_which_a_file_is_damaged_is_refused(name, damage):
+    kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
+    path = folder() / name
+    path.unlink() if damage is None else path.write_bytes(damage)
+    if (name, damage) == ("meta.json", None):  # as after an interruption
+        assert len(kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train").ids)
+        return
+    with pytest.raises(ConfigurationError, match=r"'corpus.train'.*tokens.bin, wh(ich|ose) .*: delete"):
+        kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("progress.json", b'{"pie'), ("progress.json", b"[]"), ("tokens.bin", b"")]
+)
+def test_an_interrupted_array_that_is_damaged_is_made_anew(name, damage):
+    """Not filled up with zeros."""
+    expected = kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train").ids.tolist()
+    told = json.loads((folder() / "meta.json").read_text())
+    (folder() / "meta.json").unlink()
+    (folder() / "progress.json").write_text(json.dumps({**told, "pieces": 1, "tokens": 5, "bytes": 5}))
+    (folder() / name).write_bytes(damage)
+    assert kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train").ids.tolist() == expected
+
+
 def test_an_array_that_was_changed_is_refused():
     kept_stream(TEXTS, "one", byte_tokenizer(), None, "corpus.train")
     path = folder() / "tokens.bin"
