@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
 
 def _exists(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        found = importlib.util.find_spec(module)
+        if found is not None and found.submodule_search_locations is not None:  # a package
+            found = importlib.util.find_spec(f"{module}.__main__")
+        return found is not None
     except (ImportError, ValueError):  # of its parent package
         return False
 

@@ -12,7 +12,8 @@ RESERVED = {BASE, "base_model", "model", "base_layer", "tt_lora_delta", "modules
 
 def check_new_name(name: str, paths: Iterable[str]) -> None:
     """Check that no path has ``name`` as a part: PEFT drops the keys with another adapter's name when it saves one."""
-    if not isinstance(name, str) or not name or "." in name or name in RESERVED.union(*(path.split(".") for path in paths)):
+    parts = RESERVED.union(*(path.split(".") for path in paths))
+    if not isinstance(name, str) or name == "" or "." in name or name in parts:
         raise ConfigurationError(
             "The name of an adapter must be a text without a dot and no part of a path in the model, as PEFT tells the "
             f"tensors of adapters apart by parts of their paths; got {name!r}: choose another name."

@@ -74,8 +74,7 @@ def _section(directory: Path, config: Any) -> str:
         "```",
         "",
         "Without that package PEFT stops with `KeyError: 'TT_LORA'`: install it from its folder by",
-        "`pip install '.[peft]'`, or ask for a LoRA folder, which needs nothing else:",
-        "`python -m adapters.peft.to_lora FOLDER LORA`.",
+        *_installation(config, whole),
         "",
         f"{of_deltas:,} parameters in tensor networks beside frozen weights."
         + (f" {whole:,} more in whole modules (modules_to_save)." if whole else ""),
@@ -86,6 +85,16 @@ def _section(directory: Path, config: Any) -> str:
         TUNER_END,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _installation(config: Any, whole: int) -> list[str]:
+    """The end of the sentence about a missing package; without the export if ``adapters.peft.to_lora`` refuses it."""
+    if whole or config.core_activation or config.target_parameters or config.delta_bias != "none":
+        return ["`pip install '.[peft]'`."]
+    return [
+        "`pip install '.[peft]'`, or ask for a LoRA folder, which needs nothing else:",
+        "`python -m adapters.peft.to_lora FOLDER LORA`.",
+    ]
 
 
 def _base(directory: Path, config: Any) -> list[str]:

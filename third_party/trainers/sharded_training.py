@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.utils._pytree import tree_map_only
 from transformers import Trainer
 
@@ -68,11 +69,11 @@ class ShardedTrainingMixin:
         return super().predict(*args, **kwargs)
 
     def _shard_untrained(self) -> None:
-        """Shard a model that is evaluated before it trains, as a baseline's; accelerate does so with an optimizer only."""
+        """Shard a model that does not train first, as a baseline's; accelerate prepares it with an optimizer only."""
         if self.is_fsdp_enabled and not is_sharded(self.model):
             join_tied_embeddings(self.model)
             self.accelerator._models.append(fsdp2_prepare_model(self.accelerator, self.model))
-            self.model._get_fsdp_state()._lazy_init()  # else the first module that generate calls would be the root
+            register_fsdp_forward_method(self.model, "generate")  # as transformers does before training
             self._generate_in_step()
 
     def _generate_in_step(self) -> None:

@@ -12,6 +12,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
+from adapters import CheckpointError
+from adapters.peft import export_lora
 from adapters.saved.model_card import remove_model_card
 from tests.adapters.peft.tiny import adapted, llama, logits
 
@@ -35,6 +37,19 @@ def test_a_new_card_is_short_and_has_the_loading_lines_first(tmp_path):
         assert part in body
     assert "KeyError: 'TT_LORA'`: install it" in body
     assert "dropout" not in body
+
+
+@pytest.mark.parametrize(
+    ("fields", "exports"),
+    [({}, True), ({"core_activation": "gelu"}, False), ({"delta_bias": "dense"}, False)],
+    ids=str,
+)
+def test_the_card_names_the_export_where_it_works(fields, exports, tmp_path):
+    adapted(llama(), rank=2, **fields).save_pretrained(tmp_path / "tuner")
+    assert ("adapters.peft.to_lora" in (tmp_path / "tuner" / "README.md").read_text()) == exports
+    if not exports:
+        with pytest.raises(CheckpointError):
+            export_lora(tmp_path / "tuner", tmp_path / "lora")
 
 
 def test_the_lines_of_the_card_load_the_adapter(tmp_path):

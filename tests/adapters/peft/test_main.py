@@ -31,6 +31,6 @@ def test_the_module_runs_as_main_with_its_own_arguments(program, capsys):
     assert "TT_LORA" in PEFT_TYPE_TO_TUNER_MAPPING
 
 
-@pytest.mark.parametrize("module", ["their_tol", "their_tol.part", ".part"])
+@pytest.mark.parametrize("module", ["their_tol", "their_tol.part", ".part", "json"])
 def test_a_module_that_does_not_exist_is_named(module, program):
     assert f"python -m would run; got '{module}', which is not found: install its package." in main([module])
