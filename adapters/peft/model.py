@@ -5,6 +5,7 @@ keys in a checkpoint    ...wi.tt_lora_delta.linear.cores.0
 torch.compile(model)    compiled in place, so that these names are the same
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -59,9 +60,18 @@ class TensorTrainModel(TensorTrainInjection):
             widen_alone(self.model, self._float32_adapters())
         return super().train(mode)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:
+        """Load values; those of adapters alone reach merged weights after an unmerge, of which a warning tells."""
         widen_alone(self.model, self._float32_adapters())
-        super()._load_from_state_dict(*args, **kwargs)
+        merged = any(getattr(layer, "merged_adapters", ()) for layer in self._switched())
+        if merged and any(DELTA in key for key in state_dict) and not any(".base_layer." in key for key in state_dict):
+            warnings.warn(
+                "Merged weights hold the deltas that were merged; got new values for them, so that the adapters were "
+                "unmerged: call merge_adapter again.",
+                stacklevel=2,
+            )
+            self.unmerge_adapter()
+        super()._load_from_state_dict(state_dict, *args, **kwargs)
 
     def _float32_adapters(self) -> list[str]:
         return [name for name, config in self.peft_config.items() if config.delta_dtype != "base"]

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from adapters.peft import TensorTrainConfig
 from adapters.saved.folder import CheckpointError
 from tests.adapters.peft.test_quantized import METHODS, one_linear
-from tests.adapters.peft.tiny import bert, gpt2, llama, logits, primes
+from tests.adapters.peft.tiny import bert, gpt2, llama, logits, primes, scrambled
 
 # PEFT 0.21 asks a model of transformers 5.23 for a property that has been renamed there.
 pytestmark = [
@@ -75,3 +75,25 @@ def test_a_bias_without_a_place_is_refused(tmp_path):
     base[4].bias = None
     with pytest.raises(CheckpointError, match=r"got a bias at 4, which the model does not have"):
         PeftModel.from_pretrained(base, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Already following adapters were merged")
+def test_values_that_are_loaded_into_a_merged_adapter_act():
+    config = TensorTrainConfig(rank=2, target_modules=["q_proj", "up_proj"])
+    model = scrambled(get_peft_model(llama(), config)).eval()
+    state = {name: tensor / 2 for name, tensor in get_peft_model_state_dict(model).items()}
+    snapshot = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = get_peft_model(llama(), config).eval()
+    set_peft_model_state_dict(expected, state)
+    model.merge_adapter()
+    with pytest.warns(UserWarning, match="call merge_adapter again"):
+        set_peft_model_state_dict(model, state)
+    assert torch.equal(logits(model), logits(expected))
+    model.merge_adapter()
+    assert torch.allclose(logits(model), logits(expected), atol=1e-5)
+    before = logits(model)
+    model.load_state_dict(model.state_dict())  # with the merged weights themselves, which stay
+    assert torch.equal(logits(model), before)
+    model.unmerge_adapter()
+    model.load_state_dict(snapshot)
+    assert not torch.allclose(logits(model), logits(expected), atol=1e-3)
