@@ -33,7 +33,12 @@ from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, 
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import plan, share_in
 from adapters.peft.sites import places_of
-from adapters.peft.wrapped_again import remove_earlier, without_wrapper
+from adapters.peft.wrapped_again import (
+    activate_whole_modules,
+    configurations_kept,
+    remove_earlier,
+    without_wrapper,
+)
 from adapters.tensor_train.patterns import check_patterns
 
 DELTA = ".tt_lora_delta."
@@ -51,6 +56,10 @@ class TensorTrainInjection(BaseTuner):
         **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
         **dict.fromkeys(T5.model_types, T5_FEED_FORWARD),
     }
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        with configurations_kept(model):
+            super().__init__(model, *args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Hold the model itself if it is compiled, see ``compiled_in_place``, or has been wrapped by this tuner."""
@@ -71,6 +80,8 @@ class TensorTrainInjection(BaseTuner):
         with config.settling(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")  # in a list of modules
             super().inject_adapter(model, adapter_name, *args, **kwargs)
+        if adapter_name in active:
+            activate_whole_modules(model, adapter_name, config.inference_mode)
         trains = adapter_name in active and not config.inference_mode
         share_in(model, adapter_name, config.to_adapter_config(), active, trains)
 

@@ -8,10 +8,13 @@ In PEFT's LoRA the earlier adapter stays, and goes on acting, at linears that th
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft import PeftModel
 from peft.tuners.tuners_utils import delete_adapter
+from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 
 from adapters.peft.configuration import PREFIX
@@ -22,6 +25,19 @@ from adapters.peft.shared import drop_owner
 def without_wrapper(model: Any) -> Any:
     """Return the base of a PeftModel of this tuner, and any other model as it is."""
     return model.get_base_model() if isinstance(model, PeftModel) and _deltas_of(model) else model
+
+
+@contextmanager
+def configurations_kept(model: Any) -> Iterator[None]:
+    """Put the configurations of earlier adapters of a model back if another one is refused, as PEFT overwrites them."""
+    configurations = getattr(model, "peft_config", {})
+    earlier = dict(configurations)
+    try:
+        yield
+    except BaseException:
+        configurations.clear()
+        configurations.update(earlier)
+        raise
 
 
 def remove_earlier(model: nn.Module, name: str) -> None:
@@ -36,6 +52,13 @@ def remove_earlier(model: nn.Module, name: str) -> None:
         warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")  # the new one is active
         delete_adapter(model, name, PREFIX, TensorTrainPeftLayer)
     drop_owner(model)
+
+
+def activate_whole_modules(model: nn.Module, name: str, inference_mode: bool) -> None:
+    """Make the whole modules of a new adapter active where none is, as after an earlier one of its name."""
+    for module in model.modules():
+        if isinstance(module, AuxiliaryTrainingWrapper) and name in module._adapters and not module.active_adapters:
+            module.set_adapter(name, inference_mode=inference_mode)
 
 
 def _deltas_of(model: nn.Module) -> list[TensorTrainPeftLayer]:

@@ -99,3 +99,29 @@ def test_another_name_of_a_part_of_the_model_is_refused_still():
         pytest.raises(ConfigurationError, match="no part of a path in the model"),
     ):
         get_peft_model(base, TensorTrainConfig(rank=2, target_modules=["q_proj"]), adapter_name="up_proj")
+
+
+def test_whole_modules_act_and_train_again(tmp_path):
+    base, earlier = first(**FIRST["a whole module"])
+    earlier.save_pretrained(tmp_path)
+    saved = logits(earlier)
+    again = wrapped(base, modules_to_save=["lm_head"])
+    fresh = get_peft_model(llama(), TensorTrainConfig(rank=3, target_modules=["v_proj"], modules_to_save=["lm_head"]))
+    assert trainable(again) == trainable(fresh)
+    assert torch.equal(logits(again), logits(llama()))
+    without = wrapped(again)
+    assert torch.equal(logits(without), logits(llama()))
+    loaded = PeftModel.from_pretrained(without, tmp_path).eval()
+    assert torch.equal(logits(loaded), saved)
+    assert torch.equal(logits(loaded.merge_and_unload()), logits(earlier.merge_and_unload()))
+
+
+def test_a_refused_configuration_leaves_that_of_the_earlier_adapter(tmp_path):
+    _, earlier = first(**FIRST["own cores"])
+    before = logits(earlier)
+    with pytest.warns(UserWarning, match=SECOND_TIME), pytest.raises(ConfigurationError, match="did you mean 'v_proj'"):
+        get_peft_model(earlier, TensorTrainConfig(rank=2, target_modules=["v_prj"]))
+    earlier.save_pretrained(tmp_path)
+    assert torch.equal(logits(PeftModel.from_pretrained(llama(), tmp_path).eval()), before)
+    earlier.add_adapter("other", TensorTrainConfig(rank=2, target_modules=["v_proj"]))
+    assert list(earlier.peft_config) == ["default", "other"]
