@@ -51,7 +51,8 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
             rows.append([f"{unit} per second", f"{costs['tokens_per_second']:,.0f}"])
         rows.append(["peak memory", f"{costs['peak_memory_bytes'] / 2**20:,.0f} MiB"])
     difference = result["merge_difference"]
-    merged = "not merged: the adapter is not linear" if difference is None else f"{difference:.1e} of the largest logit"
+    unmeasured = "not merged: the adapter is not linear" if parameters.get("cannot_be_merged") else "not measured"
+    merged = unmeasured if difference is None else f"{difference:.1e} of the largest logit"
     rows.append(["merged against unmerged", merged])
     return rows
 

@@ -60,10 +60,13 @@ def test_what_was_not_measured_has_no_row(experiment, changes, gone):
     assert gone not in dict(result_rows(experiment, {**RESULT, **changes}))
 
 
-def test_an_adapter_that_is_not_linear_says_so(experiment):
-    assert dict(result_rows(experiment, {**RESULT, "merge_difference": None}))["merged against unmerged"].startswith(
-        "not merged"
-    )
+@pytest.mark.parametrize(
+    ("not_linear", "said"), [(["tt_lora"], "not merged: the adapter is not linear"), ([], "not measured")]
+)
+def test_an_adapter_that_was_not_merged_says_why(experiment, not_linear, said):
+    parameters = {**RESULT["parameters"], "cannot_be_merged": not_linear}
+    rows = dict(result_rows(experiment, {**RESULT, "parameters": parameters, "merge_difference": None}))
+    assert rows["merged against unmerged"] == said
 
 
 def test_the_table_on_the_screen_shows_each_row(experiment):
