@@ -1,5 +1,8 @@
 """Models whose Parameters are sharded over processes by FSDP2 (``torch.distributed.fsdp.fully_shard``).
 
+DeepSpeed's ZeRO-3 shards too: a Parameter is empty between the passes through its module, and what gathers and saves it
+is DeepSpeed's engine.
+
     Parameter        a DTensor: the global shape, of which this process holds some rows
     forward pass     each block gathers its Parameters before it runs and drops them afterwards
     state_dict       DTensors, also where a block still holds what it has gathered
@@ -18,6 +21,11 @@ from adapters.base.kept_base import MergeError
 def is_sharded(model: nn.Module) -> bool:
     """Whether processes share the Parameters of the model."""
     return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def is_partitioned(parameter: Tensor) -> bool:
+    """Whether ZeRO-3 shares a Parameter out, so that it may be empty here."""
+    return hasattr(parameter, "ds_id")
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -51,8 +59,8 @@ def check_whole(model: nn.Module) -> None:
     Raises:
         MergeError: the model is sharded.
     """
-    if is_sharded(model):
+    if is_sharded(model) or any(map(is_partitioned, model.parameters())):
         raise MergeError(
-            "A merge writes whole weights; got a model sharded by FSDP, whose blocks drop what they have gathered: "
+            "A merge writes whole weights; got a model sharded by FSDP or ZeRO-3, which drop what they have gathered: "
             "evaluate it unmerged, or save the adapters and merge them into a model of one process."
         )

@@ -85,7 +85,8 @@ def report(result: Path) -> str:
     for case in ElementTree.parse(result).iter("testcase"):
         outcome = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
         name = "passed" if outcome is None else "skipped" if outcome.tag == "skipped" else "failed"
-        counts.setdefault(case.get("classname", "").split(".")[1], Counter())[name] += 1
+        module = case.get("classname") or case.get("name")  # a file that cannot be imported has no classes
+        counts.setdefault(module.split(".")[1], Counter())[name] += 1
         if name == "skipped":
             reasons[outcome.get("message", "")] += 1
     counts["all"] = sum(counts.values(), Counter())

@@ -45,7 +45,7 @@ class Cores(nn.ParameterList):
     def live(self) -> list[Tensor]:
         """Return the current cores."""
         if not self._borrowed:
-            return list(self._parameters.values())
+            return [self._parameters[key] for key in self._parameters]  # by key: ZeRO-3 gathers a core that is read so
         return [self.read(k) for k in range(len(self))]
 
     def slots(self, k: int) -> list[Slot]:

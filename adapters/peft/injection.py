@@ -33,12 +33,17 @@ from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, 
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import plan, share_in
 from adapters.peft.sites import places_of
+<<<<<<< HEAD
 from adapters.peft.wrapped_again import (
     activate_whole_modules,
     configurations_kept,
     remove_earlier,
     without_wrapper,
 )
+=======
+from adapters.peft.wrapped_again import remove_earlier, without_wrapper
+from adapters.sharded import is_partitioned
+>>>>>>> wt-ds
 from adapters.tensor_train.patterns import check_patterns
 
 DELTA = ".tt_lora_delta."
@@ -121,7 +126,7 @@ class TensorTrainInjection(BaseTuner):
                 check_supported(base, model, path)
                 with torch.device("meta"):
                     deltas[path] = adapter_config.build_at_path(path, *features(base))
-                if is_plain_linear(base):
+                if is_plain_linear(base) and not is_partitioned(base.weight):
                     weights.append(module.base_tensor("weight") if is_adapted else base.weight.data)
         check_fields(peft_config, deltas)
         for path, module in chosen_stacks(peft_config, model).items():
@@ -137,7 +142,8 @@ class TensorTrainInjection(BaseTuner):
             check_new_name(name, [*keys, *deltas, *(key for d in deltas.values() for key in d.state_dict())])
         plan(adapter_config, deltas)
         peft_config.settle(adapter_config.settled([(place, deltas[place.path]) for place in places_of(deltas)]))
-        if len(weights) == len(deltas):  # codes of a quantised base are not the values that others are compared with
+        # codes of a quantised base are not the values that others are compared with, and ZeRO-3 left none here
+        if len(weights) == len(deltas):
             peft_config.note_base(weights)
         if deltas:
             remove_earlier(model, name)

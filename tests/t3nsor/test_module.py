@@ -49,6 +49,18 @@ def test_a_slice_of_the_cores_holds_the_same_parameters():
     assert [id(core) for core in cores[1:]] == [id(cores[1]), id(cores[2])]
 
 
+def test_cores_are_read_by_key():
+    """DeepSpeed's ZeRO-3 replaces the dictionary by one that gathers a Parameter when its entry is read."""
+
+    class Gathering(dict):
+        def __getitem__(self, key):
+            return "gathered " + key
+
+    layer = t3.TTLinear(24, 36, tt_rank=3)
+    layer.cores._parameters = Gathering(layer.cores._parameters)
+    assert layer.live_cores() == ["gathered 0", "gathered 1", "gathered 2"]
+
+
 def test_gradients_of_both_layers_meet_in_the_shared_core():
     pair = Pair()
     x = torch.randn(5, 24)

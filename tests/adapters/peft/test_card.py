@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 import transformers.utils.hub
-from peft import PeftConfig
+from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
@@ -65,7 +65,7 @@ def test_the_lines_of_the_card_load_the_adapter(tmp_path):
 
 def test_what_peft_says_without_the_package(tmp_path, monkeypatch):
     adapted(llama()).save_pretrained(tmp_path)
-    monkeypatch.delitem(PEFT_TYPE_TO_CONFIG_MAPPING, "TT_LORA")
+    monkeypatch.delitem(PEFT_TYPE_TO_CONFIG_MAPPING, PeftType("TT_LORA"))  # which is the key that comes back
     with pytest.raises(KeyError, match=r"^'TT_LORA'$"):
         PeftConfig.from_pretrained(tmp_path)
 

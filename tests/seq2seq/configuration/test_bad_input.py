@@ -84,7 +84,7 @@ CASES = {
     "not a number": ({"learning_rate": float("nan")}, ["learning_rate", "nan"]),
     "beta above one": ({"adam_beta1": 2}, ["adam_beta1", "2"]),
     "unknown sampling": ({"train_sampling_strategy": "rando"}, ["train_sampling_strategy", "rando", "'random'"]),
-    "optimizer that is not installed": ({"optim": "adamw_bnb_8bit"}, ["optim", "adamw_bnb_8bit", "bitsandbytes"]),
+    "optimizer that is not installed": ({"optim": "grokadamw"}, ["optim", "grokadamw"]),
     "interpolation": ({"output_root": "${x"}, ["JSON"]),
     "prediction without rows": ({"test_file": None, "do_predict": True}, ["do_predict", "test_file"]),
     "baselines without rows": (
