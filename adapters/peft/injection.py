@@ -33,17 +33,13 @@ from adapters.peft.quantised import TensorTrainPeftQuantisedLinear, backend_of, 
 from adapters.peft.selection import check_selection
 from adapters.peft.shared import plan, share_in
 from adapters.peft.sites import places_of
-<<<<<<< HEAD
 from adapters.peft.wrapped_again import (
     activate_whole_modules,
     configurations_kept,
     remove_earlier,
     without_wrapper,
 )
-=======
-from adapters.peft.wrapped_again import remove_earlier, without_wrapper
 from adapters.sharded import is_partitioned
->>>>>>> wt-ds
 from adapters.tensor_train.patterns import check_patterns
 
 DELTA = ".tt_lora_delta."
