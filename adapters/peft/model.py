@@ -22,7 +22,7 @@ from adapters.peft.layer import Switched, as_when_enabled, freeze_when_disabled
 from adapters.peft.mergeable import check_mergeable, warn_of_lost, warn_of_rounding
 from adapters.peft.mixed_batch import adapters_by_row
 from adapters.peft.precision import widen, widen_alone
-from adapters.peft.saved_base import at_present_layers, put_unmerged
+from adapters.peft.saved_base import at_present_layers, check_not_empty, put_unmerged
 from adapters.peft.shared import drop_owner
 from adapters.peft.weighted_sum import config_of_sum, fill, sum_of
 from adapters.saved.folder import PEFT_PREFIX, CheckpointError
@@ -205,9 +205,15 @@ class TensorTrainModel(TensorTrainInjection):
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        """The tensors for a file, unmerged; also in ``state_dict``, from which PEFT takes output layers later."""
+        """The tensors for a file, unmerged; also in ``state_dict``, from which PEFT takes output layers later.
+
+        Raises:
+            CheckpointError: one of them is empty, as ZeRO-3 leaves it.
+        """
         put_unmerged(model, state_dict)
-        return super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        found = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        check_not_empty(found)
+        return found
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

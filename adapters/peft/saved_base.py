@@ -27,6 +27,20 @@ def put_unmerged(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
                 state_dict.update(unmerged)
 
 
+def check_not_empty(tensors: dict[str, Tensor]) -> None:
+    """Check that no process holds these tensors in place of this one.
+
+    Raises:
+        CheckpointError: one is empty, as DeepSpeed's ZeRO-3 leaves it between the passes.
+    """
+    empty = [key for key, tensor in tensors.items() if not tensor.numel()]
+    if empty:
+        raise CheckpointError(
+            f"A saved adapter has whole tensors; got an empty one, {empty[0]}, as ZeRO-3 shares them out: save by "
+            "trainer.save_model, which gathers them."
+        )
+
+
 def at_present_layers(tensors: dict[str, Tensor], known: Iterable[str]) -> dict[str, Tensor]:
     """Give the tensors of a file the names that they have in a model with the Parameters ``known``.
 

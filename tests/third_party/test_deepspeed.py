@@ -1,6 +1,6 @@
 """The PEFT tuner sharded over two processes by DeepSpeed's ZeRO-3 and ZeRO-2, on CPU with gloo, against one process.
 
-transformers' own Trainer drives DeepSpeed's engine; PEFT's LoRA is held to the same. The package is not in the lock file:
+transformers' own Trainer drives DeepSpeed's engine; PEFT's LoRA is held to the same. The lock file lacks the package:
 
     DS_BUILD_OPS=0 pip install --no-build-isolation --target FOLDER deepspeed      and FOLDER in PYTHONPATH
 """
@@ -36,7 +36,7 @@ RUNS = [(*tuned, stage) for tuned in TUNED for stage in (3, 2)]
 
 
 def on_cpu():
-    """Let accelerate 1.15 start DeepSpeed's gloo, and DeepSpeed 0.19 compile no kernel; in a process of a test's own."""
+    """Let accelerate 1.15 start DeepSpeed's gloo, and DeepSpeed 0.19 compile no kernel; in a process of its own."""
     import deepspeed.comm.torch
 
     prepare = PartialState._prepare_backend
@@ -81,6 +81,8 @@ def tuned(base, method, folder, rows=8, stage=None):
         if method != "lora":  # whose merge PEFT does not refuse
             with pytest.raises(adapters.MergeError, match="ZeRO-3"):
                 model.merge_adapter()
+            with pytest.raises(adapters.CheckpointError, match="ZeRO-3"):
+                model.save_pretrained(str(folder / "alone"))
     return said
 
 
@@ -105,7 +107,7 @@ def runs(tmp_path_factory):
     return one, two, folder
 
 
-@pytest.mark.parametrize("which, method, stage", RUNS)
+@pytest.mark.parametrize(("which", "method", "stage"), RUNS)
 def test_trains_as_in_one_process(runs, which, method, stage):
     one, two, _ = runs
     for said in two:
@@ -114,7 +116,7 @@ def test_trains_as_in_one_process(runs, which, method, stage):
             assert said[which, method, stage][key] == pytest.approx(one[which, method][key], rel=tolerance)
 
 
-@pytest.mark.parametrize("which, method, stage", RUNS)
+@pytest.mark.parametrize(("which", "method", "stage"), RUNS)
 def test_saved_adapter_is_whole_and_that_of_one_process(runs, which, method, stage):
     *_, folder = runs
     expected = load_file(folder / f"{which}-{method}" / adapters.WEIGHTS_NAME)
@@ -124,7 +126,7 @@ def test_saved_adapter_is_whole_and_that_of_one_process(runs, which, method, sta
         torch.testing.assert_close(found[key], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("which, method", TUNED)
+@pytest.mark.parametrize(("which", "method"), TUNED)
 def test_every_parameter_is_shared_out(runs, which, method):
     for said in runs[1]:
         for shard, here, whole in said[which, method, 3]["held"]:

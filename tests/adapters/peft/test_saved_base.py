@@ -97,3 +97,11 @@ def test_values_that_are_loaded_into_a_merged_adapter_act():
     model.unmerge_adapter()
     model.load_state_dict(snapshot)
     assert not torch.allclose(logits(model), logits(expected), atol=1e-3)
+
+
+def test_a_core_that_another_process_holds_is_not_saved_empty(tmp_path):
+    model = get_peft_model(llama(), TensorTrainConfig(rank=2, target_modules=["q_proj"]))
+    core = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+    core.data = torch.empty(0)  # as ZeRO-3 does
+    with pytest.raises(CheckpointError, match=r"trainer\.save_model"):
+        model.save_pretrained(tmp_path / "adapter")
