@@ -54,7 +54,8 @@ def at_present_layers(tensors: dict[str, Tensor], known: Iterable[str]) -> dict[
         plain = key.removeprefix(PEFT_PREFIX).replace(BASE, "")
         at = next((path for path in layers if plain.startswith(path)), "")
         name = f"{at}{BASE}{plain.removeprefix(at)}" if at else plain
-        if name.endswith(".bias") and name not in known:
+        of_whole_module = ".modules_to_save." in name  # a second copy, beside the one that PEFT loads
+        if name.endswith(".bias") and name not in known and not of_whole_module:
             raise CheckpointError(
                 "Biases that were trained load into linears that have them; got a bias at "
                 f"{plain.removesuffix('.bias')}, which the model does not have: load it into its own base model."

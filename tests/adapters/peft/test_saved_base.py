@@ -105,3 +105,28 @@ def test_a_core_that_another_process_holds_is_not_saved_empty(tmp_path):
     core.data = torch.empty(0)  # as ZeRO-3 does
     with pytest.raises(CheckpointError, match=r"trainer\.save_model"):
         model.save_pretrained(tmp_path / "adapter")
+
+
+def test_biases_beside_a_whole_module_are_loaded(tmp_path):
+    """Its bias is in the file twice; the second copy has no place of its own."""
+    config = {
+        "rank": 2,
+        "target_modules": ["c_attn"],
+        "bias": "all",
+        "modules_to_save": ["c_fc"],
+        "init_weights": False,
+    }
+    model = get_peft_model(gpt2(), TensorTrainConfig(**config)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.add_(0.5)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(PeftModel.from_pretrained(gpt2(), tmp_path).eval()), logits(model))
+    state = {
+        key.replace(".c_fc.bias", ".c_fc.modules_to_save.bias"): value
+        for key, value in get_peft_model_state_dict(model).items()
+    }
+    again = get_peft_model(gpt2(), TensorTrainConfig(**config)).eval()
+    set_peft_model_state_dict(again, get_peft_model_state_dict(model) | state)
+    assert torch.equal(logits(again), logits(model))
