@@ -89,7 +89,7 @@ class Architecture:
         """The stacks of ``model`` with their paths; None if it is not laid out like this.
 
         A model with a stack that is laid out so in part, such as one with other feed-forward sublayers in some blocks,
-        is not: adapters would be left out there without a word.
+        is not: adapters would be left out there silently.
         """
         found = []
         for path, module in model.named_modules():

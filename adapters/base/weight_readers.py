@@ -2,7 +2,7 @@
 
     y = F.linear(x, self.out_proj.weight)        in the parent's forward: the linear's own forward is never called
 
-In a merged model the weight contains the delta; training and unmerged evaluation would be the base's without a word. So
+In a merged model the weight contains the delta; training and unmerged evaluation would silently be the base's. So
 these places are refused. Parents that are not listed are found by ``adapters.acting`` in a forward pass.
 """
 

@@ -1,4 +1,4 @@
-"""Check that what a configuration names is in the model, as a misspelt name would leave modules out without a word.
+"""Check that what a configuration names is in the model, as a misspelt name would silently leave modules out.
 
     target_modules         each end of a path, or the pattern for whole paths, matches a module
     target_parameters      each end of a path is a stack of expert weights, see ``adapters.peft.parameters``

@@ -12,7 +12,7 @@ KEYS = (
     *("version", "reshard_after_forward", "auto_wrap_policy", "transformer_layer_cls_to_wrap", "min_num_params"),
     "cpu_offload",
 )
-"""The keys of ``fsdp_config``; transformers reads past others without a word."""
+"""The keys of ``fsdp_config``; transformers silently reads past others."""
 
 WHOLE_MODEL = {
     "do_export": "python -m seq2seq.export reads the finished run",

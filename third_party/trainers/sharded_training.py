@@ -34,8 +34,8 @@ def check_sharding(trainer: Trainer) -> None:
         )
     if trainer.args.fsdp and not trainer.is_fsdp_enabled:
         raise ValueError(
-            "accelerate shards a model over accelerators; got fsdp on a CPU, where it would train with DDP without a "
-            "word: leave fsdp out."
+            "accelerate shards a model over accelerators; got fsdp on a CPU, where it would silently train with DDP: "
+            "leave fsdp out."
         )
     if trainer.is_fsdp_enabled and not trainer.args.fsdp:
         raise ValueError(
