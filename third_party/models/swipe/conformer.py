@@ -35,6 +35,11 @@ class Convolution(nn.Module):
         self.project = nn.Linear(size, size)
         self.dropout = nn.Dropout(config.dropout_rate)
 
+    def reset_parameters(self) -> None:
+        """Give the maps torch's initialisation."""
+        for layer in (self.expand, self.depthwise, self.project):
+            layer.reset_parameters()
+
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """Convolve; ``frames`` (batch, time) is 0 where there is padding, which is read as 0."""
         gated = functional.glu(self.expand(self.layer_norm(x)), -1)
@@ -68,6 +73,19 @@ class ConformerStack(T5Stack):
         blocks = [ConformerBlock(config, has_relative_attention_bias=k == 0) for k in range(config.num_layers)]
         self.block = nn.ModuleList(blocks)
         self.post_init()
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Be initialised as transformers' own classes: in others, it passes over modules without own Parameters.
+
+        T5's attention is such a module, and sets the deviations of its maps; without it all of them would be 1.
+        """
+        return False
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Convolution):
+            module.reset_parameters()
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor | None = None, input_ids: None = None, **kwargs: Any

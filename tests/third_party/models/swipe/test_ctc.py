@@ -179,3 +179,15 @@ def test_wrong_inputs_are_refused(key, value, part):
     with pytest.raises(ConfigurationError, match=f"'{key}'") as caught:
         ctc()(**{**batch(), key: value})
     assert part in str(caught.value)
+
+
+def test_a_conformer_begins_with_the_weights_of_t5_and_of_torch():
+    """Their deviations decide whether it learns: at first all of them were 1, and its loss stayed on a plateau."""
+    torch.manual_seed(0)
+    sizes = {"num_layers": 2, "d_model": 64, "d_ff": 128, "num_heads": 4}
+    plain, convolved = (dict(ctc(encoder=name, **sizes).named_parameters()) for name in ("transformer", "conformer"))
+    for name, matrix in convolved.items():
+        if matrix.dim() > 1 and ".convolution." in name:  # uniform within 1 / sqrt(inputs)
+            assert matrix.std().item() == pytest.approx((3 * matrix[0].numel()) ** -0.5, rel=0.1), name
+        elif matrix.dim() > 1:
+            assert matrix.std().item() == pytest.approx(plain[name].std().item(), rel=0.25), name
