@@ -14,6 +14,9 @@ from adapters.peft.configuration import METHOD, PREFIX, TensorTrainConfig
 from adapters.peft.model import TensorTrainModel
 from adapters.validation import ConfigurationError
 
+CHECK = "_check_config_compatible"
+"""The function by which PEFT refuses methods in its PeftMixedModel."""
+
 
 def register() -> None:
     """Register the method TT_LORA with PEFT, once.
@@ -29,7 +32,8 @@ def register() -> None:
     if METHOD.upper() not in PeftType.__members__:
         _add_member(METHOD.upper())
     register_peft_method(name=METHOD, config_cls=TensorTrainConfig, model_cls=TensorTrainModel, prefix=PREFIX)
-    mixed_model._check_config_compatible = _refuse_in_mixed_model(mixed_model._check_config_compatible)
+    if hasattr(mixed_model, CHECK):  # private, so that other versions of PEFT may lack it
+        setattr(mixed_model, CHECK, _refuse_in_mixed_model(getattr(mixed_model, CHECK)))
 
 
 def _refuse_in_mixed_model(check: Callable[[PeftConfig], None]) -> Callable[[PeftConfig], None]:
