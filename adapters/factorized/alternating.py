@@ -29,13 +29,15 @@ IMPROVEMENT = 1e-3
 """The last sweep is the one that lowers the error by less than this share."""
 DIRECT = 2048
 """The largest r n s for which H is built."""
-STEPS = 20
-"""Conjugate gradients that a larger core gets."""
+STEPS = 8
+"""Conjugate gradients that a larger core gets: more of them gain less than the next core."""
 JITTER = 1e-12
 """What is added to the diagonal of H, relative to its mean."""
 
 
-def least_squares(weight: Tensor, cores: list[Tensor], moments: Tensor, errors: list[float] | None = None) -> Tensor:
+def least_squares(
+    weight: Tensor, cores: list[Tensor], moments: Tensor, errors: list[float] | None = None, sweeps: int = SWEEPS
+) -> Tensor:
     """The dense matrix (out, in) of the improved train.
 
     Args:
@@ -43,6 +45,7 @@ def least_squares(weight: Tensor, cores: list[Tensor], moments: Tensor, errors: 
         cores: where to start, (r, m, n, s).
         moments: C (in, in).
         errors: gets |(W - V) S|^2 / |W S|^2 at the start and after each step.
+        sweeps: the largest number of them.
     """
     errors = [] if errors is None else errors
     product = weight @ moments  # W C, (out, in)
@@ -50,7 +53,7 @@ def least_squares(weight: Tensor, cores: list[Tensor], moments: Tensor, errors: 
     train = t3.TensorTrain(cores)
     best, dense = _error(weight, train.full(), moments, whole), train.full()
     errors.append(best)
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         before = best
         for k in range(len(cores)):
             train = train.orthogonalize(k)

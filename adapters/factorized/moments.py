@@ -47,11 +47,12 @@ class Moments:
 def output_error(weights: list[Tensor], others: list[Tensor], moments: list[Moments]) -> float:
     """The error of ``others``, (out, in) each, in place of ``weights``, all float64, see the head of this file."""
     parts = list(zip(weights, others, (found.mean for found in moments), strict=True))
-    lost = sum(_energy(weight - other, mean) for weight, other, mean in parts)
-    return (lost / sum(_energy(weight, mean) for weight, _, mean in parts)).clamp(min=0).sqrt().item()
+    lost = sum(energy(weight - other, mean) for weight, other, mean in parts)
+    return (lost / sum(energy(weight, mean) for weight, _, mean in parts)).clamp(min=0).sqrt().item()
 
 
-def _energy(matrix: Tensor, moments: Tensor) -> Tensor:
+def energy(matrix: Tensor, moments: Tensor) -> Tensor:
+    """tr(M C M^T) for a matrix M (out, in) and moments C (in, in), float64."""
     return ((matrix @ moments) * matrix).sum()  # (out, in) x (in, in)
 
 

@@ -4,25 +4,27 @@ low rank is one of them, B (out, r) A (r, in), so that the choice is never worse
 same budget in that calibration. The others are sums of Kronecker products in which one factor is small:
 
     1. each shape is decomposed with the input's moments as a Kronecker product, which takes one SVD
-    2. with ``whiten: "full"``, the best of them are improved by alternating least squares
-    3. the least |(W - V) X| is chosen, low rank if errors are equal
+    2. with ``whiten: "full"``, the best of them gets a sweep of alternating least squares, and all the others if it is
+       promising
+    3. it is chosen if its |(W - V) X| is less than that of low rank
 """
 
 from dataclasses import replace
+from functools import cache
 
 from torch import Tensor
 
 from adapters.factorized.layers import NetworkSpec, rank_within
-from adapters.factorized.moments import Moments, output_error
+from adapters.factorized.moments import Moments, energy
 from adapters.factorized.starts import dense
 from adapters.factorized.targets import Target
-from adapters.factorized.whitening import whitened_cores
+from adapters.factorized.whitening import alternated, input_roots, kronecker_whitened, whitened_cores
 from adapters.tensor_train.modes import RawShape
 
-SMALL = (1, 2, 3, 4, 8, 16)
+SMALL = (1, 4, 8, 16, 32)
 """The rows and columns of the small factor."""
-IMPROVED = 2
-"""How many shapes of Kronecker products alternating least squares improves."""
+PROMISING = 1.25
+"""How many times the error of low rank a network may have after one sweep: those after it gain less than this."""
 
 
 def searched(target: Target, moments: Moments) -> tuple[Target, list[Tensor]]:
@@ -33,23 +35,25 @@ def searched(target: Target, moments: Moments) -> tuple[Target, list[Tensor]]:
         moments: of its inputs.
     """
     weight, mean = target.weight, moments.mean
+    roots = cache(lambda columns: input_roots(mean, columns))
 
     def error(spec: NetworkSpec, cores: list[Tensor]) -> float:
-        return output_error([weight], [dense(spec, cores)], [moments])
+        return energy(weight - dense(spec, cores), mean).item()
 
-    best = target.spec, whitened_cores(weight, target.spec, mean, "full")
-    screened = []
-    for spec in kronecker_specs(target):
-        cores = whitened_cores(weight, spec, mean, "kronecker")
-        screened.append((error(spec, cores), spec, cores))
-    screened.sort(key=lambda candidate: candidate[0])
-    for _, spec, cores in screened[:IMPROVED]:
-        if target.config.whiten == "full":
-            cores = whitened_cores(weight, spec, mean, "full")
-        if error(spec, cores) < error(*best):
-            best = spec, cores
-    spec, cores = best
-    return replace(target, spec=spec), cores
+    def decomposed(spec: NetworkSpec) -> tuple[NetworkSpec, list[Tensor]]:
+        return spec, kronecker_whitened(weight, spec, roots(spec.raw_shape[1]))
+
+    low_rank = whitened_cores(weight, target.spec, mean, "full")
+    least = error(target.spec, low_rank)
+    found = min(map(decomposed, kronecker_specs(target)), key=lambda network: error(*network), default=None)
+    if found is None:
+        return target, low_rank
+    spec, cores = found
+    if target.config.whiten == "full":
+        cores = alternated(weight, spec, cores, mean, sweeps=1)
+        if error(spec, cores) < PROMISING**2 * least:
+            cores = alternated(weight, spec, cores, mean)
+    return (replace(target, spec=spec), cores) if error(spec, cores) < least else (target, low_rank)
 
 
 def kronecker_specs(target: Target) -> list[NetworkSpec]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adapters.factorized.alternating import least_squares
+from adapters.factorized.alternating import SWEEPS, least_squares
 from adapters.factorized.layers import NetworkSpec
 from adapters.factorized.moments import cholesky
 from t3nsor.even_decomposition import even_cores
@@ -29,14 +29,23 @@ def whitened_cores(weight: Tensor, spec: NetworkSpec, moments: Tensor, whiten: s
     Args:
         whiten: "kronecker" or "full".
     """
-    columns = spec.raw_shape[1]
-    roots = input_roots(moments, columns)
-    whitened = times_kronecker(weight, roots)
-    cores = even_cores(whitened, spec.core_shapes)
-    cores = [unwhitened(core, root) for core, root in zip(cores, roots, strict=True)]
-    if whiten == "full" and sum(n > 1 for n in columns) > 1:
-        cores = even_cores(least_squares(weight, cores, moments), spec.core_shapes)
-    return cores
+    cores = kronecker_whitened(weight, spec, input_roots(moments, spec.raw_shape[1]))
+    return alternated(weight, spec, cores, moments) if whiten == "full" else cores
+
+
+def kronecker_whitened(weight: Tensor, spec: NetworkSpec, roots: Sequence[Tensor]) -> list[Tensor]:
+    """The cores of the decomposition with respect to a Kronecker product of moments, of which ``roots`` are the L_k."""
+    cores = even_cores(times_kronecker(weight, roots), spec.core_shapes)
+    return [unwhitened(core, root) for core, root in zip(cores, roots, strict=True)]
+
+
+def alternated(
+    weight: Tensor, spec: NetworkSpec, cores: list[Tensor], moments: Tensor, sweeps: int = SWEEPS
+) -> list[Tensor]:
+    """The cores after alternating least squares; the same where one core has all inputs, as they are the best then."""
+    if sum(n > 1 for n in spec.raw_shape[1]) == 1:
+        return cores
+    return even_cores(least_squares(weight, cores, moments, sweeps=sweeps), spec.core_shapes)
 
 
 def input_roots(moments: Tensor, columns: Sequence[int]) -> list[Tensor]:

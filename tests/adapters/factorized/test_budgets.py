@@ -112,6 +112,26 @@ def test_a_sum_of_kronecker_products_is_found_by_the_search():
     assert weight.low_rank_error > 0.1
 
 
+def test_a_search_with_full_whitening_improves_what_it_finds():
+    model = torch.nn.Sequential(torch.nn.Linear(24, 48, bias=False))
+    products = [torch.einsum("ij,kl->ikjl", torch.randn(12, 6), torch.randn(4, 4)).reshape(48, 24) for _ in range(2)]
+    with torch.no_grad():
+        model[0].weight.copy_(sum(products) + torch.randn(48, 24))
+    x = torch.randn(100, 24) @ torch.randn(24, 24)
+    formats = {
+        "searched": {"format": "searched", "budget": 0.2},
+        "given": {"format": "kronecker", "first_shape": [12, 6], "factors": 2},
+    }
+    error = {}
+    for name, config in formats.items():
+        for whiten in ("kronecker", "full"):
+            given = {"target_modules": ["0"], "whiten": whiten} | config
+            (weight,) = adapters.plan_factorization(model, given, [x]).report([x]).weights
+            error[name, whiten] = weight.error
+    assert error["searched", "full"] == pytest.approx(error["given", "full"], rel=1e-3)
+    assert error["given", "full"] < 0.95 * error["given", "kronecker"]
+
+
 def test_on_the_meta_device_a_search_is_low_rank():
     with torch.device("meta"):
         model = torch.nn.Sequential(torch.nn.Linear(24, 48))
