@@ -45,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Kronecker, whitened (ALS)": {**KRONECKER, "whiten": "full"},
     "pruned": {"format": "kronecker", "first_shape": [768, 576], "start": "pruned"},
     "tensor train of 3 cores, whitened": {"format": "tensor_train", "d": 3, "whiten": "full"},
-    "searched shape": {"format": "searched", "whiten": "full"},
+    "searched shape, gate and up share their input core": {"format": "searched", "whiten": "full", **PAIR},
     "one basis for two layers, whitened": {"format": "shared_basis", "layers_per_basis": 2, "whiten": "full"},
 }
 WITHOUT_BUDGET = {"dense": 1.0, "pruned": 0.5}
