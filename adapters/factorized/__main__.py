@@ -17,8 +17,8 @@ from typing import Any
 
 import transformers
 
-from adapters.commands import exit_status
-from adapters.factorized.configuration import as_factorizations
+from adapters.commands import at_least, exit_status
+from adapters.factorized.configuration import EMBEDDING, FEED_FORWARD, as_factorizations
 from adapters.factorized.folders import load_model, load_tokenizer, windows, write_model
 from adapters.factorized.replacement import plan_factorization
 from adapters.saved.folder import check_is_new
@@ -26,6 +26,9 @@ from adapters.validation import ConfigurationError
 
 FIELDS = ("format", "first_shape", "factors", "rank", "d", "budget", "allocation", "start", "whiten", "layers")
 """The fields of a configuration that have an option of their own."""
+PATTERN = set("*+?|()[]^$\\")
+"""What a regular expression has and a name has not."""
+TARGETS = 'names or roles, a regular expression, or "embedding"; by default "feed_forward"'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("model", help="a folder, or the name of a model on the hub")
     made.add_argument("destination", type=Path, help="a new or empty folder")
     made.add_argument("--config", type=Path, help="a JSON file; excludes the other fields")
-    made.add_argument("--target-modules", nargs="+", help='names or roles; by default "feed_forward"')
+    made.add_argument("--target-modules", nargs="+", help=TARGETS)
     made.add_argument("--format", help="kronecker (by default), tensor_train, tensor_ring, low_rank or searched")
     made.add_argument("--first-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of the first factor")
     made.add_argument("--factors", type=int, help="Kronecker products")
@@ -48,10 +51,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--start", help="decomposition (by default), norm_corrected, pruned or random")
     made.add_argument("--whiten", help="none (by default), kronecker or full; the last two need --calibration")
     made.add_argument("--calibration", type=Path, help="a text file")
-    made.add_argument("--tokens", type=int, default=65536, help="of the calibration (65,536 by default)")
+    made.add_argument("--tokens", type=at_least(2), default=65536, help="of the calibration (65,536 by default)")
     made.add_argument("--held-out", type=Path, help="a text for the errors; by default what follows the calibration")
-    made.add_argument("--held-out-tokens", type=int, default=16384, help="16,384 by default")
-    made.add_argument("--window", type=int, default=1024, help="tokens of one pass (1,024 by default)")
+    made.add_argument("--held-out-tokens", type=at_least(2), default=16384, help="16,384 by default")
+    made.add_argument(
+        "--window", type=at_least(2), default=1024, help="tokens of one pass (1,024 by default, or all positions)"
+    )
     made.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the model")
     made.add_argument("--report-only", action="store_true", help="write nothing")
     return made
@@ -61,6 +66,9 @@ def configuration(options: argparse.Namespace) -> Any:
     """The configuration that the options give."""
     fields = {key: getattr(options, key) for key in (*FIELDS, "target_modules") if getattr(options, key) is not None}
     if options.config is None:
+        match fields.get("target_modules"):
+            case [single] if single in (EMBEDDING, FEED_FORWARD) or PATTERN & set(single):
+                fields["target_modules"] = single
         return fields
     if fields:
         raise ConfigurationError(
@@ -78,14 +86,19 @@ def run(options: argparse.Namespace) -> None:
     check_is_new(options.destination)
     model, tokenizer = load_model(options.model, options.dtype), load_tokenizer(options.model)
     calibration = held_out = None
+    if options.held_out is not None and options.calibration is None:
+        raise ConfigurationError(
+            f"Option --held-out needs a calibration; got {options.held_out} without one: add --calibration."
+        )
+    window = min(options.window, getattr(model.config, "max_position_embeddings", None) or options.window)
     if options.calibration is not None:
         if tokenizer is None:
             raise ConfigurationError(
                 f"A calibration needs the tokenizer of the model; got {options.model!r} without one: add its files."
             )
-        calibration = windows(options.calibration, tokenizer, 0, options.tokens, options.window)
+        calibration = windows(options.calibration, tokenizer, 0, options.tokens, window)
         text, first = (options.held_out, 0) if options.held_out else (options.calibration, options.tokens)
-        held_out = windows(text, tokenizer, first, options.held_out_tokens, options.window)
+        held_out = windows(text, tokenizer, first, options.held_out_tokens, window)
     plan = plan_factorization(model, config, calibration)
     print(plan.report(held_out))
     if not options.report_only:

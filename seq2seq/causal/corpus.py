@@ -22,6 +22,11 @@ from seq2seq.tasks.files import READERS, read_rows
 from seq2seq.tasks.sources import load_hub_dataset
 
 WHERE = "the corpus"
+EMPTY = "a file has text; got {}, which is empty: leave it out"
+PART = 2**20
+"""Characters of a file that are read at once."""
+Text = str | Iterator[str]
+"""A text, or its parts one after another, which are read before the next text."""
 
 
 class HubCorpus(NamedTuple):
@@ -117,13 +122,13 @@ class Corpus:
                 found += [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]
         return found
 
-    def texts(self, split: str) -> Iterator[str]:
+    def texts(self, split: str) -> Iterator[Text]:
         """The texts of a split, one at a time."""
         for source in self.sources(split):
             yield from texts_of(source, split, self.column, f"corpus.{split}")
 
 
-def texts_of(source: str, split: str, column: str, key: str) -> Iterator[str]:
+def texts_of(source: str, split: str, column: str, key: str) -> Iterator[Text]:
     """The texts of a path, a pattern or a name of ``CORPORA``, one at a time.
 
     Raises:
@@ -133,11 +138,10 @@ def texts_of(source: str, split: str, column: str, key: str) -> Iterator[str]:
         corpus = CORPORA[source]
         with refusing(key, source):
             rows = load_hub_dataset(corpus.repository, corpus.configuration)[split][corpus.column]
-        yield from ["".join(rows)] if corpus.rows_are_lines else rows
+        yield from [iter(rows)] if corpus.rows_are_lines else rows
         return
     for path in files_of(source, key):
-        with refusing(key, path):
-            yield from file_texts(path, column)
+        yield from file_texts(path, column, key)
 
 
 def files_of(source: str, key: str) -> list[Path]:
@@ -163,18 +167,17 @@ def files_of(source: str, key: str) -> list[Path]:
     return paths
 
 
-def file_texts(path: Path, column: str) -> Iterator[str]:
-    """The texts of a file.
+def file_texts(path: Path, column: str, key: str) -> Iterator[Text]:
+    """The texts of a file; ``key`` names it in error messages.
 
     Raises:
-        ValueError: it is not UTF-8, is empty, or a row has no text.
+        ConfigurationError: it is not UTF-8, is empty, or a row has no text.
     """
-    found = False
     if path.suffix == ".txt":
-        text = path.read_text(encoding="utf-8-sig")
-        found = bool(text.strip())
-        yield from [text] if found else []
-    else:
+        yield parts_of(path, key)
+        return
+    found = False
+    with refusing(key, path):
         for number, row in enumerate(read_rows(path), 1):
             text = row.get(column)
             if not isinstance(text, str):
@@ -185,5 +188,16 @@ def file_texts(path: Path, column: str) -> Iterator[str]:
             if text.strip():
                 found = True
                 yield text
-    if not found:
-        raise ValueError(f"a file has text; got {path}, which is empty: leave it out")
+        if not found:
+            raise ValueError(EMPTY.format(path))
+
+
+def parts_of(path: Path, key: str) -> Iterator[str]:
+    """The text of a file in parts of at most PART characters; errors as for ``file_texts``."""
+    found = False
+    with refusing(key, path), path.open(encoding="utf-8-sig") as file:
+        while part := file.read(PART):
+            found = found or bool(part.strip())
+            yield part
+        if not found:
+            raise ValueError(EMPTY.format(path))

@@ -17,7 +17,6 @@ from seq2seq.causal.keys import CausalKeys
 from seq2seq.causal.last_words import last_word_rows
 from seq2seq.causal.tokens import kept_stream, stream_of
 from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream
-from seq2seq.errors import refusing
 from seq2seq.tasks.loading import TaskData, TasksData, load_rows, order_rows, with_task
 from seq2seq.tasks.prediction import rows_to_predict
 from seq2seq.tasks.task_spec import TaskSpec
@@ -124,7 +123,7 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
         streams[split] = kept_stream(texts, identity, tokenizer, limit, f"corpus.{split}")
     reading, words = reading_of(keys, tokenizer), ()
     if keys.last_words is not None:
-        texts = texts_of(keys.last_words, "test", keys.corpus.column, "last_words")
+        texts = map("".join, texts_of(keys.last_words, "test", keys.corpus.column, "last_words"))
         words = last_word_rows(texts, tokenizer, reading, "last_words")
     teacher = load_teacher(keys, len(tokenizer))
     return CorpusData(streams, tokenizer, reading, words, keys.continuations, teacher)
@@ -134,9 +133,8 @@ def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) 
     """The texts of a file as the split ``test``, or its first tokens; ``key`` names it in error messages."""
     tokenizer = load_decoder_tokenizer(keys)
     column = "text" if keys.corpus is None else keys.corpus.column
-    with refusing(key, path):
-        texts = [*file_texts(path, column)]
-    return CorpusData({"test": stream_of(texts, tokenizer, limit, key)}, tokenizer, reading_of(keys, tokenizer))
+    stream = stream_of(file_texts(path, column, key), tokenizer, limit, key)
+    return CorpusData({"test": stream}, tokenizer, reading_of(keys, tokenizer))
 
 
 def windows_of(keys: CausalKeys, path: Path | None, limit: int) -> list[Tensor]:

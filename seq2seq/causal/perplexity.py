@@ -23,6 +23,7 @@ from transformers import TrainingArguments
 
 import adapters
 from adapters import CheckpointError, ConfigurationError
+from adapters.commands import at_least
 from adapters.tables import render_table
 from seq2seq.causal.data import load_text
 from seq2seq.causal.trainer import make_trainer
@@ -99,12 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    lowest = CausalWorkload.ranges
     parser.add_argument("source", metavar="run-or-model", help="a run's folder, or a model's folder or name")
     parser.add_argument("text", type=Path, help="a text file, or rows with a column 'text'")
-    parser.add_argument("--window", type=int, help="tokens that the model reads at once")
-    parser.add_argument("--stride", type=int, help="tokens between the starts of two windows")
+    parser.add_argument("--window", type=at_least(lowest["window"][0]), help="tokens that the model reads at once")
+    parser.add_argument("--stride", type=at_least(lowest["stride"][0]), help="tokens between the starts of two windows")
     parser.add_argument("--bos", choices=get_args(Bos), help="where the begin-of-sequence token is")
-    parser.add_argument("--max-tokens", type=int, help="score the first tokens only")
+    parser.add_argument("--max-tokens", type=at_least(2), help="score the first tokens only")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     options = {key: getattr(given, key) for key in ("window", "stride", "bos") if getattr(given, key) is not None}

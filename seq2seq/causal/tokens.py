@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
+from seq2seq.causal.corpus import Text
 from seq2seq.causal.windows import TokenStream
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,11 @@ class Batch(NamedTuple):
     pieces: int
 
 
-def stream_of(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, limit: int | None, key: str) -> TokenStream:
+def stream_of(texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, limit: int | None, key: str) -> TokenStream:
     """The token ids of texts, in memory.
 
     Args:
-        texts: read one at a time.
+        texts: read one at a time, and in parts where they come so.
         limit: the first tokens that are used; None for all.
         key: what gives the texts, for error messages.
 
@@ -59,7 +60,7 @@ def stream_of(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, limit: i
 
 
 def kept_stream(
-    texts: Iterable[str], identity: Any, tokenizer: PreTrainedTokenizerBase, limit: int | None, key: str
+    texts: Iterable[Text], identity: Any, tokenizer: PreTrainedTokenizerBase, limit: int | None, key: str
 ) -> TokenStream:
     """The token ids of texts, from the array on disk, which is made if it is not there.
 
@@ -101,7 +102,7 @@ def checked(stream: TokenStream, key: str) -> TokenStream:
     return stream
 
 
-def write_tokens(directory: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+def write_tokens(directory: Path, texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
     """Write the array of texts, from where an earlier command was interrupted."""
     tokens, progress = directory / "tokens.bin", directory / "progress.json"
     done = earlier_progress(progress, tokens, dtype_of(tokenizer)().itemsize)
@@ -129,18 +130,20 @@ def earlier_progress(progress: Path, tokens: Path, itemsize: int) -> dict[str, i
     return {"pieces": 0, "tokens": 0, "bytes": 0}
 
 
-def pieces_of(texts: Iterable[str]) -> Iterator[str | None]:
+def pieces_of(texts: Iterable[Text]) -> Iterator[str | None]:
     """The texts in pieces, None between two texts."""
     for number, text in enumerate(texts):
         if number:
             yield None
-        start = 0
-        while start < len(text):
-            end = start + BLOCK
-            if end < len(text):
-                end = text.rfind("\n", start, end) + 1 or end
-            yield text[start:end]
-            start = end
+        left = ""
+        for part in [text] if isinstance(text, str) else text:
+            left += part
+            while len(left) > BLOCK:
+                end = left.rfind("\n", 0, BLOCK) + 1 or BLOCK
+                yield left[:end]
+                left = left[end:]
+        if left:
+            yield left
 
 
 def encoded(pieces: Iterable[str | None], tokenizer: PreTrainedTokenizerBase) -> Iterator[Batch]:

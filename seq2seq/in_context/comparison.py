@@ -2,9 +2,10 @@
 
 The metric is the error at the last point, of token tasks the accuracy: axes name it.
 
-A line or a point is a method: the mean over its seeds, with a band or a bar of one standard deviation. Dots mark the
-trained number of loops. Block parameters are all but those of the read-in, the read-out and what the stack has outside
-of its blocks (positions and the final norm), so that a delta per loop and a scale per loop count.
+A line or a point is a method: the mean over its seeds, with a band from the least to the greatest of them, or a bar of
+one standard deviation. Dots mark the trained number of loops. Block parameters are all but those of the read-in, the
+read-out and what the stack has outside of its blocks (positions and the final norm), so that a delta per loop and a
+scale per loop count.
 """
 
 import statistics
@@ -143,10 +144,9 @@ def style_of(label: str, methods: Sequence[Method]) -> dict[str, Any]:
 
 
 def draw_mean(axes: Any, x: np.ndarray, values: np.ndarray, style: Mapping[str, Any]) -> Any:
-    """Draw the mean of values (seeds, x) with a band of one standard deviation; return the line."""
-    mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(x))
-    (line,) = axes.plot(x, mean, linewidth=1.5, **style)
-    axes.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.15, linewidth=0)
+    """Draw the mean of values (seeds, x) with a band of all of them, as axes may be logarithmic; return the line."""
+    (line,) = axes.plot(x, values.mean(0), linewidth=1.5, **style)
+    axes.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
     return line
 
 

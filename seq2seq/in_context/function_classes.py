@@ -20,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adapters.validation import nearest_name, refuse
+
+WHERE = "a sample"
 HIDDEN = 16
 """h, the hidden units of the network of two layers."""
 
@@ -112,8 +115,20 @@ def sample(
         active: dims that are not zero, at most ``dims``; None for all.
         noise: sigma, of "noisy".
         nonzero: s, of "sparse"; all active dims if it has more.
+
+    Raises:
+        ConfigurationError: there is no such class, or a size is out of range.
     """
     active = dims if active is None else active
+    if name not in FUNCTION_CLASSES:
+        refuse("name", "is a function class of vectors", repr(name), nearest_name(name, FUNCTION_CLASSES), WHERE)
+    for key, value in (("batch", batch), ("points", points), ("active", active), ("nonzero", nonzero)):
+        if value < 1:
+            refuse(key, "must be at least 1", value, "write a positive number", WHERE)
+    if active > dims:
+        refuse("active", f"is at most dims, {dims}", active, "lower it", WHERE)
+    if noise < 0 or (noise and name != "noisy"):
+        refuse("noise", 'is not negative, and 0 but in "noisy"', noise, "change it", WHERE)
     x = torch.randn(batch, points, active, generator=generator)
     y = FUNCTION_CLASSES[name](x, generator, noise, nonzero)
     return Prompts(F.pad(x, (0, dims - active)), y)

@@ -1,5 +1,6 @@
 """The JSON keys of the workload ``in_context``."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,6 +16,8 @@ from seq2seq.in_context.tasks import Task
 from seq2seq.in_context.token_tasks import Addition, PHop
 from seq2seq.workload import Workload
 from third_party.models.looped import LoopedConfig
+
+logger = logging.getLogger(__name__)
 
 MODEL_KEYS = ("block", "n_layer", "hidden_size", "num_heads", "loops", "injection", "positions")
 POSITION_KEYS = ("keep_last", "attend_last")
@@ -160,6 +163,10 @@ class InContextKeys(Workload):
             if getattr(self, key) != defaults[key] and self.function_class not in classes:
                 rule = f"belongs to the function class {' or '.join(map(repr, classes))}"
                 refuse(key, rule, repr(self.function_class), "leave it out", "the run")
+        if self.function_class == "noisy" and not self.noise:
+            refuse(
+                "noise", 'is positive in "noisy"', self.noise, 'write for example 0.5, or choose "linear"', "the run"
+            )
         least = self.task.least_points
         if self.n_points < least:
             refuse("n_points", f"is at least {least} in {self.task_label}", self.n_points, "raise it", "the run")
@@ -178,6 +185,11 @@ class InContextKeys(Workload):
             if self.on_tokens and self.curriculum.dims is not None:
                 refuse("dims", "is one of vectors", repr(self.function_class), "leave it out", "the curriculum")
             self.curriculum.check(self.full_sizes)
+            last = training.get("max_steps", -1)
+            if last > 0 and (reached := self.curriculum.at(last - 1, self.full_sizes)) != self.full_sizes:
+                logger.warning(
+                    "Training ends within the curriculum, at %s; evaluation is at %s.", reached, self.full_sizes
+                )
             points = self.curriculum.at(0, self.full_sizes).points
             if points < least:
                 rule = f"is at least {least} in {self.task_label}"

@@ -61,6 +61,30 @@ def test_a_calibrated_one_from_a_file(source, text, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize(
+    ("targets", "count"), [("feed_forward", 6), ("embedding", 1), (".*gate_proj", 2), ("up_proj", 2)]
+)
+def test_targets_are_a_role_a_pattern_or_names(targets, count, source, tmp_path):
+    options = ["--target-modules", targets, "--format", "low_rank", "--rank", "2"]
+    assert main([str(source), str(tmp_path / "made"), *options]) == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    assert len({id(module.cores[0]) for module in factorized_modules(model).values()}) == count
+
+
+def test_windows_are_no_longer_than_the_positions(text, source, tmp_path):
+    tiny("gpt2").save_pretrained(source)
+    options = ["--format", "low_rank", "--rank", "2", "--whiten", "full", "--calibration", str(text), "--tokens", "300"]
+    assert main([str(source), str(tmp_path / "made"), *options, "--held-out-tokens", "50"]) == 0
+
+
+@pytest.mark.parametrize("option", ["--tokens", "--held-out-tokens", "--window"])
+@pytest.mark.parametrize("value", ["1", "-7", "many"])
+def test_counts_are_at_least_two(option, value, source, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(source), str(tmp_path / "made"), option, value])
+    assert f"{option}: must be an integer of at least 2; got '{value}'" in capsys.readouterr().err
+
+
 REFUSALS = {
     "no model": (["{tmp}/none", "{tmp}/made", "--first-shape", "4", "3"], "none"),
     "a full destination": (["{source}", "{source}", "--first-shape", "4", "3"], "new or empty"),
@@ -70,6 +94,10 @@ REFUSALS = {
     "two configurations": (["{source}", "{tmp}/made", "--config", "{tmp}/c.json", "--rank", "3"], "excludes"),
     "no text": (["{source}", "{tmp}/made", "--first-shape", "4", "3", "--calibration", "{tmp}/none.txt"], "none.txt"),
     "a short text": (["{source}", "{tmp}/made", "--first-shape", "4", "3", "--calibration", "{text}"], "first 65536"),
+    "held out alone": (
+        ["{source}", "{tmp}/made", "--first-shape", "4", "3", "--held-out", "{text}"],
+        "needs a calibration",
+    ),
     "whiten without a text": (["{source}", "{tmp}/made", "--first-shape", "4", "3", "--whiten", "full"], "calibration"),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapters import ConfigurationError
-from seq2seq.causal import tokens
+from seq2seq.causal import corpus, tokens
 from seq2seq.causal.corpus import file_texts
 from seq2seq.causal.tokens import kept_stream, stream_of
 from tests.seq2seq.causal_models import byte_tokenizer
@@ -125,4 +125,19 @@ def test_a_text_of_one_token_is_refused():
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfred")
-    assert list(file_texts(path, "text")) == ["red"]
+    assert ["".join(text) for text in file_texts(path, "text", "corpus.train")] == ["red"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 50])
+def test_a_text_in_parts_has_the_tokens_of_the_whole(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "PART", size)
+    paths = [tmp_path / f"{number}.txt" for number in range(len(TEXTS))]
+    for path, text in zip(paths, TEXTS, strict=True):
+        path.write_text(text, encoding="utf-8")
+    parts = [part for path in paths for text in file_texts(path, "text", "corpus.train") for part in text]
+    assert max(map(len, parts)) == min(size, max(map(len, TEXTS)))
+    texts = (text for path in paths for text in file_texts(path, "text", "corpus.train"))
+    found = stream_of(texts, byte_tokenizer(), None, "corpus.train")
+    assert list(tokens.pieces_of(TEXTS)) == list(tokens.pieces_of(map(iter, TEXTS)))
+    assert spelled(found) == JOINED
+    assert found.byte_count == len("".join(TEXTS).encode())

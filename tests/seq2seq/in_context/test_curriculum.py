@@ -118,3 +118,10 @@ def test_truncated_dims_are_the_end_of_training_and_evaluation(values, forwards)
     result = run_experiment(read_experiment({**values, "n_dims_truncated": 1}))
     assert {row[1] for row in forwards} == {1}
     assert result["metrics"]["test"]["error"] == pytest.approx(1, abs=0.5)  # about that of 0 after 8 steps
+
+
+@pytest.mark.parametrize(("steps", "said"), [(4, True), (5, False)])
+def test_training_that_ends_within_a_curriculum_is_warned_of(steps, said, values, caplog):
+    ramp = {"points": {"start": 2, "increment": 1, "interval": 2}}
+    read_experiment({**values, "n_points": 4, "max_steps": steps, "curriculum": ramp})
+    assert ("ends within the curriculum" in caplog.text) == said

@@ -45,6 +45,24 @@ def test_a_network_of_two_layers_has_the_variance_of_a_linear_function():
     assert prompts_of("relu", batch=20000).y.square().mean().item() == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "parts"),
+    [
+        ("lineal", {}, ("'name'", "'linear'")),
+        ("linear", {"active": 5}, ("'active'", "at most dims, 4", "got 5")),
+        ("linear", {"active": 0}, ("'active'", "at least 1")),
+        ("linear", {"points": 0}, ("'points'", "at least 1")),
+        ("linear", {"noise": 0.5}, ("'noise'", "noisy")),
+        ("noisy", {"noise": -1.0}, ("'noise'", "negative")),
+        ("sparse", {"nonzero": 0}, ("'nonzero'", "at least 1")),
+    ],
+)
+def test_a_sample_of_impossible_sizes_is_refused(name, options, parts):
+    with pytest.raises(ConfigurationError) as caught:
+        prompts_of(name, batch=2, **options)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
 def test_inactive_dims_are_zero():
     prompts = prompts_of("linear", active=3)
     assert (prompts.x[..., 3] == 0).all()
@@ -147,6 +165,7 @@ def test_training_prompts_depend_on_the_seed_and_evaluation_does_not(values):
     [
         ({"function_class": "linaer"}, ("'function_class'", "linaer", "'linear'")),
         ({"noise": 0.1}, ("'noise'", "'noisy'")),
+        ({"function_class": "noisy"}, ("'noise'", "positive")),
         ({"nonzero": 2}, ("'nonzero'", "'sparse'")),
         ({"function_class": "sparse", "nonzero": 3}, ("'nonzero'", "at most n_dims, 2")),
         ({"n_dims": 0}, ("'n_dims'", "at least 1")),
