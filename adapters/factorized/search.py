@@ -1,16 +1,21 @@
 """The shape with the least error in the calibration, of the networks that a budget allows.
 
 low rank is one of them, B (out, r) A (r, in), so that the choice is never worse than whitened low rank (SVD-LLM) of the
-same budget in that calibration. The others are sums of Kronecker products in which one factor is small:
+same matrix and budget in that calibration; of a stack, of its stacked rows. The others are sums of Kronecker products
+in which one factor is small:
 
     1. each shape is decomposed with the input's moments as a Kronecker product, which takes one SVD
-    2. with ``whiten: "full"``, the best of them gets a sweep of alternating least squares, and all the others if it is
-       promising
-    3. it is chosen if its |(W - V) X| is less than that of low rank
+    2. with ``whiten: "full"``, the TRIED best of these starts get one sweep of alternating least squares
+    3. the best of them gets the other sweeps if it is promising, and is chosen if its |(W - V) X| is less than that of
+       low rank
+
+Another shape can be better after all sweeps of its own, which would take as long again for each.
 """
 
 from dataclasses import replace
 from functools import cache
+from heapq import nsmallest
+from itertools import product
 
 from torch import Tensor
 
@@ -23,8 +28,10 @@ from adapters.tensor_train.modes import RawShape
 
 SMALL = (1, 4, 8, 16, 32)
 """The rows and columns of the small factor."""
+TRIED = 3
+"""How many shapes get a sweep."""
 PROMISING = 1.25
-"""How many times the error of low rank a network may have after one sweep: those after it gain less than this."""
+"""How many times the error of low rank a network may have after one sweep to get the others."""
 
 
 def searched(target: Target, moments: Moments) -> tuple[Target, list[Tensor]]:
@@ -45,14 +52,15 @@ def searched(target: Target, moments: Moments) -> tuple[Target, list[Tensor]]:
 
     low_rank = whitened_cores(weight, target.spec, mean, "full")
     least = error(target.spec, low_rank)
-    found = min(map(decomposed, kronecker_specs(target)), key=lambda network: error(*network), default=None)
-    if found is None:
+    starts = map(decomposed, kronecker_specs(target))
+    tried = nsmallest(TRIED, starts, key=lambda network: error(*network))
+    if not tried:
         return target, low_rank
-    spec, cores = found
     if target.config.whiten == "full":
-        cores = alternated(weight, spec, cores, mean, sweeps=1)
-        if error(spec, cores) < PROMISING**2 * least:
-            cores = alternated(weight, spec, cores, mean)
+        tried = [(spec, alternated(weight, spec, cores, mean, sweeps=1)) for spec, cores in tried]
+    spec, cores = min(tried, key=lambda network: error(*network))
+    if target.config.whiten == "full" and error(spec, cores) < PROMISING**2 * least:
+        cores = alternated(weight, spec, cores, mean)
     return (replace(target, spec=spec), cores) if error(spec, cores) < least else (target, low_rank)
 
 
@@ -61,16 +69,14 @@ def kronecker_specs(target: Target) -> list[NetworkSpec]:
     out_features, in_features = target.size
     parts = len(target.linears)
     specs = []
-    for m in SMALL:
-        for n in SMALL:
-            if m * n == 1 or out_features % (m * parts) or in_features % n:
-                continue
-            small, large = (m * parts, n), (out_features // (m * parts), in_features // n)
-            shapes: list[RawShape] = [((small[0], large[0]), (small[1], large[1]))]
-            small, large = (m, n), (out_features // m, in_features // n)
-            shapes.append(((large[0], small[0]), (large[1], small[1])))
-            for shape in shapes:
-                rank = rank_within("tensor_train", shape, int(target.config.budget * out_features * in_features))
-                if rank:
-                    specs.append(replace(target.spec, raw_shape=shape, ranks=(1, rank, 1)))
+    for m, n in product(SMALL, SMALL):
+        rows, columns = out_features // parts, in_features  # of one linear
+        if m * n == 1 or rows % m or columns % n or m == rows or n == columns:
+            continue
+        small_first: RawShape = ((m * parts, rows // m), (n, columns // n))
+        small_second: RawShape = ((out_features // m, m), (columns // n, n))
+        for shape in (small_first, small_second):
+            rank = rank_within("tensor_train", shape, int(target.config.budget * out_features * in_features))
+            if rank:
+                specs.append(replace(target.spec, raw_shape=shape, ranks=(1, rank, 1)))
     return specs

@@ -13,10 +13,11 @@ import adapters
 from adapters import ConfigurationError
 from adapters.factorized.__main__ import main as factorize_command
 from adapters.factorized.export import main as export_factorized
+from seq2seq import PROJECT
 from seq2seq.causal.data import windows_of
 from seq2seq.causal.perplexity import perplexity
 from seq2seq.causal.workload import CausalWorkload
-from seq2seq.configuration.reading import read_experiment
+from seq2seq.configuration.reading import load_experiment, read_experiment
 from seq2seq.export import main as export
 from seq2seq.running.runner import run_experiment
 from tests.seq2seq.conftest import stopping_at
@@ -121,22 +122,22 @@ def test_each_step_alone_gives_what_all_together_give(factorized):
 
 
 def test_a_run_starts_from_a_factorized_folder(factorized, tmp_path, text):
-    """The four commands of docs/factorized.md."""
+    """The first two commands of docs/factorized.md, the second with texts and sizes of its own."""
     start = tmp_path / "start_folder"
     options = ["--format", "low_rank", "--rank", "4", "--whiten", "full", "--calibration", str(text / "train.txt")]
     options += ["--tokens", "1024", "--window", "32"]
     assert factorize_command([factorized["model_name_or_path"], str(start), *options]) == 0
-    result = run({**factorized, "factorize": None, "model_name_or_path": str(start), "do_export": True})
+    small = {key: factorized[key] for key in ("output_root", "corpus", "window", "use_cpu", "disable_tqdm")}
+    small |= {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "gradient_accumulation_steps": 1, "bf16": False}
+    small |= {"last_words": None, "model_name_or_path": str(start), "factorize": None}
+    file = PROJECT / "configs" / "kronecker" / "gpt2_81m.json"
+    result = run_experiment(load_experiment(file, [f"{key}={json.dumps(value)}" for key, value in small.items()]))
     assert result["export"]["difference"] < 1e-5
     assert result["factorization"] is None
-    cores = {
-        name
-        for name in adapters.load(
-            AutoModelForCausalLM.from_pretrained(start), folder_of(factorized) / "adapter"
-        ).state_dict()
-        if "cores" in name
-    }
-    assert len(cores) == 2 * 3 * 2
+    trained = adapters.load(
+        AutoModelForCausalLM.from_pretrained(start), Path(factorized["output_root"]) / "gpt2_81m" / "adapter"
+    )
+    assert len([name for name in trained.state_dict() if "cores" in name]) == 2 * 3 * 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
+from seq2seq.causal.perplexity import main
 from seq2seq.causal.windows import Reading, ScoredWindows, TokenStream, TrainedWindows, WindowSampler, text_metrics
 from tests.seq2seq.causal_models import tiny_model
 from third_party.trainers import CausalTrainer, left_padded
@@ -128,3 +129,13 @@ def test_the_standard_error_is_the_spread_over_samples():
         losses.append(-metrics["log_likelihood"])
         errors.append(metrics["standard_error"])
     assert np.mean(errors) == pytest.approx(np.std(losses), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [("--window", "0", 3), ("--window", "2", 3), ("--stride", "0", 1), ("--stride", "-3", 1), ("--max-tokens", "1", 2)],
+)
+def test_options_of_the_command_are_in_the_ranges_of_their_keys(option, value, least, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["assets/small_decoder", "text.txt", option, value])
+    assert f"{option}: must be an integer of at least {least}; got '{value}'" in capsys.readouterr().err
