@@ -129,6 +129,12 @@ def _chosen(config: FactorizedConfig, sublayers: list[Sublayer]) -> dict[str, st
     return {s.linears[name]: s.roles.get(name, "") for s, name in linears if s.linears[name] in paths}
 
 
+def _above(model: nn.Module, path: str) -> list[nn.Module]:
+    """The modules that hold the one at ``path``, but for the model itself."""
+    parts = path.split(".")
+    return [model.get_submodule(".".join(parts[:k])) for k in range(1, len(parts))]
+
+
 def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module:
     """The linear at ``path``; refused if its weight cannot be replaced."""
     linear = model.get_submodule(path)
@@ -138,6 +144,9 @@ def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module
     if isinstance(linear, KeptBase):
         rule, fix = "names linears without adapters", "call adapters.merge_and_unload first, or leave it out"
         config.refuse("target_modules", rule, f"{path}, which has some", fix)
+    if any(hasattr(above, "base_layer") for above in _above(model, path)):
+        rule, fix = "names linears without adapters", "call merge_and_unload of the model first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which is a part of one of PEFT", fix)
     if not is_plain_linear(linear):
         rule = "names modules of the class nn.Linear or Conv1D with dense weights"
         config.refuse("target_modules", rule, f"{describe(linear)} at {path}", how_to_fix(linear))

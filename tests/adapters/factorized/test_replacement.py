@@ -158,6 +158,10 @@ REFUSALS = {
     "no rank": (as_is, {"format": "low_rank"}, ["'rank'", "required"]),
     "a list as rank": (as_is, {"format": "low_rank", "rank": [4]}, ["'rank'", "one number"]),
     "ranks that are useless": (as_is, {"format": "tensor_train", "rank": [9999, 2]}, ["'rank'", "at most"]),
+def wrapped(model):
+    return nn.Sequential(quantised(model))
+
+
     "factors of another size": (
         as_is,
         {"format": "tensor_train", "rank": 2, "raw_shape": [[2, 3], [2, 3]]},
@@ -194,6 +198,7 @@ def test_what_does_not_fit_is_refused_and_the_model_is_as_it_was(change, config,
     for part in said:
         assert part in str(error.value)
     assert snapshot(model) == before
+    "a quantised model in another": (wrapped, LOW_RANK, ["'gptq'"]),
 
 
 def test_what_is_factorized_is_refused():
