@@ -19,7 +19,7 @@ from adapters.base.heads import output_projection
 from adapters.factorized.configuration import FactorizedConfig
 from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec
 from adapters.factorized.moments import Moments, cholesky
-from adapters.factorized.shapes import network_spec
+from adapters.factorized.shapes import check_patterns, network_spec
 from adapters.factorized.targets import Target
 from adapters.factorized.whitening import unwhitened
 from t3nsor.even_decomposition import even_cores
@@ -71,6 +71,7 @@ def embedding_target(model: nn.Module, config: FactorizedConfig) -> EmbeddingTar
     if not embedding.weight.is_meta and not embedding.weight.isfinite().all():
         config.refuse("target_modules", "names finite weights", "a NaN or an infinity in the embedding", "load others")
     path = next(path for path, module in model.named_modules() if module is embedding)
+    check_patterns(config, [path])
     head = output_projection(model)
     is_tied = bool(head) and model.get_submodule(head).weight is embedding.weight
     paths, modules = ((path, head), (embedding, model.get_submodule(head))) if is_tied else ((path,), (embedding,))
