@@ -143,6 +143,21 @@ def test_large_cores_are_improved_by_conjugate_gradients(model, x, monkeypatch):
     assert all(after <= before for before, after in itertools.pairwise(errors))
 
 
+def test_an_exact_fit_ends_alternating_least_squares(model, x):
+    """Rounding may let the squared error be less than zero."""
+    generator = torch.Generator().manual_seed(3)
+    weight, few = model.linear.weight.detach(), x[:2]
+    cores = [torch.randn(size, generator=generator, dtype=torch.float64) for size in [(1, 4, 6, 12), (12, 3, 4, 1)]]
+    for scale in range(1, 21):  # each rounds differently
+        errors = []
+        assert least_squares(weight, cores, scale * few.T @ few, errors).isfinite().all()
+        assert min(errors) >= 0
+    llama, ids = tiny("llama"), {"input_ids": torch.randint(50, (1, 8))}
+    before = llama(**ids).logits
+    adapters.factorize(llama, {"format": "tensor_train", "rank": 64, "whiten": "full"}, [ids])
+    torch.testing.assert_close(llama(**ids).logits, before, rtol=1e-3, atol=1e-3)
+
+
 def test_singular_moments_get_a_ridge(model):
     few = torch.randn(3, IN, dtype=torch.float64)
     root = cholesky(few.T @ few / 3)
