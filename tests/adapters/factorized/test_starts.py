@@ -107,6 +107,14 @@ def test_pruning_keeps_every_second_row_or_column(first, second):
 def test_a_random_start_has_the_mean_square_of_the_weight():
     model = one_linear(size=(400, 300))
     before = torch.get_rng_state()
+@pytest.mark.parametrize("start", ["norm_corrected", "random"])
+def test_a_start_by_the_norm_of_a_weight_of_zeros_is_refused(start):
+    model = one_linear()
+    torch.nn.init.zeros_(model.linear.weight)
+    with pytest.raises(adapters.ConfigurationError, match="got a weight of zeros at linear: leave it out"):
+        factorized(model, first_shape=[4, 3], start=start)
+
+
     made = factorized(model, first_shape=[20, 15], factors=20, start="random")
     assert np.square(matrix_of(made)).mean() == pytest.approx(np.square(matrix_of(model)).mean(), rel=0.2)
     assert not torch.equal(torch.get_rng_state(), before)
