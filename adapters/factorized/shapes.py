@@ -42,6 +42,8 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
         rank = _rank_of_budget(config, path, format, raw_shape, rows * in_features)
     elif config.format == "kronecker":
         _check_factors_are_independent(config, path, raw_shape, rank)
+    elif config.format == "tensor_ring" and isinstance(rank, int):
+        _check_ring_is_small(config, path, raw_shape, rank, rows * in_features)
     try:
         ranks = t3.FORMATS[format].resolve_ranks(raw_shape, rank)
     except ValueError as error:
@@ -96,8 +98,6 @@ def _kronecker_shape(
     return (shape[0], out_features // shape[0]), (shape[1], in_features // shape[1])
 
 
-def _divisors(n: int) -> list[int]:
-    return [k for k in range(1, n + 1) if n % k == 0]
 def check_patterns(config: FactorizedConfig, linears: Collection[str]) -> None:
     """Refuse a key of a dictionary that no path matches, and a first_shape without a value for a path."""
     for key in config.patterns():
@@ -140,6 +140,8 @@ class _Single:
         setattr(self, key, {name: getattr(config, key)[name]})
 
 
+def _divisors(n: int) -> list[int]:
+    return [k for k in range(1, n + 1) if n % k == 0]
 
 
 def _check_factors_are_independent(config: FactorizedConfig, path: str, raw_shape: RawShape, factors: int) -> None:
@@ -148,6 +150,14 @@ def _check_factors_are_independent(config: FactorizedConfig, path: str, raw_shap
     if factors > most:
         rule = f"is at most {most} at {path}, where the factors are ({m1}, {n1}) and ({m2}, {n2})"
         config.refuse("factors", rule, factors, "with more, the products are not independent: lower it")
+
+
+def _check_ring_is_small(config: FactorizedConfig, path: str, raw_shape: RawShape, rank: int, dense: int) -> None:
+    """Refuse one rank for all bonds by the ``dense`` parameters of the weight: unlike in a train, it is not cut."""
+    most = max(rank_within("tensor_ring", raw_shape, dense), 1)
+    if rank > most:
+        rule = f"is at most {most} at {path}, as a larger ring has more parameters than the weight"
+        config.refuse("rank", rule, rank, "lower it, or list the ranks of all bonds")
 
 
 def _train_shape(config: FactorizedConfig, out_features: int, in_features: int) -> RawShape:

@@ -160,6 +160,10 @@ REFUSALS = {
     ),
     "by error without": ({"format": "low_rank", "rank": 3, "allocation": "error"}, ["'budget'", "required"]),
     "by error in a train": ({"format": "tensor_train", "budget": 0.5, "allocation": "error"}, ["'allocation'"]),
+    "with a shape by the rank": (
+        {"format": "tensor_train", "budget": 0.5, "shape_mode": "cheapest"},
+        ["'shape_mode'", "'cheapest' with a budget"],
+    ),
     "a search without a budget": ({"format": "searched", "whiten": "full"}, ["'budget'", "required"]),
     "a search without whitening": ({"format": "searched", "budget": 0.5}, ["'whiten'", "required"]),
     "a search with a rank": (
