@@ -87,6 +87,24 @@ def test_a_compiled_model_gives_the_same_logits():
     torch.testing.assert_close(logits(model, "llama"), before)
 
 
+def test_a_compiled_model_trains_to_the_same_losses():
+    losses = []
+    for backend in (None, "aot_eager"):
+        model = adapters.factorize(tiny("llama", num_hidden_layers=1), {"first_shape": [12, 6], "factors": 2}).train()
+        if backend is not None:
+            model.compile(backend=backend)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        ids = batch_for("llama")["input_ids"]
+        for _ in range(3):
+            loss = model(input_ids=ids, labels=ids).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[3:] == pytest.approx(losses[:3], rel=1e-5)
+    assert losses[2] < losses[1] < losses[0]
+
+
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_gradient_checkpointing_gives_the_same_gradients(name):
@@ -140,6 +158,10 @@ def quantised(model):
     return model
 
 
+def wrapped(model):
+    return nn.Sequential(quantised(model))
+
+
 def as_is(model):
     return model
 
@@ -158,10 +180,6 @@ REFUSALS = {
     "no rank": (as_is, {"format": "low_rank"}, ["'rank'", "required"]),
     "a list as rank": (as_is, {"format": "low_rank", "rank": [4]}, ["'rank'", "one number"]),
     "ranks that are useless": (as_is, {"format": "tensor_train", "rank": [9999, 2]}, ["'rank'", "at most"]),
-def wrapped(model):
-    return nn.Sequential(quantised(model))
-
-
     "factors of another size": (
         as_is,
         {"format": "tensor_train", "rank": 2, "raw_shape": [[2, 3], [2, 3]]},
@@ -180,6 +198,7 @@ def wrapped(model):
     "a tensor subclass": (with_subclass, LOW_RANK, ["a weight of class", "h.0.mlp.c_fc"]),
     "a quantised class": (other_class, LOW_RANK, ["Linear4bit", "h.0.mlp.c_fc"]),
     "a quantised model": (quantised, LOW_RANK, ["'gptq'"]),
+    "a quantised model in another": (wrapped, LOW_RANK, ["'gptq'"]),
     "a tied weight": (tied, LOW_RANK, ["tied", "h.0.mlp.c_fc"]),
     "adapters": (attached, LOW_RANK, ["merge_and_unload", "h.0.mlp.c_fc"]),
     "whiten without a calibration": (as_is, LOW_RANK | {"whiten": "full"}, ["'whiten'", "calibration"]),
@@ -198,7 +217,6 @@ def test_what_does_not_fit_is_refused_and_the_model_is_as_it_was(change, config,
     for part in said:
         assert part in str(error.value)
     assert snapshot(model) == before
-    "a quantised model in another": (wrapped, LOW_RANK, ["'gptq'"]),
 
 
 def test_what_is_factorized_is_refused():
