@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adapters.factorized.layers import FactorizedEmbedding, sizes
+from adapters.factorized.layers import FactorizedEmbedding, sizes, token_embedding
 from adapters.validation import ConfigurationError
 
 RIDGE = 1e-6
@@ -118,8 +118,8 @@ def forward(model: nn.Module, batch: Any) -> Any:
 
 def check_ids(model: nn.Module, ids: Any) -> None:
     """Refuse ids that a model of transformers with an embedding of tokens cannot look up."""
-    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
-    embedding = None if inner is None else inner.get_input_embeddings()
+    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
+    embedding = token_embedding(inner)
     if not isinstance(ids, Tensor) or not isinstance(embedding, nn.Embedding | FactorizedEmbedding):
         return
     if ids.dim() < 2 or ids.is_floating_point():

@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from adapters.base.heads import output_projection
-from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec
+from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec, token_embedding
 from adapters.factorized.moments import Moments, output_error
 from adapters.factorized.starts import dense
 from adapters.factorized.targets import Target
@@ -166,7 +165,7 @@ def left_out_of_totals(model: nn.Module) -> dict[str, set[int]]:
     """The parameters, dense or of networks, that each of the totals does not count, by their ids."""
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding | FactorizedEmbedding)]
     embeddings = {id(parameter) for module in modules for parameter in module.parameters()}
-    tokens = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    tokens = token_embedding(model)
     positions = set() if tokens is None else embeddings - {id(parameter) for parameter in tokens.parameters()}
     if path := output_projection(model):
         embeddings |= {id(p) for name, p in model.get_submodule(path).named_parameters() if name != "bias"}

@@ -134,6 +134,18 @@ def test_a_wrapped_model_saves_its_networks(wrap, tmp_path):
     assert not hasattr(model.config, "quantization_config")
 
 
+def test_a_model_without_tokens(monkeypatch):
+    model, pixels = tiny("vit"), batch_for("vit")
+
+    def get_input_embeddings():
+        raise NotImplementedError  # as transformers does for a model that has none
+
+    monkeypatch.setattr(model, "get_input_embeddings", get_input_embeddings)
+    plan = adapters.plan_factorization(model, {"format": "low_rank", "rank": 3, "whiten": "full"}, [pixels])
+    assert plan.report([pixels]).totals["without positions"] == plan.report().totals["all"]
+    assert plan.apply().config.quantization_config.modules.keys() == factorized_modules(model).keys()
+
+
 def test_models_beside_each_other_have_notes_of_their_own():
     pair = nn.ModuleList([tiny("llama"), tiny("gpt2")])
     adapters.factorize(pair, CONFIGS["low_rank"] | {"target_modules": ["up_proj", "c_fc"]})
