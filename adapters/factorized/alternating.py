@@ -131,5 +131,6 @@ def _improved(cores: list[Tensor], k: int, normal: Callable[[Tensor], Tensor], t
 
 
 def _error(weight: Tensor, dense: Tensor, moments: Tensor, whole: Tensor) -> float:
+    """|(W - V) S|^2 / |W S|^2, which rounding would let be less than zero."""
     difference = weight - dense
-    return (((difference @ moments) * difference).sum() / whole).item()
+    return (((difference @ moments) * difference).sum() / whole).clamp(min=0).item()

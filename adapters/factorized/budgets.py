@@ -37,7 +37,7 @@ def spend_budgets(targets: list[Target], moments: dict[str, Moments]) -> list[Ta
 
 
 def allocate(gains: list[Tensor], costs: list[int], budget: int) -> list[int]:
-    """The number of terms of each weight, at least one.
+    """The number of terms of each weight, at least one, and no others without a gain.
 
     Args:
         gains: of the terms of each weight, in falling order.
@@ -50,6 +50,7 @@ def allocate(gains: list[Tensor], costs: list[int], budget: int) -> list[int]:
         (gain / cost, weight)
         for weight, (terms, cost) in enumerate(zip(gains, costs, strict=True))
         for gain in terms[1:].tolist()
+        if gain > 0
     ]
     full: set[int] = set()
     for _, weight in sorted(offers, key=lambda offer: -offer[0]):
@@ -64,14 +65,14 @@ def allocate(gains: list[Tensor], costs: list[int], budget: int) -> list[int]:
 
 
 def relative_energies(target: Target, moments: dict[str, Moments]) -> Tensor:
-    """The squared singular values at the bond, as shares of their sum."""
+    """The squared singular values at the bond, as shares of their sum; zeros for a weight of zeros."""
     (m1, m2), (n1, n2) = target.spec.raw_shape
     weight = target.weight
     if target.config.whiten != "none":
         weight = times_kronecker(weight, input_roots(moments[target.paths[0]].mean, (n1, n2)))
     unfolding = weight.reshape(m1, m2, n1, n2).transpose(1, 2).reshape(m1 * n1, m2 * n2)
     energies = torch.linalg.svdvals(unfolding).square()
-    return energies / energies.sum()
+    return energies / energies.sum() if energies.any() else energies
 
 
 def cost_of_a_term(spec: NetworkSpec) -> int:

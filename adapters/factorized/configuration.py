@@ -64,8 +64,8 @@ class FactorizedConfig(CheckedFields):
         d: the number of cores; by default that of raw_shape, or 3.
         raw_shape: ((m_1..m_d), (n_1..n_d)), the factors of out and in; a linear of swapped sizes gets them swapped.
         shape_mode: how the factors are chosen without raw_shape, see ``t3nsor.tt_shape``; "ascending" by default.
-        rank: of every bond (cut to the largest useful one), or the list of the interior ranks (in a ring all d, in a
-            shared basis those of inputs and outputs).
+        rank: of every bond (cut to the largest useful one; in a ring refused if it has more parameters than the
+            weight), or the list of the interior ranks (in a ring all d, in a shared basis those of inputs and outputs).
         rank_pattern: rank, or number of factors, of single linears by the ends of their paths, see
             ``adapters.tensor_train.patterns``.
         budget: the share of the parameters of the replaced weights that the networks may have, instead of a rank.
@@ -180,6 +180,9 @@ class FactorizedConfig(CheckedFields):
             if self.shape_mode is not None:
                 given = f"{self.shape_mode!r} together with a raw_shape"
                 self.refuse("shape_mode", "chooses the factors that raw_shape would give", given, "drop one of the two")
+        if self.shape_mode == "cheapest" and self.budget is not None:
+            rule = "'cheapest' chooses the factors by the rank"
+            self.refuse("shape_mode", rule, "'cheapest' with a budget", "give a rank, or leave shape_mode out")
         if "d" in FIELDS[self.format]:
             self._set(d=checks.resolve_number_of_cores(self, {"raw_shape": self.raw_shape and len(self.raw_shape[0])}))
         for core in self.frozen_cores:

@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from adapters.base.heads import output_projection
 from adapters.factorized.configuration import FactorizedConfig
-from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec
+from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec, token_embedding
 from adapters.factorized.moments import Moments, cholesky
-from adapters.factorized.shapes import network_spec
+from adapters.factorized.shapes import check_patterns, network_spec
 from adapters.factorized.targets import Target
 from adapters.factorized.whitening import unwhitened
 from t3nsor.even_decomposition import even_cores
@@ -61,7 +61,7 @@ def embedding_target(model: nn.Module, config: FactorizedConfig) -> EmbeddingTar
     Raises:
         ConfigurationError: the model names none, or it is of another class than ``nn.Embedding``.
     """
-    embedding = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    embedding = token_embedding(model)
     if isinstance(embedding, FactorizedEmbedding):
         config.refuse("target_modules", "names dense weights", "an embedding that is factorized", "densify first")
     if type(embedding) is not nn.Embedding:
@@ -71,6 +71,7 @@ def embedding_target(model: nn.Module, config: FactorizedConfig) -> EmbeddingTar
     if not embedding.weight.is_meta and not embedding.weight.isfinite().all():
         config.refuse("target_modules", "names finite weights", "a NaN or an infinity in the embedding", "load others")
     path = next(path for path, module in model.named_modules() if module is embedding)
+    check_patterns(config, [path])
     head = output_projection(model)
     is_tied = bool(head) and model.get_submodule(head).weight is embedding.weight
     paths, modules = ((path, head), (embedding, model.get_submodule(head))) if is_tied else ((path,), (embedding,))
@@ -97,7 +98,7 @@ def retie(model: PreTrainedModel) -> None:
 
     A pair of networks holds its own cores in common, as the configuration of the model says by not tying weights.
     """
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding, head = token_embedding(model), model.get_output_embeddings()
     is_pair = isinstance(embedding, FactorizedEmbedding) and embedding.spec.owner is not None
     was_pair = getattr(model, "has_factorized_pair", False)
     if was_pair and not is_pair:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 import t3nsor as t3
@@ -210,6 +211,14 @@ def _key(k: int) -> str:
 def any_trains(module: nn.Module) -> bool:
     """Whether any of the parameters has a gradient."""
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def token_embedding(model: nn.Module) -> nn.Module | None:
+    """The input embedding that a model of transformers names; None for any other model, or one without tokens."""
+    try:
+        return model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    except NotImplementedError:
+        return None
 
 
 def factorized_modules(model: nn.Module) -> dict[str, FactorizedLinear]:

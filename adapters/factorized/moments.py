@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from adapters.factorized.layers import FactorizedEmbedding, sizes, token_embedding
 from adapters.validation import ConfigurationError
 
 RIDGE = 1e-6
@@ -58,12 +60,17 @@ def energy(matrix: Tensor, moments: Tensor) -> Tensor:
 
 def collect_moments(model: nn.Module, paths: Iterable[str], batches: Iterable[Any]) -> dict[str, Moments]:
     """The second moments of the inputs of these linears or embeddings by path; errors as for ``input_moments``."""
+    if isinstance(batches, Tensor | Mapping):
+        given = f"tensor {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
+        raise ConfigurationError(f"A calibration is a list of batches; got one {given}: put it into a list.")
     moments: dict[str, Moments] = {}
     mask: Tensor | None = None
 
     def add(path: str, x: Tensor) -> None:
         if mask is not None and mask.shape == x.shape[: mask.dim()]:
             x = x[mask.to(x.device).bool()]
+        elif mask is not None and x.dim() == 2 and len(x) == mask.numel():  # (batch * length, in), as in OPT
+            x = x[mask.to(x.device).bool().reshape(-1)]
         module = model.get_submodule(path)
         if isinstance(module, nn.Embedding):
             counts = torch.bincount(x.reshape(-1), minlength=module.num_embeddings).double()
@@ -93,6 +100,7 @@ def collect_moments(model: nn.Module, paths: Iterable[str], batches: Iterable[An
 def forward(model: nn.Module, batch: Any) -> Any:
     """The output of the model for one batch, without a cache."""
     device = next(model.parameters()).device
+    check_ids(model, batch.get("input_ids") if isinstance(batch, Mapping) else batch)
     if isinstance(batch, Tensor):
         arguments, options = (batch.to(device),), {}
     elif isinstance(batch, Mapping):
@@ -106,6 +114,25 @@ def forward(model: nn.Module, batch: Any) -> Any:
     if "use_cache" in inspect.signature(model.forward).parameters:
         options["use_cache"] = False
     return model(*arguments, **options)
+
+
+def check_ids(model: nn.Module, ids: Any) -> None:
+    """Refuse ids that a model of transformers with an embedding of tokens cannot look up."""
+    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
+    embedding = token_embedding(inner)
+    if not isinstance(ids, Tensor) or not isinstance(embedding, nn.Embedding | FactorizedEmbedding):
+        return
+    if ids.dim() < 2 or ids.is_floating_point():
+        raise ConfigurationError(
+            f"A calibration has integer ids (batch, length); got {ids.dtype} {tuple(ids.shape)}: reshape or convert it."
+        )
+    count = sizes(embedding)[1]
+    outside = ids[(ids < 0) | (ids >= count)]
+    if len(outside):
+        raise ConfigurationError(
+            f"A calibration has ids that the model knows, 0 to {count - 1}; got {outside[0].item()}: use the model's "
+            "tokenizer."
+        )
 
 
 @contextlib.contextmanager

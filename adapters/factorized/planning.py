@@ -20,9 +20,8 @@ from adapters.base.targets import candidates, ends_with, matching
 from adapters.factorized.configuration import EMBEDDING, FEED_FORWARD, SHARED_BASIS, FactorizedConfig
 from adapters.factorized.embedding import embedding_target
 from adapters.factorized.layers import FactorizedLinear, sizes
-from adapters.factorized.shapes import network_spec
+from adapters.factorized.shapes import check_one_value, check_patterns, network_spec
 from adapters.factorized.targets import Target
-from adapters.tensor_train.patterns import pattern_value
 from adapters.validation import nearest_name
 
 
@@ -55,9 +54,10 @@ def _linears(model: nn.Module, config: FactorizedConfig, sublayers: list[Sublaye
     """The linears that one factorization names."""
     chosen = _chosen(config, sublayers)
     linears = {path: _checked(model, config, path) for path, _ in model.named_modules() if path in chosen}
-    _check_patterns(config, linears)
+    check_patterns(config, linears)
     targets = []
     for paths in shared_bases(config, linears) if config.format == SHARED_BASIS else stacks(config, linears):
+        check_one_value(config, paths)
         members = tuple(linears[path] for path in paths)
         transposed = _is_output(members[0], chosen[paths[0]], linears.values())
         targets.append(Target(paths, members, config, network_spec(config, paths[0], members, transposed)))
@@ -129,6 +129,12 @@ def _chosen(config: FactorizedConfig, sublayers: list[Sublayer]) -> dict[str, st
     return {s.linears[name]: s.roles.get(name, "") for s, name in linears if s.linears[name] in paths}
 
 
+def _above(model: nn.Module, path: str) -> list[nn.Module]:
+    """The modules that hold the one at ``path``, but for the model itself."""
+    parts = path.split(".")
+    return [model.get_submodule(".".join(parts[:k])) for k in range(1, len(parts))]
+
+
 def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module:
     """The linear at ``path``; refused if its weight cannot be replaced."""
     linear = model.get_submodule(path)
@@ -138,6 +144,9 @@ def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module
     if isinstance(linear, KeptBase):
         rule, fix = "names linears without adapters", "call adapters.merge_and_unload first, or leave it out"
         config.refuse("target_modules", rule, f"{path}, which has some", fix)
+    if any(hasattr(above, "base_layer") for above in _above(model, path)):
+        rule, fix = "names linears without adapters", "call merge_and_unload of the model first, or leave it out"
+        config.refuse("target_modules", rule, f"{path}, which is a part of one of PEFT", fix)
     if not is_plain_linear(linear):
         rule = "names modules of the class nn.Linear or Conv1D with dense weights"
         config.refuse("target_modules", rule, f"{describe(linear)} at {path}", how_to_fix(linear))
@@ -151,32 +160,6 @@ def _checked(model: nn.Module, config: FactorizedConfig, path: str) -> nn.Module
         rule = "names linears with finite weights"
         config.refuse("target_modules", rule, f"a NaN or an infinity at {path}", "load intact weights")
     return linear
-
-
-def _check_patterns(config: FactorizedConfig, linears: dict[str, nn.Module]) -> None:
-    """Refuse a key of a dictionary that no path matches, and a first_shape without a value for a path."""
-    for key in config.patterns():
-        matched = {name for name in getattr(config, key) for path in linears if _matches(config, key, name, path)}
-        for name in getattr(config, key):
-            if name not in matched:
-                fix = nearest_name(name, {path.rpartition(".")[2] for path in linears})
-                config.refuse(key, "must have keys that match its linears", repr(name), fix)
-    if isinstance(config.first_shape, dict):
-        for path in linears:
-            if pattern_value(config, "first_shape", path) is None:
-                config.refuse("first_shape", "must have a shape for each linear", f"none for {path}", "add it")
-
-
-def _matches(config: FactorizedConfig, key: str, name: str, path: str) -> bool:
-    """Whether one key of a dictionary matches a path."""
-    return pattern_value(_Single(config, key, name), key, path) is not None
-
-
-class _Single:
-    """One entry of a dictionary of a configuration, as ``pattern_value`` reads it."""
-
-    def __init__(self, config: FactorizedConfig, key: str, name: str) -> None:
-        setattr(self, key, {name: getattr(config, key)[name]})
 
 
 def _is_output(linear: nn.Module, role: str, linears: Any) -> bool:

@@ -80,27 +80,42 @@ def put_networks(model: nn.Module, specs: dict[str, NetworkSpec]) -> None:
 
 
 def refresh_configuration(model: nn.Module) -> None:
-    """Let the configuration of a model of transformers name its factorized weights, or none if it has none."""
-    if not isinstance(model, PreTrainedModel):
-        return
-    retie(model)
-    modules = {path: module.spec.to_dict() for path, module in factorized_modules(model).items()}
-    if modules:
-        model.config.quantization_config = FactorizedWeights(modules)
-    elif hasattr(model.config, KEY):
-        del model.config.quantization_config
+    """Let the configuration of each model of transformers in a module name its factorized weights, or none."""
+    for saved in saved_models(model):
+        retie(saved)
+        modules = {path: module.spec.to_dict() for path, module in factorized_modules(saved).items()}
+        if modules:
+            saved.config.quantization_config = FactorizedWeights(modules)
+        elif noted_method(saved) == METHOD:
+            del saved.config.quantization_config
+
+
+def saved_models(model: nn.Module) -> list[PreTrainedModel]:
+    """The model itself if it is one of transformers, else those that it wraps, as a model of PEFT does.
+
+    Not the models within these: they share the configuration, or theirs is a part of it, and are saved with it.
+    """
+    if isinstance(model, PreTrainedModel):
+        return [model]
+    return [saved for child in model.children() for saved in saved_models(child)]
+
+
+def noted_method(model: PreTrainedModel) -> str | None:
+    """The quantisation method in the configuration of a model, factorized weights included."""
+    return getattr(getattr(model.config, KEY, None), "quant_method", None)
 
 
 def check_not_quantised(model: nn.Module) -> None:
-    """Refuse a model of transformers that is quantised, or looped: one configuration cannot describe both."""
-    noted = getattr(getattr(getattr(model, "config", None), KEY, None), "quant_method", None)
-    method = getattr(model, "quantization_method", None) or (None if noted == METHOD else noted)
-    if method is not None:
-        name = getattr(method, "value", method)
-        raise ConfigurationError(
-            f"A model to factorize has dense floating-point weights; got one of the quantisation method {name!r}: "
-            "load it without."
-        )
+    """Refuse models of transformers that are quantised, or looped: one configuration cannot describe both."""
+    for saved in saved_models(model):
+        noted = noted_method(saved)
+        method = getattr(saved, "quantization_method", None) or (None if noted == METHOD else noted)
+        if method is not None:
+            name = getattr(method, "value", method)
+            raise ConfigurationError(
+                f"A model to factorize has dense floating-point weights; got one of the quantisation method {name!r}: "
+                "load it without."
+            )
 
 
 def _path_here(path: str, paths: set[str], prefix: str) -> str:

@@ -110,8 +110,8 @@ def factorize(model: nn.Module, config: Any, calibration: Any = None) -> nn.Modu
     Args:
         model: any model with ``nn.Linear`` or ``Conv1D``; on the meta device the cores hold no values.
         config: a ``FactorizedConfig``, its dictionary form, or a list of them, which name different linears.
-        calibration: for ``whiten``: batches of tokens (mappings of keyword arguments of the model, or tensors of ids),
-            or what ``adapters.input_moments`` has made of them.
+        calibration: for ``whiten``: a list of batches of tokens (mappings of keyword arguments of the model, or tensors
+            of ids (batch, length)), or what ``adapters.input_moments`` has made of them.
 
     Raises:
         ConfigurationError: a factorization does not fit the model or its calibration. The model is as it was.
@@ -125,11 +125,12 @@ def input_moments(model: nn.Module, config: Any, batches: Iterable[Any]) -> dict
     Args:
         model: with dense weights.
         config: as for ``adapters.factorize``.
-        batches: mappings of keyword arguments of the model (labels are dropped), or tensors of token ids.
+        batches: mappings of keyword arguments of the model (labels are dropped), or tensors of token ids (batch,
+            length).
 
     Raises:
-        ConfigurationError: a factorization does not fit, there is no batch, an input is not finite, or a linear that is
-            never called.
+        ConfigurationError: a factorization does not fit, there is no batch, ids that the model does not know, an input
+            is not finite, or a linear that is never called.
     """
     inner = uncompiled(model)
     targets = plan_targets(inner, as_factorizations(config))

@@ -4,19 +4,20 @@ kept         1 - |W - V|^2 / |W|^2, Frobenius; V (out, in) is the network, W the
 floor        what the decomposition at this shape keeps of a Gaussian matrix of the same size: as much kept energy
              says nothing about the weight
 error        |(W - V) X| / |W X| for inputs X that no decision has seen
-low rank     the same error of whitened low rank (SVD-LLM) with at most as many parameters
+low rank     the same error of whitened low rank (SVD-LLM) with at most as many parameters: of several weights, in a
+             stack or a shared basis, a decomposition for each, all of one rank
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from adapters.base.heads import output_projection
-from adapters.factorized.layers import NetworkSpec
+from adapters.factorized.layers import FactorizedEmbedding, NetworkSpec, token_embedding
 from adapters.factorized.moments import Moments, output_error
 from adapters.factorized.starts import dense
 from adapters.factorized.targets import Target
@@ -95,8 +96,12 @@ def report_of(
     for target, cores in started:
         seen, unseen = (target.inputs(found) for found in (calibration, held_out))
         weights.append(_of_weight(target, cores, seen, unseen))
-    saved = sum(weight.dense_parameters - weight.parameters for weight in weights)
-    totals = {name: (count, count - saved) for name, count in parameter_totals(model).items()}
+    left_out = left_out_of_totals(model)
+    totals = {}
+    for name, before in parameter_totals(model).items():
+        counted = [target for target, _ in started if id(target.like) not in left_out[name]]
+        saved = sum(math.prod(target.size) - target.spec.parameters for target in counted)
+        totals[name] = (before, before - saved)
     tokens = (next((moments.tokens for moments in found.values()), 0) for found in (calibration, held_out))
     return FactorizationReport(tuple(weights), totals, *tokens)
 
@@ -113,7 +118,7 @@ def _of_weight(
         if total:
             lost = sum((weight - part).square().sum() for weight, part in zip(weights, made, strict=True))
             kept = 1 - (lost / total).item()
-        if held_out:
+        if held_out and total:
             error = output_error(weights, made, held_out)
             rank = spec.parameters // (out_features + in_features * len(weights))
             if calibration and rank:
@@ -149,15 +154,19 @@ def parameter_totals(model: nn.Module) -> dict[str, int]:
 
     All embeddings but the one of the tokens count as positions, as far as a model names that one.
     """
-    total = sum(parameter.numel() for parameter in model.parameters())
-    embeddings = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    positions = dict(embeddings)
-    if isinstance(model, PreTrainedModel) and (tokens := model.get_input_embeddings()) is not None:
-        positions.pop(id(tokens.weight), None)
-    else:
-        positions.clear()
+    sizes = {id(parameter): parameter.numel() for parameter in model.parameters()}
+    return {
+        name: sum(size for key, size in sizes.items() if key not in left_out)
+        for name, left_out in left_out_of_totals(model).items()
+    }
+
+
+def left_out_of_totals(model: nn.Module) -> dict[str, set[int]]:
+    """The parameters, dense or of networks, that each of the totals does not count, by their ids."""
+    modules = [module for module in model.modules() if isinstance(module, nn.Embedding | FactorizedEmbedding)]
+    embeddings = {id(parameter) for module in modules for parameter in module.parameters()}
+    tokens = token_embedding(model)
+    positions = set() if tokens is None else embeddings - {id(parameter) for parameter in tokens.parameters()}
     if path := output_projection(model):
-        embeddings |= {id(p): p for p in model.get_submodule(path).parameters() if p.dim() > 1}
-    counts = [sum(weight.numel() for weight in found.values()) for found in (positions, embeddings)]
-    names = ("all", "without positions", "without embeddings and positions")
-    return dict(zip(names, (total, total - counts[0], total - counts[1]), strict=True))
+        embeddings |= {id(p) for name, p in model.get_submodule(path).named_parameters() if name != "bias"}
+    return {"all": set(), "without positions": positions, "without embeddings and positions": embeddings}

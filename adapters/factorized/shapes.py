@@ -5,16 +5,19 @@ first_shape [64, 32]     c_fc   W (3072, 768)    A (64, 32)   B (48, 24)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from torch import nn
 
 import t3nsor as t3
+from adapters.configuration import as_lists
 from adapters.factorized.configuration import SHARED_BASIS, FactorizedConfig
 from adapters.factorized.layers import NetworkSpec, rank_within, sizes
 from adapters.tensor_train.layer_shape import check_factors
 from adapters.tensor_train.modes import RawShape
 from adapters.tensor_train.patterns import pattern_value
+from adapters.validation import nearest_name
 
 
 def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Module], transposed: bool) -> NetworkSpec:
@@ -34,12 +37,13 @@ def network_spec(config: FactorizedConfig, path: str, linears: Sequence[nn.Modul
         raw_shape = ((1, len(linears), out_features), (in_features, 1, 1))
     else:
         raw_shape = _stacked(_shape_of_one(config, path, linears[0], transposed), rows, out_features)
-    rank = pattern_value(config, "rank_pattern", path)
-    rank = config.general_rank if rank is None else rank
+    rank = _value_at(config, "rank_pattern", path)
     if config.budget is not None:
         rank = _rank_of_budget(config, path, format, raw_shape, rows * in_features)
     elif config.format == "kronecker":
         _check_factors_are_independent(config, path, raw_shape, rank)
+    elif config.format == "tensor_ring" and isinstance(rank, int):
+        _check_ring_is_small(config, path, raw_shape, rank, rows * in_features)
     try:
         ranks = t3.FORMATS[format].resolve_ranks(raw_shape, rank)
     except ValueError as error:
@@ -94,6 +98,48 @@ def _kronecker_shape(
     return (shape[0], out_features // shape[0]), (shape[1], in_features // shape[1])
 
 
+def check_patterns(config: FactorizedConfig, linears: Collection[str]) -> None:
+    """Refuse a key of a dictionary that no path matches, and a first_shape without a value for a path."""
+    for key in config.patterns():
+        matched = {name for name in getattr(config, key) for path in linears if _matches(config, key, name, path)}
+        for name in getattr(config, key):
+            if name not in matched:
+                fix = nearest_name(name, {path.rpartition(".")[2] for path in linears})
+                config.refuse(key, "must have keys that match its linears", repr(name), fix)
+    if isinstance(config.first_shape, dict):
+        for path in linears:
+            if pattern_value(config, "first_shape", path) is None:
+                config.refuse("first_shape", "must have a shape for each linear", f"none for {path}", "add it")
+
+
+def check_one_value(config: FactorizedConfig, paths: Sequence[str]) -> None:
+    """Refuse dictionaries that give linears of one network different values."""
+    for key in config.patterns():
+        values = [as_lists(_value_at(config, key, path)) for path in paths]
+        for path, value in zip(paths, values, strict=True):
+            if value != values[0]:
+                given = f"{values[0]} at {paths[0]} and {value} at {path}"
+                config.refuse(key, "has one value for linears that share a network", given, "give them the same")
+
+
+def _value_at(config: FactorizedConfig, key: str, path: str) -> Any:
+    """What a dictionary gives a linear; without one, of ranks the general one."""
+    value = pattern_value(config, key, path)
+    return config.general_rank if value is None and key == "rank_pattern" else value
+
+
+def _matches(config: FactorizedConfig, key: str, name: str, path: str) -> bool:
+    """Whether one key of a dictionary matches a path."""
+    return pattern_value(_Single(config, key, name), key, path) is not None
+
+
+class _Single:
+    """One entry of a dictionary of a configuration, as ``pattern_value`` reads it."""
+
+    def __init__(self, config: FactorizedConfig, key: str, name: str) -> None:
+        setattr(self, key, {name: getattr(config, key)[name]})
+
+
 def _divisors(n: int) -> list[int]:
     return [k for k in range(1, n + 1) if n % k == 0]
 
@@ -104,6 +150,14 @@ def _check_factors_are_independent(config: FactorizedConfig, path: str, raw_shap
     if factors > most:
         rule = f"is at most {most} at {path}, where the factors are ({m1}, {n1}) and ({m2}, {n2})"
         config.refuse("factors", rule, factors, "with more, the products are not independent: lower it")
+
+
+def _check_ring_is_small(config: FactorizedConfig, path: str, raw_shape: RawShape, rank: int, dense: int) -> None:
+    """Refuse one rank for all bonds by the ``dense`` parameters of the weight: unlike in a train, it is not cut."""
+    most = max(rank_within("tensor_ring", raw_shape, dense), 1)
+    if rank > most:
+        rule = f"is at most {most} at {path}, as a larger ring has more parameters than the weight"
+        config.refuse("rank", rule, rank, "lower it, or list the ranks of all bonds")
 
 
 def _train_shape(config: FactorizedConfig, out_features: int, in_features: int) -> RawShape:

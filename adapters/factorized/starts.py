@@ -58,6 +58,7 @@ def decomposed(target: Target, moments: Inputs) -> list[Tensor]:
 
 def norm_corrected(target: Target, moments: Inputs) -> list[Tensor]:
     """The decomposition times a number, by which all cores are multiplied evenly."""
+    _check_is_not_zero(target, "A norm-corrected start has the norm of the weight")
     cores = decomposed(target, moments)
     scale = (target.weight.norm() / dense(target.spec, cores).norm()).item()
     return [core * scale ** (1 / len(cores)) for core in cores]
@@ -73,16 +74,19 @@ def pruned(target: Target, moments: Inputs) -> list[Tensor]:
 
 def random(target: Target, moments: Inputs) -> list[Tensor]:
     """Normal cores, drawn from torch's global generator."""
+    _check_is_not_zero(target, "A random start has the mean square of the weight")
     weight, spec = target.weight, target.spec
     std = weight.square().mean().sqrt().item()
-    if std == 0:
-        raise ConfigurationError(
-            f"A random start has the mean square of the weight; got a weight of zeros at {target.name}: leave it out, "
-            'or use start "decomposition".'
-        )
     rank = spec.ranks if spec.format == "tensor_train" else spec.ranks[:-1]
     network = t3.random_matrix(spec.raw_shape, rank, std, spec.format, torch.float64, weight.device)
     return list(network.cores)
+
+
+def _check_is_not_zero(target: Target, rule: str) -> None:
+    if not target.weight.any():
+        raise ConfigurationError(
+            f'{rule}; got a weight of zeros at {target.name}: leave it out, or use start "decomposition".'
+        )
 
 
 def dense(spec: NetworkSpec, cores: list[Tensor]) -> Tensor:

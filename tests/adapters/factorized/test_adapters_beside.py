@@ -41,6 +41,17 @@ def test_lora_of_peft_beside_the_attention(model):
     assert all("lora_" in name for name in trained)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("name", ["q_proj.base_layer", "lora_A.default"])
+def test_a_linear_within_an_adapter_of_peft_is_refused_by_name(name, snapshot):
+    """Merging into a factorized base would lose the adapter without a word."""
+    tuned = peft.get_peft_model(tiny("llama"), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    before = snapshot(tuned)
+    with pytest.raises(adapters.ConfigurationError, match=rf"without adapters; got .*q_proj.*{name[-9:]}"):
+        adapters.factorize(tuned, {"target_modules": [name], "format": "low_rank", "rank": 1})
+    assert snapshot(tuned) == before
+
+
 @pytest.mark.parametrize("fields", [{}, {"target_modules": ["mlp.up_proj"]}])
 def test_tt_lora_beside_a_factorized_weight_is_refused_by_name(model, fields, snapshot):
     before = snapshot(model)

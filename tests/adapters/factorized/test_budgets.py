@@ -87,6 +87,17 @@ def test_a_budget_by_error_beats_a_uniform_one(uneven, whiten):
     assert parameters["error"] >= 0.9 * parameters["uniform"]
 
 
+@pytest.mark.parametrize("whiten", ["none", "full"])
+def test_a_budget_by_error_gives_a_weight_of_zeros_the_least_rank(whiten):
+    model = tiny("llama")
+    torch.nn.init.zeros_(model.model.layers[0].mlp.down_proj.weight)
+    config = {"format": "low_rank", "budget": 0.9, "whiten": whiten, "allocation": "error"}
+    started = adapters.plan_factorization(model, config, None if whiten == "none" else batches()).started
+    ranks = {target.name: target.spec.ranks[1] for target, _ in started}
+    assert ranks.pop("model.layers.0.mlp.down_proj") == 1
+    assert min(ranks.values()) > 10
+
+
 @pytest.mark.parametrize("whiten", ["kronecker", "full"])
 def test_a_searched_shape_is_never_worse_than_whitened_low_rank(whiten):
     given = batches(3)
@@ -149,6 +160,10 @@ REFUSALS = {
     ),
     "by error without": ({"format": "low_rank", "rank": 3, "allocation": "error"}, ["'budget'", "required"]),
     "by error in a train": ({"format": "tensor_train", "budget": 0.5, "allocation": "error"}, ["'allocation'"]),
+    "with a shape by the rank": (
+        {"format": "tensor_train", "budget": 0.5, "shape_mode": "cheapest"},
+        ["'shape_mode'", "'cheapest' with a budget"],
+    ),
     "a search without a budget": ({"format": "searched", "whiten": "full"}, ["'budget'", "required"]),
     "a search without whitening": ({"format": "searched", "budget": 0.5}, ["'whiten'", "required"]),
     "a search with a rank": (

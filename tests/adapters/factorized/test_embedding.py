@@ -124,6 +124,14 @@ REFUSALS = {
     "a search": (LOW_RANK | {"format": "searched", "rank": None, "budget": 0.5, "whiten": "full"}, ["'format'"]),
     "a calibrated train": (LOW_RANK | {"format": "tensor_train", "whiten": "full"}, ["'format'", "low_rank"]),
     "no calibration": (LOW_RANK | {"whiten": "full"}, ["'whiten'", "calibration"]),
+    "a pattern of others": (
+        LOW_RANK | {"rank_pattern": {"lm_head": 4}},
+        ["'rank_pattern'", "'lm_head'", "embed_tokens"],
+    ),
+    "a shape of others": (
+        {"target_modules": "embedding", "first_shape": {"lm_head": [10, 6]}},
+        ["'first_shape'", "'lm_head'", "embed_tokens"],
+    ),
     "a shape that does not divide": (
         {"target_modules": "embedding", "first_shape": [7, 6]},
         ["'first_shape'", "(50, 24)"],

@@ -2,6 +2,7 @@
 
 import json
 
+import peft
 import pytest
 import torch
 import transformers
@@ -113,6 +114,43 @@ def test_densify_writes_a_plain_folder(name, tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "dense")
     assert not factorized_modules(plain)
     torch.testing.assert_close(logits(plain, name), before, rtol=0, atol=1e-5 * before.abs().max().item())
+
+
+def in_peft(model):
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("wrap", [in_peft, nn.Sequential], ids=["PEFT", "a module"])
+def test_a_wrapped_model_saves_its_networks(wrap, tmp_path):
+    model = tiny("llama")
+    wrapped = adapters.factorize(wrap(model), CONFIGS["tensor_train"])
+    if wrap is in_peft:
+        assert wrapped.merge_and_unload() is model
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(loaded, "llama"), logits(model, "llama"))
+    adapters.densify(wrapped)
+    assert not hasattr(model.config, "quantization_config")
+
+
+def test_a_model_without_tokens(monkeypatch):
+    model, pixels = tiny("vit"), batch_for("vit")
+
+    def get_input_embeddings():
+        raise NotImplementedError  # as transformers does for a model that has none
+
+    monkeypatch.setattr(model, "get_input_embeddings", get_input_embeddings)
+    plan = adapters.plan_factorization(model, {"format": "low_rank", "rank": 3, "whiten": "full"}, [pixels])
+    assert plan.report([pixels]).totals["without positions"] == plan.report().totals["all"]
+    assert plan.apply().config.quantization_config.modules.keys() == factorized_modules(model).keys()
+
+
+def test_models_beside_each_other_have_notes_of_their_own():
+    pair = nn.ModuleList([tiny("llama"), tiny("gpt2")])
+    adapters.factorize(pair, CONFIGS["low_rank"] | {"target_modules": ["up_proj", "c_fc"]})
+    for model in pair:
+        assert model.config.quantization_config.modules.keys() == factorized_modules(model).keys()
 
 
 def test_the_trainer_trains_saves_and_resumes(tmp_path):

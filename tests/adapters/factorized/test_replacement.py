@@ -87,6 +87,24 @@ def test_a_compiled_model_gives_the_same_logits():
     torch.testing.assert_close(logits(model, "llama"), before)
 
 
+def test_a_compiled_model_trains_to_the_same_losses():
+    losses = []
+    for backend in (None, "aot_eager"):
+        model = adapters.factorize(tiny("llama", num_hidden_layers=1), {"first_shape": [12, 6], "factors": 2}).train()
+        if backend is not None:
+            model.compile(backend=backend)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        ids = batch_for("llama")["input_ids"]
+        for _ in range(3):
+            loss = model(input_ids=ids, labels=ids).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[3:] == pytest.approx(losses[:3], rel=1e-5)
+    assert losses[2] < losses[1] < losses[0]
+
+
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_gradient_checkpointing_gives_the_same_gradients(name):
@@ -140,6 +158,10 @@ def quantised(model):
     return model
 
 
+def wrapped(model):
+    return nn.Sequential(quantised(model))
+
+
 def as_is(model):
     return model
 
@@ -176,6 +198,7 @@ REFUSALS = {
     "a tensor subclass": (with_subclass, LOW_RANK, ["a weight of class", "h.0.mlp.c_fc"]),
     "a quantised class": (other_class, LOW_RANK, ["Linear4bit", "h.0.mlp.c_fc"]),
     "a quantised model": (quantised, LOW_RANK, ["'gptq'"]),
+    "a quantised model in another": (wrapped, LOW_RANK, ["'gptq'"]),
     "a tied weight": (tied, LOW_RANK, ["tied", "h.0.mlp.c_fc"]),
     "adapters": (attached, LOW_RANK, ["merge_and_unload", "h.0.mlp.c_fc"]),
     "whiten without a calibration": (as_is, LOW_RANK | {"whiten": "full"}, ["'whiten'", "calibration"]),

@@ -84,6 +84,32 @@ def test_totals_are_those_of_the_models():
     assert list(before.values()) == [before["all"], before["all"] - positions, before["all"] - positions - tokens]
 
 
+EMBEDDING = {"target_modules": "embedding", "format": "low_rank", "rank": 4}
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("config", [EMBEDDING, [EMBEDDING, CONFIG | {"whiten": "none"}]], ids=["alone", "with others"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_totals_with_a_factorized_embedding(name, config, tied):
+    model = tiny(name, tie_word_embeddings=tied)
+    before = parameter_totals(model)
+    report = adapters.plan_factorization(model, config).report()
+    after = parameter_totals(adapters.factorize(model, config))
+    assert report.totals == {key: (before[key], after[key]) for key in before}
+    key = "without embeddings and positions"
+    assert (before[key] == after[key]) is (config is EMBEDDING)
+
+
+def test_a_weight_of_zeros_has_no_shares():
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8))
+    torch.nn.init.zeros_(model[0].weight)
+    plan = adapters.plan_factorization(
+        model, {"target_modules": ["0"], "format": "low_rank", "rank": 1}, [torch.randn(9, 6)]
+    )
+    (row,) = plan.report([torch.randn(9, 6)]).weights
+    assert row.kept is row.error is row.low_rank_error is None
+
+
 def test_on_the_meta_device_parameters_and_floors_are_known():
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1))

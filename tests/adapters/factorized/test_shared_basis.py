@@ -97,6 +97,10 @@ def test_whitening_lowers_the_error_of_the_report():
 REFUSALS = {
     "three ranks": ({"rank": [1, 2, 3]}, ["'rank'"]),
     "stacked": ({"stack": [["up_proj", "gate_proj"]]}, ["'stack'", "shared basis"]),
+    "ranks of one layer": (
+        {"rank_pattern": {r"layers\.1\.mlp\.up_proj": 3}},
+        ["'rank_pattern'", "[5, 7] at", "layers.0", "3 at", "layers.1"],
+    ),
     "no layers": ({"layers_per_basis": 0}, ["'layers_per_basis'"]),
     "of another format": (
         {"format": "low_rank", "rank": 3, "layers_per_basis": 2},

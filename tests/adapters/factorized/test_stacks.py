@@ -102,6 +102,14 @@ REFUSALS = {
     ),
     "in two groups": ({"stack": [["up_proj", "gate_proj"]] * 2}, ["'stack'", "two groups"]),
     "scalars": ({"scalars": True}, ["'scalars'", "stack"]),
+    "a rank of one of them": (
+        {"rank_pattern": {"gate_proj": 4}},
+        ["'rank_pattern'", "5 at", "up_proj", "4 at", "gate"],
+    ),
+    "two first shapes": (
+        {"format": "kronecker", "rank": None, "first_shape": {"up_proj": [12, 6], "gate_proj": [6, 12]}},
+        ["'first_shape'", "[12, 6] at", "[6, 12] at"],
+    ),
 }
 
 
@@ -114,6 +122,13 @@ def test_what_cannot_be_stacked_is_refused(fields, said, snapshot):
     for part in said:
         assert part in str(error.value)
     assert snapshot(model) == before
+
+
+def test_a_pattern_that_gives_all_of_a_stack_one_rank():
+    patterns = {"rank_pattern": {"(up|gate)_proj": 4}}, {"rank_pattern": {"up_proj": 5}}
+    for pattern, rank in zip(patterns, (4, 5), strict=True):
+        model = adapters.factorize(tiny("llama"), LOW_RANK | pattern)
+        assert model.model.layers[0].mlp.gate_proj.ranks == (1, rank, 1)
 
 
 def test_linears_with_different_inputs_are_found_by_the_calibration():

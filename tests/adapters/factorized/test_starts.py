@@ -85,6 +85,17 @@ def test_networks_of_full_rank_are_exact(format):
     np.testing.assert_allclose(matrix_of(made), matrix_of(model), atol=1e-12)
 
 
+def test_one_rank_of_a_ring_has_no_more_parameters_than_the_weight():
+    model, shape = one_linear(size=(48, 32)), [[3, 4, 4], [2, 4, 4]]
+    spec = factorized(model, format="tensor_ring", raw_shape=shape, rank=6).linear.spec
+    assert spec.ranks == (6, 6, 6, 6)
+    assert spec.parameters == 36 * (6 + 16 + 16) < 48 * 32 < 49 * 38
+    with pytest.raises(adapters.ConfigurationError, match=r"'rank' of .* at most 6 at linear, .* got 7: lower it"):
+        factorized(model, format="tensor_ring", raw_shape=shape, rank=7)
+    with pytest.raises(adapters.ConfigurationError, match="at most 6 at linear"):
+        factorized(model, format="tensor_ring", raw_shape=shape, rank=2, rank_pattern={"linear": 1000})
+
+
 def test_the_norm_is_corrected():
     model = one_linear()
     plain, corrected = (
@@ -94,6 +105,14 @@ def test_the_norm_is_corrected():
     norm = np.linalg.norm(matrix_of(model))
     assert np.linalg.norm(corrected) == pytest.approx(norm)
     np.testing.assert_allclose(corrected, plain * norm / np.linalg.norm(plain), atol=1e-12)
+
+
+@pytest.mark.parametrize("start", ["norm_corrected", "random"])
+def test_a_start_by_the_norm_of_a_weight_of_zeros_is_refused(start):
+    model = one_linear()
+    torch.nn.init.zeros_(model.linear.weight)
+    with pytest.raises(adapters.ConfigurationError, match="got a weight of zeros at linear: leave it out"):
+        factorized(model, first_shape=[4, 3], start=start)
 
 
 @pytest.mark.parametrize(("first", "second"), [((24, 6), [[1, 0.1]]), ((12, 12), [[1], [0.1]])])

@@ -143,6 +143,21 @@ def test_large_cores_are_improved_by_conjugate_gradients(model, x, monkeypatch):
     assert all(after <= before for before, after in itertools.pairwise(errors))
 
 
+def test_an_exact_fit_ends_alternating_least_squares(model, x):
+    """Rounding may let the squared error be less than zero."""
+    generator = torch.Generator().manual_seed(3)
+    weight, few = model.linear.weight.detach(), x[:2]
+    cores = [torch.randn(size, generator=generator, dtype=torch.float64) for size in [(1, 4, 6, 12), (12, 3, 4, 1)]]
+    for scale in range(1, 21):  # each rounds differently
+        errors = []
+        assert least_squares(weight, cores, scale * few.T @ few, errors).isfinite().all()
+        assert min(errors) >= 0
+    llama, ids = tiny("llama"), {"input_ids": torch.randint(50, (1, 8))}
+    before = llama(**ids).logits
+    adapters.factorize(llama, {"format": "tensor_train", "rank": 64, "whiten": "full"}, [ids])
+    torch.testing.assert_close(llama(**ids).logits, before, rtol=1e-3, atol=1e-3)
+
+
 def test_singular_moments_get_a_ridge(model):
     few = torch.randn(3, IN, dtype=torch.float64)
     root = cholesky(few.T @ few / 3)
@@ -172,6 +187,20 @@ def test_moments_are_those_of_all_tokens_but_padding():
     kept = seen[0][:, :5].flatten(0, 1).double()
     assert masked.tokens == 10
     torch.testing.assert_close(masked.mean, kept.T @ kept / 10)
+
+
+def test_padding_does_not_count_where_a_model_flattens_its_tokens():
+    model, batch = tiny("opt"), batch_for("opt")
+    batch["attention_mask"][0, 5:] = 0
+    seen = []
+    hook = model.model.decoder.layers[0].fc1.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    model(**batch)
+    hook.remove()
+    kept = seen[0].reshape(2, 7, -1)[batch["attention_mask"].bool()].double()
+    config = {"target_modules": ["fc1"], "format": "low_rank", "rank": 2}
+    moments = adapters.input_moments(model, config, [batch])["model.decoder.layers.0.fc1"]
+    assert moments.tokens == len(kept) == 12
+    torch.testing.assert_close(moments.mean, kept.T @ kept / 12)
 
 
 def test_a_calibration_leaves_the_model_as_it_was(snapshot):
@@ -209,6 +238,11 @@ REFUSALS = {
     "no calibration": (lambda m: m, None, ["'whiten'", "'full'", "batches"]),
     "no batch": (lambda m: m, [], ["h.0.mlp.c_fc", "batches"]),
     "no ids": (lambda m: m, ["text"], ["str", "tensors of ids"]),
+    "one tensor": (lambda m: m, torch.zeros(4, 7, dtype=torch.long), ["batches", "(4, 7)", "list"]),
+    "one mapping": (lambda m: m, batch_for("gpt2"), ["batches", "one dict", "list"]),
+    "one row of ids": (lambda m: m, [torch.zeros(7, dtype=torch.long)], ["(batch, length)", "(7,)"]),
+    "ids of others": (lambda m: m, [torch.full((1, 7), 50)], ["0 to 49", "50", "tokenizer"]),
+    "ids of others by name": (lambda m: m, [{"input_ids": torch.full((1, 7), -1)}], ["0 to 49", "-1", "tokenizer"]),
     "an infinity": (with_infinity, [batch_for("gpt2")], ["h.1.mlp.c_fc", "NaN or an infinity"]),
     "never called": (without_inputs, [batch_for("gpt2")], ["h.1.mlp.c_fc", "none that reaches"]),
     "moments of others": (lambda m: m, {"a": adapters.Moments(torch.eye(2), 1)}, ["h.0.mlp.c_fc", "none that reaches"]),
