@@ -166,10 +166,10 @@ def test_a_hook_sees_the_delta_of_every_loop():
 
 @pytest.mark.parametrize("config", [ONE_TENSOR, INDEPENDENT], ids=["one_tensor", "independent"])
 def test_a_compiled_model_uses_the_delta_of_every_loop(config):
+    torch.compiler.reset()
     model, inputs = adapted(config).eval(), vectors()
-    compiled = torch.compile(model, backend="eager")
-    for count in (LOOPS, 5):
-        torch.testing.assert_close(compiled(inputs, num_loops=count).by_loop, model(inputs, num_loops=count).by_loop)
+    compiled = torch.compile(model, backend="eager", dynamic=False)
+    torch.testing.assert_close(compiled(inputs, num_loops=5).by_loop, model(inputs, num_loops=5).by_loop)
 
 
 def test_deltas_start_again_at_zero():
