@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 import t3nsor as t3
 from adapters.base.linear_layers import describe, features, is_plain_linear, keep_children
 from adapters.base.sublayers import find_sublayers
-from adapters.validation import check_type, from_json, refuse
+from adapters.validation import check_type, refuse
+from third_party.models.looped.configuration import as_options
 from third_party.models.looped.shared_linear import SharedLinear
 
 WHERE = "a model to loop"
@@ -61,8 +62,8 @@ class DepthDeltas:
 
 
 def as_deltas(deltas: DepthDeltas | dict[str, Any] | None) -> DepthDeltas | None:
-    """The deltas from their JSON form; ConfigurationError if a key or a value is unknown."""
-    return deltas if deltas is None or isinstance(deltas, DepthDeltas) else from_json(DepthDeltas, deltas, "deltas")
+    """The deltas from their JSON form; ConfigurationError if they are not an object, or a key or a value is unknown."""
+    return None if deltas is None else as_options(DepthDeltas, deltas, "deltas")
 
 
 def groups_of(model: nn.Module, n_layer: int) -> list[list[str]]:

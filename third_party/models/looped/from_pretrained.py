@@ -134,6 +134,7 @@ def _start(path: str, linear: SharedLinear, weight: Tensor) -> LoopedLinear:
     residual = weight - linear.shared_weight().to(weight.dtype)
     error, parameters = residual, 0
     if linear.delta is not None:
+        linear.delta.to(residual.dtype)
         if residual.any():  # else it stays zero, with a core that has a gradient
             linear.delta.set_weight(residual)
         linear.delta.to(linear.shared_weight().dtype)

@@ -21,7 +21,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from adapters.base.loops import LoopCounter
-from third_party.models.looped.configuration import LoopedConfig
+from adapters.validation import refuse
+from third_party.models.looped.configuration import WHERE, LoopedConfig
 from third_party.models.looped.masks import attention_bias, kept_positions
 
 
@@ -55,6 +56,7 @@ class LoopedModel(PreTrainedModel):
     base_model_prefix = "stack"
     main_input_name = "inputs"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     parameter_groups: ClassVar[Mapping[str, str]] = {
         "loop_scale": "scale per loop",
         "injection_scale": "injection scale",
@@ -66,14 +68,46 @@ class LoopedModel(PreTrainedModel):
         size, injection = config.hidden_size, config.option("injection")
         on_tokens = config.input_size is None
         self.read_in = nn.Embedding(config.vocab_size, size) if on_tokens else nn.Linear(config.input_size, size)
-        self.stack = AutoModel.from_config(stack_config(config))
-        self.stack.get_input_embeddings().weight.requires_grad_(False)  # one unused row
+        self.stack = AutoModel.from_config(stack_config(config), attn_implementation=config._attn_implementation)
+        self._freeze_unused_row()
         self.read_out = nn.Linear(size, config.output_size or config.vocab_size)
         self.injection_scale = nn.Parameter(torch.ones(())) if injection.learnable_scale else None
-        loops = config.option("loops").num_loops
+        if config.trained_loops is None:
+            config.trained_loops = config.option("loops").num_loops
+        loops = config.trained_loops
         self.stack.loops = LoopCounter(loops)  # the loop it is in, for deltas that differ between loops
         self.loop_scale = nn.Parameter(torch.ones(loops, size)) if injection.scale_per_loop else None
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        """As in transformers, which makes all that it loads trainable."""
+        loaded = super().from_pretrained(*args, **options)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_unused_row()
+        return loaded
+
+    def _freeze_unused_row(self) -> None:
+        """Of the stack's own embedding, in whose place the states are given."""
+        self.stack.get_input_embeddings().weight.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.read_in
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.read_in = value
+
+    def get_output_embeddings(self) -> nn.Linear | None:
+        """The read-out, where it gives logits of tokens."""
+        config = self.config
+        return self.read_out if config.input_size is None and config.output_size is None else None
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.read_out = value
+
+    def resize_token_embeddings(self, *args: Any, **options: Any) -> nn.Module:
+        if self.config.input_size is not None:
+            refuse("vocab_size", "is that of tokens", "vectors", "make a model with another input_size", WHERE)
+        return super().resize_token_embeddings(*args, **options)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave every module as torch and the stack have initialised it."""
@@ -92,7 +126,14 @@ class LoopedModel(PreTrainedModel):
             num_loops: b; None for that of the configuration.
             read_last: how many of the last loops are read out; None for the window T in training, all in evaluation.
             output_states: whether the states of these loops are returned.
+
+        Raises:
+            ConfigurationError: a number is not positive, or the input is longer than ``positions.number``.
         """
+        for key, value in (("num_loops", num_loops), ("read_last", read_last)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                refuse(key, "is a positive integer", repr(value), "write at least 1, or leave it out", WHERE)
+        self.config.option("positions").check_length(inputs.shape[1])
         options = self.config.option("loops")
         count = options.num_loops if num_loops is None else num_loops
         window = min(options.window or count, count)
@@ -118,8 +159,8 @@ class LoopedModel(PreTrainedModel):
         """The next state (batch, length, E)."""
         injection, positions = self.config.option("injection"), self.config.option("positions")
         kept = kept_positions(state.shape[1], positions.keep_last, state.device)
-        if kept is not None:
-            state = state * kept
+        if kept is not None:  # elsewhere it is that before the first loop
+            state = torch.where(kept, state, injected) if injection.kind == "none" else state * kept
         if self.injection_scale is not None:
             injected = injected * self.injection_scale
         if injection.kind == "add":

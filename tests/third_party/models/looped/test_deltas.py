@@ -164,6 +164,14 @@ def test_a_hook_sees_the_delta_of_every_loop():
     assert delta.fuses
 
 
+@pytest.mark.parametrize("config", [ONE_TENSOR, INDEPENDENT], ids=["one_tensor", "independent"])
+def test_a_compiled_model_uses_the_delta_of_every_loop(config):
+    torch.compiler.reset()
+    model, inputs = adapted(config).eval(), vectors()
+    compiled = torch.compile(model, backend="eager", dynamic=False)
+    torch.testing.assert_close(compiled(inputs, num_loops=5).by_loop, model(inputs, num_loops=5).by_loop)
+
+
 def test_deltas_start_again_at_zero():
     model, inputs = adapted(INDEPENDENT), vectors()
     [delta] = [module for module in model.modules() if isinstance(module, DeltaPerLoop)]

@@ -12,7 +12,7 @@ from adapters import ConfigurationError
 from adapters.factorized.folders import load_model
 from seq2seq.causal.decoder import load_causal_model
 from tests.adapters.models import batch_for, logits, tiny
-from third_party.models.looped import LoopedConfig, LoopedForCausalLM, loop
+from third_party.models.looped import loop
 from third_party.models.looped.shared_linear import SharedLinear
 
 LAYERS = 4
@@ -52,6 +52,15 @@ def test_it_is_exact_at_full_rank(name, format, n_layer, shared):
     assert loop(model, n_layer, FULL | {"format": format}, shared) is model
     assert (logits(model, name) - before).abs().max() < 1e-4 * before.abs().max()
     assert model.loop_report.kept == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("format", ["tensor_train", "low_rank"])
+def test_float64_is_exact_in_float64(name, format):
+    model = pretrained(name).double()
+    before = logits(model, name)
+    loop(model, 2, FULL | {"format": format})
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert (logits(model, name) - before).abs().max() < 1e-12 * before.abs().max()
 
 
 @pytest.mark.parametrize("n_layer", [1, 2])
@@ -220,6 +229,8 @@ def test_the_deltas_train_alone_and_are_saved(name, tmp_path):
         ({"n_layer": 4}, ("'n_layer'", "smaller", "4")),
         ({"n_layer": 0}, ("'n_layer'", "0")),
         ({"deltas": {"rank": 0}}, ("'rank'", "at least 1", "0")),
+        ({"deltas": 8}, ("'deltas'", "object", "8", "DepthDeltas")),
+        ({"deltas": [8]}, ("'deltas'", "object", "[8]")),
         ({"deltas": {"rnk": 4}}, ("'rnk'", "rank")),
         ({"deltas": {"format": "cp"}}, ("'format'", "low_rank", "cp")),
         ({"deltas": {"format": "low_rank", "d": 2}}, ("'d'", "tensor_train", "2")),
@@ -252,35 +263,3 @@ def test_other_models_are_refused():
             loop(model, 1)
     with pytest.raises(ConfigurationError, match="'looped'"):
         adapters.factorize(looped, {"target_modules": "embedding", "format": "low_rank", "rank": 2})
-
-
-def test_token_models_generate(tmp_path):
-    """Greedily what the logits say, also with other loops; without a cache, whatever is asked for."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_heads": 2, "vocab_size": 11, "positions": {"number": 16}}
-    model = LoopedForCausalLM(LoopedConfig(**sizes, loops={"num_loops": 3})).eval()
-    with torch.no_grad():
-        for parameter in model.stack.h.parameters():
-            parameter.mul_(20)
-    ids = torch.randint(11, (2, 4))
-    generated = [model.generate(ids, max_new_tokens=5, do_sample=False, num_loops=loops) for loops in (3, 6)]
-    assert not torch.equal(*generated)
-    for options in ({}, {"use_cache": True}, {"num_loops": 6}):
-        expected = ids
-        for _ in range(5):
-            found = model(expected, num_loops=options.get("num_loops")).logits[:, -1].argmax(-1)
-            expected = torch.cat([expected, found[:, None]], 1)
-        assert torch.equal(model.generate(ids, max_new_tokens=5, do_sample=False, **options), expected)
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert isinstance(loaded, LoopedForCausalLM)
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
-    labels = torch.where(torch.rand(2, 4) < 0.3, -100, ids)
-    expected = torch.nn.functional.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-    torch.testing.assert_close(model(ids, labels=labels).loss, expected)
-    with pytest.raises(ConfigurationError, match=r"'num_loop'.*read_last"):
-        model(ids, num_loop=3)
-    with pytest.raises(ConfigurationError, match=r"'attention_mask'.*padding"):
-        model(ids, attention_mask=torch.tensor([[0, 1, 1, 1]] * 2))
-    with pytest.raises(ConfigurationError, match=r"'input_size'.*vectors"):
-        LoopedForCausalLM(LoopedConfig(input_size=3, output_size=1))
