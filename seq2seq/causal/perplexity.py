@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--window", type=at_least(lowest["window"][0]), help="tokens that the model reads at once")
     parser.add_argument("--stride", type=at_least(lowest["stride"][0]), help="tokens between the starts of two windows")
     parser.add_argument("--bos", choices=get_args(Bos), help="where the begin-of-sequence token is")
-    parser.add_argument("--max-tokens", type=at_least(2), help="score the first tokens only")
+    parser.add_argument("--max-tokens", type=at_least(1), help="score the first tokens only")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     options = {key: getattr(given, key) for key in ("window", "stride", "bos") if getattr(given, key) is not None}

@@ -133,7 +133,7 @@ def test_the_standard_error_is_the_spread_over_samples():
 
 @pytest.mark.parametrize(
     ("option", "value", "least"),
-    [("--window", "0", 3), ("--window", "2", 3), ("--stride", "0", 1), ("--stride", "-3", 1), ("--max-tokens", "1", 2)],
+    [("--window", "0", 3), ("--window", "2", 3), ("--stride", "0", 1), ("--stride", "-3", 1), ("--max-tokens", "0", 1)],
 )
 def test_options_of_the_command_are_in_the_ranges_of_their_keys(option, value, least, capsys):
     with pytest.raises(SystemExit, match="2"):
