@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from run_seq2seq import main
+from seq2seq.causal import baselines
 from seq2seq.causal.decoder import load_decoder_tokenizer
 from seq2seq.causal.perplexity import main as perplexity
 from seq2seq.causal.workload import CausalWorkload
@@ -152,7 +153,8 @@ def test_a_text_is_learned_and_the_run_shows_how(corpus_values):
     assert "| test bits per byte |" in page
 
 
-def test_the_unigram_baseline_is_counted(corpus_values):
+def test_the_unigram_baseline_is_counted(corpus_values, monkeypatch):
+    monkeypatch.setattr(baselines, "PART", 7)
     result = run_experiment(read_experiment({**corpus_values, "num_train_epochs": 1, "baselines": ["unigram"]}))
     train = Path(corpus_values["corpus"]["train"]).read_bytes()
     test = Path(corpus_values["corpus"]["test"]).read_bytes()

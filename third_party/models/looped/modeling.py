@@ -193,7 +193,7 @@ def stack_config(config: LoopedConfig) -> AutoConfig:
     if config.block == "gpt2":
         sizes = {"n_embd": config.hidden_size, "n_layer": config.n_layer, "n_head": config.num_heads}
         dropout = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
-        one_kernel = {"activation_function": "gelu_pytorch_tanh"}  # GPT-2's "gelu_new" is eight, a quarter of a step
+        one_kernel = {"activation_function": "gelu_pytorch_tanh"}  # GPT-2's "gelu_new" is eight of them
         return AutoConfig.for_model("gpt2", **no_tokens, n_positions=length, **sizes, **dropout, **one_kernel)
     sizes = {"hidden_size": config.hidden_size, "num_hidden_layers": config.n_layer}
     heads = {"num_attention_heads": config.num_heads, "num_key_value_heads": config.num_heads}
