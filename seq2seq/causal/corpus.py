@@ -2,7 +2,8 @@
 
     "corpus": {"train": "books/*.txt", "validation": "valid.txt", "test": "test.txt"}
     "corpus": {"train": ["a.jsonl", "b.parquet"], "column": "body", "max_tokens": {"test": 50000}}
-    "corpus": "wiki2"                                  a data set of the hub, see CORPORA
+    "corpus": "wiki2"                                  a data set of the hub, see ``seq2seq.causal.named_texts``
+    "corpus": {"train": "dataset:roneneldan/TinyStories", "test": "test.txt"}
 
 A .txt file is one text; each row of a tsv, csv, jsonl, json or parquet file is one, in the column ``column``.
 """
@@ -12,14 +13,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from adapters import ConfigurationError
 from adapters.validation import check_keys, from_json, nearest_name, refuse
 from seq2seq import PROJECT, SPLITS
+from seq2seq.causal.named_texts import CORPORA, PREFIX, is_name, named_texts
 from seq2seq.errors import refusing
 from seq2seq.tasks.files import READERS, read_rows
-from seq2seq.tasks.sources import load_hub_dataset
 
 WHERE = "the corpus"
 EMPTY = "a file has text; got {}, which is empty: leave it out"
@@ -29,30 +30,13 @@ Text = str | Iterator[str]
 """A text, or its parts one after another, which are read before the next text."""
 
 
-class HubCorpus(NamedTuple):
-    """A data set of the hub: repository, configuration, the column with the texts, and whether rows are one text."""
-
-    repository: str
-    configuration: str | None
-    column: str = "text"
-    rows_are_lines: bool = False
-
-
-CORPORA = {
-    "wiki2": HubCorpus("Salesforce/wikitext", "wikitext-2-raw-v1", rows_are_lines=True),
-    "wiki103": HubCorpus("Salesforce/wikitext", "wikitext-103-raw-v1", rows_are_lines=True),
-    "lambada": HubCorpus("EleutherAI/lambada_openai", "default"),
-}
-"""Data sets of the hub by short name."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Texts by split.
 
     Args:
-        train, validation, test: a file, a pattern with * of files, a list of either, or a name of ``CORPORA``; None
-            for no such split.
+        train, validation, test: a file, a pattern with * of files, a data set by name, or a list of these; None for
+            no such split.
         column: the column of the texts in files of rows.
         max_tokens: the first tokens of a split that are used, by split; all by default.
     """
@@ -71,8 +55,8 @@ class Corpus:
             ConfigurationError: a key is unknown, or a value is not valid.
         """
         if isinstance(values, str):
-            if values not in CORPORA:
-                rule = "is an object of texts by split, or a data set of the hub"
+            if not is_name(values):
+                rule = f"is an object of texts by split, or a data set: a short name, or {PREFIX!r} and its name"
                 refuse("corpus", rule, repr(values), nearest_name(values, CORPORA), "the run")
             values = dict.fromkeys(("test",) if values == "lambada" else SPLITS, values)
         if not isinstance(values, dict):
@@ -105,20 +89,20 @@ class Corpus:
         return [given] if isinstance(given, str) else list(given or ())
 
     def check_files(self) -> None:
-        """Refuse files that do not exist or have an unknown suffix."""
+        """Refuse files that do not exist or have an unknown suffix, and names that no data set has."""
         for split in self.splits:
             for source in self.sources(split):
-                if source not in CORPORA:
-                    files_of(source, f"corpus.{split}")
+                check_source(source, self.column, f"corpus.{split}")
 
     def identity(self, split: str) -> list[Any]:
         """What the texts of a split are: names, and files with their sizes and times."""
         found: list[Any] = [self.column]
         for source in self.sources(split):
-            if source in CORPORA:
-                found.append([*CORPORA[source], split])
+            key = f"corpus.{split}"
+            if named := named_texts(source, self.column, key):
+                found.append(named.identity(split))
             else:
-                states = [(path.absolute(), path.stat()) for path in files_of(source, f"corpus.{split}")]
+                states = [(path.absolute(), path.stat()) for path in files_of(source, key)]
                 found += [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]
         return found
 
@@ -128,17 +112,20 @@ class Corpus:
             yield from texts_of(source, split, self.column, f"corpus.{split}")
 
 
+def check_source(source: str, column: str, key: str) -> None:
+    """Refuse a path, a pattern or a name that gives no texts; what the hub has is not looked up."""
+    if named_texts(source, column, key) is None:
+        files_of(source, key)
+
+
 def texts_of(source: str, split: str, column: str, key: str) -> Iterator[Text]:
-    """The texts of a path, a pattern or a name of ``CORPORA``, one at a time.
+    """The texts of a path, a pattern or a data set by name, one at a time.
 
     Raises:
         ConfigurationError: they cannot be read.
     """
-    if source in CORPORA:
-        corpus = CORPORA[source]
-        with refusing(key, source):
-            rows = load_hub_dataset(corpus.repository, corpus.configuration)[split][corpus.column]
-        yield from [iter(rows)] if corpus.rows_are_lines else rows
+    if named := named_texts(source, column, key):
+        yield from named.texts(split, key)
         return
     for path in files_of(source, key):
         yield from file_texts(path, column, key)
@@ -150,13 +137,14 @@ def files_of(source: str, key: str) -> list[Path]:
     Raises:
         ConfigurationError: there is none, or one is of an unknown format.
     """
-    pattern = os.path.expanduser(source)
-    names = sorted(glob.glob(pattern, recursive=True)) or sorted(glob.glob(str(PROJECT / pattern), recursive=True))
+    given = os.path.expanduser(source)
+    patterns = (glob.escape(given), given, str(PROJECT / given))
+    names = next(filter(None, (sorted(glob.glob(pattern, recursive=True)) for pattern in patterns)), [])
     paths = [Path(name) for name in names if os.path.isfile(name)]
     if not paths:
         raise ConfigurationError(
-            f"Key {key!r} names files, or one of {', '.join(CORPORA)}; got {source!r}, which matches no file: check "
-            "the path."
+            f"Key {key!r} names files, '{PREFIX}' and a data set, or one of {', '.join(CORPORA)}; got {source!r}, "
+            "which matches no file: check the path."
         )
     for path in paths:
         if path.suffix not in (".txt", *READERS):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from adapters import ConfigurationError
-from seq2seq.causal.corpus import file_texts, texts_of
+from seq2seq.causal.corpus import texts_of
 from seq2seq.causal.decoder import load_decoder_tokenizer, load_teacher
 from seq2seq.causal.encoding import Encoder
 from seq2seq.causal.keys import CausalKeys
@@ -129,11 +129,11 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
     return CorpusData(streams, tokenizer, reading, words, keys.continuations, teacher)
 
 
-def load_text(keys: CausalKeys, path: Path, key: str, limit: int | None = None) -> CorpusData:
-    """The texts of a file as the split ``test``, or its first tokens; ``key`` names it in error messages."""
+def load_text(keys: CausalKeys, source: str | Path, key: str, limit: int | None = None) -> CorpusData:
+    """The texts of ``source`` as the split ``test``, or their first tokens; ``key`` names it in error messages."""
     tokenizer = load_decoder_tokenizer(keys)
     column = "text" if keys.corpus is None else keys.corpus.column
-    stream = stream_of(file_texts(path, column, key), tokenizer, limit, key)
+    stream = stream_of(texts_of(str(source), "test", column, key), tokenizer, limit, key)
     return CorpusData({"test": stream}, tokenizer, reading_of(keys, tokenizer))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from seq2seq import SPLITS
-from seq2seq.causal.corpus import CORPORA, Corpus
+from seq2seq.causal.corpus import Corpus
 from seq2seq.causal.distillation import Distillation
+from seq2seq.causal.named_texts import is_name
 from seq2seq.causal.windows import Bos
 from seq2seq.tasks.data_names import data_set_name
 from seq2seq.tasks.keys import TaskKeys
@@ -100,7 +101,7 @@ class CausalKeys(TaskKeys):
         if self.corpus is None:
             return super().task_label
         source = self.corpus.sources(self.corpus.splits[-1])[0]
-        return self.data_name or (source if source in CORPORA else data_set_name(source))
+        return self.data_name or (source if is_name(source) else data_set_name(source))
 
     @property
     def metric_names(self) -> Collection[str]:

@@ -2,7 +2,7 @@
 
     python -m seq2seq.causal.perplexity outputs/run wikitext.txt                  a run, with its adapter
     python -m seq2seq.causal.perplexity path/to/model wikitext.txt --window 1024 --stride 512
-    python -m seq2seq.causal.perplexity HuggingFaceTB/SmolLM2-135M a.txt --max-tokens 50000 --json
+    python -m seq2seq.causal.perplexity HuggingFaceTB/SmolLM2-135M wiki103 --max-tokens 50000 --json
 
 A run's folder gives window, stride and the place of the begin-of-sequence token; an option overrides it. The table has
 perplexity, bits per byte, log-likelihood per token and its standard error; ``seq2seq.causal.windows`` has the
@@ -40,12 +40,12 @@ BATCH = 8
 """Windows that are read at once; their logits are computed in parts."""
 
 
-def perplexity(source: str, text: Path, options: dict[str, Any], limit: int | None = None) -> dict[str, float]:
+def perplexity(source: str, text: str, options: dict[str, Any], limit: int | None = None) -> dict[str, float]:
     """The metrics of a text.
 
     Args:
         source: a run's folder, or a model's folder or name.
-        text: a file of ``seq2seq.causal.corpus``.
+        text: a file or a data set, as in the key ``corpus``.
         options: keys of the workload that replace those of the run.
         limit: the first tokens that are scored; None for all.
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     lowest = CausalWorkload.ranges
     parser.add_argument("source", metavar="run-or-model", help="a run's folder, or a model's folder or name")
-    parser.add_argument("text", type=Path, help="a text file, or rows with a column 'text'")
+    parser.add_argument("text", help="a text file, rows with a column 'text', or a data set such as wiki103")
     parser.add_argument("--window", type=at_least(lowest["window"][0]), help="tokens that the model reads at once")
     parser.add_argument("--stride", type=at_least(lowest["stride"][0]), help="tokens between the starts of two windows")
     parser.add_argument("--bos", choices=get_args(Bos), help="where the begin-of-sequence token is")

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters import AdapterConfig
 from adapters.validation import refuse
-from seq2seq.causal.corpus import CORPORA, files_of
+from seq2seq.causal.corpus import check_source
 from seq2seq.causal.keys import CausalKeys
 from seq2seq.tasks.rules import check_paths, check_tasks
 
@@ -69,7 +69,6 @@ def check_corpus(keys: CausalKeys, training: Mapping[str, Any]) -> None:
     if keys.last_words is not None:
         if "test" not in keys.splits:
             _refuse("last_words", "is measured with the test text", "none", "give corpus.test, or leave it out")
-        if keys.last_words not in CORPORA:
-            files_of(keys.last_words, "last_words")
+        check_source(keys.last_words, keys.corpus.column, "last_words")
     keys.corpus.check_files()
     check_paths(keys)

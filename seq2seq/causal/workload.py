@@ -4,7 +4,8 @@ keys, rules    the JSON keys besides those of tasks    corpus, tokens    texts, 
 decoder        the frozen model and its tokenizer      windows           how texts are read, and what is measured
 encoding       rows as prompts and answers             trainer           training; likelihoods and generated answers
 data           what a run trains and is scored on      baselines         each token by its frequency
-pretrain       how assets/small_decoder was made       perplexity        a text scored from the terminal
+pretrain       how assets/small_decoder was made       named_texts       texts of data sets, of the hub or a folder
+perplexity     a text scored from the terminal
 """
 
 import copy
