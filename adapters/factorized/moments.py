@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapters.factorized.layers import FactorizedEmbedding, sizes, token_embedding
+from adapters.progress import progress
 from adapters.validation import ConfigurationError
 
 RIDGE = 1e-6
@@ -87,7 +88,7 @@ def collect_moments(model: nn.Module, paths: Iterable[str], batches: Iterable[An
     ]
     try:
         with evaluating(model):
-            for batch in batches:
+            for batch in progress(batches, "calibrate"):
                 mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
                 forward(model, batch)
     finally:

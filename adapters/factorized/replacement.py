@@ -27,6 +27,7 @@ from adapters.factorized.report import FactorizationReport, report_of
 from adapters.factorized.search import searched
 from adapters.factorized.starts import start_cores
 from adapters.factorized.targets import Target
+from adapters.progress import progress
 from adapters.validation import ConfigurationError
 
 
@@ -81,7 +82,7 @@ def plan_factorization(model: nn.Module, config: Any, calibration: Any = None) -
     moments = moments_of(inner, [path for target in targets for path in target.paths], calibration)
     for target in targets:
         _check_same_input(target, moments)
-    started = [_started(target, moments) for target in spend_budgets(targets, moments)]
+    started = [_started(target, moments) for target in progress(spend_budgets(targets, moments), "factorize")]
     return Factorization(model, started, moments)
 
 

@@ -22,6 +22,7 @@ from adapters.factorized.moments import Moments, output_error
 from adapters.factorized.starts import dense
 from adapters.factorized.targets import Target
 from adapters.factorized.whitening import whitened_cores
+from adapters.progress import progress
 from adapters.tables import render_table
 from t3nsor.even_decomposition import even_cores
 
@@ -93,7 +94,7 @@ def report_of(
         calibration, held_out: second moments by path, or nothing; whitened low rank needs both.
     """
     weights = []
-    for target, cores in started:
+    for target, cores in progress(started, "report"):
         seen, unseen = (target.inputs(found) for found in (calibration, held_out))
         weights.append(_of_weight(target, cores, seen, unseen))
     left_out = left_out_of_totals(model)
