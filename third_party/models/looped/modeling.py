@@ -9,6 +9,7 @@ The read-in has torch's default initialization: with smaller values the injected
 entries are about 1 after the stack's final norm.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -143,7 +144,7 @@ class LoopedModel(PreTrainedModel):
         state = injected if self.config.option("injection").kind == "none" else torch.zeros_like(injected)
         states, run = [], 0
         for loop in range(count):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and loop >= count - window):
+            with torch.no_grad() if loop < count - window else contextlib.nullcontext():
                 before, state = state, self.loop(state, injected, loop, bias)
             run = loop + 1
             if run > count - read:

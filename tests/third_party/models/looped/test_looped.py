@@ -82,6 +82,20 @@ def test_a_window_gives_the_gradient_of_its_loops_from_a_constant_state():
         torch.testing.assert_close(gradient, model.get_parameter(name).grad)
 
 
+def test_a_compiled_model_takes_any_number_of_loops():
+    """Gradients of the window and outputs by loop where the compiler makes the number a symbol."""
+    torch.compiler.reset()
+    model, inputs = looped(loops={"num_loops": 4, "window": 2}), vectors()
+    compiled = torch.compile(model, backend="eager", dynamic=True)
+    for num_loops in (4, 1):
+        gradients = []
+        for forward in (model, compiled):
+            model.zero_grad()
+            forward(inputs, num_loops=num_loops).by_loop.square().sum().backward()
+            gradients.append(model.stack.h[0].mlp.c_fc.weight.grad.clone())
+        torch.testing.assert_close(*gradients)
+
+
 @given(length=st.integers(1, 70), last=st.integers(0, 80))
 def test_masks_by_index(length, last):
     """Masks have the length of the sequence, whatever N is."""
