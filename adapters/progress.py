@@ -13,5 +13,5 @@ Item = TypeVar("Item")
 
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     """The items, with a bar in the main process while they take long; it goes away at the end."""
-    hidden = int(os.environ.get("RANK", "0")) > 0
+    hidden = os.environ.get("RANK", "0") != "0"
     return tqdm(items, desc=description, delay=DELAY, leave=False, dynamic_ncols=True, disable=hidden)

@@ -129,11 +129,18 @@ def load_corpus(keys: CausalKeys) -> CorpusData:
     return CorpusData(streams, tokenizer, reading, words, keys.continuations, teacher)
 
 
-def load_text(keys: CausalKeys, source: str | Path, key: str, limit: int | None = None) -> CorpusData:
-    """The texts of ``source`` as the split ``test``, or their first tokens; ``key`` names it in error messages."""
+def load_text(
+    keys: CausalKeys, source: str | Path, key: str, limit: int | None = None, split: str = "test"
+) -> CorpusData:
+    """The texts of ``source`` as the split ``test``, or their first tokens.
+
+    Args:
+        source: a file, or a data set by name, of which ``split`` is read.
+        key: what gives it, for error messages.
+    """
     tokenizer = load_decoder_tokenizer(keys)
     column = "text" if keys.corpus is None else keys.corpus.column
-    stream = stream_of(texts_of(str(source), "test", column, key), tokenizer, limit, key)
+    stream = stream_of(texts_of(str(source), split, column, key), tokenizer, limit, key)
     return CorpusData({"test": stream}, tokenizer, reading_of(keys, tokenizer))
 
 
@@ -144,7 +151,7 @@ def windows_of(keys: CausalKeys, path: Path | None, limit: int) -> list[Tensor]:
         ConfigurationError: there is no text, or it cannot be read.
     """
     if path is not None:
-        stream = load_text(keys, path, "calibration.file", limit).streams["test"]
+        stream = load_text(keys, path, "calibration.file", limit, "train").streams["test"]
     elif keys.corpus is not None and "train" in keys.splits:
         texts, identity = keys.corpus.texts("train"), keys.corpus.identity("train")
         limits = keys.corpus.max_tokens.get("train")

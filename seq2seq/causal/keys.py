@@ -34,7 +34,7 @@ class CausalKeys(TaskKeys):
         window: tokens that the model reads at once in a corpus.
         stride: tokens between the starts of two windows in evaluation; None for windows that share one token.
         bos: where the begin-of-sequence token is, see ``seq2seq.causal.windows``.
-        last_words: a file of texts, or ``lambada``, whose last words are predicted with the test text, see
+        last_words: texts, such as ``lambada``, whose last words are predicted with the test text, see
             ``seq2seq.causal.last_words``.
         distill: a teacher that the model follows, see ``seq2seq.causal.distillation``.
         continuations: samples of the test text (or the validation text) that are continued for the run's page.

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adapters import ConfigurationError
 from adapters.saved.files import replace_file
-from seq2seq.causal.corpus import Text
+from seq2seq.causal.file_texts import Text
 from seq2seq.causal.windows import TokenStream
 
 logger = logging.getLogger(__name__)

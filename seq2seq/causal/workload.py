@@ -5,7 +5,7 @@ decoder        the frozen model and its tokenizer      windows           how tex
 encoding       rows as prompts and answers             trainer           training; likelihoods and generated answers
 data           what a run trains and is scored on      baselines         each token by its frequency
 pretrain       how assets/small_decoder was made       named_texts       texts of data sets, of the hub or a folder
-perplexity     a text scored from the terminal
+file_texts     texts of files                          perplexity        a text scored from the terminal
 """
 
 import copy

@@ -168,21 +168,21 @@ def _rows_from_cache_or_hub(spec: TaskSpec, data_dir: str | Path | None) -> Data
         ) from error
 
 
-def load_hub_dataset(repository: str, configuration: str | None, split: str | None = None) -> DatasetDict | Dataset:
-    """A data set of the hub, from the local cache or else from the hub: all splits, or one or a part of one.
+def load_hub_dataset(repository: str, configuration: str | None) -> DatasetDict:
+    """A data set of the hub, from the local cache or else from the hub.
 
     Raises:
         ValueError: neither has it; what each said.
     """
     name = f"hf://datasets/{repository}"  # never a folder of that name in the working directory
     with _cache_only(), contextlib.suppress(OSError, ValueError):
-        return datasets.load_dataset(name, configuration, split=split)
+        return datasets.load_dataset(name, configuration)
     reason = "HF_HUB_OFFLINE is set"
     if not datasets.config.HF_HUB_OFFLINE:
         error = hub_error(HfApi().dataset_info, repository)
         try:
             if error is None:
-                return datasets.load_dataset(name, configuration, split=split)
+                return datasets.load_dataset(name, configuration)
         except Exception as failure:  # any failure on the way from the hub means that the data are not available
             error = failure
         reason = f"{type(error).__name__}: {error}"

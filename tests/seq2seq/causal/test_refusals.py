@@ -40,6 +40,7 @@ SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32, "num_hid
         ("corpus", {"stride": 32}, ["'stride'", "at most 31"]),
         ("corpus", {"corpus": {}}, ["'corpus'", "train"]),
         ("corpus", {"corpus": "wiki"}, ["'corpus'", "wiki2"]),
+        ("corpus", {"corpus": "dataset:o/stories"}, ["'corpus'", "by split"]),
         ("corpus", {"corpus": {"train": "a*.txt"}}, ["'corpus.train'", "matches no file"]),
         ("corpus", {"corpus": {"trian": "a.txt"}}, ["'trian'", "train"]),
         ("corpus", {"corpus": {"train": __file__}}, ["'corpus.train'", "suffixes"]),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from adapters import ConfigurationError
-from seq2seq.causal import corpus, tokens
-from seq2seq.causal.corpus import file_texts
+from seq2seq.causal import file_texts as files
+from seq2seq.causal import tokens
+from seq2seq.causal.file_texts import file_texts
 from seq2seq.causal.tokens import kept_stream, stream_of
 from tests.seq2seq.causal_models import byte_tokenizer
 
@@ -130,7 +131,7 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 3, 8, 50])
 def test_a_text_in_parts_has_the_tokens_of_the_whole(size, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "PART", size)
+    monkeypatch.setattr(files, "PART", size)
     paths = [tmp_path / f"{number}.txt" for number in range(len(TEXTS))]
     for path, text in zip(paths, TEXTS, strict=True):
         path.write_text(text, encoding="utf-8")
