@@ -12,6 +12,7 @@ from typing import Any
 from adapters.tables import render_table
 from seq2seq.drawing import legend_below, new_figure, save
 from seq2seq.experiment import Experiment
+from seq2seq.report.collect import without_head
 from seq2seq.report.footnotes import Footnotes
 from seq2seq.run_folder import RunFolder, finite_metrics, write_json, write_text
 from seq2seq.tasks.metric_names import mean_name, metric_name
@@ -35,12 +36,11 @@ def result_rows(experiment: Experiment, result: dict[str, Any]) -> list[list[str
     rows += experiment.workload.table_rows(result)
     rows += [row for row in others if not row[0].startswith(INDENT)]
     parameters = result["parameters"]
-    rows.append(
-        ["trainable parameters", f"{parameters['trainable_parameters']:,} of {parameters['base_parameters']:,}"]
-    )
-    if head := parameters.get("groups", {}).get("head", {}).get("trainable"):
-        rows.append([f"{INDENT}of these in the head", f"{head:,}"])
-    rows.append(["share of the backbone", f"{parameters['share']:.3%}"])
+    trainable, backbone = without_head(parameters), parameters["base_parameters"]
+    rows.append(["trainable parameters", f"{trainable:,} of {backbone:,}"])
+    if head := parameters["trainable_parameters"] - trainable:
+        rows.append([f"{INDENT}beside these, in the head", f"{head:,}"])
+    rows.append(["share of the backbone", f"{trainable / backbone:.3%}"])
     if result["adapter_bytes"] is not None:
         rows.append(["adapter on disk", f"{result['adapter_bytes']:,} bytes"])
     if result["costs"] is not None:

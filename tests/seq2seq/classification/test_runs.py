@@ -75,7 +75,7 @@ def test_the_head_is_counted_apart_from_the_adapter(trained):
     groups = result["parameters"]["groups"]
     assert groups["head"]["trainable"] == head
     assert result["parameters"]["trainable_parameters"] == groups["tt_lora"]["trainable"] + head
-    assert f"| &emsp;of these in the head | {head} |" in (folder / "README.md").read_text()
+    assert f"| &emsp;beside these, in the head | {head} |" in (folder / "README.md").read_text()
 
 
 def test_the_labels_are_saved_with_the_adapter_and_checked(trained, models, tmp_path):

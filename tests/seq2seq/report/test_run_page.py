@@ -48,6 +48,15 @@ def test_the_table_holds_what_was_measured(experiment):
     assert dict(result_rows(experiment, RESULT)) == ROWS
 
 
+def test_a_head_is_no_part_of_the_backbone(experiment):
+    parameters = {"trainable_parameters": 1_000_300, "base_parameters": 1_000_000, "share": 1.0003}
+    parameters["groups"] = {"head": {"trainable": 300}}
+    rows = dict(result_rows(experiment, {**RESULT, "parameters": parameters}))
+    assert rows["trainable parameters"] == "1,000,000 of 1,000,000"
+    assert rows["  beside these, in the head"] == "300"
+    assert rows["share of the backbone"] == "100.000%"
+
+
 @pytest.mark.parametrize(
     ("changes", "gone"),
     [
