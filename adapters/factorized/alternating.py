@@ -98,15 +98,24 @@ def _onto_core(matrix: Tensor, left: Tensor, right: Tensor, shape: tuple[int, ..
 def _solved(left: Tensor, right: Tensor, n: int, moments: Tensor, target: Tensor) -> Tensor:
     """G (r, m, n, s) by the normal matrix H."""
     (_, N1, r), (s, _, N2), m = left.shape, right.shape, target.shape[1]
-    lefts = torch.einsum("IJa,IKc->JaKc", left, left)
-    rights = torch.einsum("bQP,dQR->bPdR", right, right)
-    half = torch.einsum("JjPKlR,bPdR->JjKlbd", moments.reshape(N1, n, N2, N1, n, N2), rights)
-    normal = torch.einsum("JaKc,JjKlbd->ajbcld", lefts, half).reshape(r * n * s, r * n * s)
+    of_right = _sandwiched(moments.reshape(N1 * n, N2, N1 * n, N2), right).reshape(N1, n, N1, n, s, s)  # J j K l b d
+    by_left = of_right.permute(1, 4, 0, 3, 5, 2).reshape(n * s, N1, n * s, N1)  # (j b) J (l d) K
+    normal = _sandwiched(by_left, left.permute(2, 0, 1)).permute(2, 0, 3, 1).reshape(r * n * s, r * n * s)
     normal.diagonal().add_(JITTER * normal.diagonal().mean())
     target = target.permute(0, 2, 3, 1).reshape(r * n * s, m)
     factor, failed = torch.linalg.cholesky_ex(normal)
     solved = torch.linalg.lstsq(normal, target).solution if failed else torch.cholesky_solve(target, factor)
     return solved.reshape(r, n, s, m).permute(0, 3, 1, 2).contiguous()
+
+
+def _sandwiched(matrix: Tensor, chain: Tensor) -> Tensor:
+    """(x, y, b, d): sum matrix[x, P, y, R] chain[b, Q, P] chain[d, Q, R], in the order with fewer products."""
+    (x, P, y, R), (b, Q, _) = matrix.shape, chain.shape
+    if b * b * P * R * (Q + x * y) <= x * y * P * Q * b * (R + b):
+        pairs = torch.einsum("bQP,dQR->bPdR", chain, chain)
+        return torch.einsum("xPyR,bPdR->xybd", matrix, pairs)
+    half = torch.einsum("xPyR,dQR->xPydQ", matrix, chain)
+    return torch.einsum("xPydQ,bQP->xybd", half, chain)
 
 
 def _improved(cores: list[Tensor], k: int, normal: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:

@@ -6,6 +6,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import adapters
 from adapters.factorized import alternating
@@ -126,6 +130,39 @@ def test_the_best_core_has_no_gradient(model, x, k):
     dense = torch.einsum("ajkr,rmns,spqb->jmpknq", a, b, c).reshape(OUT, IN)
     (((weight - dense) @ x.T).square().sum() / (weight @ x.T).square().sum()).backward()
     assert cores[k].grad.abs().max() < 1e-8
+
+
+@given(sizes=st.tuples(*[st.integers(1, 5)] * 5))
+def test_both_orders_of_the_normal_matrix_are_one_sum(sizes):
+    x, P, y, b, Q = sizes  # two chains of b terms around a matrix of x by y blocks, P by P each
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(x, P, y, P, generator=generator, dtype=torch.float64)
+    terms = torch.randn(b, Q, P, generator=generator, dtype=torch.float64)
+    expected = np.einsum("xPyR,bQP,dQR->xybd", matrix, terms, terms)
+    np.testing.assert_allclose(alternating._sandwiched(matrix, terms), expected, atol=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that an operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        returned = function(*arguments, **(options or {}))
+        tensors = [part for part in pytree.tree_leaves(returned) if torch.is_tensor(part)]
+        self.numel = max([self.numel, *(tensor.numel() for tensor in tensors)])
+        return returned
+
+
+@pytest.mark.parametrize("sizes", [[(1, 16, 1, 16), (16, 3, 64, 1)], [(1, 3, 64, 16), (16, 16, 1, 1)]])
+def test_alternating_least_squares_needs_no_more_memory_than_its_matrices(sizes, monkeypatch):
+    """Products of all terms and inputs with each other would have (16 x 64)^2 entries."""
+    monkeypatch.setattr(alternating, "DIRECT", 256)
+    cores = [torch.randn(size, dtype=torch.float64) for size in sizes]
+    weight, moments = torch.randn(48, 64, dtype=torch.float64), torch.eye(64, dtype=torch.float64)
+    with Largest() as largest:
+        least_squares(weight, cores, moments, sweeps=1)
+    assert largest.numel <= max(alternating.DIRECT**2, 16 * weight.numel())
 
 
 def test_large_cores_are_improved_by_conjugate_gradients(model, x, monkeypatch):
