@@ -10,6 +10,7 @@ import adapters
 from seq2seq import PROJECT
 from seq2seq.configuration.reading import load_experiment
 from seq2seq.configuration.sweep import load_cells
+from seq2seq.running.preparation import prepare
 from seq2seq.running.runner import run_experiment
 from third_party.models.t5 import T5Config, T5ForConditionalGeneration
 
@@ -38,6 +39,10 @@ BUDGET = ("rank", "raw_shape", "d", "shape_mode", "basis_size", "share_across")
 
 WRITTEN_BY_A_COMMAND = {"corrector": ("train_file", "validation_file", "test_file")}
 """Files that a configuration names and another command writes."""
+
+
+TRAINED = ("tt_lora", "bottleneck", "full_fine_tuning", "layer_norm_frozen")
+"""Demos that train in a test here; every kind does in those of ``adapters``."""
 
 
 def named(paths):
@@ -105,10 +110,23 @@ def test_a_file_named_as_a_published_method_is_that_method_but_for_its_size(path
     assert {k: v for k, v in ours.items() if k not in BUDGET} == {k: v for k, v in theirs.items() if k not in BUDGET}
 
 
+FEW = ["max_train_samples=16", "max_validation_samples=8", "max_test_samples=8"]
+
+
+@pytest.mark.parametrize("path", named(DEMO))
+def test_every_demo_has_data_a_model_and_adapters_that_fit(path, tmp_path):
+    prepared = prepare(load_experiment(path, [f"output_root={tmp_path}", *FEW]), None)
+    assert (adapters.summary(prepared.model).total.trainable > 0) == (path.stem != "layer_norm_frozen")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [*named(DEMO), pytest.param(CLASSIFICATION_DEMO, id="classification")])
-def test_every_demo_trains_for_two_steps(path, tmp_path):
-    overrides = ["max_train_samples=16", "max_validation_samples=8", "max_test_samples=8"]
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem) for path in DEMO if path.stem in TRAINED]
+    + [pytest.param(CLASSIFICATION_DEMO, id="classification")],
+)
+def test_demos_train_for_two_steps(path, tmp_path):
+    overrides = [*FEW]
     if load_experiment(path).training["do_train"]:
         overrides += ["max_steps=2", "eval_steps=2", "save_steps=2"]
     result = run_experiment(load_experiment(path, [f"output_root={tmp_path}", *overrides]))
