@@ -28,7 +28,8 @@ def files_of(source: str, key: str) -> list[Path]:
         ConfigurationError: there is none, or one is of an unknown format.
     """
     given = os.path.expanduser(source)
-    patterns = (glob.escape(given), given, str(PROJECT / given))
+    project = os.path.join(glob.escape(str(PROJECT)), "")
+    patterns = (glob.escape(given), given, project + glob.escape(given), project + given)
     names = next(filter(None, (sorted(glob.glob(pattern, recursive=True)) for pattern in patterns)), [])
     paths = [Path(name) for name in names if os.path.isfile(name)]
     if not paths:

@@ -3,7 +3,7 @@
     wiki2                                                       a short name, see CORPORA
     dataset:roneneldan/TinyStories                              a data set of the hub
     dataset:Salesforce/wikitext/wikitext-103-raw-v1             the same with a configuration
-    dataset:Skylion007/openwebtext:train[:99%]                  a split, or a part of one
+    dataset:roneneldan/TinyStories:train[:99%]                  a split, or a part of one
     dataset:/data/stories                                       a folder of files; it starts with /, . or ~
 
 By default a text is of the split that it is for: ``corpus.train`` reads ``train``. Parts of splits are written as
@@ -45,7 +45,7 @@ class NamedTexts(NamedTuple):
     @property
     def folder(self) -> Path | None:
         """The folder of a local data set, else None."""
-        return Path(os.path.expanduser(self.name)) if self.name.startswith(("/", ".", "~")) else None
+        return Path(os.path.expanduser(self.name)).absolute() if self.name.startswith(("/", ".", "~")) else None
 
     def identity(self, split: str, key: str) -> list[Any]:
         """What the texts are: the split, and the files that ``datasets`` keeps, named after revision or times."""
@@ -97,12 +97,13 @@ def part_of(splits: DatasetDict, wanted: str) -> Dataset:
     """
     sizes = {name: len(rows) for name, rows in splits.items()}
     parts = [
-        splits[part.splitname].select(range(part.from_ or 0, sizes[part.splitname] if part.to is None else part.to))
+        (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to)
         for part in datasets.ReadInstruction.from_spec(wanted).to_absolute(sizes)
     ]
-    if not any(map(len, parts)):
+    found = [splits[name].select(range(start, end)) for name, start, end in parts if start < end]
+    if not found:
         raise ValueError(f"a split has rows; got none in {wanted!r}: name a larger part")
-    return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    return datasets.concatenate_datasets(found) if len(found) > 1 else found[0]
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def refusal_of(source, **options):
         (":train[:75%]", "validation", ["red", "blue"]),
         (":train[-1:]", "validation", ["green"]),
         (":test+train[3:]", "train", ["one", "two words", "green"]),
+        (":test+train[9:]", "train", ["one", "two words"]),
     ],
 )
 def test_a_folder_gives_its_splits_and_parts_of_them(stories, suffix, split, expected):
@@ -77,6 +78,13 @@ def test_files_and_data_sets_follow_one_another(stories, tmp_path):
 def test_a_folder_may_start_at_home(stories, monkeypatch):
     monkeypatch.setenv("HOME", str(stories.parent))
     assert texts("dataset:~/stories", "test") == ["one", "two words"]
+
+
+def test_a_folder_may_have_the_name_of_a_loader(stories, monkeypatch):
+    monkeypatch.chdir(stories.parent)
+    stories.rename("parquet")
+    table(["of another data set"]).to_parquet("test.parquet")
+    assert texts("dataset:./parquet", "test") == ["one", "two words"]
 
 
 def test_text_files_of_a_folder_keep_their_lines(tmp_path):
@@ -117,6 +125,8 @@ def test_lines_of_wikitext_are_one_text(monkeypatch):
         ("dataset:{}:valid", ["valid", "train"]),
         ("dataset:{}:train[:x]", ["train[:x]"]),
         ("dataset:{}:train[2:2]", ["a split has rows", "train[2:2]"]),
+        ("dataset:{}:train[100%:]", ["a split has rows"]),
+        ("dataset:{}:train[999:]", ["a split has rows"]),
         ("dataset:{}:train[1:2]", ["has text"]),
     ],
 )
