@@ -80,13 +80,6 @@ def test_a_folder_may_start_at_home(stories, monkeypatch):
     assert texts("dataset:~/stories", "test") == ["one", "two words"]
 
 
-def test_a_folder_may_have_the_name_of_a_loader(stories, monkeypatch):
-    monkeypatch.chdir(stories.parent)
-    stories.rename("parquet")
-    table(["of another data set"]).to_parquet("test.parquet")
-    assert texts("dataset:./parquet", "test") == ["one", "two words"]
-
-
 def test_text_files_of_a_folder_keep_their_lines(tmp_path):
     (tmp_path / "train.txt").write_text("a\n\nb\n")
     assert texts(f"dataset:{tmp_path}", column="text") == ["a\n\nb\n"]
